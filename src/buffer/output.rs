@@ -1,0 +1,191 @@
+//! The queue of what the kernel did not take.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::rc::Rc;
+
+/// Pieces handed to one vectored write. The kernel takes up to 1024 (`IOV_MAX`, readv(2)); 64 pieces
+/// are more than a socket takes at once unless they are tiny.
+pub(crate) const SLICES_MAX: usize = 64;
+
+/// An owned piece is appended to until it has this size; beyond it a new piece is started, so that
+/// growing moves no more than this.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Bytes on their way out, in order: a queue of pieces, each owned or shared. Nothing is moved when
+/// the kernel takes a part: an offset into the first piece remembers it.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// None of them is empty.
+    pieces: VecDeque<Piece>,
+    /// How much of the first piece has been sent; less than its length.
+    sent: usize,
+    /// Unsent bytes in all pieces.
+    len: usize,
+    /// Bytes that the pieces hold.
+    memory: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Owned(Vec<u8>),
+    Shared(Rc<[u8]>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Owned(bytes) => bytes,
+            Piece::Shared(bytes) => bytes,
+        }
+    }
+
+    fn memory(&self) -> usize {
+        size_of::<Piece>()
+            + match self {
+                Piece::Owned(bytes) => bytes.capacity(),
+                Piece::Shared(bytes) => bytes.len(),
+            }
+    }
+}
+
+impl Output {
+    /// Unsent bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    pub(crate) fn append(&mut self, data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
+        self.len += data.len();
+        if let Some(Piece::Owned(last)) = self.pieces.back_mut()
+            && (last.len() + data.len() <= PIECE_BYTES
+                || last.capacity() - last.len() >= data.len())
+        {
+            self.memory -= last.capacity();
+            last.extend_from_slice(data);
+            self.memory += last.capacity();
+            return;
+        }
+        self.push(Piece::Owned(data.to_vec()));
+    }
+
+    /// Appends `bytes[sent..]` without copying it.
+    pub(crate) fn push_owned(&mut self, mut bytes: Vec<u8>, sent: usize) {
+        debug_assert!(sent < bytes.len());
+        self.len += bytes.len() - sent;
+        if self.pieces.is_empty() {
+            self.sent = sent;
+        } else {
+            bytes.drain(..sent);
+        }
+        self.push(Piece::Owned(bytes));
+    }
+
+    pub(crate) fn push_shared(&mut self, bytes: Rc<[u8]>) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.len += bytes.len();
+        self.push(Piece::Shared(bytes));
+    }
+
+    fn push(&mut self, piece: Piece) {
+        self.memory += piece.memory();
+        self.pieces.push_back(piece);
+    }
+
+    /// The first unsent pieces, for a vectored write; gives how many of `slices` were filled.
+    pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+        let mut filled = 0;
+        for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
+            let from = if filled == 0 { self.sent } else { 0 };
+            *slot = IoSlice::new(&piece.bytes()[from..]);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// The kernel took `count` bytes.
+    pub(crate) fn consume(&mut self, count: usize) {
+        debug_assert!(count <= self.len);
+        self.len -= count;
+        self.sent += count;
+        while let Some(first) = self.pieces.front()
+            && self.sent >= first.bytes().len()
+        {
+            self.sent -= first.bytes().len();
+            self.memory -= first.memory();
+            self.pieces.pop_front();
+        }
+        debug_assert!(self.len > 0 || (self.pieces.is_empty() && self.sent == 0));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Output::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(output: &Output, at_most: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = output.slices(&mut slices);
+        assert!(slices[..filled].iter().all(|slice| !slice.is_empty()));
+        let mut bytes: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
+        bytes.truncate(at_most);
+        bytes
+    }
+
+    #[test]
+    fn bytes_leave_in_the_order_they_came_however_they_are_cut() {
+        for take in 1..40 {
+            let mut output = Output::default();
+            let mut expected = Vec::new();
+            for i in 0..200_u8 {
+                match i % 3 {
+                    0 => output.append(&[i; 7]),
+                    1 => output.push_shared(Rc::from([i; 7])),
+                    _ => output.push_owned(vec![i; 9], 2),
+                }
+                expected.extend([i; 7]);
+            }
+            assert_eq!(output.len(), expected.len());
+            let mut received = Vec::new();
+            while output.len() > 0 {
+                let bytes = written(&output, take);
+                output.consume(bytes.len());
+                received.extend(bytes);
+            }
+            assert_eq!(received, expected);
+            assert_eq!(output.memory(), 0);
+        }
+    }
+
+    #[test]
+    fn small_sends_share_a_piece_and_large_ones_are_not_moved() {
+        let mut output = Output::default();
+        for _ in 0..100 {
+            output.append(b"0123456789");
+        }
+        assert_eq!(output.pieces.len(), 1);
+        output.append(&[0; 100_000]);
+        assert_eq!(output.pieces.len(), 2);
+    }
+
+    #[test]
+    fn nothing_makes_no_piece() {
+        let mut output = Output::default();
+        output.append(&[]);
+        output.push_shared(Rc::from([]));
+        assert!(output.pieces.is_empty());
+    }
+}

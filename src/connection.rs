@@ -1,0 +1,211 @@
+//! A connection as its handler sees it.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::core::Data;
+use crate::error::{CloseReason, Sent};
+use crate::key::Key;
+use crate::listener::ListenerId;
+use crate::stream::{Stream, flag::*};
+use crate::timer::{Purpose, TimerId};
+
+/// The connection that a callback is about.
+///
+/// It is a [`Context`] that also knows which connection is meant, so all of the context's methods can
+/// be called on it. No call does I/O or calls a handler.
+pub struct Connection<'a> {
+    pub(crate) context: Context<'a>,
+    pub(crate) key: Key,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A listener accepted it.
+    Accepted(ListenerId),
+    /// We made it, with this tag.
+    Connected(u64),
+}
+
+impl<'a> Deref for Connection<'a> {
+    type Target = Context<'a>;
+
+    fn deref(&self) -> &Context<'a> {
+        &self.context
+    }
+}
+
+impl<'a> DerefMut for Connection<'a> {
+    fn deref_mut(&mut self) -> &mut Context<'a> {
+        &mut self.context
+    }
+}
+
+impl Connection<'_> {
+    fn stream(&self) -> &Stream {
+        self.context.core.stream(self.key).expect("slots are freed after the last callback")
+    }
+
+    fn stream_mut(&mut self) -> &mut Stream {
+        self.context.core.stream_mut(self.key).expect("slots are freed after the last callback")
+    }
+
+    /// Its name, for [`Context::send_to`] and its like, from any callback of any handler.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Which listener accepted it, or the tag that was given to connect.
+    pub fn origin(&self) -> Origin {
+        let stream = self.stream();
+        if stream.has(OUTBOUND) {
+            Origin::Connected(stream.tag)
+        } else {
+            Origin::Accepted(ListenerId(Key::from_bits(stream.tag)))
+        }
+    }
+
+    /// The address of the other side.
+    ///
+    /// # Errors
+    ///
+    /// Those of getpeername(2): `NotConnected` after a reset.
+    ///
+    /// # Cost
+    ///
+    /// A system call.
+    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+        self.context.host.peer_address(self.key)
+    }
+
+    /// The address of our side: which of several addresses of this machine the peer came to.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2).
+    ///
+    /// # Cost
+    ///
+    /// A system call.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.context.host.local_address(self.key)
+    }
+
+    /// Bytes received so far.
+    pub fn bytes_in(&self) -> u64 {
+        self.stream().bytes_in
+    }
+
+    /// Bytes that the kernel took so far.
+    pub fn bytes_out(&self) -> u64 {
+        self.stream().bytes_out
+    }
+
+    /// Bytes given to send that the kernel has not taken yet.
+    pub fn output_len(&self) -> usize {
+        let core = &*self.context.core;
+        let scratch = if core.running == self.key { core.scratch.len() } else { 0 };
+        self.stream().output_len() + scratch
+    }
+
+    /// Appends a copy of `data` to the output. All that the callbacks of one run send leaves in one
+    /// write at the end of that run; what the kernel does not take is queued.
+    #[inline]
+    pub fn send(&mut self, data: &[u8]) -> Sent {
+        self.context.core.send(self.key, data)
+    }
+
+    /// Appends copies of all slices to the output, in order.
+    pub fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Sent {
+        let mut sent = Sent::Ok;
+        for slice in slices {
+            sent = self.send(slice);
+        }
+        sent
+    }
+
+    /// Appends `data` to the output without copying it; for bytes that go to many connections, or
+    /// are large.
+    pub fn send_shared(&mut self, data: Rc<[u8]>) -> Sent {
+        self.context.core.send_general(self.key, Data::Shared(data))
+    }
+
+    /// Closes: the output is flushed, our side shut down, and what the peer still sends is thrown
+    /// away until it closes too, for at most [`linger_timeout`](crate::Limits::linger_timeout)
+    /// without progress. So the peer gets the whole output even when it had more to say: closing a
+    /// socket with unread input would make the kernel send a reset, which destroys output on its way
+    /// (RFC 1122, 4.2.2.13).
+    ///
+    /// No callback comes after it but `on_close`. Bytes not consumed are thrown away.
+    pub fn close(&mut self) {
+        self.context.core.close(self.key, CloseReason::Closed);
+    }
+
+    /// Closes at once, with a reset; unsent output is dropped.
+    pub fn abort(&mut self) {
+        self.context.core.abort(self.key);
+    }
+
+    /// Half-closes: after the output the peer gets an end of file. Receiving goes on; the connection
+    /// closes when [`close`](Self::close) is called, by default when the peer closes too.
+    pub fn shutdown_write(&mut self) {
+        let key = self.key;
+        let stream = self.stream_mut();
+        stream.flags |= FIN_WANTED;
+        self.context.core.stop_direct(key);
+    }
+
+    /// Stops being shown data, and reading it: the kernel's buffer fills up and the peer has to wait.
+    /// A reset is noticed nevertheless.
+    pub fn pause(&mut self) {
+        self.context.core.pause(self.key);
+    }
+
+    /// Undoes [`pause`](Self::pause): unconsumed bytes are shown again in the next turn.
+    pub fn resume(&mut self) {
+        self.context.core.resume(self.key);
+    }
+
+    /// Whether it is paused by its handler.
+    pub fn is_paused(&self) -> bool {
+        self.stream().has(PAUSED)
+    }
+
+    /// Asks for the bytes that `on_data` leaves unconsumed to be shown again in the next turn,
+    /// although nothing new came: for a handler that bounds its own work a call.
+    pub fn again(&mut self) {
+        let key = self.key;
+        let stream = self.stream_mut();
+        if !stream.has(CLOSING | DEAD) {
+            stream.flags |= SHOW;
+            self.context.core.queue(key);
+        }
+    }
+
+    /// Asks not to be called before at least `bytes` unconsumed bytes are there: for a message whose
+    /// length is known. It holds for the next call of `on_data`; at the peer's end of file what is
+    /// there is shown, enough or not. More than
+    /// [`input_bytes_max`](crate::Limits::input_bytes_max) never come.
+    pub fn need(&mut self, bytes: usize) {
+        if let Some(buffers) = self.context.core.buffers_mut(self.key) {
+            buffers.need = bytes;
+        }
+    }
+
+    /// Calls [`on_timer`](crate::StreamHandler::on_timer) for this connection once, when `after` has
+    /// passed since [`now`](Context::now), never earlier. The timer ends with the connection.
+    ///
+    /// # Cost
+    ///
+    /// O(log n) in the number of timers.
+    pub fn set_timer(&mut self, after: Duration) -> TimerId {
+        self.stream_mut().flags |= TIMERS;
+        let core = &mut *self.context.core;
+        core.timers.set(core.now + after, Purpose::Connection(self.key))
+    }
+}

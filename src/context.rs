@@ -1,0 +1,142 @@
+//! What every callback can reach.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use crate::clock::Time;
+use crate::core::{Core, Data, Host};
+use crate::error::{CloseReason, Sent};
+use crate::key::Key;
+use crate::limits::Limits;
+use crate::stats::Stats;
+use crate::timer::{Purpose, TimerId};
+
+/// The reactor as a callback sees it: the time, other connections by key, outbound connections,
+/// timers.
+///
+/// No call here does I/O or calls a handler: it changes buffers and flags, and the turn does the rest
+/// when the callback has returned. A key that is out of date is no error; the call does nothing.
+pub struct Context<'a> {
+    pub(crate) core: &'a mut Core,
+    pub(crate) host: &'a dyn Host,
+    pub(crate) handler: u32,
+}
+
+impl Context<'_> {
+    /// The moment at which this turn began; the same for every callback of the turn.
+    pub fn now(&self) -> Time {
+        self.core.now
+    }
+
+    /// The calendar's time. Reads the clock.
+    pub fn wall_clock(&self) -> SystemTime {
+        self.host.wall_clock()
+    }
+
+    /// A number for jitter or sampling, not for secrets.
+    pub fn random(&mut self) -> u64 {
+        self.core.next_random()
+    }
+
+    /// Appends a copy of `data` to the output of connection `key`. It leaves in this turn's flush
+    /// phase; to the connection whose callback runs, at the end of its run, as with
+    /// [`Connection::send`](crate::Connection::send). A connection that is still being opened keeps
+    /// it until then.
+    pub fn send_to(&mut self, key: Key, data: &[u8]) -> Sent {
+        self.core.send(key, data)
+    }
+
+    /// Appends `data` to the output of connection `key` without copying it, for fan-out: every
+    /// connection that it waits in counts it in full.
+    pub fn send_shared_to(&mut self, key: Key, data: Rc<[u8]>) -> Sent {
+        self.core.send_general(key, Data::Shared(data))
+    }
+
+    /// Closes connection `key` as [`Connection::close`](crate::Connection::close) does, or
+    /// deregisters the raw source `key`.
+    pub fn close_key(&mut self, key: Key) {
+        self.core.close(key, CloseReason::Closed);
+    }
+
+    /// Resets connection `key`: see [`Connection::abort`](crate::Connection::abort).
+    pub fn abort_key(&mut self, key: Key) {
+        self.core.abort(key);
+    }
+
+    /// Stops showing data to connection `key`, and reading it: see
+    /// [`Connection::pause`](crate::Connection::pause).
+    pub fn pause_key(&mut self, key: Key) {
+        self.core.pause(key);
+    }
+
+    /// Undoes a pause, in the next turn.
+    pub fn resume_key(&mut self, key: Key) {
+        self.core.resume(key);
+    }
+
+    /// Asks for a call of [`on_poke`](crate::StreamHandler::on_poke) for connection `key`, in this
+    /// turn's mail phase, or the next one's if that has begun. Several pokes before that are one call.
+    pub fn poke(&mut self, key: Key) {
+        self.core.poke(key);
+    }
+
+    /// Whether connection `key` is open: `on_open` has returned, and it was not closed since.
+    pub fn is_open(&self, key: Key) -> bool {
+        self.core.is_open(key)
+    }
+
+    /// Begins a connection to `address`, to be served by this handler. It ends in
+    /// [`on_open`](crate::StreamHandler::on_open), whose connection says
+    /// [`Origin::Connected`](crate::Origin::Connected) with `tag`, or in
+    /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed).
+    ///
+    /// # Cost
+    ///
+    /// socket, setsockopt, connect and epoll_ctl, in this turn's flush phase; getsockopt and
+    /// getpeername when it opens.
+    pub fn connect(&mut self, address: SocketAddr, tag: u64) -> Key {
+        let limits = Rc::clone(&self.core.connect_limits);
+        self.core.connect(self.handler, address, tag, limits)
+    }
+
+    /// [`connect`](Self::connect) with limits of its own.
+    ///
+    /// # Panics
+    ///
+    /// If the limits contradict each other.
+    pub fn connect_with(&mut self, address: SocketAddr, tag: u64, limits: &Rc<Limits>) -> Key {
+        if let Err(error) = limits.check() {
+            panic!("{error}");
+        }
+        self.core.connect(self.handler, address, tag, Rc::clone(limits))
+    }
+
+    /// Calls [`on_handler_timer`](crate::StreamHandler::on_handler_timer) once, when `after` has
+    /// passed since [`now`](Self::now), never earlier. A timer set by a timer's callback fires in a
+    /// later turn.
+    ///
+    /// # Cost
+    ///
+    /// O(log n) in the number of timers.
+    pub fn set_handler_timer(&mut self, after: Duration) -> TimerId {
+        let at = self.core.now + after;
+        self.core.timers.set(at, Purpose::Handler(self.handler))
+    }
+
+    /// Cancels a timer of any kind; whether it was still to come.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.core.timers.cancel(timer)
+    }
+
+    /// What the loop did so far.
+    pub fn stats(&self) -> &Stats {
+        &self.core.stats
+    }
+
+    /// Stops the reactor: everything is closed as [`Stopped`](CloseReason::Stopped) at the end of this
+    /// turn, without a flush, and then `run` returns.
+    pub fn stop(&mut self) {
+        self.core.stopping = true;
+    }
+}

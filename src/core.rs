@@ -1,0 +1,439 @@
+//! The half of the reactor that knows no driver: what callbacks may change.
+//!
+//! A callback is lent this half, through [`Context`](crate::Context) and
+//! [`Connection`](crate::Connection), while the other half (sockets, handlers, the poll) stays with
+//! the turn. So nothing that a handler calls does I/O, and none of it needs a cell.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use log::debug;
+
+use crate::buffer::{Buffers, Pool};
+use crate::clock::Time;
+use crate::error::{CloseReason, Sent};
+use crate::key::Key;
+use crate::limits::{Limits, ReactorLimits};
+use crate::listener::Listener;
+use crate::readiness::Readiness;
+use crate::source::Raw;
+use crate::stats::Stats;
+use crate::stream::{Stream, flag::*};
+use crate::table::Table;
+use crate::timer::Timers;
+
+/// Whatever is registered with the poll.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Stream(Stream),
+    // Boxed: there are few of them, and a slot must not be larger than a connection.
+    Listener(Box<Listener>),
+    Raw(Box<Raw>),
+}
+
+/// What callbacks ask for that needs the driver; done in the flush phase.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Start { handler: u32 },
+    Connect { key: Key, address: SocketAddr },
+}
+
+/// What callbacks may ask of the world right away.
+pub(crate) trait Host {
+    fn local_address(&self, key: Key) -> io::Result<SocketAddr>;
+    fn peer_address(&self, key: Key) -> io::Result<SocketAddr>;
+    fn wall_clock(&self) -> SystemTime;
+}
+
+/// A piece of output.
+pub(crate) enum Data<'a> {
+    Bytes(&'a [u8]),
+    Shared(Rc<[u8]>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) sources: Table<Source>,
+    /// Sources that may have work although no new event will come. Invariant, here and for the next
+    /// two: a source is on the list exactly while its flag says so.
+    pub(crate) ready: Vec<Key>,
+    pub(crate) flush: Vec<Key>,
+    pub(crate) mail: Vec<Key>,
+    pub(crate) commands: Vec<Command>,
+    /// Timers that are due.
+    pub(crate) due: Vec<Key>,
+    /// Sources that are over.
+    pub(crate) reap: VecDeque<Key>,
+    pub(crate) timers: Timers,
+    pub(crate) pool: Pool,
+
+    /// The connection whose callbacks run now; `Key::NONE` outside of a run.
+    pub(crate) running: Key,
+    /// What the running connection has sent in this run, as long as nothing older is queued. It is
+    /// one buffer for the whole loop: an echo goes through it without the connection owning any.
+    pub(crate) scratch: Vec<u8>,
+    /// Whether the running connection may use `scratch`, and how much it may hold before somebody
+    /// has to look at the watermarks; 0 if it may not.
+    pub(crate) direct: bool,
+    pub(crate) direct_max: usize,
+
+    pub(crate) now: Time,
+    pub(crate) random: u64,
+    pub(crate) limits: ReactorLimits,
+    pub(crate) connect_limits: Rc<Limits>,
+    pub(crate) stats: Stats,
+    pub(crate) stopping: bool,
+}
+
+impl Core {
+    pub(crate) fn new(limits: ReactorLimits, random: u64, now: Time) -> Core {
+        let mut sources = Table::new();
+        sources.reserve_touched(limits.connections_max);
+        Core {
+            sources,
+            ready: Vec::new(),
+            flush: Vec::new(),
+            mail: Vec::new(),
+            commands: Vec::new(),
+            due: Vec::new(),
+            reap: VecDeque::new(),
+            timers: Timers::new(),
+            pool: Pool::default(),
+            running: Key::NONE,
+            scratch: Vec::with_capacity(limits.read_buffer_bytes),
+            direct: false,
+            direct_max: 0,
+            now,
+            random,
+            limits,
+            connect_limits: Rc::default(),
+            stats: Stats::default(),
+            stopping: false,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn stream(&self, key: Key) -> Option<&Stream> {
+        match self.sources.get(key) {
+            Some(Source::Stream(stream)) => Some(stream),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn stream_mut(&mut self, key: Key) -> Option<&mut Stream> {
+        match self.sources.get_mut(key) {
+            Some(Source::Stream(stream)) => Some(stream),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn listener_mut(&mut self, key: Key) -> Option<&mut Listener> {
+        match self.sources.get_mut(key) {
+            Some(Source::Listener(listener)) => Some(listener),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn raw_mut(&mut self, key: Key) -> Option<&mut Raw> {
+        match self.sources.get_mut(key) {
+            Some(Source::Raw(raw)) => Some(raw),
+            _ => None,
+        }
+    }
+
+    /// Merges what the driver reported into the source, and queues the source if that gives it work.
+    #[inline]
+    pub(crate) fn merge(&mut self, key: Key, readiness: Readiness) {
+        self.stats.events += 1;
+        match self.sources.get_mut(key) {
+            Some(Source::Stream(stream)) => {
+                stream.add_readiness(readiness);
+                if stream.flags & !NEUTRAL == COMMON || stream.has_work() {
+                    if !stream.has(QUEUED) {
+                        stream.flags |= QUEUED;
+                        self.ready.push(key);
+                    }
+                }
+            }
+            Some(Source::Listener(listener)) => {
+                listener.readable = true;
+                self.queue(key);
+            }
+            Some(Source::Raw(raw)) => {
+                raw.readiness = raw.readiness | readiness;
+                self.queue(key);
+            }
+            None => {
+                self.stats.stale_events += 1;
+                debug!("{key}: stale event {readiness:?}");
+            }
+        }
+    }
+
+    /// Puts a source on the ready list, once.
+    pub(crate) fn queue(&mut self, key: Key) {
+        let is_queued = match self.sources.get_mut(key) {
+            Some(Source::Stream(stream)) => {
+                let was_queued = stream.has(QUEUED);
+                stream.flags |= QUEUED;
+                was_queued
+            }
+            Some(Source::Listener(listener)) => std::mem::replace(&mut listener.queued, true),
+            Some(Source::Raw(raw)) => std::mem::replace(&mut raw.queued, true),
+            None => return,
+        };
+        if !is_queued {
+            self.ready.push(key);
+        }
+    }
+
+    pub(crate) fn queue_flush(&mut self, key: Key) {
+        if key == self.running {
+            return; // the end of its run writes
+        }
+        if let Some(stream) = self.stream_mut(key)
+            && !stream.has(FLUSHING)
+        {
+            stream.flags |= FLUSHING;
+            self.flush.push(key);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn send(&mut self, key: Key, data: &[u8]) -> Sent {
+        if key == self.running && self.scratch.len() + data.len() <= self.direct_max {
+            self.scratch.extend_from_slice(data);
+            return Sent::Ok;
+        }
+        self.send_general(key, Data::Bytes(data))
+    }
+
+    pub(crate) fn send_general(&mut self, key: Key, data: Data<'_>) -> Sent {
+        let is_direct = key == self.running && self.direct;
+        let Some(Source::Stream(stream)) = self.sources.get_mut(key) else {
+            return Sent::Gone;
+        };
+        if !stream.takes_output() {
+            return Sent::Gone;
+        }
+        let waiting = match data {
+            Data::Bytes(bytes) if is_direct => {
+                self.scratch.extend_from_slice(bytes);
+                self.scratch.len()
+            }
+            data => {
+                let buffers = stream.buffers.get_or_insert_with(|| self.pool.take());
+                if is_direct {
+                    // What the run has sent so far goes first; from here on the queue takes over.
+                    buffers.output.append(&self.scratch);
+                    self.scratch.clear();
+                    self.direct = false;
+                    self.direct_max = 0;
+                }
+                match data {
+                    Data::Bytes(bytes) => buffers.output.append(bytes),
+                    Data::Shared(bytes) => buffers.output.push_shared(bytes),
+                }
+                stream.flags |= HAS_OUTPUT;
+                buffers.output.len()
+            }
+        };
+        let is_over = waiting > stream.limits.output_bytes_high;
+        if is_over {
+            stream.flags |= OVER_HIGH;
+        }
+        if !is_direct || !self.direct {
+            self.account(key);
+            self.queue_flush(key);
+        }
+        if is_over { Sent::OverHigh } else { Sent::Ok }
+    }
+
+    /// Brings the memory account up to date with a connection's buffers, and takes back buffers that
+    /// are empty.
+    pub(crate) fn account(&mut self, key: Key) {
+        let Some(Source::Stream(stream)) = self.sources.get_mut(key) else { return };
+        let Some(buffers) = &mut stream.buffers else { return };
+        stream.flags &= !(HAS_INPUT | HAS_OUTPUT);
+        if buffers.input_len() > 0 {
+            stream.flags |= HAS_INPUT;
+        }
+        if buffers.output.len() > 0 {
+            stream.flags |= HAS_OUTPUT;
+        }
+        let memory = if buffers.is_empty() { 0 } else { buffers.memory() };
+        self.stats.memory_bytes = self.stats.memory_bytes + memory - buffers.accounted;
+        buffers.accounted = memory;
+        if buffers.is_empty() {
+            if let Some(buffers) = stream.buffers.take() {
+                self.pool.give_back(buffers);
+            }
+        }
+    }
+
+    /// Lends the connection's buffers, of its own or fresh ones.
+    pub(crate) fn buffers_mut(&mut self, key: Key) -> Option<&mut Buffers> {
+        match self.sources.get_mut(key) {
+            Some(Source::Stream(stream)) => {
+                Some(stream.buffers.get_or_insert_with(|| self.pool.take()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Closes gracefully: output, our end of file, and the peer's. A connection that is not open yet
+    /// is dropped.
+    pub(crate) fn close(&mut self, key: Key, reason: CloseReason) {
+        match self.sources.get_mut(key) {
+            Some(Source::Stream(stream)) => {
+                if stream.has(CLOSING | DEAD) {
+                    return;
+                }
+                if stream.has(CONNECTING) {
+                    return self.end(key, reason);
+                }
+                let is_after_peer = reason == CloseReason::Closed && stream.has(EOF_SHOWN);
+                let reason = if is_after_peer { CloseReason::PeerClosed } else { reason };
+                stream.flags |= CLOSING | FIN_WANTED;
+                stream.flags &= !(PAUSED | SHOW | OVER_HIGH | HAS_INPUT);
+                stream.reason = Some(reason);
+                if let Some(buffers) = &mut stream.buffers {
+                    self.stats.bytes_discarded += buffers.input_len() as u64;
+                    buffers.drop_input();
+                }
+                if key == self.running {
+                    self.direct = false;
+                    self.direct_max = 0;
+                } else {
+                    self.account(key);
+                    self.queue_flush(key);
+                }
+            }
+            Some(_) => self.end(key, reason),
+            None => {}
+        }
+    }
+
+    /// Ends a source at once: it is reaped in this turn's last phase, or in the next one's.
+    pub(crate) fn end(&mut self, key: Key, reason: CloseReason) {
+        match self.sources.get_mut(key) {
+            Some(Source::Stream(stream)) => {
+                if stream.has(DEAD) {
+                    return;
+                }
+                stream.flags |= DEAD;
+                stream.reason.get_or_insert(reason);
+                if let Some(buffers) = &mut stream.buffers {
+                    buffers.drop_input();
+                    buffers.output.clear();
+                }
+                self.account(key);
+                if key == self.running {
+                    self.scratch.clear();
+                    self.direct = false;
+                    self.direct_max = 0;
+                }
+            }
+            Some(Source::Listener(listener)) => {
+                if std::mem::replace(&mut listener.dead, true) {
+                    return;
+                }
+            }
+            Some(Source::Raw(raw)) => {
+                if raw.reason.is_some() {
+                    return;
+                }
+                raw.reason = Some(reason);
+            }
+            None => return,
+        }
+        self.reap.push_back(key);
+    }
+
+    pub(crate) fn abort(&mut self, key: Key) {
+        if let Some(stream) = self.stream_mut(key)
+            && !stream.has(DEAD)
+        {
+            stream.flags |= RESET;
+            // Whatever it was closing for, this is how it ends.
+            stream.reason = Some(CloseReason::Aborted);
+        }
+        self.end(key, CloseReason::Aborted);
+    }
+
+    pub(crate) fn pause(&mut self, key: Key) {
+        if let Some(stream) = self.stream_mut(key)
+            && !stream.has(CLOSING | DEAD)
+        {
+            stream.flags |= PAUSED;
+        }
+    }
+
+    pub(crate) fn resume(&mut self, key: Key) {
+        let is_running = key == self.running;
+        let Some(stream) = self.stream_mut(key) else { return };
+        if !stream.has(PAUSED) {
+            return;
+        }
+        stream.flags &= !PAUSED;
+        // A run that is under way keeps its own account of what is left: it shows it again only if
+        // it is asked to.
+        if stream.has(HAS_INPUT) || is_running {
+            stream.flags |= SHOW;
+        }
+        // No event will come for bytes that are already there.
+        self.queue(key);
+    }
+
+    pub(crate) fn poke(&mut self, key: Key) {
+        if let Some(stream) = self.stream_mut(key)
+            && !stream.has(POKED | CLOSING | DEAD)
+        {
+            stream.flags |= POKED;
+            self.mail.push(key);
+        }
+    }
+
+    pub(crate) fn is_open(&self, key: Key) -> bool {
+        self.stream(key).is_some_and(|stream| stream.has(OPEN) && !stream.has(CLOSING | DEAD))
+    }
+
+    /// Begins an outbound connection: its key is good from now on, the driver hears of it in the
+    /// flush phase.
+    pub(crate) fn connect(
+        &mut self,
+        handler: u32,
+        address: SocketAddr,
+        tag: u64,
+        limits: Rc<Limits>,
+    ) -> Key {
+        let stream = Stream::new(CONNECTING | OUTBOUND, handler, tag, limits);
+        let key = self.sources.insert(Source::Stream(stream));
+        self.stats.connections += 1;
+        self.commands.push(Command::Connect { key, address });
+        key
+    }
+
+    /// SplitMix64: fast, and good enough for jitter and sampling; no secret should depend on it.
+    pub(crate) fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Whether the next turn has something to do without waiting for an event.
+    pub(crate) fn has_work(&self) -> bool {
+        self.stopping
+            || !self.ready.is_empty()
+            || !self.flush.is_empty()
+            || !self.mail.is_empty()
+            || !self.commands.is_empty()
+            || !self.reap.is_empty()
+    }
+}

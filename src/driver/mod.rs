@@ -1,0 +1,144 @@
+//! The seam between the reactor and the world: sockets, the clock, randomness.
+//!
+//! The reactor is written against [`Driver`] and knows nothing else of the machine. `Mio` is the
+//! production driver. The loop is compiled for each driver anew, so that the seam costs nothing.
+
+mod mio;
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use crate::clock::Time;
+use crate::key::Key;
+use crate::readiness::{Interest, Readiness};
+
+pub use self::mio::Mio;
+
+/// What the driver reports of one source.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// The key that the source was registered with.
+    pub key: Key,
+    /// What became possible.
+    pub readiness: Readiness,
+}
+
+/// How a listening socket is made.
+#[derive(Clone, Debug)]
+pub struct ListenConfig {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Connections that the kernel completes ahead of accept; it clips the number to its own maximum
+    /// (listen(2), `net.core.somaxconn`).
+    pub backlog: u32,
+    /// Several sockets share the port, and the kernel spreads the connections (socket(7)).
+    pub reuse_port: bool,
+    /// An IPv6 socket does not take IPv4 clients (ipv6(7), `IPV6_V6ONLY`).
+    pub only_v6: bool,
+    /// Small writes leave at once (tcp(7), `TCP_NODELAY`); accepted sockets inherit it.
+    pub nodelay: bool,
+}
+
+/// Why an accept gave no connection, by what is to be done about it.
+#[derive(Debug)]
+pub enum AcceptError {
+    /// The backlog is empty.
+    WouldBlock,
+    /// The connection that was to be accepted is gone; the next one may be fine.
+    Connection(io::Error),
+    /// Descriptors ran out, of the process or of the system.
+    Descriptors(io::Error),
+    /// Memory ran out, or anything else that time may mend.
+    Other(io::Error),
+}
+
+/// What a reactor needs of the world.
+///
+/// # Contract
+///
+/// - No call blocks, except [`poll`](Driver::poll) for at most its time-out.
+/// - Events are edges: after a call answered `WouldBlock`, a change is reported once. Registering
+///   reports what is possible already. Events may be spurious, merged, split, in any order.
+/// - An interrupted call is made again inside; `Interrupted` is never an answer.
+/// - Writing to a connection whose peer is gone is an error, never a signal.
+/// - Dropping a socket closes its descriptor.
+pub trait Driver: Sized {
+    /// A listening or a connected socket.
+    type Socket;
+    /// A descriptor kept for the day on which there are no more.
+    type Reserve;
+
+    /// Whether a read that fills less than its buffer means that nothing is left, as long as
+    /// neither `READ_CLOSED` nor `PRIORITY` was reported for the source.
+    const SHORT_READ_DRAINS: bool;
+
+    /// Prepares to report at most so many events a poll.
+    fn set_events_max(&mut self, events_max: usize);
+    /// Waits for events, at most `timeout` (for ever if `None`), and no less than that.
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+    /// What the last poll reported.
+    fn events(&self) -> impl Iterator<Item = Event>;
+
+    /// The monotonic clock.
+    fn now(&self) -> Time;
+    /// The calendar's clock.
+    fn wall_clock(&self) -> SystemTime;
+    /// A number that nobody guesses, to seed the reactor's generator.
+    fn random_seed(&mut self) -> u64;
+
+    /// Binds and listens. `SO_REUSEADDR` is set.
+    fn listen(&mut self, config: &ListenConfig) -> io::Result<Self::Socket>;
+    /// Takes one connection out of the backlog.
+    fn accept(
+        &mut self,
+        listener: &Self::Socket,
+    ) -> Result<(Self::Socket, SocketAddr), AcceptError>;
+    /// Begins to connect. It is done when the socket is writable or has an error; see
+    /// [`connect_result`](Driver::connect_result).
+    fn connect(&mut self, address: SocketAddr, nodelay: bool) -> io::Result<Self::Socket>;
+    /// How the connect ended: `Ok`, its error, or `WouldBlock` while it has not.
+    fn connect_result(&mut self, socket: &Self::Socket) -> io::Result<()>;
+    /// The error that is pending on the socket, which clears it (socket(7), `SO_ERROR`).
+    fn take_error(&mut self, socket: &Self::Socket) -> io::Result<Option<io::Error>>;
+
+    /// Registers a listening socket for `READABLE`.
+    fn register_listener(&mut self, socket: &Self::Socket, key: Key) -> io::Result<()>;
+    /// Registers a connected or connecting socket, once for its whole life.
+    fn register_stream(&mut self, socket: &Self::Socket, key: Key) -> io::Result<()>;
+
+    /// Reads into `buffer`, which is not empty. `Ok(0)` is the end of file.
+    fn read(&mut self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Reads into the spare capacity of `buffer`, which is not zero, and lengthens it.
+    fn read_spare(&mut self, socket: &Self::Socket, buffer: &mut Vec<u8>) -> io::Result<usize>;
+    /// Writes the front of `data`, which is not empty.
+    fn write(&mut self, socket: &Self::Socket, data: &[u8]) -> io::Result<usize>;
+    /// Writes the front of all slices together; none of them is empty.
+    fn write_vectored(
+        &mut self,
+        socket: &Self::Socket,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize>;
+    /// Sends the end of file (shutdown(2), `SHUT_WR`).
+    fn shutdown_write(&mut self, socket: &Self::Socket) -> io::Result<()>;
+    /// Closes with a reset: what was not delivered is dropped.
+    fn abort(&mut self, socket: Self::Socket);
+
+    /// The address of our side.
+    fn local_address(&self, socket: &Self::Socket) -> io::Result<SocketAddr>;
+    /// The address of the other side.
+    fn peer_address(&self, socket: &Self::Socket) -> io::Result<SocketAddr>;
+
+    /// Takes a descriptor to give up when an accept fails for want of one.
+    fn reserve(&mut self) -> io::Result<Self::Reserve>;
+}
+
+/// A source of a user's own that the driver `D` can register: with the mio driver, everything that is
+/// a `mio::event::Source`.
+pub trait RawSource<D>: 'static {
+    /// Registers the source.
+    fn register(&mut self, driver: &mut D, key: Key, interest: Interest) -> io::Result<()>;
+    /// Takes it out again. A raw source is always deregistered, because its user may hold a duplicate
+    /// of the descriptor, which would keep reporting events (epoll(7), questions and answers).
+    fn deregister(&mut self, driver: &mut D) -> io::Result<()>;
+}

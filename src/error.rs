@@ -1,0 +1,160 @@
+//! How connections end.
+
+use std::fmt;
+use std::io;
+
+/// What a handler may fail with: any error, so that `?` works on it.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a connection was closed. Every connection that opened ends with exactly one of these: it is
+/// counted, logged, and given to [`on_close`](crate::StreamHandler::on_close).
+///
+/// When several things happen to one connection, the first one is its reason.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer closed its side, and ours followed.
+    PeerClosed,
+    /// A handler called `close`.
+    Closed,
+    /// A handler called `abort`.
+    Aborted,
+    /// The peer reset the connection, or was gone when we wrote (`ECONNRESET`, `EPIPE`).
+    Reset,
+    /// The socket reported another error.
+    Io(io::ErrorKind),
+    /// `on_data` returned an error.
+    HandlerError,
+    /// The handler broke the contract: it claimed to have consumed more than it was shown.
+    Misuse,
+    /// A callback of this connection panicked.
+    Panicked,
+    /// The input that the handler did not consume reached
+    /// [`input_bytes_max`](crate::Limits::input_bytes_max).
+    InputTooLong,
+    /// The output that the peer did not take went over
+    /// [`output_bytes_max`](crate::Limits::output_bytes_max).
+    SlowReader,
+    /// The reactor went over [`memory_bytes_max`](crate::ReactorLimits::memory_bytes_max), and this
+    /// connection held the most.
+    MemoryLimit,
+    /// The reactor stopped.
+    Stopped,
+}
+
+impl CloseReason {
+    /// The number of reasons, with every [`Io`](CloseReason::Io) counted as one.
+    pub(crate) const COUNT: usize = 12;
+
+    pub(crate) fn index(self) -> usize {
+        match self {
+            CloseReason::PeerClosed => 0,
+            CloseReason::Closed => 1,
+            CloseReason::Aborted => 2,
+            CloseReason::Reset => 3,
+            CloseReason::Io(_) => 4,
+            CloseReason::HandlerError => 5,
+            CloseReason::Misuse => 6,
+            CloseReason::Panicked => 7,
+            CloseReason::InputTooLong => 8,
+            CloseReason::SlowReader => 9,
+            CloseReason::MemoryLimit => 10,
+            CloseReason::Stopped => 11,
+        }
+    }
+
+    pub(crate) fn of_error(error: &io::Error) -> CloseReason {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,
+            kind => CloseReason::Io(kind),
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CloseReason::PeerClosed => "the peer closed",
+            CloseReason::Closed => "closed by the handler",
+            CloseReason::Aborted => "aborted by the handler",
+            CloseReason::Reset => "reset by the peer",
+            CloseReason::Io(kind) => return write!(f, "socket error: {kind}"),
+            CloseReason::HandlerError => "the handler failed",
+            CloseReason::Misuse => "the handler consumed more than it was shown",
+            CloseReason::Panicked => "the handler panicked",
+            CloseReason::InputTooLong => "too much input that the handler does not consume",
+            CloseReason::SlowReader => "the peer does not take its output",
+            CloseReason::MemoryLimit => "the reactor is over its memory limit",
+            CloseReason::Stopped => "the reactor stopped",
+        })
+    }
+}
+
+/// Why an outbound connection did not open; given to
+/// [`on_connect_failed`](crate::StreamHandler::on_connect_failed).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody listens there (`ECONNREFUSED`).
+    Refused,
+    /// No answer within [`connect_timeout`](crate::Limits::connect_timeout), or within the kernel's own.
+    TimedOut,
+    /// The network or the host cannot be reached.
+    Unreachable,
+    /// The reactor is at its limit of connections.
+    TooManyConnections,
+    /// It was closed or aborted before it opened.
+    Cancelled,
+    /// The reactor stopped.
+    Stopped,
+    /// Another error of the system.
+    Io(io::ErrorKind),
+}
+
+impl ConnectError {
+    pub(crate) fn of_error(error: &io::Error) -> ConnectError {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => ConnectError::Refused,
+            io::ErrorKind::TimedOut => ConnectError::TimedOut,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                ConnectError::Unreachable
+            }
+            kind => ConnectError::Io(kind),
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ConnectError::Refused => "connection refused",
+            ConnectError::TimedOut => "timed out",
+            ConnectError::Unreachable => "host or network unreachable",
+            ConnectError::TooManyConnections => "the reactor is at its limit of connections",
+            ConnectError::Cancelled => "cancelled",
+            ConnectError::Stopped => "the reactor stopped",
+            ConnectError::Io(kind) => return write!(f, "{kind}"),
+        })
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// What became of bytes given to a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a producer that ignores OverHigh is bounded only by the hard cap, which ends the connection"]
+pub enum Sent {
+    /// Taken.
+    Ok,
+    /// Taken, and the connection's output is over its high watermark: stop producing until
+    /// [`on_drained`](crate::StreamHandler::on_drained).
+    OverHigh,
+    /// Not taken: the connection is closing, has sent its end of file, or is no more.
+    Gone,
+}
+
+impl Sent {
+    /// For producers that answer what the peer sent and no more: their output is bounded by the
+    /// reactor, which stops reading from a connection that is over its high watermark.
+    pub fn ignore(self) {}
+}

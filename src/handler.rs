@@ -1,0 +1,170 @@
+//! Everything that a user implements, on one page.
+//!
+//! A handler never touches a socket. It is given bytes and the time, and a [`Connection`] whose calls
+//! change buffers and flags; the turn does the I/O afterwards. So no callback is ever entered from
+//! inside another one, and everything in `self` and in the session is plain `&mut`.
+
+use std::net::SocketAddr;
+
+use crate::connection::Connection;
+use crate::context::Context;
+use crate::error::{CloseReason, ConnectError, Error};
+use crate::key::Key;
+use crate::timer::TimerId;
+
+/// The code of a byte-stream protocol: one value serves any number of listeners and connections.
+///
+/// State shared by all its connections is `&mut self`; the state of one connection is its `Session`.
+/// Both are lent to each callback at once.
+///
+/// # Order of calls
+///
+/// For a connection: [`on_open`](Self::on_open) first, [`on_close`](Self::on_close) last, exactly once
+/// each, nothing after it. In between the calls follow the order of the bytes. A connection that never
+/// opened gets [`on_connect_failed`](Self::on_connect_failed) and neither of the two.
+///
+/// # Panics in a callback
+///
+/// A callback that panics closes its connection as [`CloseReason::Panicked`]: `on_close` is still
+/// called, unless it was `on_open` that panicked. The other connections go on. A panic in `on_close`,
+/// or in a call that belongs to no connection, goes through to the caller of the reactor.
+/// [`Reactor::let_panics_through`](crate::Reactor::let_panics_through) lets all of them through.
+pub trait StreamHandler: 'static {
+    /// What the handler remembers about one connection; `()` costs nothing.
+    type Session: 'static;
+
+    /// Phase 4. A peer is at the door; nothing has been spent on it yet. `false` turns it away:
+    /// its socket is closed.
+    fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool {
+        let _ = (peer, cx);
+        true
+    }
+
+    /// Phase 4. The connection is open: accepted, or connected by us;
+    /// [`conn.origin()`](Connection::origin) says which. A greeting can be sent here.
+    fn on_open(&mut self, conn: &mut Connection<'_>) -> Self::Session;
+
+    /// Phase 4 (6 after a poke). `data` is all that was received and not yet consumed, never empty.
+    /// Returns how many bytes of it are done with; the rest is shown again together with what follows.
+    /// So a partial message is answered with the length of the whole ones before it, often `Ok(0)`.
+    ///
+    /// Called on new bytes, after [`resume`](Connection::resume), after a poke when there are bytes
+    /// left, and in the next turn after [`again`](Connection::again). Never after
+    /// [`close`](Connection::close).
+    ///
+    /// # Errors
+    ///
+    /// An error closes the connection as [`CloseReason::HandlerError`], after sending what was
+    /// already given to it.
+    fn on_data(
+        &mut self,
+        session: &mut Self::Session,
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error>;
+
+    /// Phase 4. After [`Sent::OverHigh`](crate::Sent::OverHigh), or after the output went over its high
+    /// watermark: it has fallen to the low one, produce again.
+    fn on_drained(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
+        let _ = (session, conn);
+    }
+
+    /// Phase 4. The peer will send no more (it closed, or half-closed: whether it still reads, nobody
+    /// knows), and all it sent was shown. By default: flush, then close.
+    fn on_peer_closed(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
+        let _ = session;
+        conn.close();
+    }
+
+    /// Phase 5. A timer that [`Connection::set_timer`] set for this connection is due.
+    fn on_timer(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>, timer: TimerId) {
+        let _ = (session, conn, timer);
+    }
+
+    /// Phase 6. Somebody called [`Context::poke`] with this connection's key. Bytes left unconsumed
+    /// are shown to `on_data` right after this call.
+    fn on_poke(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
+        let _ = (session, conn);
+    }
+
+    /// Phase 8. The connection is over; its key finds nothing any more. The session comes back by
+    /// value, for whoever wants to keep something of it.
+    fn on_close(
+        &mut self,
+        session: Self::Session,
+        key: Key,
+        reason: CloseReason,
+        cx: &mut Context<'_>,
+    ) {
+        let _ = (session, key, reason, cx);
+    }
+
+    /// Phase 5 of the first turn after [`Reactor::add`](crate::Reactor::add).
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
+
+    /// Phase 8. The attempt that [`Context::connect`] named `key` and the caller named `tag` did not
+    /// open.
+    fn on_connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>) {
+        let _ = (key, tag, error, cx);
+    }
+
+    /// Phase 5. A timer that [`Context::set_handler_timer`] set is due.
+    fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
+        let _ = (timer, cx);
+    }
+}
+
+/// What a raw source did with its readiness.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Drained {
+    /// A call said `WouldBlock`: the kernel will report the next change.
+    Yes,
+    /// There may be more, and no event will come for it: call again in the next turn.
+    No,
+}
+
+/// The raw layer: readiness of anything that the driver can register (with the mio driver, any
+/// `mio::event::Source`: a pipe, an eventfd, inotify, a serial port). Here the handler does its own
+/// I/O, with the promise that it does not block, and that it says whether it drained the source.
+///
+/// A panic in one of its calls removes the source as [`CloseReason::Panicked`].
+pub trait SourceHandler: 'static {
+    /// The source itself; the reactor keeps it, and lends it to every call.
+    type Source: 'static;
+
+    /// Phase 4. The source is readable, or has an error that a read will tell.
+    fn on_readable(
+        &mut self,
+        key: Key,
+        source: &mut Self::Source,
+        cx: &mut Context<'_>,
+    ) -> Drained {
+        let _ = (key, source, cx);
+        Drained::Yes
+    }
+
+    /// Phase 4. The source is writable, or has an error that a write will tell.
+    fn on_writable(
+        &mut self,
+        key: Key,
+        source: &mut Self::Source,
+        cx: &mut Context<'_>,
+    ) -> Drained {
+        let _ = (key, source, cx);
+        Drained::Yes
+    }
+
+    /// Phase 8. The source was deregistered: by [`Context::close_key`], or because the reactor stops.
+    /// It comes back by value.
+    fn on_close(
+        &mut self,
+        source: Self::Source,
+        key: Key,
+        reason: CloseReason,
+        cx: &mut Context<'_>,
+    ) {
+        let _ = (source, key, reason, cx);
+    }
+}

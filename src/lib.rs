@@ -1,0 +1,70 @@
+//! A single-threaded, readiness-based event-loop reactor.
+//!
+//! One poll loop owns the sockets, keeps each connection's state in a slab, and calls
+//! [handlers](StreamHandler) with the bytes that came. A handler is plain `&mut` state: no async, no
+//! locks, no cells, no sockets. Everything is bounded by default, and every close has a
+//! [named reason](CloseReason).
+//!
+//! ```no_run
+//! use oneloop::{Connection, Error, StreamHandler};
+//!
+//! struct Echo;
+//!
+//! impl StreamHandler for Echo {
+//!     type Session = ();
+//!
+//!     fn on_open(&mut self, _: &mut Connection<'_>) {}
+//!
+//!     fn on_data(&mut self, _: &mut (), conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+//!         conn.send(data).ignore();
+//!         Ok(data.len())
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     oneloop::serve("127.0.0.1:7000", Echo)
+//! }
+//! ```
+//!
+//! Start at [`StreamHandler`], where all calls of a connection's life stand on one page, then
+//! [`Connection`] for what a handler may do, [`Reactor`] for more than one listener, and [`Limits`] for
+//! what bounds it. How it works inside is told in `ARCHITECTURE.md`.
+//!
+//! # Platform notes
+//!
+//! Written for Linux (epoll), and tested there; 64-bit targets only.
+
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod clock;
+mod connection;
+mod connector;
+mod context;
+mod core;
+pub mod driver;
+mod error;
+mod handler;
+mod key;
+mod limits;
+mod listener;
+mod reactor;
+mod readiness;
+mod source;
+mod stats;
+mod stream;
+mod table;
+mod timer;
+
+pub use crate::clock::Time;
+pub use crate::connection::{Connection, Origin};
+pub use crate::context::Context;
+pub use crate::error::{CloseReason, ConnectError, Error, Sent};
+pub use crate::handler::{Drained, SourceHandler, StreamHandler};
+pub use crate::key::Key;
+pub use crate::limits::{Limits, ReactorLimits};
+pub use crate::listener::{ListenOptions, ListenerId};
+pub use crate::reactor::{HandlerId, Reactor, serve};
+pub use crate::readiness::{Interest, Readiness};
+pub use crate::stats::Stats;
+pub use crate::timer::TimerId;

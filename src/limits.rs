@@ -1,0 +1,208 @@
+//! Every limit of the reactor: its unit, its default, and why.
+//!
+//! There are two groups: [`Limits`] hold for the connections of one listener or one outbound connect,
+//! [`ReactorLimits`] for all of a reactor.
+
+use std::io;
+use std::time::Duration;
+
+/// Writes a struct of limits as a table: one row a limit, with its documentation and default; each
+/// gets a setter for building.
+macro_rules! limits {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            $(pub(crate) $field: $type,)*
+        }
+
+        impl $name {
+            /// The defaults.
+            pub fn new() -> Self {
+                $name { $($field: $default,)* }
+            }
+
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $field(mut self, value: $type) -> Self {
+                    self.$field = value;
+                    self
+                }
+            )*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name::new()
+            }
+        }
+    };
+}
+
+limits! {
+    /// Limits of the connections that come from one listener, or of one outbound connection.
+    ///
+    /// ```
+    /// use oneloop::Limits;
+    ///
+    /// let limits = Limits::new().input_bytes_max(1 << 20).connections_max(500);
+    /// ```
+    Limits {
+        /// Connections accepted in one turn; the rest wait for the next one. Default 64: enough to
+        /// empty a backlog of thousands in a few milliseconds, few enough that established
+        /// connections do not notice.
+        accepts_per_turn_max: usize = 64,
+        /// Connections open at once through this listener; at the limit accepting pauses, and the
+        /// kernel's backlog holds the rest. Default: no limit but the reactor's own.
+        connections_max: usize = usize::MAX,
+        /// Connections open at once from one source address (an IPv4 address, or the /64 of an IPv6
+        /// address) through this listener; one more is closed at once. Default: no limit, because
+        /// behind a proxy or an address translator all clients have one address.
+        connections_per_source_max: usize = usize::MAX,
+        /// Bytes read from one connection in one turn. Default 64 KiB: a budget of some ten
+        /// microseconds, which is what others wait for.
+        read_bytes_per_turn_max: usize = 64 * 1024,
+        /// Reads from one connection in one turn. Default 8: small reads are dear, and a peer that
+        /// sends byte by byte must not be worth more turns than the others.
+        reads_per_turn_max: usize = 8,
+        /// Bytes received and not yet consumed by the handler; a connection whose handler consumes
+        /// nothing of that many is closed as
+        /// [`InputTooLong`](crate::CloseReason::InputTooLong). It is also the most that `on_data` is
+        /// shown at once. Default 64 KiB: a large message of a usual protocol.
+        input_bytes_max: usize = 64 * 1024,
+        /// Output bytes at which a connection that was over its high watermark is reading and
+        /// producing again. Default 16 KiB: something is left to send while the producer wakes up.
+        output_bytes_low: usize = 16 * 1024,
+        /// Output bytes over which a connection is not read from and a producer is asked to stop.
+        /// Default 64 KiB: one read's worth of answers.
+        output_bytes_high: usize = 64 * 1024,
+        /// Output bytes that the kernel refused over which the connection is closed as
+        /// [`SlowReader`](crate::CloseReason::SlowReader). Default 1 MiB: the kernel itself holds
+        /// some megabytes before that.
+        output_bytes_max: usize = 1024 * 1024,
+        /// How long a closing connection may go on without progress: without the peer taking
+        /// output, and, after our end of file, without the peer's. Default 5 s: a few
+        /// retransmissions.
+        linger_timeout: Duration = Duration::from_secs(5),
+        /// How long an outbound connection may take to open. Default 10 s: three retransmissions of
+        /// the SYN (tcp(7), `tcp_syn_retries`: the kernel itself gives up after two minutes).
+        connect_timeout: Duration = Duration::from_secs(10),
+    }
+}
+
+limits! {
+    /// Limits of a whole reactor.
+    ReactorLimits {
+        /// Events taken from the kernel by one poll. Default 1024: an event costs some hundred
+        /// nanoseconds to take, and what does not fit is reported by the next poll.
+        events_per_poll_max: usize = 1024,
+        /// Connections open at once, accepted and outbound together. The table is reserved for that
+        /// many when the reactor is made, at about 80 bytes each. Default 10,240, below which the
+        /// descriptors usually end first.
+        connections_max: usize = 10_240,
+        /// Bytes held in the buffers of all connections; over it the connection that holds the most
+        /// is closed as [`MemoryLimit`](crate::CloseReason::MemoryLimit), until it fits. A
+        /// reference-counted piece counts for every connection that it waits in. Default 256 MiB.
+        memory_bytes_max: usize = 256 * 1024 * 1024,
+        /// The size of the buffer that all connections are read into. Default 64 KiB: a larger read
+        /// is not faster, and it has to stay in the cache.
+        read_buffer_bytes: usize = 64 * 1024,
+    }
+}
+
+impl Limits {
+    /// The most that one read may bring: no more than the handler can be shown, nor than a turn's
+    /// budget.
+    #[inline]
+    pub(crate) fn read_max(&self) -> usize {
+        self.input_bytes_max.min(self.read_bytes_per_turn_max)
+    }
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+impl Limits {
+    /// # Errors
+    ///
+    /// `InvalidInput`, with the name of the limit and what it must be.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let counts = [
+            (self.accepts_per_turn_max, "accepts_per_turn_max"),
+            (self.connections_max, "connections_max"),
+            (self.connections_per_source_max, "connections_per_source_max"),
+            (self.read_bytes_per_turn_max, "read_bytes_per_turn_max"),
+            (self.reads_per_turn_max, "reads_per_turn_max"),
+            (self.input_bytes_max, "input_bytes_max"),
+            (self.output_bytes_high, "output_bytes_high"),
+        ];
+        for (value, name) in counts {
+            if value == 0 {
+                return Err(invalid(format!("the limit {name} is 0; it must be at least 1")));
+            }
+        }
+        if self.output_bytes_low >= self.output_bytes_high {
+            return Err(invalid(format!(
+                "the limit output_bytes_low ({}) must be under output_bytes_high ({})",
+                self.output_bytes_low, self.output_bytes_high
+            )));
+        }
+        if self.output_bytes_high > self.output_bytes_max {
+            return Err(invalid(format!(
+                "the limit output_bytes_high ({}) must not be over output_bytes_max ({})",
+                self.output_bytes_high, self.output_bytes_max
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl ReactorLimits {
+    /// # Errors
+    ///
+    /// `InvalidInput`, with the name of the limit and what it must be.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let counts = [
+            (self.events_per_poll_max, "events_per_poll_max"),
+            (self.connections_max, "connections_max"),
+            (self.memory_bytes_max, "memory_bytes_max"),
+            (self.read_buffer_bytes, "read_buffer_bytes"),
+        ];
+        for (value, name) in counts {
+            if value == 0 {
+                return Err(invalid(format!("the limit {name} is 0; it must be at least 1")));
+            }
+        }
+        if self.connections_max > u32::MAX as usize / 2 {
+            return Err(invalid(format!(
+                "the limit connections_max is {}; it must be under {}",
+                self.connections_max,
+                u32::MAX / 2
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        Limits::new().check().unwrap();
+        ReactorLimits::new().check().unwrap();
+    }
+
+    #[test]
+    fn a_bad_limit_is_named() {
+        let error = Limits::new().output_bytes_low(65536).check().unwrap_err();
+        assert!(error.to_string().contains("output_bytes_low (65536)"), "{error}");
+        let error = Limits::new().reads_per_turn_max(0).check().unwrap_err();
+        assert!(error.to_string().contains("reads_per_turn_max"), "{error}");
+        let error = ReactorLimits::new().connections_max(usize::MAX).check().unwrap_err();
+        assert!(error.to_string().contains("connections_max"), "{error}");
+    }
+}

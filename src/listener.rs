@@ -1,0 +1,379 @@
+//! Listening and accepting.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use log::{debug, warn};
+use slab::Slab;
+
+use crate::context::Context;
+use crate::core::Source;
+use crate::driver::{AcceptError, Driver};
+use crate::key::Key;
+use crate::limits::Limits;
+use crate::reactor::Reactor;
+use crate::stream::{Stream, flag::*};
+use crate::timer::Purpose;
+
+/// Names one listener.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ListenerId(pub(crate) Key);
+
+/// How to listen.
+///
+/// ```
+/// use oneloop::{Limits, ListenOptions};
+///
+/// let options = ListenOptions::new()
+///     .backlog(1024)
+///     .limits(Limits::new().connections_max(500).connections_per_source_max(20));
+/// ```
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    pub(crate) backlog: u32,
+    pub(crate) reuse_port: bool,
+    pub(crate) only_v6: bool,
+    pub(crate) nodelay: bool,
+    pub(crate) limits: Limits,
+}
+
+impl Default for ListenOptions {
+    fn default() -> ListenOptions {
+        ListenOptions::new()
+    }
+}
+
+impl ListenOptions {
+    /// The defaults.
+    pub fn new() -> ListenOptions {
+        ListenOptions {
+            backlog: 4096,
+            reuse_port: false,
+            only_v6: false,
+            nodelay: true,
+            limits: Limits::new(),
+        }
+    }
+
+    /// Connections that the kernel completes ahead of accept. Default 4096, clipped by the kernel to
+    /// `net.core.somaxconn` (listen(2)). Beyond it a SYN is dropped, and its client waits a second
+    /// before it tries again.
+    #[must_use]
+    pub fn backlog(mut self, connections: u32) -> ListenOptions {
+        self.backlog = connections;
+        self
+    }
+
+    /// Whether other sockets may listen on the same port, the kernel spreading the connections over
+    /// them (socket(7), `SO_REUSEPORT`). Default no. Closing one of them resets what is in its queue.
+    #[must_use]
+    pub fn reuse_port(mut self, yes: bool) -> ListenOptions {
+        self.reuse_port = yes;
+        self
+    }
+
+    /// Whether an IPv6 address takes IPv6 clients only (ipv6(7), `IPV6_V6ONLY`). Default no: a
+    /// listener on `[::]` takes both, and IPv4 peers show as `::ffff:a.b.c.d`.
+    #[must_use]
+    pub fn only_v6(mut self, yes: bool) -> ListenOptions {
+        self.only_v6 = yes;
+        self
+    }
+
+    /// Whether small writes leave at once instead of waiting for an acknowledgement (tcp(7),
+    /// `TCP_NODELAY`). Default yes, because the reactor already gathers a run's output. It is set on
+    /// the listening socket, from which Linux hands it down to what it accepts.
+    #[must_use]
+    pub fn nodelay(mut self, yes: bool) -> ListenOptions {
+        self.nodelay = yes;
+        self
+    }
+
+    /// The limits of the listener's connections.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> ListenOptions {
+        self.limits = limits;
+        self
+    }
+}
+
+/// Waiting times after an accept failed for want of a resource.
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// The driver-free half of a listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) handler: u32,
+    pub(crate) limits: Rc<Limits>,
+    pub(crate) readable: bool,
+    pub(crate) queued: bool,
+    pub(crate) dead: bool,
+    /// Its connections.
+    pub(crate) connections: usize,
+    /// At a limit of connections; a connection that ends lets it go on.
+    pub(crate) is_full: bool,
+    /// Out of a resource: a timer lets it go on.
+    is_waiting: bool,
+    retry_after: Duration,
+    pub(crate) sources: SourceCounts,
+}
+
+impl Listener {
+    pub(crate) fn new(handler: u32, limits: Rc<Limits>) -> Listener {
+        Listener {
+            handler,
+            limits,
+            readable: false,
+            queued: false,
+            dead: false,
+            connections: 0,
+            is_full: false,
+            is_waiting: false,
+            retry_after: RETRY_FIRST,
+            sources: SourceCounts::default(),
+        }
+    }
+}
+
+/// What counts as one source.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Prefix {
+    V4(u32),
+    V6(u64),
+}
+
+/// Connections counted by source address. Nothing walks over the map, so its order tells nothing.
+#[derive(Debug, Default)]
+pub(crate) struct SourceCounts {
+    numbers: HashMap<Prefix, usize>,
+    counts: Slab<(Prefix, usize)>,
+}
+
+impl SourceCounts {
+    /// An IPv4 address, also one mapped into IPv6; of an IPv6 address the first 64 bits, the least
+    /// that a site is given (RFC 6177), within which a client can choose at will.
+    fn prefix_of(peer: SocketAddr) -> Prefix {
+        match peer.ip().to_canonical() {
+            IpAddr::V4(address) => Prefix::V4(u32::from(address)),
+            IpAddr::V6(address) => Prefix::V6((u128::from(address) >> 64) as u64),
+        }
+    }
+
+    /// Counts a connection; its source's number, or `None` if the source is at the limit.
+    fn enter(&mut self, peer: SocketAddr, max: usize) -> Option<u32> {
+        let prefix = SourceCounts::prefix_of(peer);
+        let number = *self.numbers.entry(prefix).or_insert_with(|| self.counts.insert((prefix, 0)));
+        let (_, count) = &mut self.counts[number];
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(number as u32)
+    }
+
+    pub(crate) fn leave(&mut self, number: u32) {
+        let (prefix, count) = &mut self.counts[number as usize];
+        *count -= 1;
+        if *count == 0 {
+            self.numbers.remove(prefix);
+            self.counts.remove(number as usize);
+        }
+    }
+}
+
+impl<D: Driver> Reactor<D> {
+    /// The ready phase's part: accepts within the budget.
+    pub(crate) fn run_listener(&mut self, key: Key) {
+        let Some(listener) = self.core.listener_mut(key) else { return };
+        listener.queued = false;
+        let limits = Rc::clone(&listener.limits);
+        for _ in 0..limits.accepts_per_turn_max {
+            let connections = self.core.stats.connections;
+            let connections_max = self.core.limits.connections_max;
+            let Some(listener) = self.core.listener_mut(key) else { return };
+            if listener.dead || listener.is_waiting || !listener.readable {
+                return;
+            }
+            if listener.connections >= limits.connections_max || connections >= connections_max {
+                if !std::mem::replace(&mut listener.is_full, true) {
+                    debug!("{key}: {connections} connections: accepting pauses");
+                    self.core.stats.accept_pauses += 1;
+                }
+                return;
+            }
+            let Some((driver, socket)) = self.sockets.with(key) else { return };
+            match driver.accept(socket) {
+                Ok((socket, peer)) => self.admit(key, socket, peer),
+                Err(AcceptError::WouldBlock) => {
+                    listener.readable = false;
+                    return;
+                }
+                Err(AcceptError::Connection(error)) => {
+                    debug!("{key}: a connection ended before it was accepted: {error}");
+                    self.core.stats.accept_errors += 1;
+                }
+                Err(AcceptError::Descriptors(error)) => {
+                    self.shed(key);
+                    return self.wait_for_resources(key, &error);
+                }
+                Err(AcceptError::Other(error)) => return self.wait_for_resources(key, &error),
+            }
+        }
+        self.core.queue(key);
+    }
+
+    /// Takes in an accepted connection, or turns it away.
+    fn admit(&mut self, listener_key: Key, socket: D::Socket, peer: SocketAddr) {
+        let Some(listener) = self.core.listener_mut(listener_key) else { return };
+        listener.retry_after = RETRY_FIRST;
+        let handler = listener.handler;
+        let limits = Rc::clone(&listener.limits);
+        let mut source = u32::MAX;
+        if limits.connections_per_source_max != usize::MAX {
+            match listener.sources.enter(peer, limits.connections_per_source_max) {
+                Some(number) => source = number,
+                None => {
+                    debug!("{listener_key}: {peer} turned away: too many connections from there");
+                    self.core.stats.refusals += 1;
+                    return;
+                }
+            }
+        }
+        let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
+        let is_welcome = self.handlers[handler as usize].accept(peer, &mut cx);
+        let mut stream = Stream::new(WRITABLE, handler, listener_key.to_bits(), limits);
+        stream.source = source;
+        let key = self.core.sources.insert(Source::Stream(stream));
+        let registered = if is_welcome {
+            self.sockets.driver.register_stream(&socket, key)
+        } else {
+            Err(io::Error::other("turned away by the handler"))
+        };
+        if let Err(error) = registered {
+            debug!("{listener_key}: {peer} turned away: {error}");
+            self.core.sources.remove(key);
+            self.core.stats.refusals += 1;
+            self.leave_source(listener_key, source);
+            return;
+        }
+        self.sockets.put(key, socket);
+        debug!("{key}: accepted {peer} on {listener_key}");
+        self.core.stats.accepts += 1;
+        self.core.stats.connections += 1;
+        if let Some(listener) = self.core.listener_mut(listener_key) {
+            listener.connections += 1;
+        }
+        self.open(key);
+    }
+
+    fn leave_source(&mut self, listener: Key, source: u32) {
+        if source != u32::MAX
+            && let Some(listener) = self.core.listener_mut(listener)
+        {
+            listener.sources.leave(source);
+        }
+    }
+
+    /// Without a descriptor nothing can be accepted, and nothing in the backlog would ever be told:
+    /// gives up the reserved one, so that the clients that wait now get an end of file instead.
+    fn shed(&mut self, key: Key) {
+        self.reserve = None;
+        let Some(listener) = self.core.listener_mut(key) else { return };
+        let accepts_max = listener.limits.accepts_per_turn_max;
+        for _ in 0..accepts_max {
+            let Some((driver, socket)) = self.sockets.with(key) else { break };
+            match driver.accept(socket) {
+                Ok((socket, peer)) => {
+                    debug!("{key}: {peer} shed for want of descriptors");
+                    drop(socket);
+                    self.core.stats.sheds += 1;
+                }
+                Err(AcceptError::WouldBlock) => {
+                    if let Some(listener) = self.core.listener_mut(key) {
+                        listener.readable = false;
+                    }
+                    break;
+                }
+                Err(AcceptError::Connection(_)) => {}
+                Err(_) => break,
+            }
+        }
+        self.reserve = self.sockets.driver.reserve().ok();
+    }
+
+    /// Pauses accepting for a while. Under edge triggering no event would ask for the next attempt.
+    fn wait_for_resources(&mut self, key: Key, error: &io::Error) {
+        let core = &mut self.core;
+        core.stats.accept_errors += 1;
+        let now = core.now;
+        let Some(listener) = core.listener_mut(key) else { return };
+        let wait = listener.retry_after;
+        warn!("{key}: accept: {error}; trying again in {wait:?}");
+        listener.retry_after = (2 * wait).min(RETRY_MAX);
+        listener.is_waiting = true;
+        core.timers.set(now + wait, Purpose::Accept(key));
+    }
+
+    /// The timer phase's part.
+    pub(crate) fn retry_accept(&mut self, key: Key) {
+        if let Some(listener) = self.core.listener_mut(key) {
+            listener.is_waiting = false;
+            self.core.queue(key);
+        }
+    }
+
+    /// A connection of this listener has ended.
+    pub(crate) fn leave_listener(&mut self, listener: Key, source: u32) {
+        self.leave_source(listener, source);
+        if let Some(listener) = self.core.listener_mut(listener) {
+            listener.connections -= 1;
+        }
+    }
+
+    /// A connection has ended: whoever was full has room again.
+    pub(crate) fn wake_full_listeners(&mut self) {
+        for index in 0..self.listeners.len() {
+            let key = self.listeners[index];
+            if let Some(listener) = self.core.listener_mut(key)
+                && std::mem::take(&mut listener.is_full)
+            {
+                self.core.queue(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), 1)
+    }
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_a_64_bit_prefix() {
+        let mut counts = SourceCounts::default();
+        assert!(counts.enter(peer("192.0.2.1"), 1).is_some());
+        assert!(counts.enter(peer("192.0.2.1"), 1).is_none());
+        assert!(counts.enter(peer("::ffff:192.0.2.1"), 1).is_none(), "the same client");
+        assert!(counts.enter(peer("192.0.2.2"), 1).is_some());
+        assert!(counts.enter(peer("2001:db8:1:2::3"), 1).is_some());
+        assert!(counts.enter(peer("2001:db8:1:2:ffff::4"), 1).is_none(), "the same /64");
+        assert!(counts.enter(peer("2001:db8:1:3::3"), 1).is_some());
+        assert!(counts.enter(peer("::1"), 1).is_some());
+    }
+
+    #[test]
+    fn a_source_that_left_may_come_again_and_is_forgotten() {
+        let mut counts = SourceCounts::default();
+        let number = counts.enter(peer("192.0.2.1"), 1).unwrap();
+        counts.leave(number);
+        assert!(counts.numbers.is_empty() && counts.counts.is_empty());
+        assert!(counts.enter(peer("192.0.2.1"), 1).is_some());
+    }
+}

@@ -1,0 +1,410 @@
+//! The reactor: the loop and all it owns.
+
+mod any_handler;
+mod reap;
+mod turn;
+mod verify;
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use log::info;
+use slab::Slab;
+
+use crate::clock::Time;
+use crate::context::Context;
+use crate::core::{Command, Core, Host, Source};
+use crate::driver::{Driver, ListenConfig, Mio};
+use crate::error::CloseReason;
+use crate::handler::StreamHandler;
+use crate::key::Key;
+use crate::limits::{Limits, ReactorLimits};
+use crate::listener::{ListenOptions, Listener, ListenerId};
+use crate::source::AnyRaw;
+use crate::stats::Stats;
+use any_handler::{AnyHandler, Owner};
+
+/// A single-threaded event loop: it owns the sockets, the connections' state and the handlers, and
+/// calls the handlers when there is something for them.
+///
+/// It lives on one thread; for more cores, run one reactor each on the same port
+/// ([`ListenOptions::reuse_port`]). Dropping it closes all descriptors and calls nobody.
+///
+/// ```no_run
+/// use oneloop::{Connection, Error, Reactor, StreamHandler};
+///
+/// struct Echo;
+///
+/// impl StreamHandler for Echo {
+///     type Session = ();
+///
+///     fn on_open(&mut self, _: &mut Connection<'_>) {}
+///
+///     fn on_data(&mut self, _: &mut (), conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+///         conn.send(data).ignore();
+///         Ok(data.len())
+///     }
+/// }
+///
+/// let mut reactor = Reactor::new()?;
+/// let echo = reactor.add(Echo);
+/// reactor.listen(echo, "127.0.0.1:7000")?;
+/// reactor.listen(echo, "[::1]:7000")?;
+/// reactor.run()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Reactor<D: Driver = Mio> {
+    pub(crate) core: Core,
+    pub(crate) sockets: Sockets<D>,
+    /// The buffer that all connections are read into.
+    pub(crate) input: Box<[u8]>,
+    pub(crate) handlers: Vec<Box<dyn AnyHandler>>,
+    pub(crate) raws: Slab<Box<dyn AnyRaw<D>>>,
+    pub(crate) listeners: Vec<Key>,
+    /// A descriptor to give up on the day on which there are no more.
+    pub(crate) reserve: Option<D::Reserve>,
+    /// The work list of the phase that runs, and how much of it is done: work made by work goes to
+    /// the lists in `core`, for the next turn.
+    batch: Vec<Key>,
+    done: usize,
+    panics_go_through: bool,
+}
+
+/// The driver and the sockets, in a table parallel to that of the sources.
+pub(crate) struct Sockets<D: Driver> {
+    pub(crate) driver: D,
+    pub(crate) sockets: Vec<Option<D::Socket>>,
+}
+
+impl<D: Driver> Sockets<D> {
+    pub(crate) fn put(&mut self, key: Key, socket: D::Socket) {
+        if self.sockets.len() <= key.index() {
+            self.sockets.resize_with(key.index() + 1, || None);
+        }
+        debug_assert!(self.sockets[key.index()].is_none());
+        self.sockets[key.index()] = Some(socket);
+    }
+
+    #[inline]
+    pub(crate) fn of(&self, key: Key) -> Option<&D::Socket> {
+        self.sockets.get(key.index())?.as_ref()
+    }
+
+    /// The driver, together with the socket that it is to do something to.
+    #[inline]
+    pub(crate) fn with(&mut self, key: Key) -> Option<(&mut D, &D::Socket)> {
+        let socket = self.sockets.get(key.index())?.as_ref()?;
+        Some((&mut self.driver, socket))
+    }
+
+    fn take(&mut self, key: Key) -> Option<D::Socket> {
+        self.sockets.get_mut(key.index())?.take()
+    }
+}
+
+impl<D: Driver> Host for Sockets<D> {
+    fn local_address(&self, key: Key) -> io::Result<SocketAddr> {
+        self.driver.local_address(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
+    }
+
+    fn peer_address(&self, key: Key) -> io::Result<SocketAddr> {
+        self.driver.peer_address(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
+    }
+
+    fn wall_clock(&self) -> SystemTime {
+        self.driver.wall_clock()
+    }
+}
+
+/// Names a handler of type `H` in its reactor.
+pub struct HandlerId<H> {
+    pub(crate) index: u32,
+    handler: PhantomData<fn() -> H>,
+}
+
+impl<H> Clone for HandlerId<H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H> Copy for HandlerId<H> {}
+
+impl<H> fmt::Debug for HandlerId<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HandlerId({})", self.index)
+    }
+}
+
+impl Reactor {
+    /// A reactor on real sockets, with the default limits.
+    ///
+    /// # Errors
+    ///
+    /// Those of epoll_create1(2): descriptors or memory ran out.
+    pub fn new() -> io::Result<Reactor> {
+        Reactor::with_limits(ReactorLimits::new())
+    }
+
+    /// A reactor on real sockets.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Reactor::new); `InvalidInput` for limits that make no sense.
+    pub fn with_limits(limits: ReactorLimits) -> io::Result<Reactor> {
+        Reactor::with_driver(Mio::new()?, limits)
+    }
+}
+
+/// The epoll descriptor: readable when [`turn`](Reactor::turn) would find events. For a reactor that
+/// lives in another loop, together with [`next_wait`](Reactor::next_wait).
+impl AsRawFd for Reactor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.sockets.driver.as_raw_fd()
+    }
+}
+
+impl<D: Driver> Reactor<D> {
+    /// A reactor in a world of its own.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for limits that make no sense; no descriptor is left to reserve.
+    pub fn with_driver(mut driver: D, limits: ReactorLimits) -> io::Result<Reactor<D>> {
+        limits.check()?;
+        driver.set_events_max(limits.events_per_poll_max);
+        let reserve = Some(driver.reserve()?);
+        let (random, now) = (driver.random_seed(), driver.now());
+        let mut sockets = Vec::new();
+        sockets.resize_with(limits.connections_max, || None);
+        Ok(Reactor {
+            input: vec![0; limits.read_buffer_bytes].into_boxed_slice(),
+            core: Core::new(limits, random, now),
+            sockets: Sockets { driver, sockets },
+            handlers: Vec::new(),
+            raws: Slab::new(),
+            listeners: Vec::new(),
+            reserve,
+            batch: Vec::new(),
+            done: 0,
+            panics_go_through: false,
+        })
+    }
+
+    /// Takes in a handler.
+    pub fn add<H: StreamHandler>(&mut self, handler: H) -> HandlerId<H> {
+        let index = u32::try_from(self.handlers.len()).expect("fewer than 2^32 handlers");
+        self.handlers.push(Box::new(Owner::new(handler)));
+        self.core.commands.push(Command::Start { handler: index });
+        HandlerId { index, handler: PhantomData }
+    }
+
+    /// Lends a handler, between turns.
+    ///
+    /// # Panics
+    ///
+    /// If the name comes from another reactor.
+    pub fn handler<H: StreamHandler>(&self, id: HandlerId<H>) -> &H {
+        self.handlers[id.index as usize].as_any().downcast_ref().expect(FOREIGN)
+    }
+
+    /// Lends a handler, between turns.
+    ///
+    /// # Panics
+    ///
+    /// If the name comes from another reactor.
+    pub fn handler_mut<H: StreamHandler>(&mut self, id: HandlerId<H>) -> &mut H {
+        self.handlers[id.index as usize].as_any_mut().downcast_mut().expect(FOREIGN)
+    }
+
+    /// Listens on the first of the addresses that can be bound, for `handler`, with the default
+    /// options. Call it again for more addresses.
+    ///
+    /// # Errors
+    ///
+    /// Those of resolving, socket(2), bind(2), listen(2) and epoll_ctl(2), with the address:
+    /// `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, ...
+    ///
+    /// # Cost
+    ///
+    /// A host name is looked up, which may block.
+    pub fn listen<H: StreamHandler>(
+        &mut self,
+        handler: HandlerId<H>,
+        address: impl ToSocketAddrs,
+    ) -> io::Result<ListenerId> {
+        self.listen_with(handler, address, &ListenOptions::new())
+    }
+
+    /// Listens with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen); `InvalidInput` for limits that make no sense.
+    pub fn listen_with<H: StreamHandler>(
+        &mut self,
+        handler: HandlerId<H>,
+        address: impl ToSocketAddrs,
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        options.limits.check()?;
+        let nothing = "the address stands for no socket address";
+        let mut result = Err(io::Error::new(io::ErrorKind::InvalidInput, nothing));
+        for address in address.to_socket_addrs()? {
+            result = self.listen_on(handler.index, address, options);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn listen_on(
+        &mut self,
+        handler: u32,
+        address: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        let explain = |e: io::Error| io::Error::new(e.kind(), format!("listen on {address}: {e}"));
+        let config = ListenConfig {
+            address,
+            backlog: options.backlog,
+            reuse_port: options.reuse_port,
+            only_v6: options.only_v6,
+            nodelay: options.nodelay,
+        };
+        let driver = &mut self.sockets.driver;
+        let socket = driver.listen(&config).map_err(explain)?;
+        let listener = Listener::new(handler, Rc::new(options.limits.clone()));
+        let key = self.core.sources.insert(Source::Listener(Box::new(listener)));
+        if let Err(error) = driver.register_listener(&socket, key) {
+            self.core.sources.remove(key);
+            return Err(explain(error));
+        }
+        info!("{key}: listening on {}", driver.local_address(&socket).unwrap_or(address));
+        self.sockets.put(key, socket);
+        self.listeners.push(key);
+        Ok(ListenerId(key))
+    }
+
+    /// The address that a listener really has: the port, when it was asked to bind to port 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2); `NotConnected` if the listener was closed.
+    pub fn listener_address(&self, listener: ListenerId) -> io::Result<SocketAddr> {
+        self.sockets.local_address(listener.0)
+    }
+
+    /// Closes a listener, in the next turn; its connections go on. The kernel resets the connections
+    /// in its backlog that were not accepted.
+    pub fn close_listener(&mut self, listener: ListenerId) {
+        self.core.end(listener.0, CloseReason::Closed);
+    }
+
+    /// What a callback of `handler` could reach, between turns: to connect, send, close and so on.
+    pub fn context<H: StreamHandler>(&mut self, handler: HandlerId<H>) -> Context<'_> {
+        Context { core: &mut self.core, host: &self.sockets, handler: handler.index }
+    }
+
+    /// The limits of outbound connections that are not given their own.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for limits that make no sense.
+    pub fn set_connect_limits(&mut self, limits: Limits) -> io::Result<()> {
+        limits.check()?;
+        self.core.connect_limits = Rc::new(limits);
+        Ok(())
+    }
+
+    /// Lets panics of handlers through to the caller of the reactor, instead of closing the
+    /// connection that they happened on. The reactor stays usable; that connection does not get
+    /// another call but `on_close`.
+    pub fn let_panics_through(&mut self, yes: bool) {
+        self.panics_go_through = yes;
+    }
+
+    /// What the loop did so far.
+    pub fn stats(&self) -> &Stats {
+        &self.core.stats
+    }
+
+    /// Connections open now, with those being opened or closing.
+    pub fn connections(&self) -> usize {
+        self.core.stats.connections
+    }
+
+    /// How long [`turn`](Self::turn) would wait if no event came: not at all if there is work left,
+    /// for ever (`None`) if there is nothing to wait for. For a reactor inside another loop.
+    pub fn next_wait(&mut self) -> Option<Duration> {
+        if self.core.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.core.timers.next_deadline()?;
+        // From a fresh reading: the turn's own time is as old as its callbacks took.
+        (deadline != Time::NEVER).then(|| deadline.since(self.sockets.driver.now()))
+    }
+
+    /// Runs until a handler calls [`Context::stop`]; then everything is closed as
+    /// [`CloseReason::Stopped`], and the reactor can be run again.
+    ///
+    /// # Errors
+    ///
+    /// Only that the poll itself is broken: errors of connections and of accept end in their own
+    /// places.
+    pub fn run(&mut self) -> io::Result<()> {
+        self.run_until(|_| false)
+    }
+
+    /// Runs until `is_done`, which is asked before every turn, or until a handler calls
+    /// [`Context::stop`]. Without the stop nothing is closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_until(&mut self, mut is_done: impl FnMut(&mut Self) -> bool) -> io::Result<()> {
+        while !is_done(self) {
+            self.turn(None)?;
+            if self.core.stopping {
+                self.stop();
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes everything at once as [`CloseReason::Stopped`]: every handler hears of the end of each
+    /// of its connections and attempts. What they do in these calls comes to nothing. The reactor is
+    /// empty afterwards, and can be used again.
+    pub fn stop(&mut self) {
+        self.core.stopping = true;
+        self.end_all();
+        self.core.stopping = false;
+    }
+}
+
+const FOREIGN: &str = "a handler's name is good in its own reactor only";
+
+impl<D: Driver> fmt::Debug for Reactor<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor").field("stats", &self.core.stats).finish_non_exhaustive()
+    }
+}
+
+/// Serves `handler` on `address` until it calls [`Context::stop`].
+///
+/// # Errors
+///
+/// As [`Reactor::new`], [`Reactor::listen`] and [`Reactor::run`].
+pub fn serve(address: impl ToSocketAddrs, handler: impl StreamHandler) -> io::Result<()> {
+    let mut reactor = Reactor::new()?;
+    let handler = reactor.add(handler);
+    reactor.listen(handler, address)?;
+    reactor.run()
+}

@@ -1,0 +1,86 @@
+//! The last phase: telling the end, and freeing what it held.
+
+use log::debug;
+
+use crate::context::Context;
+use crate::core::Source;
+use crate::driver::Driver;
+use crate::error::{CloseReason, ConnectError};
+use crate::key::Key;
+use crate::reactor::Reactor;
+use crate::stream::{Stream, flag::*};
+
+impl<D: Driver> Reactor<D> {
+    /// Frees the slots of what ended, here and nowhere else: so no key changes its meaning while a
+    /// turn still holds it. A panic in `on_close` goes through; what is left is reaped in the next
+    /// turn.
+    pub(super) fn reap(&mut self) {
+        let ended = self.core.reap.len();
+        for _ in 0..ended {
+            // One at a time, off the list before its callback, which may panic.
+            let Some(key) = self.core.reap.pop_front() else { return };
+            match self.core.sources.remove(key) {
+                Some(Source::Stream(stream)) => self.reap_stream(key, stream),
+                Some(Source::Raw(raw)) => self.reap_raw(key, &raw),
+                Some(Source::Listener(_)) => {
+                    self.sockets.take(key);
+                    self.listeners.retain(|listener| *listener != key);
+                    debug!("{key}: listener closed");
+                }
+                None => debug_assert!(false, "{key} was on the reap list twice"),
+            }
+        }
+    }
+
+    fn reap_stream(&mut self, key: Key, stream: Stream) {
+        if let Some(socket) = self.sockets.take(key) {
+            if stream.has(RESET) {
+                self.sockets.driver.abort(socket);
+            } // else dropping it closes it
+        }
+        let core = &mut self.core;
+        core.stats.connections -= 1;
+        if let Some(timer) = stream.deadline {
+            core.timers.cancel(timer);
+        }
+        if stream.has(TIMERS) {
+            let sources = &core.sources;
+            core.timers.owner_ended(|key| sources.get(key).is_some());
+        }
+        if !stream.has(OUTBOUND) {
+            self.leave_listener(Key::from_bits(stream.tag), stream.source);
+        }
+        self.wake_full_listeners();
+        let reason = stream.reason.unwrap_or(CloseReason::Stopped);
+        let handler = stream.handler;
+        let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
+        if stream.has(OPEN) {
+            cx.core.stats.count_close(reason);
+            debug!("{key}: closed: {reason}, {} in, {} out", stream.bytes_in, stream.bytes_out);
+            self.handlers[handler as usize].close(stream.session, key, reason, &mut cx);
+        } else if stream.has(CONNECTING) {
+            let error = match (stream.failure, reason) {
+                (Some(error), _) => error,
+                (None, CloseReason::Stopped) => ConnectError::Stopped,
+                (None, _) => ConnectError::Cancelled,
+            };
+            cx.core.stats.connect_failures += 1;
+            self.handlers[handler as usize].connect_failed(key, stream.tag, error, &mut cx);
+        }
+    }
+
+    /// Ends and reaps everything.
+    pub(super) fn end_all(&mut self) {
+        let all: Vec<Key> = self.core.sources.iter().map(|(key, _)| key).collect();
+        for key in all {
+            self.core.end(key, CloseReason::Stopped);
+        }
+        self.reap();
+        let core = &mut self.core;
+        debug_assert_eq!(core.sources.len(), 0);
+        core.ready.clear();
+        core.flush.clear();
+        core.mail.clear();
+        core.commands.clear();
+    }
+}

@@ -1,0 +1,183 @@
+//! The turn: one pass of the loop.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use log::{error, trace};
+
+use crate::context::Context;
+use crate::core::{Command, Core, Source};
+use crate::driver::Driver;
+use crate::error::CloseReason;
+use crate::key::Key;
+use crate::reactor::Reactor;
+use crate::stream::flag::*;
+use crate::timer::{Purpose, TimerId};
+
+impl<D: Driver> Reactor<D> {
+    /// One turn: waits for events, for at most `timeout` (for ever if `None`) and not at all while
+    /// there is work left, and does what there is to do.
+    ///
+    /// Every phase takes its work list and runs what was on it then; work made by work belongs to the
+    /// next turn. So a turn is bounded.
+    ///
+    /// # Errors
+    ///
+    /// Only that the poll itself is broken.
+    ///
+    /// # Cost
+    ///
+    /// One epoll_wait(2); what the connections' budgets allow.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.wait(timeout)?; //                                  1. wait
+        self.core.now = self.sockets.driver.now(); //            2. clock
+        self.take_events(); //                                   3. events
+        self.each(|core| &mut core.ready, Self::run_ready); //   4. ready
+        self.take_due_timers(); //                               5. timers
+        self.each(|core| &mut core.due, Self::fire_timer);
+        self.each(|core| &mut core.mail, Self::deliver_poke); // 6. mail
+        self.carry_out_commands(); //                            7. flush
+        self.each(|core| &mut core.flush, Self::flush_stream);
+        self.shed_over_memory();
+        self.reap(); //                                          8. reap
+        self.verify();
+        Ok(())
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let wait = match (self.next_wait(), timeout) {
+            (Some(wait), Some(timeout)) => Some(wait.min(timeout)),
+            (wait, timeout) => wait.or(timeout),
+        };
+        self.core.stats.turns += 1;
+        self.core.stats.busy_turns += u64::from(wait == Some(Duration::ZERO));
+        trace!("turn {}: waiting for {wait:?}", self.core.stats.turns);
+        self.sockets.driver.poll(wait)
+    }
+
+    fn take_events(&mut self) {
+        for event in self.sockets.driver.events() {
+            trace!("{}: event: {:?}", event.key, event.readiness);
+            self.core.merge(event.key, event.readiness);
+        }
+    }
+
+    /// Swaps one of the core's work lists out and calls `run` for each source on it. A panic in a
+    /// callback ends that source's run and not the phase.
+    #[inline]
+    fn each(&mut self, list: fn(&mut Core) -> &mut Vec<Key>, run: impl Fn(&mut Self, Key)) {
+        if list(&mut self.core).is_empty() {
+            return;
+        }
+        debug_assert!(self.batch.is_empty());
+        std::mem::swap(&mut self.batch, list(&mut self.core));
+        // One catch for the whole phase: around every source it would be paid by every message.
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+            while let Some(&key) = self.batch.get(self.done) {
+                self.done += 1;
+                run(self, key);
+            }
+        })) {
+            if let Err(panic) = self.contain(panic) {
+                // It goes through; what is left of the batch stays for the next turn.
+                list(&mut self.core).extend(self.batch.drain(..).skip(self.done));
+                self.done = 0;
+                resume_unwind(panic);
+            }
+        }
+        self.batch.clear();
+        self.done = 0;
+    }
+
+    /// Charges a panic to the connection or raw source whose callback it came from. Gives it back if
+    /// it is to go through.
+    #[cold]
+    fn contain(&mut self, panic: Box<dyn Any + Send>) -> Result<(), Box<dyn Any + Send>> {
+        let key = std::mem::replace(&mut self.core.running, Key::NONE);
+        if key == Key::NONE {
+            return Err(panic);
+        }
+        let message = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        error!("{key}: a handler panicked: {message}");
+        let core = &mut self.core;
+        core.stats.panics += 1;
+        core.scratch.clear();
+        core.direct = false;
+        core.direct_max = 0;
+        match core.stream(key) {
+            // `on_open` did not return: there is no session to close.
+            Some(stream) if !stream.has(OPEN) => core.end(key, CloseReason::Panicked),
+            _ => core.close(key, CloseReason::Panicked),
+        }
+        if let Some(&current) = self.batch.get(self.done - 1)
+            && self.core.listener_mut(current).is_some()
+        {
+            self.core.queue(current); // it was accepting, and may have more
+        }
+        if self.panics_go_through { Err(panic) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn run_ready(&mut self, key: Key) {
+        match self.core.sources.get_mut(key) {
+            Some(Source::Stream(stream)) => {
+                stream.flags &= !QUEUED;
+                if stream.flags & !NEUTRAL == COMMON {
+                    self.run_common(key);
+                } else {
+                    self.run_stream(key);
+                }
+            }
+            Some(Source::Listener(_)) => self.run_listener(key),
+            Some(Source::Raw(_)) => self.run_raw(key),
+            None => {} // ended since it was queued
+        }
+    }
+
+    fn take_due_timers(&mut self) {
+        let core = &mut self.core;
+        core.timers.take_due(core.now, &mut core.due);
+    }
+
+    fn fire_timer(&mut self, timer: Key) {
+        let Some(purpose) = self.core.timers.fire(timer) else { return };
+        trace!("timer {timer}: {purpose:?}");
+        match purpose {
+            Purpose::Connection(key) => self.fire_connection_timer(key, TimerId(timer)),
+            Purpose::Linger(key, bytes_out) => self.end_linger(key, bytes_out),
+            Purpose::Connect(key) => self.time_out_connect(key),
+            Purpose::Accept(key) => self.retry_accept(key),
+            Purpose::Handler(handler) => {
+                let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
+                self.handlers[handler as usize].handler_timer(TimerId(timer), &mut cx);
+            }
+        }
+    }
+
+    fn carry_out_commands(&mut self) {
+        // Taken out, so that a command given by a command waits for the next turn.
+        for command in std::mem::take(&mut self.core.commands) {
+            match command {
+                Command::Connect { key, address } => self.begin_connect(key, address),
+                Command::Start { handler } => {
+                    let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
+                    self.handlers[handler as usize].start(&mut cx);
+                }
+            }
+        }
+    }
+
+    fn flush_stream(&mut self, key: Key) {
+        let Some(stream) = self.core.stream_mut(key) else { return };
+        stream.flags &= !FLUSHING;
+        if !stream.has(CONNECTING | DEAD) {
+            self.settle(key);
+        }
+    }
+}

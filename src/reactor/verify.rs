@@ -1,0 +1,82 @@
+//! The invariants of a whole reactor, checked after every turn of a debug build.
+
+use crate::driver::Driver;
+use crate::reactor::Reactor;
+
+impl<D: Driver> Reactor<D> {
+    #[cfg(not(debug_assertions))]
+    #[inline]
+    pub(super) fn verify(&self) {}
+
+    /// Walks over everything.
+    ///
+    /// # Panics
+    ///
+    /// If an invariant does not hold.
+    #[cfg(debug_assertions)]
+    pub(super) fn verify(&self) {
+        use crate::core::Source;
+        use crate::key::Key;
+        use crate::stream::flag::*;
+        use std::collections::HashSet;
+
+        let core = &self.core;
+        assert_eq!(core.running, Key::NONE, "no run outlives its phase");
+        assert!(core.scratch.is_empty(), "every run writes what it sent");
+        let set = |list: &[Key]| {
+            let set: HashSet<Key> = list.iter().copied().collect();
+            assert_eq!(set.len(), list.len(), "a work list holds a source once");
+            set
+        };
+        let (ready, flush) = (set(&core.ready), set(&core.flush));
+        let reap: Vec<Key> = core.reap.iter().copied().collect();
+        let (mail, reap) = (set(&core.mail), set(&reap));
+        let (mut connections, mut memory) = (0, 0);
+        for (key, source) in core.sources.iter() {
+            match source {
+                Source::Stream(stream) => {
+                    connections += 1;
+                    memory += stream.memory();
+                    for (list, bit) in
+                        [(&ready, QUEUED), (&flush, FLUSHING), (&mail, POKED), (&reap, DEAD)]
+                    {
+                        assert_eq!(list.contains(&key), stream.has(bit), "{key}: {stream:?}");
+                    }
+                    assert!(
+                        !stream.has_work() || stream.has(QUEUED | FLUSHING),
+                        "{key}: work that nobody will do: {stream:?}"
+                    );
+                    let buffers = stream.buffers.as_ref();
+                    assert_eq!(stream.has(HAS_OUTPUT), stream.output_len() > 0, "{key}");
+                    assert_eq!(
+                        stream.has(HAS_INPUT),
+                        buffers.is_some_and(|buffers| buffers.input_len() > 0),
+                        "{key}"
+                    );
+                    assert!(
+                        buffers.is_none_or(|buffers| !buffers.is_empty()),
+                        "{key}: an idle connection owns no buffer"
+                    );
+                    assert!(
+                        stream.has(DEAD)
+                            || buffers
+                                .is_none_or(|b| b.input_len() <= stream.limits.input_bytes_max),
+                        "{key}: more input than its limit"
+                    );
+                    assert_eq!(stream.has(CLOSING) && stream.reason.is_none(), false, "{key}");
+                }
+                Source::Listener(listener) => {
+                    assert_eq!(ready.contains(&key), listener.queued, "{key}");
+                    assert_eq!(reap.contains(&key), listener.dead, "{key}");
+                }
+                Source::Raw(raw) => {
+                    assert_eq!(ready.contains(&key), raw.queued, "{key}");
+                    assert_eq!(reap.contains(&key), raw.reason.is_some(), "{key}");
+                }
+            }
+        }
+        assert_eq!(connections, core.stats.connections);
+        assert_eq!(memory, core.stats.memory_bytes);
+        assert!(memory <= core.limits.memory_bytes_max);
+    }
+}

@@ -1,0 +1,94 @@
+//! What the loop did, counted.
+
+use std::fmt;
+
+use crate::error::CloseReason;
+
+/// Plain counters of one reactor since it was made; [`Reactor::stats`](crate::Reactor::stats) lends
+/// them. They cost an addition each: no atomics, no clock.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Turns of the loop; each polls once.
+    pub turns: u64,
+    /// Turns that did not wait in the kernel, because there was work left from the one before.
+    pub busy_turns: u64,
+    /// Events that the driver reported.
+    pub events: u64,
+    /// Events for a source that had ended: dropped.
+    pub stale_events: u64,
+    /// Connections accepted and opened.
+    pub accepts: u64,
+    /// Accepted sockets closed at once: turned away by the handler or a limit, or not registrable.
+    pub refusals: u64,
+    /// Clients closed unseen because descriptors ran out.
+    pub sheds: u64,
+    /// Failed calls of accept that did not end anything.
+    pub accept_errors: u64,
+    /// Times that a listener paused because a limit of connections was reached.
+    pub accept_pauses: u64,
+    /// Outbound connections that opened.
+    pub connects: u64,
+    /// Outbound connections that did not.
+    pub connect_failures: u64,
+    /// Calls of read on connections.
+    pub reads: u64,
+    /// Reads that had nothing to give.
+    pub read_would_blocks: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes received after `close`, and thrown away.
+    pub bytes_discarded: u64,
+    /// Calls of write on connections.
+    pub writes: u64,
+    /// Writes of which the kernel took nothing or a part.
+    pub write_would_blocks: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Times that a connection used up its budget of a turn with more to read.
+    pub budgets_exhausted: u64,
+    /// Closing connections that ended at their linger deadline.
+    pub lingers_cut: u64,
+    /// Callbacks that panicked.
+    pub panics: u64,
+    /// Connections open now, being opened, or closing.
+    pub connections: usize,
+    /// Bytes that connections hold in buffers now.
+    pub memory_bytes: usize,
+    closes: [u64; CloseReason::COUNT],
+}
+
+impl Stats {
+    /// Connections that ended with this reason. All of [`CloseReason::Io`] are counted together.
+    pub fn closes(&self, reason: CloseReason) -> u64 {
+        self.closes[reason.index()]
+    }
+
+    /// Connections that ended, of all reasons.
+    pub fn closes_total(&self) -> u64 {
+        self.closes.iter().sum()
+    }
+
+    pub(crate) fn count_close(&mut self, reason: CloseReason) {
+        self.closes[reason.index()] += 1;
+    }
+}
+
+impl fmt::Display for Stats {
+    /// One line for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "connections {} accepts {} closes {} turns {} events {} reads {} writes {} in {} out {}",
+            self.connections,
+            self.accepts,
+            self.closes_total(),
+            self.turns,
+            self.events,
+            self.reads,
+            self.writes,
+            self.bytes_in,
+            self.bytes_out
+        )
+    }
+}

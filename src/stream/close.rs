@@ -1,0 +1,67 @@
+//! Closing: output, our end of file, the peer's, and then the descriptor.
+
+use log::debug;
+
+use super::flag::*;
+use crate::core::{Core, Source};
+use crate::driver::Driver;
+use crate::error::CloseReason;
+use crate::key::Key;
+use crate::reactor::Reactor;
+use crate::timer::Purpose;
+
+impl Core {
+    pub(super) fn drop_input(&mut self, key: Key) {
+        if let Some(Source::Stream(stream)) = self.sources.get_mut(key)
+            && let Some(buffers) = &mut stream.buffers
+        {
+            self.stats.bytes_discarded += buffers.input_len() as u64;
+            buffers.drop_input();
+        }
+        self.account(key);
+    }
+}
+
+impl<D: Driver> Reactor<D> {
+    /// Goes on with a connection that has said it will send no more.
+    pub(super) fn go_on_closing(&mut self, key: Key) {
+        let core = &mut self.core;
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let is_flushed = !stream.has(HAS_OUTPUT);
+        let reason = stream.reason.unwrap_or(CloseReason::PeerClosed);
+        if is_flushed && stream.has(EOF) && (stream.has(CLOSING) || stream.has(EOF_SHOWN)) {
+            // The peer is done and so are we: closing sends our end of file, if it was not sent.
+            return core.end(key, reason);
+        }
+        if is_flushed && !stream.has(FIN_SENT) {
+            stream.flags |= FIN_SENT;
+            let Some((driver, socket)) = self.sockets.with(key) else { return };
+            if let Err(error) = driver.shutdown_write(socket) {
+                debug!("{key}: shutdown failed: {error}");
+                return core.end(key, CloseReason::of_error(&error));
+            }
+        }
+        if stream.has(CLOSING) && stream.deadline.is_none() {
+            let at = core.now + stream.limits.linger_timeout;
+            stream.deadline = Some(core.timers.set(at, Purpose::Linger(key, stream.bytes_out)));
+        }
+    }
+
+    /// A closing connection's time is up, unless it has made progress since the timer was set.
+    pub(crate) fn end_linger(&mut self, key: Key, bytes_out_then: u64) {
+        let core = &mut self.core;
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        stream.deadline = None;
+        if stream.has(HAS_OUTPUT) && stream.bytes_out > bytes_out_then {
+            let at = core.now + stream.limits.linger_timeout;
+            stream.deadline = Some(core.timers.set(at, Purpose::Linger(key, stream.bytes_out)));
+            return;
+        }
+        debug!("{key}: lingered for long enough");
+        core.stats.lingers_cut += 1;
+        if stream.has(HAS_OUTPUT) {
+            stream.flags |= RESET;
+        }
+        core.end(key, CloseReason::Closed);
+    }
+}

@@ -1,0 +1,195 @@
+//! One connection: its state, and what the turn does for it.
+//!
+//! The state is a word of flags and a few counters; [`wants_read`](Stream::wants_read) and its kin
+//! compute what the connection wishes from that word, so that no wish is stored twice. What the turn
+//! does stands beside it, a file a verb: [`run`], [`read`], [`write`], [`close`].
+
+mod close;
+mod read;
+mod run;
+mod write;
+
+use std::rc::Rc;
+
+use crate::buffer::Buffers;
+use crate::error::{CloseReason, ConnectError};
+use crate::limits::Limits;
+use crate::readiness::Readiness;
+use crate::timer::TimerId;
+
+/// The bits of [`Stream::flags`]. The lowest five are the cached [`Readiness`].
+pub(crate) mod flag {
+    use crate::readiness::Readiness;
+
+    pub(crate) const READABLE: u32 = Readiness::READABLE.0 as u32;
+    pub(crate) const WRITABLE: u32 = Readiness::WRITABLE.0 as u32;
+    pub(crate) const READ_CLOSED: u32 = Readiness::READ_CLOSED.0 as u32;
+    pub(crate) const PRIORITY: u32 = Readiness::PRIORITY.0 as u32;
+    pub(crate) const ERROR: u32 = Readiness::ERROR.0 as u32;
+
+    /// On the ready list.
+    pub(crate) const QUEUED: u32 = 1 << 5;
+    /// On the flush list.
+    pub(crate) const FLUSHING: u32 = 1 << 6;
+    /// In the mail.
+    pub(crate) const POKED: u32 = 1 << 7;
+    /// The connect has not come to its end.
+    pub(crate) const CONNECTING: u32 = 1 << 8;
+    /// `on_open` has returned, so `on_close` is due.
+    pub(crate) const OPEN: u32 = 1 << 9;
+    /// The connection was made by us.
+    pub(crate) const OUTBOUND: u32 = 1 << 10;
+    /// It has set timers.
+    pub(crate) const TIMERS: u32 = 1 << 11;
+    /// The handler does not want to be shown data.
+    pub(crate) const PAUSED: u32 = 1 << 12;
+    /// What input there is must be shown although nothing new came: resumed, or `again`.
+    pub(crate) const SHOW: u32 = 1 << 13;
+    /// The buffers hold unconsumed input.
+    pub(crate) const HAS_INPUT: u32 = 1 << 14;
+    /// The buffers hold unsent output.
+    pub(crate) const HAS_OUTPUT: u32 = 1 << 15;
+    /// The output went over its high watermark and has not come down to the low one.
+    pub(crate) const OVER_HIGH: u32 = 1 << 16;
+    /// A read gave the end of file.
+    pub(crate) const EOF: u32 = 1 << 17;
+    /// ... and the handler was told.
+    pub(crate) const EOF_SHOWN: u32 = 1 << 18;
+    /// Our end of file is to be sent after the output.
+    pub(crate) const FIN_WANTED: u32 = 1 << 19;
+    /// ... and was sent.
+    pub(crate) const FIN_SENT: u32 = 1 << 20;
+    /// No callback any more but `on_close`: flush, send our end of file, discard input until the
+    /// peer's.
+    pub(crate) const CLOSING: u32 = 1 << 21;
+    /// Over: on the reap list.
+    pub(crate) const DEAD: u32 = 1 << 23;
+    /// To be closed with a reset.
+    pub(crate) const RESET: u32 = 1 << 24;
+
+    /// Flags that say nothing about what a run has to do.
+    pub(crate) const NEUTRAL: u32 = QUEUED | FLUSHING | POKED | OUTBOUND | TIMERS;
+    /// The common case, all else unset: readable and writable, nothing kept, nothing special.
+    pub(crate) const COMMON: u32 = READABLE | WRITABLE | OPEN;
+}
+
+use flag::*;
+
+/// The state of one connection; an idle one owns nothing else.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) flags: u32,
+    /// The handler, and its session once `OPEN`.
+    pub(crate) handler: u32,
+    pub(crate) session: u32,
+    /// Its source address among those that the listener counts, if it does.
+    pub(crate) source: u32,
+    /// The tag given to connect, or the key of the listener.
+    pub(crate) tag: u64,
+    pub(crate) bytes_in: u64,
+    /// Bytes that the kernel took.
+    pub(crate) bytes_out: u64,
+    pub(crate) limits: Rc<Limits>,
+    /// Invariant: `Some` while `HAS_INPUT` or `HAS_OUTPUT`, and given back at the end of the run that
+    /// finds neither.
+    pub(crate) buffers: Option<Box<Buffers>>,
+    /// The reactor's own timer, of which a connection needs one at a time: for its connect, or for
+    /// its linger.
+    pub(crate) deadline: Option<TimerId>,
+    /// Set once `CLOSING` or `DEAD`.
+    pub(crate) reason: Option<CloseReason>,
+    /// Why it did not open.
+    pub(crate) failure: Option<ConnectError>,
+}
+
+const _: () = assert!(size_of::<Stream>() <= 72);
+
+impl Stream {
+    pub(crate) fn new(flags: u32, handler: u32, tag: u64, limits: Rc<Limits>) -> Stream {
+        Stream {
+            flags,
+            handler,
+            session: 0,
+            source: u32::MAX,
+            tag,
+            bytes_in: 0,
+            bytes_out: 0,
+            limits,
+            buffers: None,
+            deadline: None,
+            reason: None,
+            failure: None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, flags: u32) -> bool {
+        self.flags & flags != 0
+    }
+
+    #[inline]
+    pub(crate) fn add_readiness(&mut self, readiness: Readiness) {
+        self.flags |= u32::from(readiness.0);
+    }
+
+    /// Whether what the handler sends is taken.
+    pub(crate) fn takes_output(&self) -> bool {
+        !self.has(FIN_WANTED | CLOSING | DEAD)
+    }
+
+    /// Whether the handler may be called with data or an end of file.
+    pub(crate) fn may_show(&self) -> bool {
+        self.has(OPEN) && !self.has(PAUSED | OVER_HIGH | CLOSING | DEAD)
+    }
+
+    /// Whether a read serves anything: to show it, or, when closing, to throw it away.
+    pub(crate) fn wants_read(&self) -> bool {
+        !self.has(EOF | DEAD) && (self.may_show() || self.has(CLOSING))
+    }
+
+    pub(crate) fn wants_write(&self) -> bool {
+        self.has(HAS_OUTPUT) && !self.has(CONNECTING | DEAD)
+    }
+
+    /// The end of file is due to be told: all that came before it was shown.
+    pub(crate) fn owes_peer_closed(&self) -> bool {
+        self.has(EOF) && !self.has(EOF_SHOWN | SHOW) && self.may_show()
+    }
+
+    /// The output came down again, and whoever produces it is to be told.
+    pub(crate) fn owes_drained(&self) -> bool {
+        self.has(OVER_HIGH)
+            && self.has(OPEN)
+            && !self.has(CLOSING | DEAD)
+            && self.output_len() <= self.limits.output_bytes_low
+    }
+
+    /// An error is known that no read will meet, because none is made.
+    pub(crate) fn owes_error(&self) -> bool {
+        self.has(ERROR) && !self.has(DEAD) && !self.wants_read()
+    }
+
+    /// Whether a run would find something to do without a new event.
+    pub(crate) fn has_work(&self) -> bool {
+        if self.has(DEAD) {
+            return false;
+        }
+        if self.has(CONNECTING) {
+            return self.has(WRITABLE | ERROR);
+        }
+        self.has(READABLE) && self.wants_read()
+            || self.has(WRITABLE) && self.wants_write()
+            || self.has(SHOW) && self.may_show()
+            || self.owes_peer_closed()
+            || self.owes_drained()
+            || self.owes_error()
+    }
+
+    pub(crate) fn output_len(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.output.len())
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.accounted)
+    }
+}

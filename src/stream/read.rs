@@ -1,0 +1,267 @@
+//! Reading, and showing what was read.
+
+use std::io;
+
+use log::{debug, error, trace};
+
+use super::flag::*;
+use super::run::{Budget, lend};
+use crate::core::Source;
+use crate::driver::Driver;
+use crate::error::{CloseReason, Error};
+use crate::key::Key;
+use crate::reactor::Reactor;
+
+impl<D: Driver> Reactor<D> {
+    /// The common case, from the event to the answer: one read into the buffer that all share, one
+    /// call of the handler, one write. It is what [`run_stream`](Self::run_stream) would do for a
+    /// connection that is readable and writable and has nothing else on its mind; whatever turns out
+    /// otherwise on the way is handed to the general code.
+    #[inline]
+    pub(crate) fn run_common(&mut self, key: Key) {
+        let core = &mut self.core;
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let Some((driver, socket)) = self.sockets.with(key) else { return };
+        let room = self.input.len().min(stream.limits.read_max());
+        let result = driver.read(socket, &mut self.input[..room]);
+        core.stats.reads += 1;
+        let count = match result {
+            Ok(count) if count > 0 => count,
+            unusual => {
+                core.begin_run(key);
+                return self.finish_unusual_read(key, unusual);
+            }
+        };
+        trace!("{key}: read {count} bytes of at most {room}");
+        if D::SHORT_READ_DRAINS && count < room {
+            stream.flags &= !READABLE;
+        }
+        stream.bytes_in += count as u64;
+        core.stats.bytes_in += count as u64;
+        let (handler, session) = (stream.handler, stream.session);
+        core.running = key;
+        core.direct = true;
+        core.direct_max = stream.limits.output_bytes_high;
+        let data = &self.input[..count];
+        let mut conn = lend(core, &self.sockets, handler, key);
+        let result = self.handlers[handler as usize].data(session, &mut conn, data);
+        if !matches!(result, Ok(consumed) if consumed == count) {
+            self.keep_unconsumed(key, count, result);
+        }
+        // Nothing but the scratch buffer and READABLE may have changed, or the general code ends it.
+        let core = &mut self.core;
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        if stream.flags & !(NEUTRAL | READABLE) != COMMON & !READABLE {
+            return self.end_run(key);
+        }
+        core.running = Key::NONE;
+        core.direct = false;
+        core.direct_max = 0;
+        let length = core.scratch.len();
+        if length > 0 {
+            let Some((driver, socket)) = self.sockets.with(key) else { return };
+            let result = driver.write(socket, &core.scratch);
+            core.stats.writes += 1;
+            match result {
+                Ok(count) if count == length => {
+                    trace!("{key}: wrote {count} bytes");
+                    core.scratch.clear();
+                    core.stats.bytes_out += count as u64;
+                    stream.bytes_out += count as u64;
+                }
+                unusual => return self.finish_unusual_write(key, unusual),
+            }
+        }
+        if stream.has(READABLE) {
+            self.core.stats.budgets_exhausted += 1;
+            self.core.queue(key);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finish_unusual_read(&mut self, key: Key, result: io::Result<usize>) {
+        self.after_read(key, result, usize::MAX);
+        if self.core.stream(key).is_some_and(|stream| stream.owes_peer_closed()) {
+            self.call_peer_closed(key);
+        }
+        self.end_run(key);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finish_unusual_write(&mut self, key: Key, result: io::Result<usize>) {
+        self.after_scratch_write(key, result);
+        self.settle(key);
+    }
+
+    /// One read, and the callback for what it brought.
+    pub(super) fn read_once(&mut self, key: Key, budget: &mut Budget) {
+        let core = &mut self.core;
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let Some((driver, socket)) = self.sockets.with(key) else { return };
+        core.stats.reads += 1;
+        budget.reads -= 1;
+        if stream.has(HAS_INPUT)
+            && let Some(buffers) = &mut stream.buffers
+        {
+            // Behind what is there, so that the handler sees one piece and nothing is moved.
+            let buffer = buffers.input_room(stream.limits.input_bytes_max);
+            let room = buffer.capacity() - buffer.len();
+            let result = driver.read_spare(socket, buffer);
+            let count = self.after_read(key, result, room);
+            budget.bytes = budget.bytes.saturating_sub(count);
+            if count > 0 {
+                self.show_kept(key);
+            }
+            return;
+        }
+        let room = self.input.len().min(stream.limits.input_bytes_max).min(budget.bytes);
+        let result = driver.read(socket, &mut self.input[..room]);
+        let count = self.after_read(key, result, room);
+        budget.bytes -= count;
+        if count == 0 {
+            return;
+        }
+        let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
+        let Some(stream) = core.stream(key) else { return };
+        if stream.has(CLOSING) {
+            core.stats.bytes_discarded += count as u64;
+            return;
+        }
+        let (handler, session) = (stream.handler, stream.session);
+        let data = &self.input[..count];
+        let mut conn = lend(core, sockets, handler, key);
+        let result = handlers[handler as usize].data(session, &mut conn, data);
+        self.keep_unconsumed(key, count, result);
+    }
+
+    /// Draws the conclusions of a read that had room for `room` bytes; gives how many came.
+    fn after_read(&mut self, key: Key, result: io::Result<usize>, room: usize) -> usize {
+        let core = &mut self.core;
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return 0 };
+        match result {
+            Ok(0) => {
+                trace!("{key}: read the end of file");
+                stream.flags |= EOF;
+                stream.flags &= !READABLE;
+                0
+            }
+            Ok(count) => {
+                trace!("{key}: read {count} bytes of at most {room}");
+                if D::SHORT_READ_DRAINS && count < room && !stream.has(READ_CLOSED | PRIORITY) {
+                    stream.flags &= !READABLE;
+                }
+                stream.bytes_in += count as u64;
+                core.stats.bytes_in += count as u64;
+                count
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                trace!("{key}: read would block");
+                stream.flags &= !(READABLE | PRIORITY);
+                core.stats.read_would_blocks += 1;
+                0
+            }
+            Err(error) => {
+                debug!("{key}: read failed: {error}");
+                core.end(key, CloseReason::of_error(&error));
+                0
+            }
+        }
+    }
+
+    /// Shows the input that the connection keeps.
+    pub(super) fn show_kept(&mut self, key: Key) {
+        let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
+        let Some(stream) = core.stream_mut(key) else { return };
+        stream.flags &= !SHOW;
+        if stream.has(CLOSING) {
+            return core.drop_input(key);
+        }
+        let is_last = stream.has(EOF);
+        let input_max = stream.limits.input_bytes_max;
+        let (handler, session) = (stream.handler, stream.session);
+        let Some(buffers) = &mut stream.buffers else { return };
+        let shown = buffers.input_len();
+        if shown == 0 || (shown < buffers.need && shown < input_max && !is_last) {
+            return;
+        }
+        buffers.need = 0;
+        // Out of the connection's hands for the call, which may change everything else about it.
+        let (input, consumed) = buffers.take_input();
+        let mut conn = lend(core, sockets, handler, key);
+        let result = handlers[handler as usize].data(session, &mut conn, &input[consumed..]);
+        let now_consumed = self.judge_consumed(key, shown, result);
+        let core = &mut self.core;
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        if stream.has(CLOSING | DEAD) {
+            core.stats.bytes_discarded += (shown - now_consumed) as u64;
+        } else {
+            let buffers = stream.buffers.get_or_insert_with(|| core.pool.take());
+            buffers.put_back(input, consumed + now_consumed);
+        }
+        self.core.account(key);
+    }
+
+    /// Keeps what the handler left of the shared read buffer, of which it was shown `shown` bytes.
+    #[cold]
+    #[inline(never)]
+    fn keep_unconsumed(&mut self, key: Key, shown: usize, result: Result<usize, Error>) {
+        let consumed = self.judge_consumed(key, shown, result);
+        let rest = &self.input[consumed..shown];
+        let core = &mut self.core;
+        let Some(stream) = core.stream(key) else { return };
+        if stream.has(CLOSING | DEAD) {
+            core.stats.bytes_discarded += rest.len() as u64;
+        } else if !rest.is_empty()
+            && let Some(buffers) = core.buffers_mut(key)
+        {
+            buffers.keep_input(rest);
+        }
+        self.core.account(key);
+    }
+
+    /// Holds the handler to what `on_data` may answer; gives how many bytes are done with.
+    fn judge_consumed(&mut self, key: Key, shown: usize, result: Result<usize, Error>) -> usize {
+        match result {
+            Ok(0) => {
+                let Some(stream) = self.core.stream(key) else { return 0 };
+                let is_stuck = shown >= stream.limits.input_bytes_max;
+                if is_stuck && !stream.has(PAUSED | SHOW | CLOSING | DEAD) {
+                    debug!("{key}: the handler consumed nothing of {shown} bytes, its input limit");
+                    self.core.close(key, CloseReason::InputTooLong);
+                }
+                0
+            }
+            Ok(consumed) if consumed <= shown => consumed,
+            Ok(consumed) => {
+                error!("{key}: the handler consumed {consumed} of {shown} bytes");
+                self.core.close(key, CloseReason::Misuse);
+                shown
+            }
+            Err(error) => {
+                debug!("{key}: the handler failed: {error}");
+                self.core.close(key, CloseReason::HandlerError);
+                shown
+            }
+        }
+    }
+
+    /// Learns of an error that no read meets, because the connection is not read from now; whether
+    /// there was one.
+    pub(super) fn take_error(&mut self, key: Key) -> bool {
+        let Some((driver, socket)) = self.sockets.with(key) else { return false };
+        let error = match driver.take_error(socket) {
+            Ok(None) => {
+                if let Some(stream) = self.core.stream_mut(key) {
+                    stream.flags &= !ERROR;
+                }
+                return false;
+            }
+            Ok(Some(error)) | Err(error) => error,
+        };
+        debug!("{key}: {error}");
+        self.core.end(key, CloseReason::of_error(&error));
+        true
+    }
+}

@@ -1,0 +1,211 @@
+//! What a connection does in the ready phase.
+
+use log::trace;
+
+use super::flag::*;
+use crate::connection::Connection;
+use crate::core::{Core, Host};
+use crate::driver::Driver;
+use crate::key::Key;
+use crate::reactor::Reactor;
+
+/// What one connection may still do in this turn.
+pub(super) struct Budget {
+    pub(super) bytes: usize,
+    pub(super) reads: usize,
+}
+
+/// Lends the connection to a callback.
+#[inline]
+pub(super) fn lend<'a>(
+    core: &'a mut Core,
+    host: &'a dyn Host,
+    handler: u32,
+    key: Key,
+) -> Connection<'a> {
+    Connection { context: crate::context::Context { core, host, handler }, key }
+}
+
+impl Core {
+    /// From here to [`Reactor::end_run`] the callbacks of this connection may be called. What they
+    /// send is gathered in the scratch buffer, if nothing older waits.
+    #[inline]
+    pub(super) fn begin_run(&mut self, key: Key) {
+        debug_assert_eq!(self.running, Key::NONE, "no run inside another one");
+        debug_assert!(self.scratch.is_empty(), "every run writes what it sent");
+        let Some(stream) = self.stream(key) else { return };
+        let direct = stream.takes_output() && !stream.has(HAS_OUTPUT | CONNECTING);
+        self.direct_max = if direct { stream.limits.output_bytes_high } else { 0 };
+        self.direct = direct;
+        self.running = key;
+    }
+
+    /// Output that is shut off: nothing more may be sent, what was sent is still written.
+    pub(crate) fn stop_direct(&mut self, key: Key) {
+        if key == self.running {
+            self.direct = false;
+            self.direct_max = 0;
+        } else {
+            self.queue_flush(key);
+        }
+    }
+}
+
+impl<D: Driver> Reactor<D> {
+    /// Everything that is not the common case, in the order in which it matters.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn run_stream(&mut self, key: Key) {
+        let Some(stream) = self.core.stream(key) else { return };
+        if stream.has(DEAD) {
+            return;
+        }
+        if stream.has(CONNECTING) {
+            return self.finish_connect(key);
+        }
+        if stream.owes_error() && self.take_error(key) {
+            return;
+        }
+        if let Some(stream) = self.core.stream(key)
+            && stream.has(WRITABLE)
+            && stream.wants_write()
+        {
+            self.write_queued(key);
+        }
+        self.core.begin_run(key);
+        if self.core.stream(key).is_some_and(|stream| stream.owes_drained()) {
+            self.call_drained(key);
+        }
+        if self.core.stream(key).is_some_and(|stream| stream.has(SHOW) && stream.may_show()) {
+            self.show_kept(key);
+        }
+        self.read_within_budget(key);
+        if self.core.stream(key).is_some_and(|stream| stream.owes_peer_closed()) {
+            self.call_peer_closed(key);
+        }
+        self.end_run(key);
+    }
+
+    fn read_within_budget(&mut self, key: Key) {
+        let Some(stream) = self.core.stream(key) else { return };
+        let mut budget = Budget {
+            bytes: stream.limits.read_bytes_per_turn_max,
+            reads: stream.limits.reads_per_turn_max,
+        };
+        loop {
+            let Some(stream) = self.core.stream(key) else { return };
+            // What the run has sent and not written counts: a run must not outgrow the watermark.
+            let is_over = self.core.scratch.len() > stream.limits.output_bytes_high;
+            if !stream.has(READABLE) || stream.has(SHOW) || !stream.wants_read() || is_over {
+                return;
+            }
+            if budget.bytes == 0 || budget.reads == 0 {
+                self.core.stats.budgets_exhausted += 1;
+                trace!("{key}: budget of this turn used up");
+                return;
+            }
+            self.read_once(key, &mut budget);
+        }
+    }
+
+    fn call_drained(&mut self, key: Key) {
+        let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
+        let Some(stream) = core.stream_mut(key) else { return };
+        stream.flags &= !OVER_HIGH;
+        let (handler, session) = (stream.handler, stream.session);
+        trace!("{key}: output drained to the low watermark");
+        handlers[handler as usize].drained(session, &mut lend(core, sockets, handler, key));
+    }
+
+    pub(super) fn call_peer_closed(&mut self, key: Key) {
+        // Bytes that waited for more of them will never be enough.
+        if self.core.stream(key).is_some_and(|stream| {
+            stream.buffers.as_ref().is_some_and(|b| b.input_len() > 0 && b.need > 0)
+        }) {
+            self.show_kept(key);
+            if !self.core.stream(key).is_some_and(|stream| stream.owes_peer_closed()) {
+                return;
+            }
+        }
+        let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
+        let Some(stream) = core.stream_mut(key) else { return };
+        stream.flags |= EOF_SHOWN;
+        let (handler, session) = (stream.handler, stream.session);
+        handlers[handler as usize].peer_closed(session, &mut lend(core, sockets, handler, key));
+    }
+
+    /// Calls `on_open` of a connection that is through.
+    pub(crate) fn open(&mut self, key: Key) {
+        self.core.begin_run(key);
+        let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
+        let Some(stream) = core.stream(key) else { return };
+        let handler = stream.handler;
+        let session = handlers[handler as usize].open(&mut lend(core, sockets, handler, key));
+        if let Some(stream) = core.stream_mut(key) {
+            stream.session = session;
+            stream.flags |= OPEN;
+        }
+        self.end_run(key);
+    }
+
+    /// The mail phase's part: a poke.
+    pub(crate) fn deliver_poke(&mut self, key: Key) {
+        let Some(stream) = self.core.stream_mut(key) else { return };
+        stream.flags &= !POKED;
+        if !stream.has(OPEN) || stream.has(CLOSING | DEAD) {
+            return;
+        }
+        self.core.begin_run(key);
+        let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
+        let Some(stream) = core.stream(key) else { return };
+        let (handler, session) = (stream.handler, stream.session);
+        handlers[handler as usize].poke(session, &mut lend(core, sockets, handler, key));
+        if core.stream(key).is_some_and(|stream| stream.has(HAS_INPUT) && stream.may_show()) {
+            self.show_kept(key);
+        }
+        self.end_run(key);
+    }
+
+    /// The timer phase's part: a timer of this connection.
+    pub(crate) fn fire_connection_timer(&mut self, key: Key, timer: crate::timer::TimerId) {
+        if !self.core.is_open(key) {
+            return;
+        }
+        self.core.begin_run(key);
+        let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
+        let Some(stream) = core.stream(key) else { return };
+        let (handler, session) = (stream.handler, stream.session);
+        handlers[handler as usize].timer(session, &mut lend(core, sockets, handler, key), timer);
+        self.end_run(key);
+    }
+
+    /// Ends a run: writes what its callbacks sent, goes on with closing, and queues the connection
+    /// again if it has work left.
+    pub(crate) fn end_run(&mut self, key: Key) {
+        self.core.running = Key::NONE;
+        self.core.direct = false;
+        self.core.direct_max = 0;
+        if !self.core.scratch.is_empty() {
+            self.write_scratch(key);
+        }
+        self.settle(key);
+    }
+
+    /// The last step of every run and flush.
+    pub(crate) fn settle(&mut self, key: Key) {
+        if let Some(stream) = self.core.stream(key)
+            && stream.has(WRITABLE)
+            && stream.wants_write()
+        {
+            self.write_queued(key);
+        }
+        self.judge_output(key);
+        if self.core.stream(key).is_some_and(|stream| stream.has(FIN_WANTED) && !stream.has(DEAD)) {
+            self.go_on_closing(key);
+        }
+        self.core.account(key);
+        if self.core.stream(key).is_some_and(|stream| stream.has_work()) {
+            self.core.queue(key);
+        }
+    }
+}

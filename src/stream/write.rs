@@ -1,0 +1,151 @@
+//! Writing: first what a run has sent, straight from the loop's scratch buffer; what the kernel does
+//! not take is queued, and goes out when it is writable again.
+
+use std::io::{self, IoSlice};
+
+use log::{debug, trace};
+
+use super::flag::*;
+use crate::buffer::SLICES_MAX;
+use crate::core::Source;
+use crate::driver::Driver;
+use crate::error::CloseReason;
+use crate::key::Key;
+use crate::reactor::Reactor;
+
+/// Remains of the scratch buffer larger than this are handed to the connection as they are, and the
+/// loop gets a new buffer; smaller ones are copied.
+const HAND_OVER_BYTES: usize = 4096;
+
+impl<D: Driver> Reactor<D> {
+    /// Writes the scratch buffer. Nothing older waits, or the run would have queued.
+    pub(super) fn write_scratch(&mut self, key: Key) {
+        let Some(stream) = self.core.stream(key) else { return };
+        debug_assert!(!stream.has(HAS_OUTPUT));
+        let result = if !stream.has(WRITABLE) {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            let Some((driver, socket)) = self.sockets.with(key) else { return };
+            self.core.stats.writes += 1;
+            driver.write(socket, &self.core.scratch)
+        };
+        self.after_scratch_write(key, result);
+    }
+
+    /// Queues what a write of the scratch buffer left.
+    pub(super) fn after_scratch_write(&mut self, key: Key, result: io::Result<usize>) {
+        let Some(written) = self.after_write(key, result) else {
+            self.core.scratch.clear();
+            return;
+        };
+        let core = &mut self.core;
+        let rest = core.scratch.len() - written;
+        if rest > 0
+            && let Some(Source::Stream(stream)) = core.sources.get_mut(key)
+        {
+            let buffers = stream.buffers.get_or_insert_with(|| core.pool.take());
+            if rest > HAND_OVER_BYTES {
+                let fresh = Vec::with_capacity(core.limits.read_buffer_bytes);
+                buffers.output.push_owned(std::mem::replace(&mut core.scratch, fresh), written);
+            } else {
+                buffers.output.append(&core.scratch[written..]);
+            }
+            stream.flags |= HAS_OUTPUT;
+        }
+        self.core.scratch.clear();
+        if self.core.scratch.capacity() > 4 * self.core.limits.read_buffer_bytes {
+            // One large answer must not be kept in memory for ever.
+            self.core.scratch = Vec::with_capacity(self.core.limits.read_buffer_bytes);
+        }
+        self.core.account(key);
+    }
+
+    /// Writes the queue, until it is empty or the kernel takes no more.
+    pub(super) fn write_queued(&mut self, key: Key) {
+        loop {
+            let core = &mut self.core;
+            let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+            let Some((driver, socket)) = self.sockets.with(key) else { return };
+            if !stream.has(WRITABLE) || stream.has(DEAD) {
+                break;
+            }
+            let Some(buffers) = &mut stream.buffers else { return };
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let result = match buffers.output.slices(&mut slices) {
+                0 => break,
+                1 => driver.write(socket, &slices[0]),
+                filled => driver.write_vectored(socket, &slices[..filled]),
+            };
+            core.stats.writes += 1;
+            let Some(written) = self.after_write(key, result) else { break };
+            if let Some(Source::Stream(stream)) = self.core.sources.get_mut(key)
+                && let Some(buffers) = &mut stream.buffers
+            {
+                buffers.output.consume(written);
+            }
+        }
+        self.core.account(key);
+    }
+
+    /// Draws the conclusions of a write; gives how much the kernel took, or nothing if the connection
+    /// is at its end.
+    fn after_write(&mut self, key: Key, result: io::Result<usize>) -> Option<usize> {
+        let core = &mut self.core;
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return None };
+        match result {
+            Ok(0) => {
+                core.end(key, CloseReason::Io(io::ErrorKind::WriteZero));
+                None
+            }
+            Ok(count) => {
+                trace!("{key}: wrote {count} bytes");
+                stream.bytes_out += count as u64;
+                core.stats.bytes_out += count as u64;
+                Some(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                trace!("{key}: write would block");
+                stream.flags &= !WRITABLE;
+                core.stats.write_would_blocks += 1;
+                Some(0)
+            }
+            Err(error) => {
+                debug!("{key}: write failed: {error}");
+                core.end(key, CloseReason::of_error(&error));
+                None
+            }
+        }
+    }
+
+    /// Holds what the kernel refused to the limits.
+    pub(super) fn judge_output(&mut self, key: Key) {
+        let Some(stream) = self.core.stream_mut(key) else { return };
+        if stream.has(DEAD | CONNECTING) || !stream.has(HAS_OUTPUT) {
+            return;
+        }
+        let waiting = stream.output_len();
+        if waiting > stream.limits.output_bytes_max {
+            debug!("{key}: {waiting} bytes of output wait, which is over its limit");
+            stream.flags |= RESET;
+            self.core.end(key, CloseReason::SlowReader);
+        } else if waiting > stream.limits.output_bytes_high && !stream.has(CLOSING) {
+            stream.flags |= OVER_HIGH;
+        }
+    }
+
+    /// Sheds the connections that hold the most, until the reactor is within its memory.
+    pub(crate) fn shed_over_memory(&mut self) {
+        while self.core.stats.memory_bytes > self.core.limits.memory_bytes_max {
+            let streams = self.core.sources.iter().filter_map(|(key, source)| match source {
+                Source::Stream(stream) => Some((stream.memory(), key)),
+                _ => None,
+            });
+            let Some((memory, key)) = streams.max_by_key(|(memory, _)| *memory) else { return };
+            debug!("{key}: holds {memory} bytes, the most, and the reactor is over its memory");
+            if let Some(stream) = self.core.stream_mut(key) {
+                stream.flags |= RESET;
+            }
+            self.core.end(key, CloseReason::MemoryLimit);
+        }
+    }
+}
