@@ -118,6 +118,9 @@ pub(crate) struct Listener {
     pub(crate) is_full: bool,
     /// Out of a resource: a timer lets it go on.
     is_waiting: bool,
+    /// How many connections it accepted when it was last reported, at most, and in which turn.
+    burst: usize,
+    burst_turn: u64,
     retry_after: Duration,
     pub(crate) sources: SourceCounts,
 }
@@ -133,9 +136,26 @@ impl Listener {
             connections: 0,
             is_full: false,
             is_waiting: false,
+            burst: 1,
+            burst_turn: 0,
             retry_after: RETRY_FIRST,
             sources: SourceCounts::default(),
         }
+    }
+
+    /// How many connections to accept now, where listeners are level: one, unless the listener was
+    /// reported in the turn before, too. So a lone connection costs one call of accept, and a backlog
+    /// is emptied at a pace that doubles up to the budget.
+    fn next_burst(&mut self, turn: u64) -> usize {
+        let is_backlog = self.burst_turn + 1 == turn;
+        let burst = if is_backlog { 2 * self.burst } else { 1 };
+        self.burst = burst.min(self.limits.accepts_per_turn_max);
+        self.burst_turn = turn;
+        self.burst
+    }
+
+    fn is_muted(&self) -> bool {
+        self.is_full || self.is_waiting
     }
 }
 
@@ -188,22 +208,23 @@ impl SourceCounts {
 impl<D: Driver> Reactor<D> {
     /// The ready phase's part: accepts within the budget.
     pub(crate) fn run_listener(&mut self, key: Key) {
+        let turn = self.core.stats.turns;
         let Some(listener) = self.core.listener_mut(key) else { return };
         listener.queued = false;
         let limits = Rc::clone(&listener.limits);
-        for _ in 0..limits.accepts_per_turn_max {
+        let burst = listener.next_burst(turn);
+        for _ in 0..if D::LISTENERS_ARE_LEVEL { burst } else { limits.accepts_per_turn_max } {
             let connections = self.core.stats.connections;
             let connections_max = self.core.limits.connections_max;
             let Some(listener) = self.core.listener_mut(key) else { return };
-            if listener.dead || listener.is_waiting || !listener.readable {
+            if listener.dead || listener.is_muted() || !listener.readable {
                 return;
             }
             if listener.connections >= limits.connections_max || connections >= connections_max {
-                if !std::mem::replace(&mut listener.is_full, true) {
-                    debug!("{key}: {connections} connections: accepting pauses");
-                    self.core.stats.accept_pauses += 1;
-                }
-                return;
+                debug!("{key}: {connections} connections: accepting pauses");
+                listener.is_full = true;
+                self.core.stats.accept_pauses += 1;
+                return self.set_listening(key, false);
             }
             let Some((driver, socket)) = self.sockets.with(key) else { return };
             match driver.accept(socket) {
@@ -223,7 +244,25 @@ impl<D: Driver> Reactor<D> {
                 Err(AcceptError::Other(error)) => return self.wait_for_resources(key, &error),
             }
         }
-        self.core.queue(key);
+        if !D::LISTENERS_ARE_LEVEL {
+            self.core.queue(key);
+        }
+    }
+
+    /// Has a listener reported, or not. Where they are edges, the listener itself remembers that
+    /// there may be more, and is queued.
+    fn set_listening(&mut self, key: Key, on: bool) {
+        if !D::LISTENERS_ARE_LEVEL {
+            if on {
+                self.core.queue(key);
+            }
+            return;
+        }
+        let Some((driver, socket)) = self.sockets.with(key) else { return };
+        if let Err(error) = driver.set_listening(socket, key, on) {
+            // Nothing is lost but time: events go on or the timer asks again.
+            warn!("{key}: epoll_ctl: {error}");
+        }
     }
 
     /// Takes in an accepted connection, or turns it away.
@@ -316,13 +355,20 @@ impl<D: Driver> Reactor<D> {
         listener.retry_after = (2 * wait).min(RETRY_MAX);
         listener.is_waiting = true;
         core.timers.set(now + wait, Purpose::Accept(key));
+        self.set_listening(key, false);
     }
 
     /// The timer phase's part.
     pub(crate) fn retry_accept(&mut self, key: Key) {
         if let Some(listener) = self.core.listener_mut(key) {
             listener.is_waiting = false;
-            self.core.queue(key);
+            self.unmute(key);
+        }
+    }
+
+    fn unmute(&mut self, key: Key) {
+        if self.core.listener_mut(key).is_some_and(|listener| !listener.is_muted()) {
+            self.set_listening(key, true);
         }
     }
 
@@ -341,7 +387,7 @@ impl<D: Driver> Reactor<D> {
             if let Some(listener) = self.core.listener_mut(key)
                 && std::mem::take(&mut listener.is_full)
             {
-                self.core.queue(key);
+                self.unmute(key);
             }
         }
     }

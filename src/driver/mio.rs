@@ -12,6 +12,8 @@ use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
 use rustix::buffer::spare_capacity;
+#[cfg(target_os = "linux")]
+use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
@@ -103,6 +105,8 @@ impl Driver for Mio {
 
     // True of TCP under epoll (epoll(7), questions and answers).
     const SHORT_READ_DRAINS: bool = true;
+
+    const LISTENERS_ARE_LEVEL: bool = cfg!(target_os = "linux");
 
     fn set_events_max(&mut self, events_max: usize) {
         self.events = Events::with_capacity(events_max);
@@ -206,8 +210,31 @@ impl Driver for Mio {
     }
 
     fn register_listener(&mut self, socket: &OwnedFd, key: Key) -> io::Result<()> {
-        let interest = mio::Interest::READABLE;
-        self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
+        // mio registers for edges only. A level can be had from the epoll instance itself.
+        #[cfg(target_os = "linux")]
+        {
+            let data = epoll::EventData::new_u64(key.to_bits());
+            Ok(epoll::add(self.poll.registry(), socket, data, epoll::EventFlags::IN)?)
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let interest = mio::Interest::READABLE;
+            self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
+        }
+    }
+
+    fn set_listening(&mut self, socket: &OwnedFd, key: Key, on: bool) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            let data = epoll::EventData::new_u64(key.to_bits());
+            let flags = if on { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
+            Ok(epoll::modify(self.poll.registry(), socket, data, flags)?)
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (socket, key, on);
+            Ok(())
+        }
     }
 
     fn register_stream(&mut self, socket: &OwnedFd, key: Key) -> io::Result<()> {

@@ -58,7 +58,7 @@ pub enum AcceptError {
 /// # Contract
 ///
 /// - No call blocks, except [`poll`](Driver::poll) for at most its time-out.
-/// - Events are edges: after a call answered `WouldBlock`, a change is reported once. Registering
+/// - Events are edges, those of listeners perhaps excepted: after a call answered `WouldBlock`, a change is reported once. Registering
 ///   reports what is possible already. Events may be spurious, merged, split, in any order.
 /// - An interrupted call is made again inside; `Interrupted` is never an answer.
 /// - Writing to a connection whose peer is gone is an error, never a signal.
@@ -72,6 +72,10 @@ pub trait Driver: Sized {
     /// Whether a read that fills less than its buffer means that nothing is left, as long as
     /// neither `READ_CLOSED` nor `PRIORITY` was reported for the source.
     const SHORT_READ_DRAINS: bool;
+
+    /// Whether a listener is reported by every poll while its backlog holds a connection (level), and
+    /// not only when one comes in (edge). A level saves the call of accept that finds nothing.
+    const LISTENERS_ARE_LEVEL: bool;
 
     /// Prepares to report at most so many events a poll.
     fn set_events_max(&mut self, events_max: usize);
@@ -104,6 +108,8 @@ pub trait Driver: Sized {
 
     /// Registers a listening socket for `READABLE`.
     fn register_listener(&mut self, socket: &Self::Socket, key: Key) -> io::Result<()>;
+    /// Stops reporting a listening socket, or starts again. Needed only where listeners are level.
+    fn set_listening(&mut self, socket: &Self::Socket, key: Key, on: bool) -> io::Result<()>;
     /// Registers a connected or connecting socket, once for its whole life.
     fn register_stream(&mut self, socket: &Self::Socket, key: Key) -> io::Result<()>;
 
