@@ -1,1 +1,5 @@
+//! The oneloop echo server and echo benchmark.
+
+mod bench;
+
 fn main() {}

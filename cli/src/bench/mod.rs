@@ -1,0 +1,4 @@
+//! The benchmark.
+
+pub(crate) mod process;
+pub(crate) mod server;

@@ -1,0 +1,312 @@
+//! A server under test: a child process that says where it listens.
+
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use super::process::Process;
+
+/// How to start a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// What to call it in messages.
+    pub(crate) name: String,
+    /// The program and its arguments.
+    pub(crate) argv: Vec<String>,
+    /// Words before it: `valgrind --tool=callgrind`, `strace -c -f -o FILE`.
+    pub(crate) prefix: Vec<String>,
+    /// The only core that it may run on.
+    pub(crate) core: Option<usize>,
+    /// How long it may take to say where it listens.
+    pub(crate) start_timeout: Duration,
+}
+
+impl Launch {
+    /// On any core, without a prefix, with ten seconds to start.
+    pub(crate) fn new(name: impl Into<String>, argv: Vec<String>) -> Launch {
+        let start_timeout = Duration::from_secs(10);
+        Launch { name: name.into(), argv, prefix: Vec::new(), core: None, start_timeout }
+    }
+}
+
+/// How to ask a server to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    /// By the end of its standard input.
+    CloseStdin,
+    /// By SIGINT.
+    Interrupt,
+    /// By SIGTERM.
+    Terminate,
+}
+
+/// A running server. Dropping it kills it.
+///
+/// Its standard input is a pipe from us: it ends when we do, whatever happens to us. Its standard
+/// output is read to the end, and its standard error is ours.
+#[derive(Debug)]
+pub(crate) struct Server {
+    name: String,
+    child: Child,
+    process: Process,
+    address: SocketAddr,
+    is_over: bool,
+}
+
+impl Server {
+    /// Starts a server, and waits until it has written a line with `listening on ADDRESS`.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be run, ends, or says nothing of that kind in time.
+    pub(crate) fn start(launch: &Launch) -> Result<Server> {
+        let name = &launch.name;
+        let mut child = spawn(launch)?;
+        let lines = follow(child.stdout.take().context("the child has no standard output")?);
+        let process = Process::new(child.id())?;
+        // From here on, dropping it kills the child.
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut server = Server { name: name.clone(), child, process, address, is_over: false };
+        let deadline = Instant::now() + launch.start_timeout;
+        server.address = loop {
+            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => match parse_address(&line) {
+                    Some(address) => break address,
+                    None => continue,
+                },
+                Err(RecvTimeoutError::Timeout) => {
+                    let seconds = launch.start_timeout.as_secs_f64();
+                    bail!("{name} did not say \"listening on ADDRESS\" within {seconds} s");
+                }
+                Err(RecvTimeoutError::Disconnected) => bail!(server.obituary_before_listening()),
+            }
+        };
+        if !launch.prefix.is_empty() {
+            server.process = innermost(server.process);
+        }
+        Ok(server)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where to connect to: what it said, with loopback for "any address".
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server itself, not a tool that runs it as its child.
+    pub(crate) fn process(&self) -> Process {
+        self.process
+    }
+
+    /// # Errors
+    ///
+    /// It has ended; the message says how.
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            self.is_over = true;
+            bail!("the server {} died in mid-run: {status}", self.name);
+        }
+        Ok(())
+    }
+
+    /// Asks it to end, and kills it if it has not after `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be waited for, or had to be killed.
+    pub(crate) fn stop(mut self, how: Stop, timeout: Duration) -> Result<ExitStatus> {
+        match how {
+            Stop::CloseStdin => drop(self.child.stdin.take()),
+            Stop::Interrupt => self.signal(Signal::INT),
+            Stop::Terminate => self.signal(Signal::TERM),
+        }
+        match self.wait(timeout)? {
+            Some(status) => Ok(status),
+            None => bail!("{} did not end within {} s", self.name, timeout.as_secs_f64()),
+        }
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                self.is_over = true;
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// To the server itself: strace, when it writes to a file, ignores what would end it, and ends
+    /// with its child. The child cannot be reused for another process before we have waited for it.
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.process.raw() {
+            // One that is gone needs no signal.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Its output has ended before it said where it listens.
+    fn obituary_before_listening(&mut self) -> String {
+        let name = &self.name;
+        match self.child.try_wait() {
+            Ok(Some(status)) => format!("{name} ended before it listened: {status}"),
+            _ => match self.wait(Duration::from_secs(1)) {
+                Ok(Some(status)) => format!("{} ended before it listened: {status}", self.name),
+                _ => format!("{} closed its output before it said where it listens", self.name),
+            },
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.is_over {
+            if self.process.pid() != self.child.id() {
+                self.signal(Signal::KILL);
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The child inherits the mask of the thread that starts it, so no instruction of it runs elsewhere.
+fn spawn(launch: &Launch) -> Result<Child> {
+    let words: Vec<&String> = launch.prefix.iter().chain(&launch.argv).collect();
+    let (program, arguments) =
+        words.split_first().with_context(|| format!("the command of {} is empty", launch.name))?;
+    let ours = sched_getaffinity(None)?;
+    if let Some(core) = launch.core {
+        pin(core)?;
+    }
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{} does not start: {program}", launch.name));
+    if launch.core.is_some() {
+        sched_setaffinity(None, &ours)?;
+    }
+    child
+}
+
+/// Lets this thread run on one core only.
+///
+/// # Errors
+///
+/// There is no such core for us.
+pub(crate) fn pin(core: usize) -> Result<()> {
+    if core >= CpuSet::MAX_CPU {
+        bail!("there is no core {core}");
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).with_context(|| format!("core {core} is not ours to use"))
+}
+
+/// The cores that this thread may run on, in order.
+pub(crate) fn cores() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
+    (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect()
+}
+
+/// Reads a child's output to its end, so that it never waits for us; gives on what may be of
+/// interest. The thread sleeps in read(2) unless the child writes.
+fn follow(output: ChildStdout) -> Receiver<String> {
+    let (sender, receiver): (Sender<String>, _) = channel();
+    thread::spawn(move || {
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            // It fails once nobody is interested any more.
+            let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
+            line.clear();
+        }
+    });
+    receiver
+}
+
+fn parse_address(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening on ")?;
+    let word = rest.split_whitespace().next()?.trim_end_matches(['.', ',', ';']);
+    let mut address: SocketAddr = word.parse().ok()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Some(address)
+}
+
+/// Follows a tool that runs the server as its child (strace, time) down to the server. A tool that
+/// becomes the server (taskset, valgrind) has no child.
+fn innermost(mut process: Process) -> Process {
+    while let [child] = process.children()[..] {
+        process = child;
+    }
+    process
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_what_a_server_says() {
+        let find = |line| parse_address(line).map(|address| address.to_string());
+        assert_eq!(find("listening on 127.0.0.1:7000\n").as_deref(), Some("127.0.0.1:7000"));
+        assert_eq!(find("[x] now listening on [::]:80, fd 3").as_deref(), Some("[::1]:80"));
+        assert_eq!(find("listening on 0.0.0.0:9.").as_deref(), Some("127.0.0.1:9"));
+        assert_eq!(find("listening on a port"), None);
+        assert_eq!(find("hello"), None);
+    }
+
+    fn shell(script: &str) -> Launch {
+        Launch::new("test", vec!["sh".into(), "-c".into(), script.into()])
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_is_reported() {
+        let error = Server::start(&shell("exit 3")).unwrap_err().to_string();
+        assert!(error.contains("ended before it listened") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_is_reported_and_killed() {
+        let mut launch = shell("exec sleep 100");
+        launch.start_timeout = Duration::from_millis(20);
+        let error = Server::start(&launch).unwrap_err().to_string();
+        assert!(error.contains("listening on ADDRESS"), "{error}");
+    }
+
+    #[test]
+    fn closing_standard_input_stops_a_server() {
+        let server = Server::start(&shell("echo listening on 127.0.0.1:1; cat")).unwrap();
+        assert!(server.stop(Stop::CloseStdin, Duration::from_secs(10)).unwrap().success());
+    }
+
+    #[test]
+    fn a_dead_server_is_noticed() {
+        let mut server = Server::start(&shell("echo listening on 127.0.0.1:1; cat")).unwrap();
+        server.check_alive().unwrap();
+        server.signal(Signal::KILL);
+        server.wait(Duration::from_secs(10)).unwrap().unwrap();
+        assert!(server.check_alive().unwrap_err().to_string().contains("died in mid-run"));
+    }
+}
