@@ -44,7 +44,7 @@ impl Context<'_> {
     /// [`Connection::send`](crate::Connection::send). A connection that is still being opened keeps
     /// it until then.
     pub fn send_to(&mut self, key: Key, data: &[u8]) -> Sent {
-        self.core.send(key, data)
+        self.core.send_general(key, Data::Bytes(data))
     }
 
     /// Appends `data` to the output of connection `key` without copying it, for fan-out: every

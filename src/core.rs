@@ -14,7 +14,7 @@ use log::debug;
 
 use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
-use crate::error::{CloseReason, Sent};
+use crate::error::{CloseReason, Error, Sent};
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
 use crate::listener::Listener;
@@ -26,7 +26,11 @@ use crate::table::Table;
 use crate::timer::Timers;
 
 /// Whatever is registered with the poll.
+///
+/// With a tag of its own: packed into the spare values of a field it would cost several instructions
+/// to read, each of the three times that a message looks at its source.
 #[derive(Debug)]
+#[repr(u8)]
 pub(crate) enum Source {
     Stream(Stream),
     // Boxed: there are few of them, and a slot must not be larger than a connection.
@@ -75,11 +79,15 @@ pub(crate) struct Core {
     /// What the running connection has sent in this run, as long as nothing older is queued. It is
     /// one buffer for the whole loop: an echo goes through it without the connection owning any.
     pub(crate) scratch: Vec<u8>,
-    /// Whether the running connection may use `scratch`, and how much it may hold before somebody
-    /// has to look at the watermarks; 0 if it may not.
-    pub(crate) direct: bool,
+    /// How much `scratch` may hold before somebody has to look at the watermarks; 0 if the running
+    /// connection may not use it.
     pub(crate) direct_max: usize,
+    /// What `on_data` failed with.
+    pub(crate) error: Option<Error>,
 
+    /// The flags of a connection that may take the short way; none of them while every step is to be
+    /// logged, which the general code does.
+    pub(crate) common: u32,
     pub(crate) now: Time,
     pub(crate) random: u64,
     pub(crate) limits: ReactorLimits,
@@ -104,8 +112,9 @@ impl Core {
             pool: Pool::default(),
             running: Key::NONE,
             scratch: Vec::with_capacity(limits.read_buffer_bytes),
-            direct: false,
             direct_max: 0,
+            error: None,
+            common: COMMON,
             now,
             random,
             limits,
@@ -148,17 +157,23 @@ impl Core {
     /// Merges what the driver reported into the source, and queues the source if that gives it work.
     #[inline]
     pub(crate) fn merge(&mut self, key: Key, readiness: Readiness) {
-        self.stats.events += 1;
+        let Some(Source::Stream(stream)) = self.sources.get_mut(key) else {
+            return self.merge_uncommon(key, readiness);
+        };
+        stream.add_readiness(readiness);
+        if stream.flags & !(NEUTRAL & !QUEUED) == COMMON {
+            stream.flags |= QUEUED;
+            self.ready.push(key);
+        } else if stream.has_work() {
+            self.queue(key);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn merge_uncommon(&mut self, key: Key, readiness: Readiness) {
         match self.sources.get_mut(key) {
-            Some(Source::Stream(stream)) => {
-                stream.add_readiness(readiness);
-                if stream.flags & !NEUTRAL == COMMON || stream.has_work() {
-                    if !stream.has(QUEUED) {
-                        stream.flags |= QUEUED;
-                        self.ready.push(key);
-                    }
-                }
-            }
+            Some(Source::Stream(_)) => {}
             Some(Source::Listener(listener)) => {
                 listener.readable = true;
                 self.queue(key);
@@ -175,6 +190,7 @@ impl Core {
     }
 
     /// Puts a source on the ready list, once.
+    #[inline(never)]
     pub(crate) fn queue(&mut self, key: Key) {
         let is_queued = match self.sources.get_mut(key) {
             Some(Source::Stream(stream)) => {
@@ -203,17 +219,21 @@ impl Core {
         }
     }
 
+    /// Sends to the running connection.
     #[inline]
     pub(crate) fn send(&mut self, key: Key, data: &[u8]) -> Sent {
-        if key == self.running && self.scratch.len() + data.len() <= self.direct_max {
+        debug_assert_eq!(key, self.running, "a connection is lent during its runs only");
+        if self.scratch.len() + data.len() <= self.direct_max {
             self.scratch.extend_from_slice(data);
             return Sent::Ok;
         }
         self.send_general(key, Data::Bytes(data))
     }
 
+    // Out of line, so that the line above stays small enough to be compiled into every handler.
+    #[inline(never)]
     pub(crate) fn send_general(&mut self, key: Key, data: Data<'_>) -> Sent {
-        let is_direct = key == self.running && self.direct;
+        let is_direct = key == self.running && self.direct_max > 0;
         let Some(Source::Stream(stream)) = self.sources.get_mut(key) else {
             return Sent::Gone;
         };
@@ -231,7 +251,6 @@ impl Core {
                     // What the run has sent so far goes first; from here on the queue takes over.
                     buffers.output.append(&self.scratch);
                     self.scratch.clear();
-                    self.direct = false;
                     self.direct_max = 0;
                 }
                 match data {
@@ -246,7 +265,7 @@ impl Core {
         if is_over {
             stream.flags |= OVER_HIGH;
         }
-        if !is_direct || !self.direct {
+        if !is_direct || self.direct_max == 0 {
             self.account(key);
             self.queue_flush(key);
         }
@@ -306,7 +325,6 @@ impl Core {
                     buffers.drop_input();
                 }
                 if key == self.running {
-                    self.direct = false;
                     self.direct_max = 0;
                 } else {
                     self.account(key);
@@ -334,7 +352,6 @@ impl Core {
                 self.account(key);
                 if key == self.running {
                     self.scratch.clear();
-                    self.direct = false;
                     self.direct_max = 0;
                 }
             }

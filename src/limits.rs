@@ -114,7 +114,6 @@ limits! {
 impl Limits {
     /// The most that one read may bring: no more than the handler can be shown, nor than a turn's
     /// budget.
-    #[inline]
     pub(crate) fn read_max(&self) -> usize {
         self.input_bytes_max.min(self.read_bytes_per_turn_max)
     }

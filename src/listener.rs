@@ -207,6 +207,7 @@ impl SourceCounts {
 
 impl<D: Driver> Reactor<D> {
     /// The ready phase's part: accepts within the budget.
+    #[inline(never)]
     pub(crate) fn run_listener(&mut self, key: Key) {
         let turn = self.core.stats.turns;
         let Some(listener) = self.core.listener_mut(key) else { return };

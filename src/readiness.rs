@@ -7,19 +7,21 @@ use std::ops::BitOr;
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Readiness(pub(crate) u8);
 
+// The values are those of epoll's EPOLLIN, EPOLLPRI, EPOLLOUT, EPOLLERR and EPOLLHUP, so that the
+// compiler turns the conversion into a few masks.
 impl Readiness {
     /// Nothing.
     pub const EMPTY: Readiness = Readiness(0);
     /// A read would give bytes, an end of file or an error; an accept would give a connection.
     pub const READABLE: Readiness = Readiness(1);
     /// A write would take bytes or give an error; a connect has come to its end.
-    pub const WRITABLE: Readiness = Readiness(1 << 1);
+    pub const WRITABLE: Readiness = Readiness(1 << 2);
     /// The peer will send no more: what can be read ends in an end of file.
-    pub const READ_CLOSED: Readiness = Readiness(1 << 2);
+    pub const READ_CLOSED: Readiness = Readiness(1 << 4);
     /// Urgent data is in the stream: a read stops short at its mark (tcp(7), `SIOCATMARK`).
-    pub const PRIORITY: Readiness = Readiness(1 << 3);
+    pub const PRIORITY: Readiness = Readiness(1 << 1);
     /// The source has an error to tell.
-    pub const ERROR: Readiness = Readiness(1 << 4);
+    pub const ERROR: Readiness = Readiness(1 << 3);
 
     /// Whether every member of `other` is in this set.
     #[inline]

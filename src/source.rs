@@ -99,6 +99,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// The ready phase's part.
+    #[inline(never)]
     pub(crate) fn run_raw(&mut self, key: Key) {
         let Some(raw) = self.core.raw_mut(key) else { return };
         raw.queued = false;

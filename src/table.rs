@@ -80,6 +80,18 @@ impl<T, const LAST: u32> Table<T, LAST> {
         }
     }
 
+    /// The value of a key that is known to be live.
+    ///
+    /// # Panics
+    ///
+    /// If it is not; in release builds, only if the slot is vacant.
+    #[inline]
+    pub(crate) fn live_mut(&mut self, key: Key) -> &mut T {
+        let slot = &mut self.slots[key.index()];
+        debug_assert_eq!(slot.generation, key.generation());
+        slot.value.as_mut().expect("a live key")
+    }
+
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
         self.slots.remove(key.index()).value

@@ -126,19 +126,12 @@ impl Driver for Mio {
     #[inline]
     fn events(&self) -> impl Iterator<Item = Event> {
         self.events.iter().map(|event| {
-            let hints = [
-                (event.is_readable(), Readiness::READABLE),
-                (event.is_writable(), Readiness::WRITABLE),
-                (event.is_read_closed(), Readiness::READ_CLOSED),
-                (event.is_priority(), Readiness::PRIORITY),
-                (event.is_error(), Readiness::ERROR),
-            ];
-            let mut readiness = Readiness::EMPTY;
-            for (is_set, hint) in hints {
-                if is_set {
-                    readiness = readiness | hint;
-                }
-            }
+            let hint = |hint: Readiness, is_set: bool| Readiness(hint.0 * u8::from(is_set));
+            let readiness = hint(Readiness::READABLE, event.is_readable())
+                | hint(Readiness::WRITABLE, event.is_writable())
+                | hint(Readiness::READ_CLOSED, event.is_read_closed())
+                | hint(Readiness::PRIORITY, event.is_priority())
+                | hint(Readiness::ERROR, event.is_error());
             Event { key: Key::from_bits(event.token().0 as u64), readiness }
         })
     }
@@ -151,13 +144,13 @@ impl Driver for Mio {
         self.clock.wall()
     }
 
-    fn random_seed(&mut self) -> u64 {
+    fn random_seed(&self) -> u64 {
         // The standard library seeds its hash maps from the system's generator.
         use std::hash::{BuildHasher, RandomState};
         RandomState::new().hash_one(self.clock.now().as_nanos())
     }
 
-    fn listen(&mut self, config: &ListenConfig) -> io::Result<OwnedFd> {
+    fn listen(&self, config: &ListenConfig) -> io::Result<OwnedFd> {
         let socket = stream_socket(config.address)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         if config.reuse_port {
@@ -172,7 +165,7 @@ impl Driver for Mio {
         Ok(socket)
     }
 
-    fn accept(&mut self, listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), AcceptError> {
+    fn accept(&self, listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), AcceptError> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, peer) = loop {
             match rustix::net::acceptfrom_with(listener, flags) {
@@ -186,7 +179,7 @@ impl Driver for Mio {
         Ok((socket, peer.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))))
     }
 
-    fn connect(&mut self, address: SocketAddr, nodelay: bool) -> io::Result<OwnedFd> {
+    fn connect(&self, address: SocketAddr, nodelay: bool) -> io::Result<OwnedFd> {
         let socket = stream_socket(address)?;
         sockopt::set_tcp_nodelay(&socket, nodelay)?;
         match rustix::net::connect(&socket, &address) {
@@ -196,7 +189,7 @@ impl Driver for Mio {
         }
     }
 
-    fn connect_result(&mut self, socket: &OwnedFd) -> io::Result<()> {
+    fn connect_result(&self, socket: &OwnedFd) -> io::Result<()> {
         sockopt::socket_error(socket)??;
         match rustix::net::getpeername(socket) {
             Ok(_) => Ok(()),
@@ -205,11 +198,11 @@ impl Driver for Mio {
         }
     }
 
-    fn take_error(&mut self, socket: &OwnedFd) -> io::Result<Option<io::Error>> {
+    fn take_error(&self, socket: &OwnedFd) -> io::Result<Option<io::Error>> {
         Ok(sockopt::socket_error(socket)?.err().map(io::Error::from))
     }
 
-    fn register_listener(&mut self, socket: &OwnedFd, key: Key) -> io::Result<()> {
+    fn register_listener(&self, socket: &OwnedFd, key: Key) -> io::Result<()> {
         // mio registers for edges only. A level can be had from the epoll instance itself.
         #[cfg(target_os = "linux")]
         {
@@ -223,7 +216,7 @@ impl Driver for Mio {
         }
     }
 
-    fn set_listening(&mut self, socket: &OwnedFd, key: Key, on: bool) -> io::Result<()> {
+    fn set_listening(&self, socket: &OwnedFd, key: Key, on: bool) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         {
             let data = epoll::EventData::new_u64(key.to_bits());
@@ -237,43 +230,43 @@ impl Driver for Mio {
         }
     }
 
-    fn register_stream(&mut self, socket: &OwnedFd, key: Key) -> io::Result<()> {
+    fn register_stream(&self, socket: &OwnedFd, key: Key) -> io::Result<()> {
         // Priority is asked for because a read stops at the urgent mark: it says that a short read
         // does not mean drained.
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE | mio::Interest::PRIORITY;
         self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
     }
 
-    #[inline]
-    fn read(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    #[inline(always)]
+    fn read(&self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
         debug_assert!(!buffer.is_empty(), "an empty read looks like an end of file");
         let (count, _) = retrying(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()))?;
         Ok(count)
     }
 
-    fn read_spare(&mut self, socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    fn read_spare(&self, socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
         debug_assert!(buffer.capacity() > buffer.len());
         retrying(|| rustix::net::recv(socket, spare_capacity(buffer), RecvFlags::empty()))
             .map(|(count, _)| count)
     }
 
-    #[inline]
-    fn write(&mut self, socket: &OwnedFd, data: &[u8]) -> io::Result<usize> {
+    #[inline(always)]
+    fn write(&self, socket: &OwnedFd, data: &[u8]) -> io::Result<usize> {
         retrying(|| rustix::net::send(socket, data, SendFlags::NOSIGNAL))
     }
 
-    fn write_vectored(&mut self, socket: &OwnedFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write_vectored(&self, socket: &OwnedFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         retrying(|| {
             let mut control = SendAncillaryBuffer::default();
             rustix::net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL)
         })
     }
 
-    fn shutdown_write(&mut self, socket: &OwnedFd) -> io::Result<()> {
+    fn shutdown_write(&self, socket: &OwnedFd) -> io::Result<()> {
         Ok(rustix::net::shutdown(socket, Shutdown::Write)?)
     }
 
-    fn abort(&mut self, socket: OwnedFd) {
+    fn abort(&self, socket: OwnedFd) {
         // Lingering for no time is how a reset is asked for (socket(7), SO_LINGER).
         if let Err(error) = sockopt::set_socket_linger(&socket, Some(Duration::ZERO)) {
             log::debug!("a connection is closed without a reset: {error}");
@@ -289,7 +282,7 @@ impl Driver for Mio {
         Ok(SocketAddr::try_from(address)?)
     }
 
-    fn reserve(&mut self) -> io::Result<OwnedFd> {
+    fn reserve(&self) -> io::Result<OwnedFd> {
         // Any descriptor will do; this kind needs no path, and no right.
         Ok(rustix::net::socket_with(
             AddressFamily::UNIX,

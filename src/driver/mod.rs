@@ -55,6 +55,9 @@ pub enum AcceptError {
 
 /// What a reactor needs of the world.
 ///
+/// Only waiting changes the driver as Rust sees it; what the other calls change is the kernel's, so
+/// that a socket can be borrowed from beside the driver for the length of a run.
+///
 /// # Contract
 ///
 /// - No call blocks, except [`poll`](Driver::poll) for at most its time-out.
@@ -89,46 +92,39 @@ pub trait Driver: Sized {
     /// The calendar's clock.
     fn wall_clock(&self) -> SystemTime;
     /// A number that nobody guesses, to seed the reactor's generator.
-    fn random_seed(&mut self) -> u64;
+    fn random_seed(&self) -> u64;
 
     /// Binds and listens. `SO_REUSEADDR` is set.
-    fn listen(&mut self, config: &ListenConfig) -> io::Result<Self::Socket>;
+    fn listen(&self, config: &ListenConfig) -> io::Result<Self::Socket>;
     /// Takes one connection out of the backlog.
-    fn accept(
-        &mut self,
-        listener: &Self::Socket,
-    ) -> Result<(Self::Socket, SocketAddr), AcceptError>;
+    fn accept(&self, listener: &Self::Socket) -> Result<(Self::Socket, SocketAddr), AcceptError>;
     /// Begins to connect. It is done when the socket is writable or has an error; see
     /// [`connect_result`](Driver::connect_result).
-    fn connect(&mut self, address: SocketAddr, nodelay: bool) -> io::Result<Self::Socket>;
+    fn connect(&self, address: SocketAddr, nodelay: bool) -> io::Result<Self::Socket>;
     /// How the connect ended: `Ok`, its error, or `WouldBlock` while it has not.
-    fn connect_result(&mut self, socket: &Self::Socket) -> io::Result<()>;
+    fn connect_result(&self, socket: &Self::Socket) -> io::Result<()>;
     /// The error that is pending on the socket, which clears it (socket(7), `SO_ERROR`).
-    fn take_error(&mut self, socket: &Self::Socket) -> io::Result<Option<io::Error>>;
+    fn take_error(&self, socket: &Self::Socket) -> io::Result<Option<io::Error>>;
 
     /// Registers a listening socket for `READABLE`.
-    fn register_listener(&mut self, socket: &Self::Socket, key: Key) -> io::Result<()>;
+    fn register_listener(&self, socket: &Self::Socket, key: Key) -> io::Result<()>;
     /// Stops reporting a listening socket, or starts again. Needed only where listeners are level.
-    fn set_listening(&mut self, socket: &Self::Socket, key: Key, on: bool) -> io::Result<()>;
+    fn set_listening(&self, socket: &Self::Socket, key: Key, on: bool) -> io::Result<()>;
     /// Registers a connected or connecting socket, once for its whole life.
-    fn register_stream(&mut self, socket: &Self::Socket, key: Key) -> io::Result<()>;
+    fn register_stream(&self, socket: &Self::Socket, key: Key) -> io::Result<()>;
 
     /// Reads into `buffer`, which is not empty. `Ok(0)` is the end of file.
-    fn read(&mut self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
+    fn read(&self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
     /// Reads into the spare capacity of `buffer`, which is not zero, and lengthens it.
-    fn read_spare(&mut self, socket: &Self::Socket, buffer: &mut Vec<u8>) -> io::Result<usize>;
+    fn read_spare(&self, socket: &Self::Socket, buffer: &mut Vec<u8>) -> io::Result<usize>;
     /// Writes the front of `data`, which is not empty.
-    fn write(&mut self, socket: &Self::Socket, data: &[u8]) -> io::Result<usize>;
+    fn write(&self, socket: &Self::Socket, data: &[u8]) -> io::Result<usize>;
     /// Writes the front of all slices together; none of them is empty.
-    fn write_vectored(
-        &mut self,
-        socket: &Self::Socket,
-        slices: &[IoSlice<'_>],
-    ) -> io::Result<usize>;
+    fn write_vectored(&self, socket: &Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Sends the end of file (shutdown(2), `SHUT_WR`).
-    fn shutdown_write(&mut self, socket: &Self::Socket) -> io::Result<()>;
+    fn shutdown_write(&self, socket: &Self::Socket) -> io::Result<()>;
     /// Closes with a reset: what was not delivered is dropped.
-    fn abort(&mut self, socket: Self::Socket);
+    fn abort(&self, socket: Self::Socket);
 
     /// The address of our side.
     fn local_address(&self, socket: &Self::Socket) -> io::Result<SocketAddr>;
@@ -136,7 +132,7 @@ pub trait Driver: Sized {
     fn peer_address(&self, socket: &Self::Socket) -> io::Result<SocketAddr>;
 
     /// Takes a descriptor to give up when an accept fails for want of one.
-    fn reserve(&mut self) -> io::Result<Self::Reserve>;
+    fn reserve(&self) -> io::Result<Self::Reserve>;
 }
 
 /// A source of a user's own that the driver `D` can register: with the mio driver, everything that is

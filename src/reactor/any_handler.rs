@@ -7,21 +7,21 @@ use slab::Slab;
 
 use crate::connection::Connection;
 use crate::context::Context;
-use crate::error::{CloseReason, ConnectError, Error};
+use crate::error::{CloseReason, ConnectError};
 use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::timer::TimerId;
+
+/// More than any slice is long.
+pub(crate) const FAILED: usize = usize::MAX;
 
 /// [`StreamHandler`] as an object: sessions are named by number.
 pub(crate) trait AnyHandler {
     fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool;
     fn open(&mut self, conn: &mut Connection<'_>) -> u32;
-    fn data(
-        &mut self,
-        session: u32,
-        conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error>;
+    /// [`FAILED`], with the error in the core, stands for an `Err`: a plain number comes back in a
+    /// register.
+    fn data(&mut self, session: u32, conn: &mut Connection<'_>, data: &[u8]) -> usize;
     fn drained(&mut self, session: u32, conn: &mut Connection<'_>);
     fn peer_closed(&mut self, session: u32, conn: &mut Connection<'_>);
     fn timer(&mut self, session: u32, conn: &mut Connection<'_>, timer: TimerId);
@@ -38,41 +38,41 @@ pub(crate) trait AnyHandler {
 ///
 /// Sessions of size zero have nothing to tell them apart: as many are kept as connections are open,
 /// in a vector that needs no memory, and any of them serves any connection.
-enum Sessions<S> {
-    Zero(Vec<S>),
-    Slab(Slab<S>),
+struct Sessions<S> {
+    /// Used if the size is zero, which the compiler knows.
+    zero: Vec<S>,
+    /// Used if not.
+    slab: Slab<S>,
 }
 
 impl<S> Sessions<S> {
+    const ARE_ZERO: bool = size_of::<S>() == 0;
+
     fn new() -> Sessions<S> {
-        if size_of::<S>() == 0 { Sessions::Zero(Vec::new()) } else { Sessions::Slab(Slab::new()) }
+        Sessions { zero: Vec::new(), slab: Slab::new() }
     }
 
     fn insert(&mut self, session: S) -> u32 {
-        match self {
-            Sessions::Zero(all) => {
-                all.push(session);
-                0
-            }
-            Sessions::Slab(slab) => {
-                u32::try_from(slab.insert(session)).expect("no more sessions than table slots")
-            }
+        if Self::ARE_ZERO {
+            self.zero.push(session);
+            return 0;
         }
+        u32::try_from(self.slab.insert(session)).expect("no more sessions than table slots")
     }
 
     #[inline]
     fn get_mut(&mut self, number: u32) -> &mut S {
-        match self {
-            Sessions::Zero(all) => all.last_mut().expect("a session for each open connection"),
-            Sessions::Slab(slab) => &mut slab[number as usize],
+        if Self::ARE_ZERO {
+            return self.zero.last_mut().expect("a session for each open connection");
         }
+        &mut self.slab[number as usize]
     }
 
     fn remove(&mut self, number: u32) -> S {
-        match self {
-            Sessions::Zero(all) => all.pop().expect("a session for each open connection"),
-            Sessions::Slab(slab) => slab.remove(number as usize),
+        if Self::ARE_ZERO {
+            return self.zero.pop().expect("a session for each open connection");
         }
+        self.slab.remove(number as usize)
     }
 }
 
@@ -99,13 +99,14 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
     }
 
     #[inline]
-    fn data(
-        &mut self,
-        session: u32,
-        conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        self.handler.on_data(self.sessions.get_mut(session), conn, data)
+    fn data(&mut self, session: u32, conn: &mut Connection<'_>, data: &[u8]) -> usize {
+        match self.handler.on_data(self.sessions.get_mut(session), conn, data) {
+            Ok(consumed) => consumed,
+            Err(error) => {
+                conn.context.core.error = Some(error);
+                FAILED
+            }
+        }
     }
 
     fn drained(&mut self, session: u32, conn: &mut Connection<'_>) {
@@ -167,7 +168,7 @@ mod tests {
         let mut sessions = Sessions::new();
         let first = sessions.insert(Zero);
         sessions.insert(Zero);
-        assert!(matches!(&sessions, Sessions::Zero(all) if all.len() == 2));
+        assert_eq!((sessions.zero.len(), sessions.slab.capacity()), (2, 0));
         drop(sessions.remove(first));
         assert_eq!(DROPPED.with(Cell::get), 1);
         drop(sessions);

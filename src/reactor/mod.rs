@@ -97,9 +97,9 @@ impl<D: Driver> Sockets<D> {
 
     /// The driver, together with the socket that it is to do something to.
     #[inline]
-    pub(crate) fn with(&mut self, key: Key) -> Option<(&mut D, &D::Socket)> {
+    pub(crate) fn with(&self, key: Key) -> Option<(&D, &D::Socket)> {
         let socket = self.sockets.get(key.index())?.as_ref()?;
-        Some((&mut self.driver, socket))
+        Some((&self.driver, socket))
     }
 
     fn take(&mut self, key: Key) -> Option<D::Socket> {

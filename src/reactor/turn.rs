@@ -5,7 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use log::{error, trace};
+use log::{Level, error, log_enabled, trace};
 
 use crate::context::Context;
 use crate::core::{Command, Core, Source};
@@ -58,9 +58,17 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn take_events(&mut self) {
+        let core = &mut self.core;
+        let is_traced = log_enabled!(Level::Trace);
+        core.common = if is_traced { NOTHING_IS_COMMON } else { COMMON };
+        core.stats.events += self.sockets.driver.events().count() as u64;
+        if is_traced {
+            for event in self.sockets.driver.events() {
+                trace!("{}: event: {:?}", event.key, event.readiness);
+            }
+        }
         for event in self.sockets.driver.events() {
-            trace!("{}: event: {:?}", event.key, event.readiness);
-            self.core.merge(event.key, event.readiness);
+            core.merge(event.key, event.readiness);
         }
     }
 
@@ -108,7 +116,6 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         core.stats.panics += 1;
         core.scratch.clear();
-        core.direct = false;
         core.direct_max = 0;
         match core.stream(key) {
             // `on_open` did not return: there is no session to close.
@@ -125,15 +132,11 @@ impl<D: Driver> Reactor<D> {
 
     #[inline]
     fn run_ready(&mut self, key: Key) {
-        match self.core.sources.get_mut(key) {
-            Some(Source::Stream(stream)) => {
-                stream.flags &= !QUEUED;
-                if stream.flags & !NEUTRAL == COMMON {
-                    self.run_common(key);
-                } else {
-                    self.run_stream(key);
-                }
-            }
+        if let Some(Source::Stream(_)) = self.core.sources.get(key) {
+            return self.run_common(key);
+        }
+        match self.core.sources.get(key) {
+            Some(Source::Stream(_)) => {}
             Some(Source::Listener(_)) => self.run_listener(key),
             Some(Source::Raw(_)) => self.run_raw(key),
             None => {} // ended since it was queued

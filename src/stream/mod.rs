@@ -71,6 +71,8 @@ pub(crate) mod flag {
     pub(crate) const NEUTRAL: u32 = QUEUED | FLUSHING | POKED | OUTBOUND | TIMERS;
     /// The common case, all else unset: readable and writable, nothing kept, nothing special.
     pub(crate) const COMMON: u32 = READABLE | WRITABLE | OPEN;
+    /// Flags that no connection has: open and connecting.
+    pub(crate) const NOTHING_IS_COMMON: u32 = OPEN | CONNECTING;
 }
 
 use flag::*;
@@ -84,6 +86,8 @@ pub(crate) struct Stream {
     pub(crate) session: u32,
     /// Its source address among those that the listener counts, if it does.
     pub(crate) source: u32,
+    /// The most that one read may bring, by its limits.
+    pub(crate) read_max: u32,
     /// The tag given to connect, or the key of the listener.
     pub(crate) tag: u64,
     pub(crate) bytes_in: u64,
@@ -111,6 +115,7 @@ impl Stream {
             handler,
             session: 0,
             source: u32::MAX,
+            read_max: u32::try_from(limits.read_max()).unwrap_or(u32::MAX),
             tag,
             bytes_in: 0,
             bytes_out: 0,
@@ -170,6 +175,7 @@ impl Stream {
     }
 
     /// Whether a run would find something to do without a new event.
+    #[inline(never)]
     pub(crate) fn has_work(&self) -> bool {
         if self.has(DEAD) {
             return false;

@@ -8,63 +8,60 @@ use super::flag::*;
 use super::run::{Budget, lend};
 use crate::core::Source;
 use crate::driver::Driver;
-use crate::error::{CloseReason, Error};
+use crate::error::CloseReason;
 use crate::key::Key;
 use crate::reactor::Reactor;
 
 impl<D: Driver> Reactor<D> {
-    /// The common case, from the event to the answer: one read into the buffer that all share, one
-    /// call of the handler, one write. It is what [`run_stream`](Self::run_stream) would do for a
-    /// connection that is readable and writable and has nothing else on its mind; whatever turns out
-    /// otherwise on the way is handed to the general code.
+    /// A connection's turn in the ready phase.
+    ///
+    /// The common case stands here, from the event to the answer: one read into the buffer that all
+    /// share, one call of the handler, one write. It is what [`run_stream`](Self::run_stream) would do
+    /// for a connection that is readable and writable and has nothing else on its mind; whatever turns
+    /// out otherwise on the way is handed to the general code.
     #[inline]
     pub(crate) fn run_common(&mut self, key: Key) {
         let core = &mut self.core;
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        stream.flags &= !QUEUED;
+        if stream.flags & !NEUTRAL != core.common {
+            return self.run_stream(key);
+        }
         let Some((driver, socket)) = self.sockets.with(key) else { return };
-        let room = self.input.len().min(stream.limits.read_max());
+        let room = self.input.len().min(stream.read_max as usize);
         let result = driver.read(socket, &mut self.input[..room]);
         core.stats.reads += 1;
         let count = match result {
             Ok(count) if count > 0 => count,
-            unusual => {
-                core.begin_run(key);
-                return self.finish_unusual_read(key, unusual);
-            }
+            unusual => return self.finish_unusual_read(key, unusual),
         };
-        trace!("{key}: read {count} bytes of at most {room}");
         if D::SHORT_READ_DRAINS && count < room {
             stream.flags &= !READABLE;
         }
         stream.bytes_in += count as u64;
         core.stats.bytes_in += count as u64;
-        let (handler, session) = (stream.handler, stream.session);
         core.running = key;
-        core.direct = true;
         core.direct_max = stream.limits.output_bytes_high;
-        let data = &self.input[..count];
+        let (handler, session) = (stream.handler, stream.session);
         let mut conn = lend(core, &self.sockets, handler, key);
-        let result = self.handlers[handler as usize].data(session, &mut conn, data);
-        if !matches!(result, Ok(consumed) if consumed == count) {
-            self.keep_unconsumed(key, count, result);
+        let answer = self.handlers[handler as usize].data(session, &mut conn, &self.input[..count]);
+        if answer != count {
+            self.keep_unconsumed(key, count, answer);
+            return self.end_run(key);
         }
         // Nothing but the scratch buffer and READABLE may have changed, or the general code ends it.
-        let core = &mut self.core;
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let Source::Stream(stream) = core.sources.live_mut(key) else { return };
         if stream.flags & !(NEUTRAL | READABLE) != COMMON & !READABLE {
             return self.end_run(key);
         }
         core.running = Key::NONE;
-        core.direct = false;
         core.direct_max = 0;
         let length = core.scratch.len();
         if length > 0 {
-            let Some((driver, socket)) = self.sockets.with(key) else { return };
             let result = driver.write(socket, &core.scratch);
             core.stats.writes += 1;
             match result {
                 Ok(count) if count == length => {
-                    trace!("{key}: wrote {count} bytes");
                     core.scratch.clear();
                     core.stats.bytes_out += count as u64;
                     stream.bytes_out += count as u64;
@@ -81,6 +78,7 @@ impl<D: Driver> Reactor<D> {
     #[cold]
     #[inline(never)]
     fn finish_unusual_read(&mut self, key: Key, result: io::Result<usize>) {
+        self.core.begin_run(key);
         self.after_read(key, result, usize::MAX);
         if self.core.stream(key).is_some_and(|stream| stream.owes_peer_closed()) {
             self.call_peer_closed(key);
@@ -132,8 +130,8 @@ impl<D: Driver> Reactor<D> {
         let (handler, session) = (stream.handler, stream.session);
         let data = &self.input[..count];
         let mut conn = lend(core, sockets, handler, key);
-        let result = handlers[handler as usize].data(session, &mut conn, data);
-        self.keep_unconsumed(key, count, result);
+        let answer = handlers[handler as usize].data(session, &mut conn, data);
+        self.keep_unconsumed(key, count, answer);
     }
 
     /// Draws the conclusions of a read that had room for `room` bytes; gives how many came.
@@ -190,8 +188,8 @@ impl<D: Driver> Reactor<D> {
         // Out of the connection's hands for the call, which may change everything else about it.
         let (input, consumed) = buffers.take_input();
         let mut conn = lend(core, sockets, handler, key);
-        let result = handlers[handler as usize].data(session, &mut conn, &input[consumed..]);
-        let now_consumed = self.judge_consumed(key, shown, result);
+        let answer = handlers[handler as usize].data(session, &mut conn, &input[consumed..]);
+        let now_consumed = self.judge_consumed(key, shown, answer);
         let core = &mut self.core;
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         if stream.has(CLOSING | DEAD) {
@@ -206,8 +204,8 @@ impl<D: Driver> Reactor<D> {
     /// Keeps what the handler left of the shared read buffer, of which it was shown `shown` bytes.
     #[cold]
     #[inline(never)]
-    fn keep_unconsumed(&mut self, key: Key, shown: usize, result: Result<usize, Error>) {
-        let consumed = self.judge_consumed(key, shown, result);
+    fn keep_unconsumed(&mut self, key: Key, shown: usize, answer: usize) {
+        let consumed = self.judge_consumed(key, shown, answer);
         let rest = &self.input[consumed..shown];
         let core = &mut self.core;
         let Some(stream) = core.stream(key) else { return };
@@ -222,29 +220,28 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// Holds the handler to what `on_data` may answer; gives how many bytes are done with.
-    fn judge_consumed(&mut self, key: Key, shown: usize, result: Result<usize, Error>) -> usize {
-        match result {
-            Ok(0) => {
-                let Some(stream) = self.core.stream(key) else { return 0 };
-                let is_stuck = shown >= stream.limits.input_bytes_max;
-                if is_stuck && !stream.has(PAUSED | SHOW | CLOSING | DEAD) {
-                    debug!("{key}: the handler consumed nothing of {shown} bytes, its input limit");
-                    self.core.close(key, CloseReason::InputTooLong);
-                }
-                0
+    fn judge_consumed(&mut self, key: Key, shown: usize, answer: usize) -> usize {
+        let core = &mut self.core;
+        if answer == 0 {
+            let Some(stream) = core.stream(key) else { return 0 };
+            let is_stuck = shown >= stream.limits.input_bytes_max;
+            if is_stuck && !stream.has(PAUSED | SHOW | CLOSING | DEAD) {
+                debug!("{key}: the handler consumed nothing of {shown} bytes, its input limit");
+                core.close(key, CloseReason::InputTooLong);
             }
-            Ok(consumed) if consumed <= shown => consumed,
-            Ok(consumed) => {
-                error!("{key}: the handler consumed {consumed} of {shown} bytes");
-                self.core.close(key, CloseReason::Misuse);
-                shown
-            }
-            Err(error) => {
-                debug!("{key}: the handler failed: {error}");
-                self.core.close(key, CloseReason::HandlerError);
-                shown
-            }
+            return 0;
         }
+        if answer <= shown {
+            return answer;
+        }
+        if let Some(error) = core.error.take() {
+            debug!("{key}: the handler failed: {error}");
+            core.close(key, CloseReason::HandlerError);
+        } else {
+            error!("{key}: the handler consumed {answer} of {shown} bytes");
+            core.close(key, CloseReason::Misuse);
+        }
+        shown
     }
 
     /// Learns of an error that no read meets, because the connection is not read from now; whether

@@ -36,14 +36,12 @@ impl Core {
         let Some(stream) = self.stream(key) else { return };
         let direct = stream.takes_output() && !stream.has(HAS_OUTPUT | CONNECTING);
         self.direct_max = if direct { stream.limits.output_bytes_high } else { 0 };
-        self.direct = direct;
         self.running = key;
     }
 
     /// Output that is shut off: nothing more may be sent, what was sent is still written.
     pub(crate) fn stop_direct(&mut self, key: Key) {
         if key == self.running {
-            self.direct = false;
             self.direct_max = 0;
         } else {
             self.queue_flush(key);
@@ -181,9 +179,9 @@ impl<D: Driver> Reactor<D> {
 
     /// Ends a run: writes what its callbacks sent, goes on with closing, and queues the connection
     /// again if it has work left.
+    #[inline(never)]
     pub(crate) fn end_run(&mut self, key: Key) {
         self.core.running = Key::NONE;
-        self.core.direct = false;
         self.core.direct_max = 0;
         if !self.core.scratch.is_empty() {
             self.write_scratch(key);
