@@ -89,7 +89,8 @@ impl Context<'_> {
     /// Begins a connection to `address`, to be served by this handler. It ends in
     /// [`on_open`](crate::StreamHandler::on_open), whose connection says
     /// [`Origin::Connected`](crate::Origin::Connected) with `tag`, or in
-    /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed).
+    /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed). While the reactor stops it does
+    /// nothing, and the key finds nothing.
     ///
     /// # Cost
     ///

@@ -376,8 +376,6 @@ impl Core {
             && !stream.has(DEAD)
         {
             stream.flags |= RESET;
-            // Whatever it was closing for, this is how it ends.
-            stream.reason = Some(CloseReason::Aborted);
         }
         self.end(key, CloseReason::Aborted);
     }
@@ -428,6 +426,9 @@ impl Core {
         tag: u64,
         limits: Rc<Limits>,
     ) -> Key {
+        if self.stopping {
+            return Key::NONE;
+        }
         let stream = Stream::new(CONNECTING | OUTBOUND, handler, tag, limits);
         let key = self.sources.insert(Source::Stream(stream));
         self.stats.connections += 1;

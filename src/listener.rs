@@ -272,8 +272,15 @@ impl<D: Driver> Reactor<D> {
         listener.retry_after = RETRY_FIRST;
         let handler = listener.handler;
         let limits = Rc::clone(&listener.limits);
+        let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
+        if !self.handlers[handler as usize].accept(peer, &mut cx) {
+            debug!("{listener_key}: {peer} turned away by the handler");
+            self.core.stats.refusals += 1;
+            return;
+        }
         let mut source = u32::MAX;
         if limits.connections_per_source_max != usize::MAX {
+            let Some(listener) = self.core.listener_mut(listener_key) else { return };
             match listener.sources.enter(peer, limits.connections_per_source_max) {
                 Some(number) => source = number,
                 None => {
@@ -283,18 +290,11 @@ impl<D: Driver> Reactor<D> {
                 }
             }
         }
-        let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
-        let is_welcome = self.handlers[handler as usize].accept(peer, &mut cx);
         let mut stream = Stream::new(WRITABLE, handler, listener_key.to_bits(), limits);
         stream.source = source;
         let key = self.core.sources.insert(Source::Stream(stream));
-        let registered = if is_welcome {
-            self.sockets.driver.register_stream(&socket, key)
-        } else {
-            Err(io::Error::other("turned away by the handler"))
-        };
-        if let Err(error) = registered {
-            debug!("{listener_key}: {peer} turned away: {error}");
+        if let Err(error) = self.sockets.driver.register_stream(&socket, key) {
+            debug!("{listener_key}: {peer} turned away: it cannot be registered: {error}");
             self.core.sources.remove(key);
             self.core.stats.refusals += 1;
             self.leave_source(listener_key, source);

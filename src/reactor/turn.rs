@@ -103,6 +103,11 @@ impl<D: Driver> Reactor<D> {
     /// it is to go through.
     #[cold]
     fn contain(&mut self, panic: Box<dyn Any + Send>) -> Result<(), Box<dyn Any + Send>> {
+        if let Some(&current) = self.batch.get(self.done - 1)
+            && self.core.listener_mut(current).is_some()
+        {
+            self.core.queue(current); // it was accepting, and may have more
+        }
         let key = std::mem::replace(&mut self.core.running, Key::NONE);
         if key == Key::NONE {
             return Err(panic);
@@ -121,11 +126,6 @@ impl<D: Driver> Reactor<D> {
             // `on_open` did not return: there is no session to close.
             Some(stream) if !stream.has(OPEN) => core.end(key, CloseReason::Panicked),
             _ => core.close(key, CloseReason::Panicked),
-        }
-        if let Some(&current) = self.batch.get(self.done - 1)
-            && self.core.listener_mut(current).is_some()
-        {
-            self.core.queue(current); // it was accepting, and may have more
         }
         if self.panics_go_through { Err(panic) } else { Ok(()) }
     }

@@ -169,9 +169,9 @@ impl Stream {
             && self.output_len() <= self.limits.output_bytes_low
     }
 
-    /// An error is known that no read will meet, because none is made.
+    /// An error is known that no read will meet, because none will be made.
     pub(crate) fn owes_error(&self) -> bool {
-        self.has(ERROR) && !self.has(DEAD) && !self.wants_read()
+        self.has(ERROR) && !self.has(DEAD) && !(self.has(READABLE) && self.wants_read())
     }
 
     /// Whether a run would find something to do without a new event.

@@ -156,7 +156,8 @@ impl<D: Driver> Reactor<D> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 trace!("{key}: read would block");
-                stream.flags &= !(READABLE | PRIORITY);
+                // An error would have been told instead.
+                stream.flags &= !(READABLE | PRIORITY | ERROR);
                 core.stats.read_would_blocks += 1;
                 0
             }
