@@ -192,9 +192,9 @@ impl Connection<'_> {
     /// there is shown, enough or not. More than
     /// [`input_bytes_max`](crate::Limits::input_bytes_max) never come.
     pub fn need(&mut self, bytes: usize) {
-        if let Some(buffers) = self.context.core.buffers_mut(self.key) {
-            buffers.need = bytes;
-        }
+        let stream = self.stream_mut();
+        stream.need = u32::try_from(bytes).unwrap_or(u32::MAX);
+        stream.flags |= NEEDS;
     }
 
     /// Calls [`on_timer`](crate::StreamHandler::on_timer) for this connection once, when `after` has

@@ -20,7 +20,7 @@ use crate::timer::{Purpose, TimerId};
 pub struct Context<'a> {
     pub(crate) core: &'a mut Core,
     pub(crate) host: &'a dyn Host,
-    pub(crate) handler: u32,
+    pub(crate) handler: u16,
 }
 
 impl Context<'_> {

@@ -41,7 +41,6 @@ pub(crate) enum Source {
 /// What callbacks ask for that needs the driver; done in the flush phase.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Start { handler: u32 },
     Connect { key: Key, address: SocketAddr },
 }
 
@@ -67,6 +66,8 @@ pub(crate) struct Core {
     pub(crate) flush: Vec<Key>,
     pub(crate) mail: Vec<Key>,
     pub(crate) commands: Vec<Command>,
+    /// Handlers that have not heard of their start.
+    pub(crate) starting: VecDeque<u16>,
     /// Timers that are due.
     pub(crate) due: Vec<Key>,
     /// Sources that are over.
@@ -106,6 +107,7 @@ impl Core {
             flush: Vec::new(),
             mail: Vec::new(),
             commands: Vec::new(),
+            starting: VecDeque::new(),
             due: Vec::new(),
             reap: VecDeque::new(),
             timers: Timers::new(),
@@ -421,7 +423,7 @@ impl Core {
     /// flush phase.
     pub(crate) fn connect(
         &mut self,
-        handler: u32,
+        handler: u16,
         address: SocketAddr,
         tag: u64,
         limits: Rc<Limits>,
@@ -452,6 +454,8 @@ impl Core {
             || !self.flush.is_empty()
             || !self.mail.is_empty()
             || !self.commands.is_empty()
+            || !self.starting.is_empty()
+            || !self.due.is_empty()
             || !self.reap.is_empty()
     }
 }

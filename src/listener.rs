@@ -107,7 +107,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// The driver-free half of a listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) handler: u32,
+    pub(crate) handler: u16,
     pub(crate) limits: Rc<Limits>,
     pub(crate) readable: bool,
     pub(crate) queued: bool,
@@ -126,7 +126,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(handler: u32, limits: Rc<Limits>) -> Listener {
+    pub(crate) fn new(handler: u16, limits: Rc<Limits>) -> Listener {
         Listener {
             handler,
             limits,

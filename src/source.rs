@@ -63,7 +63,7 @@ where
 }
 
 /// The handler number of callbacks that have no stream handler.
-pub(crate) const NO_HANDLER: u32 = u32::MAX;
+pub(crate) const NO_HANDLER: u16 = u16::MAX;
 
 fn context<'a>(core: &'a mut Core, host: &'a dyn Host) -> Context<'a> {
     Context { core, host, handler: NO_HANDLER }

@@ -21,7 +21,7 @@ pub(crate) enum Purpose {
     /// A handler's own, for one of its connections.
     Connection(Key),
     /// A handler's own.
-    Handler(u32),
+    Handler(u16),
     /// A closing connection may have made no progress for too long: it had sent so many bytes then.
     Linger(Key, u64),
     /// An outbound connection took too long to open.
@@ -142,7 +142,7 @@ mod tests {
         timers.set(at(8), Purpose::Handler(2000));
         let mut due = Vec::new();
         timers.take_due(at(7), &mut due);
-        let order: Vec<u32> = due
+        let order: Vec<u16> = due
             .into_iter()
             .map(|key| match timers.fire(key) {
                 Some(Purpose::Handler(handler)) => handler,

@@ -12,8 +12,6 @@ pub(crate) struct Buffers {
     /// Bytes received and not yet consumed: `input[consumed..]`.
     input: Vec<u8>,
     consumed: usize,
-    /// The handler is not called before so many bytes are there.
-    pub(crate) need: usize,
     pub(crate) output: Output,
     /// What the reactor's memory account holds for these buffers.
     pub(crate) accounted: usize,

@@ -28,7 +28,6 @@ impl Pool {
         if self.spare.len() == SPARE_MAX {
             return;
         }
-        buffers.need = 0;
         if buffers.input.capacity() > SPARE_INPUT_BYTES {
             buffers.input = Vec::new();
         }

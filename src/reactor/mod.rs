@@ -18,14 +18,14 @@ use slab::Slab;
 
 use crate::clock::Time;
 use crate::context::Context;
-use crate::core::{Command, Core, Host, Source};
+use crate::core::{Core, Host, Source};
 use crate::driver::{Driver, ListenConfig, Mio};
 use crate::error::CloseReason;
 use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
 use crate::listener::{ListenOptions, Listener, ListenerId};
-use crate::source::AnyRaw;
+use crate::source::{AnyRaw, NO_HANDLER};
 use crate::stats::Stats;
 use any_handler::{AnyHandler, Owner};
 
@@ -73,6 +73,8 @@ pub struct Reactor<D: Driver = Mio> {
     batch: Vec<Key>,
     done: usize,
     panics_go_through: bool,
+    /// How often everything was stopped, by which `run` knows that a turn did it.
+    stops: u64,
 }
 
 /// The driver and the sockets, in a table parallel to that of the sources.
@@ -123,7 +125,7 @@ impl<D: Driver> Host for Sockets<D> {
 
 /// Names a handler of type `H` in its reactor.
 pub struct HandlerId<H> {
-    pub(crate) index: u32,
+    pub(crate) index: u16,
     handler: PhantomData<fn() -> H>,
 }
 
@@ -193,14 +195,20 @@ impl<D: Driver> Reactor<D> {
             batch: Vec::new(),
             done: 0,
             panics_go_through: false,
+            stops: 0,
         })
     }
 
     /// Takes in a handler.
+    ///
+    /// # Panics
+    ///
+    /// If there are 65,535 of them already.
     pub fn add<H: StreamHandler>(&mut self, handler: H) -> HandlerId<H> {
-        let index = u32::try_from(self.handlers.len()).expect("fewer than 2^32 handlers");
+        let index = u16::try_from(self.handlers.len()).expect("at most 65,535 handlers");
+        assert_ne!(index, NO_HANDLER, "at most 65,535 handlers");
         self.handlers.push(Box::new(Owner::new(handler)));
-        self.core.commands.push(Command::Start { handler: index });
+        self.core.starting.push_back(index);
         HandlerId { index, handler: PhantomData }
     }
 
@@ -266,7 +274,7 @@ impl<D: Driver> Reactor<D> {
 
     fn listen_on(
         &mut self,
-        handler: u32,
+        handler: u16,
         address: SocketAddr,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
@@ -370,9 +378,9 @@ impl<D: Driver> Reactor<D> {
     /// As [`run`](Self::run).
     pub fn run_until(&mut self, mut is_done: impl FnMut(&mut Self) -> bool) -> io::Result<()> {
         while !is_done(self) {
+            let stops = self.stops;
             self.turn(None)?;
-            if self.core.stopping {
-                self.stop();
+            if self.stops != stops {
                 break;
             }
         }
@@ -386,6 +394,7 @@ impl<D: Driver> Reactor<D> {
         self.core.stopping = true;
         self.end_all();
         self.core.stopping = false;
+        self.stops += 1;
     }
 }
 

@@ -33,6 +33,7 @@ impl<D: Driver> Reactor<D> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.wait(timeout)?; //                                  1. wait
         self.core.now = self.sockets.driver.now(); //            2. clock
+        self.start_handlers(); // who is new hears of that first
         self.take_events(); //                                   3. events
         self.each(|core| &mut core.ready, Self::run_ready); //   4. ready
         self.take_due_timers(); //                               5. timers
@@ -42,6 +43,9 @@ impl<D: Driver> Reactor<D> {
         self.each(|core| &mut core.flush, Self::flush_stream);
         self.shed_over_memory();
         self.reap(); //                                          8. reap
+        if self.core.stopping {
+            self.stop();
+        }
         self.verify();
         Ok(())
     }
@@ -55,6 +59,14 @@ impl<D: Driver> Reactor<D> {
         self.core.stats.busy_turns += u64::from(wait == Some(Duration::ZERO));
         trace!("turn {}: waiting for {wait:?}", self.core.stats.turns);
         self.sockets.driver.poll(wait)
+    }
+
+    fn start_handlers(&mut self) {
+        // Off the list before its callback, which may panic.
+        while let Some(handler) = self.core.starting.pop_front() {
+            let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
+            self.handlers[handler as usize].start(&mut cx);
+        }
     }
 
     fn take_events(&mut self) {
@@ -168,10 +180,6 @@ impl<D: Driver> Reactor<D> {
         for command in std::mem::take(&mut self.core.commands) {
             match command {
                 Command::Connect { key, address } => self.begin_connect(key, address),
-                Command::Start { handler } => {
-                    let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
-                    self.handlers[handler as usize].start(&mut cx);
-                }
             }
         }
     }

@@ -52,7 +52,7 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         stream.deadline = None;
-        if stream.has(HAS_OUTPUT) && stream.bytes_out > bytes_out_then {
+        if stream.bytes_out > bytes_out_then {
             let at = core.now + stream.limits.linger_timeout;
             stream.deadline = Some(core.timers.set(at, Purpose::Linger(key, stream.bytes_out)));
             return;

@@ -62,6 +62,8 @@ pub(crate) mod flag {
     /// No callback any more but `on_close`: flush, send our end of file, discard input until the
     /// peer's.
     pub(crate) const CLOSING: u32 = 1 << 21;
+    /// The handler is not to be called before `need` bytes are there.
+    pub(crate) const NEEDS: u32 = 1 << 22;
     /// Over: on the reap list.
     pub(crate) const DEAD: u32 = 1 << 23;
     /// To be closed with a reset.
@@ -82,12 +84,14 @@ use flag::*;
 pub(crate) struct Stream {
     pub(crate) flags: u32,
     /// The handler, and its session once `OPEN`.
-    pub(crate) handler: u32,
+    pub(crate) handler: u16,
     pub(crate) session: u32,
     /// Its source address among those that the listener counts, if it does.
     pub(crate) source: u32,
     /// The most that one read may bring, by its limits.
     pub(crate) read_max: u32,
+    /// What `NEEDS` is about.
+    pub(crate) need: u32,
     /// The tag given to connect, or the key of the listener.
     pub(crate) tag: u64,
     pub(crate) bytes_in: u64,
@@ -109,13 +113,14 @@ pub(crate) struct Stream {
 const _: () = assert!(size_of::<Stream>() <= 72);
 
 impl Stream {
-    pub(crate) fn new(flags: u32, handler: u32, tag: u64, limits: Rc<Limits>) -> Stream {
+    pub(crate) fn new(flags: u32, handler: u16, tag: u64, limits: Rc<Limits>) -> Stream {
         Stream {
             flags,
             handler,
             session: 0,
             source: u32::MAX,
             read_max: u32::try_from(limits.read_max()).unwrap_or(u32::MAX),
+            need: 0,
             tag,
             bytes_in: 0,
             bytes_out: 0,
@@ -145,6 +150,14 @@ impl Stream {
     /// Whether the handler may be called with data or an end of file.
     pub(crate) fn may_show(&self) -> bool {
         self.has(OPEN) && !self.has(PAUSED | OVER_HIGH | CLOSING | DEAD)
+    }
+
+    /// Whether the handler asked not to be shown so few bytes: it is, once no more can come, or no
+    /// more would be taken.
+    pub(crate) fn waits_for_more_than(&self, bytes: usize) -> bool {
+        self.has(NEEDS)
+            && !self.has(EOF)
+            && bytes < self.limits.input_bytes_max.min(self.need as usize)
     }
 
     /// Whether a read serves anything: to show it, or, when closing, to throw it away.
@@ -189,6 +202,10 @@ impl Stream {
             || self.owes_peer_closed()
             || self.owes_drained()
             || self.owes_error()
+    }
+
+    pub(crate) fn input_len(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.input_len())
     }
 
     pub(crate) fn output_len(&self) -> usize {

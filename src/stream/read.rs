@@ -122,11 +122,17 @@ impl<D: Driver> Reactor<D> {
             return;
         }
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
-        let Some(stream) = core.stream(key) else { return };
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         if stream.has(CLOSING) {
             core.stats.bytes_discarded += count as u64;
             return;
         }
+        if stream.waits_for_more_than(count) {
+            let buffers = stream.buffers.get_or_insert_with(|| core.pool.take());
+            buffers.keep_input(&self.input[..count]);
+            return core.account(key);
+        }
+        stream.flags &= !NEEDS;
         let (handler, session) = (stream.handler, stream.session);
         let data = &self.input[..count];
         let mut conn = lend(core, sockets, handler, key);
@@ -177,15 +183,13 @@ impl<D: Driver> Reactor<D> {
         if stream.has(CLOSING) {
             return core.drop_input(key);
         }
-        let is_last = stream.has(EOF);
-        let input_max = stream.limits.input_bytes_max;
-        let (handler, session) = (stream.handler, stream.session);
-        let Some(buffers) = &mut stream.buffers else { return };
-        let shown = buffers.input_len();
-        if shown == 0 || (shown < buffers.need && shown < input_max && !is_last) {
+        let shown = stream.input_len();
+        if shown == 0 || stream.waits_for_more_than(shown) {
             return;
         }
-        buffers.need = 0;
+        stream.flags &= !NEEDS;
+        let (handler, session) = (stream.handler, stream.session);
+        let Some(buffers) = &mut stream.buffers else { return };
         // Out of the connection's hands for the call, which may change everything else about it.
         let (input, consumed) = buffers.take_input();
         let mut conn = lend(core, sockets, handler, key);

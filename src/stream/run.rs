@@ -20,7 +20,7 @@ pub(super) struct Budget {
 pub(super) fn lend<'a>(
     core: &'a mut Core,
     host: &'a dyn Host,
-    handler: u32,
+    handler: u16,
     key: Key,
 ) -> Connection<'a> {
     Connection { context: crate::context::Context { core, host, handler }, key }
@@ -117,9 +117,7 @@ impl<D: Driver> Reactor<D> {
 
     pub(super) fn call_peer_closed(&mut self, key: Key) {
         // Bytes that waited for more of them will never be enough.
-        if self.core.stream(key).is_some_and(|stream| {
-            stream.buffers.as_ref().is_some_and(|b| b.input_len() > 0 && b.need > 0)
-        }) {
+        if self.core.stream(key).is_some_and(|stream| stream.has(NEEDS) && stream.has(HAS_INPUT)) {
             self.show_kept(key);
             if !self.core.stream(key).is_some_and(|stream| stream.owes_peer_closed()) {
                 return;
@@ -158,8 +156,14 @@ impl<D: Driver> Reactor<D> {
         let Some(stream) = core.stream(key) else { return };
         let (handler, session) = (stream.handler, stream.session);
         handlers[handler as usize].poke(session, &mut lend(core, sockets, handler, key));
-        if core.stream(key).is_some_and(|stream| stream.has(HAS_INPUT) && stream.may_show()) {
-            self.show_kept(key);
+        if let Some(stream) = core.stream_mut(key)
+            && stream.has(HAS_INPUT)
+        {
+            if stream.may_show() {
+                self.show_kept(key);
+            } else if !stream.has(CLOSING | DEAD) {
+                stream.flags |= SHOW; // as soon as it may
+            }
         }
         self.end_run(key);
     }

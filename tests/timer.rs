@@ -1,0 +1,190 @@
+//! Timers of connections and of handlers.
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use oneloop::{CloseReason, TimerId};
+use support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_timer_fires_once_and_never_early() {
+    let times = Rc::<RefCell<Vec<_>>>::default();
+    let (set, fired) = (Rc::clone(&times), Rc::clone(&times));
+    let mut server = Server::new(
+        Recorder::new()
+            .open(move |conn| {
+                set.borrow_mut().push((conn.now(), Instant::now()));
+                conn.set_timer(20 * MS);
+            })
+            .timer(move |conn, _| fired.borrow_mut().push((conn.now(), Instant::now()))),
+    );
+    let (_client, _) = server.open();
+    run_until(&mut server.reactor, "the timer fires", |_| times.borrow().len() == 2);
+    server.assert_idle();
+    let times = times.borrow();
+    assert_eq!(times.len(), 2);
+    assert!(times[1].0 - times[0].0 >= 20 * MS, "{times:?}");
+}
+
+#[test]
+fn timers_wake_a_reactor_that_waits_for_ever() {
+    // `turn(None)` has nothing else that would end its wait.
+    let mut server = Server::new(Recorder::new().start(|cx| {
+        cx.set_handler_timer(900 * MS / 1000);
+        cx.set_handler_timer(5 * MS);
+    }));
+    let calls = server.calls.clone();
+    let fired = || calls.count(|call| matches!(call, Call::HandlerTimer(_)));
+    while fired() < 2 {
+        server.reactor.turn(None).unwrap();
+    }
+    let stats = server.reactor.stats();
+    assert!(stats.turns <= 6, "a wait that is rounded down spins: {stats:?}");
+}
+
+#[test]
+fn due_timers_fire_in_the_order_of_their_times() {
+    let ids = Rc::<RefCell<Vec<TimerId>>>::default();
+    let set = Rc::clone(&ids);
+    let mut server = Server::new(Recorder::new().start(move |cx| {
+        for after in [3, 1, 2, 1] {
+            set.borrow_mut().push(cx.set_handler_timer(after * MS));
+        }
+    }));
+    server.until("four have fired", |calls| calls.all().len() == 5);
+    let ids = ids.borrow();
+    let expected = [1, 3, 2, 0].map(|i: usize| Call::HandlerTimer(ids[i]));
+    assert_eq!(server.calls.all()[1..], expected);
+}
+
+#[test]
+fn a_cancelled_timer_does_not_fire() {
+    let timer = Rc::new(Cell::new(None));
+    let set = Rc::clone(&timer);
+    let mut server = Server::new(Recorder::new().open(move |conn| {
+        set.set(Some(conn.set_timer(MS)));
+        let at_once = conn.set_timer(Duration::ZERO);
+        assert!(conn.cancel_timer(at_once));
+        assert!(!conn.cancel_timer(at_once));
+    }));
+    let (_client, _) = server.open();
+    // Between the turns, and perhaps after it has become due.
+    let is_live = server.reactor.context(server.handler).cancel_timer(timer.get().unwrap());
+    let fired = server.calls.count(|call| matches!(call, Call::Timer(..)));
+    assert_eq!(usize::from(is_live) + fired, 1);
+    server.assert_idle();
+    assert_eq!(server.calls.count(|call| matches!(call, Call::Timer(..))), fired);
+    assert_eq!(server.reactor.next_wait(), None);
+}
+
+#[test]
+fn a_timer_can_cancel_another_one_that_is_due_in_the_same_turn() {
+    let timers = Rc::<RefCell<Vec<TimerId>>>::default();
+    let (set, fired) = (Rc::clone(&timers), Rc::clone(&timers));
+    let mut server = Server::new(
+        Recorder::new()
+            .start(move |cx| {
+                *set.borrow_mut() = (0..2).map(|_| cx.set_handler_timer(MS)).collect();
+            })
+            .handler_timer(move |timer, cx| {
+                for other in fired.borrow().iter().filter(|other| **other != timer) {
+                    assert!(cx.cancel_timer(*other));
+                }
+            }),
+    );
+    server.until("one fires", |calls| calls.all().len() == 2);
+    server.assert_idle();
+    assert_eq!(server.calls.all().len(), 2);
+}
+
+#[test]
+fn a_timer_that_a_timer_sets_for_now_fires_in_the_next_turn() {
+    let turns = Rc::<RefCell<Vec<u64>>>::default();
+    let fired = Rc::clone(&turns);
+    let mut server = Server::new(
+        Recorder::new()
+            .open(|conn| {
+                conn.set_timer(Duration::ZERO);
+            })
+            .timer(move |conn, _| {
+                fired.borrow_mut().push(conn.stats().turns);
+                if fired.borrow().len() < 4 {
+                    conn.set_timer(Duration::ZERO);
+                }
+            }),
+    );
+    let (_client, _) = server.open();
+    run_until(&mut server.reactor, "four have fired", |_| turns.borrow().len() == 4);
+    assert!(turns.borrow().windows(2).all(|pair| pair[1] == pair[0] + 1), "{turns:?}");
+    server.assert_idle();
+}
+
+#[test]
+fn a_timer_of_a_connection_that_ended_never_fires() {
+    let timer = Rc::new(Cell::new(None));
+    let set = Rc::clone(&timer);
+    let mut server = Server::new(Recorder::new().open(move |conn| {
+        set.set(Some(conn.set_timer(30 * MS)));
+    }));
+    let (client, key) = server.open();
+    drop(client);
+    server.until_closed(1);
+    // Another connection takes the slot before the moment comes.
+    let (_client, other) = server.open();
+    assert_ne!(key, other);
+    let its_own = timer.get().unwrap();
+    server.until("the other one's fires", |calls| calls.has(&Call::Timer(other, its_own)));
+    server.assert_idle();
+    assert_eq!(server.calls.count(|call| matches!(call, Call::Timer(..))), 1);
+}
+
+#[test]
+fn a_timer_of_a_closing_connection_never_fires() {
+    let mut server = Server::new(Recorder::new().open(|conn| {
+        conn.set_timer(Duration::ZERO);
+        conn.set_timer(2 * MS);
+        conn.close();
+    }));
+    let (client, _) = server.open();
+    for _ in 0..4 {
+        server.reactor.turn(Some(2 * MS)).unwrap();
+    }
+    drop(client);
+    server.until_closed(1);
+    assert_eq!(server.calls.count(|call| matches!(call, Call::Timer(..))), 0);
+    assert_eq!(server.calls.reasons(), [CloseReason::Closed]);
+}
+
+#[test]
+fn a_timer_for_never_does_not_fire_and_is_no_deadline() {
+    let mut server = Server::new(Recorder::new().start(|cx| {
+        cx.set_handler_timer(Duration::MAX);
+        cx.set_handler_timer(Duration::from_nanos(u64::MAX));
+    }));
+    server.assert_idle();
+    assert_eq!(server.calls.all(), [Call::Start]);
+    assert_eq!(server.reactor.next_wait(), None);
+}
+
+#[test]
+fn the_time_stands_still_within_a_turn() {
+    let times = Rc::<RefCell<Vec<_>>>::default();
+    let seen = Rc::clone(&times);
+    let mut server = Server::new(Recorder::new().handler_timer(move |_, cx| {
+        seen.borrow_mut().push((cx.stats().turns, cx.now()));
+        let start = Instant::now();
+        while start.elapsed() < MS {} // a slow callback
+    }));
+    let mut context = server.reactor.context(server.handler);
+    for _ in 0..5 {
+        context.set_handler_timer(MS);
+    }
+    run_until(&mut server.reactor, "all fire", |_| times.borrow().len() == 5);
+    let times = times.borrow();
+    assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
+}
