@@ -1,0 +1,328 @@
+//! Servers side by side: `oneloop bench --against NAME=COMMAND`.
+//!
+//! On a shared machine a figure of one minute says little about one of the next. So the servers take
+//! turns: in every cycle each gets one short slice of the same messages, in an order that rotates, and
+//! only ratios within a cycle are compared. All servers run on one core and the load on another; one
+//! that waits for its slice sleeps, and costs the others nothing.
+
+mod goals;
+mod report;
+
+use std::io::{IsTerminal, Write};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::contestant::{CONNECTIONS_MAX, Contestant, end};
+use super::counts::{self, Counts, Tools};
+use super::load::{Amount, Load, LoadOptions, Slice};
+use super::process::Process;
+use super::server::{Server, cores, pin};
+use super::statistics::{Interval, median, median_interval, ratios};
+use goals::Goal;
+pub(crate) use report::print;
+
+/// What a slice should take: long enough that its ends do not count, short enough that what disturbs the
+/// machine disturbs a whole cycle.
+const SLICE: Duration = Duration::from_millis(150);
+
+/// A server that answers nothing for so long is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// After so many cycles the servers are started anew: where the system happens to put a process in
+/// memory makes it faster or slower by a percent for all its life, and would pass for a difference.
+const CYCLES_A_PROCESS: usize = 10;
+
+/// A kind of load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct Scenario {
+    pub(crate) connections: usize,
+    /// Messages in flight on each connection.
+    pub(crate) pipeline: usize,
+    /// Bytes of a message.
+    pub(crate) size: usize,
+}
+
+/// The usual scenarios, restricted to what was asked for; an empty list restricts nothing. What is asked
+/// for and not usual is measured too.
+pub(crate) fn scenarios(
+    connections: &[usize],
+    pipelines: &[usize],
+    sizes: &[usize],
+) -> Vec<Scenario> {
+    let or = |asked: &[usize], usual: &[usize]| -> Vec<usize> {
+        if asked.is_empty() { usual.to_vec() } else { asked.to_vec() }
+    };
+    let mut scenarios = Vec::new();
+    for size in or(sizes, &[64]) {
+        for pipeline in or(pipelines, &[1, 16]) {
+            for connections in or(connections, &[1, 64, 1000]) {
+                scenarios.push(Scenario { connections, pipeline, size });
+            }
+        }
+    }
+    if connections.is_empty() && pipelines.is_empty() && sizes.is_empty() {
+        scenarios.push(Scenario { connections: 64, pipeline: 1, size: 4096 });
+    }
+    scenarios
+}
+
+/// What to compare.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Our own server, then the others; the ratios are to the first of the others.
+    pub(crate) contestants: Vec<Contestant>,
+    /// What to time; nothing if empty.
+    pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) cycles: usize,
+    /// Whether to count, as far as the tools are there.
+    pub(crate) counts: bool,
+}
+
+impl Plan {
+    /// To which contestant the others are compared.
+    pub(crate) fn reference(&self) -> usize {
+        usize::from(self.contestants.len() > 1)
+    }
+}
+
+/// One server's medians in one scenario.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Timing {
+    pub(crate) scenario: Scenario,
+    pub(crate) name: String,
+    pub(crate) cpu_nanos_per_message: f64,
+    pub(crate) messages_per_second: f64,
+    /// CPU a message to that of the reference, cycle by cycle.
+    pub(crate) cpu_ratio: Interval,
+    /// Messages a second to those of the reference.
+    pub(crate) rate_ratio: f64,
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Comparison {
+    /// The name of the server that the ratios are to.
+    pub(crate) reference: String,
+    pub(crate) cycles: usize,
+    pub(crate) counts: Vec<Counts>,
+    /// What could not be counted, and why.
+    pub(crate) missing: Vec<&'static str>,
+    pub(crate) timings: Vec<Timing>,
+    /// What our own server is to reach, and whether it does.
+    pub(crate) goals: Vec<Goal>,
+}
+
+/// Carries a plan out.
+///
+/// # Errors
+///
+/// A server does not start, dies, answers wrongly, or a tool fails.
+pub(crate) fn run(plan: &Plan) -> Result<Comparison> {
+    let mut progress = Progress::new();
+    let (load_core, server_core) = divide_cores();
+    let mut comparison = Comparison {
+        reference: plan.contestants[plan.reference()].name.clone(),
+        cycles: plan.cycles,
+        counts: Vec::new(),
+        missing: Vec::new(),
+        timings: Vec::new(),
+        goals: Vec::new(),
+    };
+    if plan.counts {
+        let tools = Tools::installed();
+        comparison.missing = tools.missing();
+        for contestant in &plan.contestants {
+            let name = &contestant.name;
+            let counts = counts::count(contestant, server_core, tools, &mut |what| {
+                progress.say(&format!("counting {name}: {what}"));
+            });
+            comparison.counts.push(counts.with_context(|| format!("counting {name}"))?);
+        }
+    }
+    if let Some(core) = load_core {
+        pin(core)?;
+    }
+    for (number, scenario) in plan.scenarios.iter().enumerate() {
+        let what = format!("scenario {} of {}", number + 1, plan.scenarios.len());
+        let samples = time(plan, scenario, server_core, &mut |cycle| {
+            progress.say(&format!("{what}: cycle {cycle} of {}", plan.cycles));
+        })?;
+        comparison.timings.extend(summarize(plan, *scenario, &samples));
+    }
+    progress.clear();
+    comparison.goals = goals::judge(&comparison);
+    Ok(comparison)
+}
+
+/// The core for the load and the one for all servers. With one core they have to share it.
+fn divide_cores() -> (Option<usize>, Option<usize>) {
+    match cores()[..] {
+        [first, .., last] => (Some(first), Some(last)),
+        _ => (None, None),
+    }
+}
+
+/// What one slice cost.
+#[derive(Clone, Copy)]
+struct Sample {
+    cpu_nanos_per_message: f64,
+    messages_per_second: f64,
+}
+
+/// Gives each contestant's samples, one a cycle.
+fn time(
+    plan: &Plan,
+    scenario: &Scenario,
+    core: Option<usize>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<Sample>>> {
+    let count = plan.contestants.len();
+    let mut samples = vec![Vec::new(); count];
+    let mut lanes = Vec::new();
+    let mut messages = 0;
+    for cycle in 0..plan.cycles {
+        progress(cycle + 1);
+        if cycle % CYCLES_A_PROCESS == 0 {
+            lanes.drain(..).try_for_each(Lane::close)?;
+            for contestant in &plan.contestants {
+                lanes.push(Lane::open(contestant, scenario, core)?);
+            }
+            // Not measured: caches, buffers and the kernel's idea of the connections warm up.
+            if messages == 0 {
+                messages = lanes[plan.reference()].calibrate()?;
+            }
+            for lane in &mut lanes {
+                lane.run(messages)?;
+            }
+        }
+        for place in 0..count {
+            let turn = (place + cycle) % count;
+            samples[turn].push(lanes[turn].sample(messages)?);
+        }
+    }
+    lanes.into_iter().try_for_each(Lane::close)?;
+    Ok(samples)
+}
+
+/// A server and its load.
+struct Lane {
+    server: Server,
+    load: Load,
+    scenario: Scenario,
+}
+
+impl Lane {
+    fn open(contestant: &Contestant, scenario: &Scenario, core: Option<usize>) -> Result<Lane> {
+        let server = contestant.start(CONNECTIONS_MAX, core, Vec::new())?;
+        let options = LoadOptions {
+            in_flight_bytes_max: scenario.pipeline * scenario.size,
+            stall_timeout: STALL_TIMEOUT,
+        };
+        let load = Load::connect(server.address(), scenario.connections, options)
+            .with_context(|| format!("the load of {}", contestant.name))?;
+        Ok(Lane { server, load, scenario: *scenario })
+    }
+
+    fn close(self) -> Result<()> {
+        drop(self.load);
+        end(self.server)
+    }
+
+    /// How many messages fill a slice: at least a pipeline's worth for every connection.
+    fn calibrate(&mut self) -> Result<u64> {
+        let messages_min = (self.scenario.connections * self.scenario.pipeline) as u64;
+        let mut messages = messages_min;
+        loop {
+            let took = self.run(messages)?;
+            if took >= SLICE / 4 {
+                let scale = SLICE.as_secs_f64() / took.as_secs_f64();
+                return Ok(messages_min.max((messages as f64 * scale) as u64));
+            }
+            messages *= 2;
+        }
+    }
+
+    fn run(&mut self, messages: u64) -> Result<Duration> {
+        let slice = Slice {
+            pipeline: self.scenario.pipeline,
+            message_bytes: self.scenario.size,
+            amount: Amount::Messages(messages),
+        };
+        let outcome = self.load.run(&slice).and_then(|outcome| {
+            outcome.check()?;
+            Ok(outcome)
+        });
+        match outcome {
+            Ok(outcome) => Ok(outcome.elapsed),
+            Err(error) => {
+                self.server.check_alive()?;
+                Err(error.context(format!("the load of {}", self.server.name())))
+            }
+        }
+    }
+
+    fn sample(&mut self, messages: u64) -> Result<Sample> {
+        let before = settled_cpu(self.server.process())?;
+        let took = self.run(messages)?;
+        let spent = settled_cpu(self.server.process())?.saturating_sub(before);
+        Ok(Sample {
+            cpu_nanos_per_message: spent.as_nanos() as f64 / messages as f64,
+            messages_per_second: messages as f64 / took.as_secs_f64(),
+        })
+    }
+}
+
+/// The scheduler's count is exact when the server sleeps, which it does soon after its last answer.
+fn settled_cpu(process: Process) -> Result<Duration> {
+    let mut last = process.cpu_time()?.total;
+    for _ in 0..50 {
+        thread::sleep(Duration::from_micros(200));
+        let now = process.cpu_time()?.total;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
+fn summarize(plan: &Plan, scenario: Scenario, samples: &[Vec<Sample>]) -> Vec<Timing> {
+    let costs =
+        |of: &[Sample]| -> Vec<f64> { of.iter().map(|s| s.cpu_nanos_per_message).collect() };
+    let rates = |of: &[Sample]| -> Vec<f64> { of.iter().map(|s| s.messages_per_second).collect() };
+    let reference = &samples[plan.reference()];
+    let summary = |(contestant, samples): (&Contestant, &Vec<Sample>)| Timing {
+        scenario,
+        name: contestant.name.clone(),
+        cpu_nanos_per_message: median(&costs(samples)),
+        messages_per_second: median(&rates(samples)),
+        cpu_ratio: median_interval(&ratios(&costs(samples), &costs(reference))),
+        rate_ratio: median(&ratios(&rates(samples), &rates(reference))),
+    };
+    plan.contestants.iter().zip(samples).map(summary).collect()
+}
+
+/// One line that says what is going on, on a terminal only.
+struct Progress {
+    is_shown: bool,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { is_shown: std::io::stderr().is_terminal() }
+    }
+
+    fn say(&mut self, what: &str) {
+        if self.is_shown {
+            eprint!("\r\x1b[K{what}");
+            let _ = std::io::stderr().flush();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.say("");
+    }
+}

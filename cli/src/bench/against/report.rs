@@ -1,0 +1,161 @@
+//! The tables of a comparison.
+
+use std::io::{Result, Write};
+
+use super::{Comparison, Timing};
+use crate::bench::counts::{Counts, Share, grouped};
+
+/// Prints everything that was found.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> {
+    if !comparison.counts.is_empty() {
+        writeln!(out, "Counted (64-byte messages, 64 connections):\n")?;
+        table(&counted(&comparison.counts), out)?;
+        for line in &comparison.missing {
+            writeln!(out, "{line}")?;
+        }
+        writeln!(out)?;
+    }
+    if !comparison.timings.is_empty() {
+        writeln!(
+            out,
+            "Timed (server CPU a message; medians over {} cycles in which the servers take turns, \n\
+             ratios to {} cycle by cycle, with the 95 % interval of their median):\n",
+            comparison.cycles, comparison.reference
+        )?;
+        table(&timed(&comparison.timings), out)?;
+        writeln!(out)?;
+    }
+    if !comparison.goals.is_empty() {
+        writeln!(out, "To reach:\n")?;
+        let mut rows = vec![["figure", "oneloop", "to reach", ""].map(String::from).to_vec()];
+        rows.extend(comparison.goals.iter().map(|goal| {
+            let mark = if goal.is_reached { "reached" } else { "NOT REACHED" };
+            vec![goal.figure.clone(), goal.value.clone(), goal.goal.clone(), mark.into()]
+        }));
+        table(&rows, out)?;
+    }
+    Ok(())
+}
+
+/// A figure a row, a server a column.
+fn counted(counts: &[Counts]) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut row = |figure: &str, value: &dyn Fn(&Counts) -> String| {
+        let mut cells = vec![figure.to_owned()];
+        cells.extend(counts.iter().map(value));
+        rows.push(cells);
+    };
+    row("figure", &|c| c.name.clone());
+    row("user instructions a message", &|c| {
+        maybe(&c.instructions, |[once, _]| format!("{once:.1}"))
+    });
+    row("  the same, counted again", &|c| {
+        maybe(&c.instructions, |[_, again]| format!("{again:.1}"))
+    });
+    row("bytes copied for each echoed byte (4 KiB)", &|c| {
+        maybe(&c.copies, |copies| format!("{copies:.3}"))
+    });
+    row("system calls a message, pipeline 1", &|c| maybe(&c.calls_pipeline_1, sum));
+    row("  recv + send + other", &|c| maybe(&c.calls_pipeline_1, three));
+    row("system calls a message, pipeline 16", &|c| maybe(&c.calls_pipeline_16, sum));
+    row("  recv + send + other", &|c| maybe(&c.calls_pipeline_16, three));
+    row("system calls connect-echo-close", &|c| maybe(&c.calls_connection, sum));
+    for name in names(counts) {
+        row(&format!("  {name}"), &|c| {
+            maybe(&c.calls_connection, |share| {
+                share.get(&name).map_or("-".into(), |calls| format!("{calls:.3}"))
+            })
+        });
+    }
+    row("resident bytes an idle connection (of 10,000)", &|c| format!("{:.0}", c.resident_fresh));
+    row("  after 16 KiB were echoed on each", &|c| format!("{:.0}", c.resident_used));
+    row("CPU ns over 5 s with 10,000 idle connections", &|c| c.idle_cpu_nanos.to_string());
+    rows
+}
+
+/// The calls that any server makes for a connection.
+fn names(counts: &[Counts]) -> Vec<String> {
+    let shares = counts.iter().filter_map(|counts| counts.calls_connection.as_ref());
+    let mut names: Vec<String> = shares.flat_map(|share| share.keys().cloned()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn maybe<T>(value: &Option<T>, format: impl Fn(&T) -> String) -> String {
+    value.as_ref().map_or("-".into(), format)
+}
+
+fn sum(share: &Share) -> String {
+    format!("{:.4}", share.values().sum::<f64>())
+}
+
+fn three(share: &Share) -> String {
+    let [receive, send, other] = grouped(share);
+    format!("{receive:.4} + {send:.4} + {other:.4}")
+}
+
+fn timed(timings: &[Timing]) -> Vec<Vec<String>> {
+    let head =
+        ["connections", "pipeline", "bytes", "server", "CPU ns", "ratio", "95 %", "msg/s ratio"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    rows.extend(timings.iter().map(|timing| {
+        vec![
+            timing.scenario.connections.to_string(),
+            timing.scenario.pipeline.to_string(),
+            timing.scenario.size.to_string(),
+            timing.name.clone(),
+            format!("{:.0}", timing.cpu_nanos_per_message),
+            format!("{:.3}", timing.cpu_ratio.median),
+            format!("{:.3} .. {:.3}", timing.cpu_ratio.lower, timing.cpu_ratio.upper),
+            format!("{:.3}", timing.rate_ratio),
+        ]
+    }));
+    rows
+}
+
+/// Columns as wide as their widest cell: text to the left, numbers to the right. The first row is the
+/// head.
+fn table(rows: &[Vec<String>], out: &mut dyn Write) -> Result<()> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
+        .collect();
+    let is_number: Vec<bool> = (0..columns)
+        .map(|column| {
+            let mut body = rows.iter().skip(1).map(|row| cell(row, column));
+            body.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
+        })
+        .collect();
+    for row in rows {
+        let mut line = String::new();
+        for (column, &width) in widths.iter().enumerate() {
+            let cell = cell(row, column);
+            line += &match is_number[column] {
+                true => format!("{cell:>width$}  "),
+                false => format!("{cell:<width$}  "),
+            };
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_under_one_another() {
+        let rows =
+            [["name", "n"], ["a", "10"], ["long", "5"]].map(|row| row.map(String::from).to_vec());
+        let mut out = Vec::new();
+        table(&rows, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "name   n\na     10\nlong   5\n");
+    }
+}
