@@ -1,5 +1,30 @@
 //! The oneloop echo server and echo benchmark.
 
-mod bench;
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod bench;
+mod descriptors;
+mod echo;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let result = match Arguments::parse().command {
+        Command::Echo(arguments) => echo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("oneloop: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,4 +1,67 @@
-//! The benchmark.
+//! `oneloop bench`.
 
+pub(crate) mod against;
+mod client;
+pub(crate) mod contestant;
+mod counts;
+mod load;
+mod matrix;
+mod pattern;
 pub(crate) mod process;
+mod progress;
+mod resources;
 pub(crate) mod server;
+mod statistics;
+mod table;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::args::BenchArguments;
+use contestant::Contestant;
+
+/// Measures, compares or counts, as asked.
+///
+/// # Errors
+///
+/// Everything that makes the figures incomplete or wrong: the server cannot be started or reached, it
+/// died, stalled, or sent wrong bytes back.
+pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
+    // Before the measurement, so that no minutes are lost to a wrong path.
+    let json = arguments.json.as_deref().map(create).transpose()?;
+    if arguments.against.is_empty() && !arguments.counts {
+        matrix::run(arguments, json)
+    } else {
+        compare(arguments, json)
+    }
+}
+
+fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
+    let BenchArguments { connections, pipeline, size, .. } = arguments;
+    resources::check(connections, pipeline, size, true)?;
+    let mut contestants = vec![Contestant::own()?];
+    contestants.extend(arguments.against.iter().cloned());
+    let scenarios = match arguments.against.is_empty() {
+        true => Vec::new(),
+        false => against::scenarios(connections, pipeline, size),
+    };
+    let counts = arguments.counts;
+    let plan = against::Plan { contestants, scenarios, cycles: arguments.cycles, counts };
+    let comparison = against::run(&plan)?;
+    against::print(&comparison, &mut io::stdout().lock())?;
+    write_json(json, &comparison)
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn write_json(file: Option<File>, value: &impl Serialize) -> Result<()> {
+    let Some(mut file) = file else { return Ok(()) };
+    serde_json::to_writer_pretty(&mut file, value).context("writing the JSON file")?;
+    writeln!(file).context("writing the JSON file")
+}

@@ -94,7 +94,9 @@ impl Process {
     fn scheduled(self) -> Option<Duration> {
         let mut nanos = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid)).ok()? {
-            let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else { continue };
+            let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
+                continue;
+            };
             nanos += text.split_whitespace().next()?.parse::<u64>().ok()?;
         }
         (nanos > 0).then(|| Duration::from_nanos(nanos))

@@ -41,8 +41,6 @@ impl Launch {
 pub(crate) enum Stop {
     /// By the end of its standard input.
     CloseStdin,
-    /// By SIGINT.
-    Interrupt,
     /// By SIGTERM.
     Terminate,
 }
@@ -119,6 +117,17 @@ impl Server {
         Ok(())
     }
 
+    /// [`check_alive`](Self::check_alive) after its connections were lost: the kernel closes those of a
+    /// dying process some time before it reports the death.
+    ///
+    /// # Errors
+    ///
+    /// It has ended; the message says how.
+    pub(crate) fn check_dying(&mut self) -> Result<()> {
+        self.wait(Duration::from_millis(500))?;
+        self.check_alive()
+    }
+
     /// Asks it to end, and kills it if it has not after `timeout`.
     ///
     /// # Errors
@@ -127,7 +136,6 @@ impl Server {
     pub(crate) fn stop(mut self, how: Stop, timeout: Duration) -> Result<ExitStatus> {
         match how {
             Stop::CloseStdin => drop(self.child.stdin.take()),
-            Stop::Interrupt => self.signal(Signal::INT),
             Stop::Terminate => self.signal(Signal::TERM),
         }
         match self.wait(timeout)? {

@@ -1,0 +1,188 @@
+//! The command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::bench::contestant::Contestant;
+use crate::units::{parse_bytes, parse_duration};
+
+/// An echo server on the oneloop reactor, and a benchmark of echo servers.
+#[derive(Debug, Parser)]
+#[command(name = "oneloop", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Echo(EchoArguments),
+    Bench(BenchArguments),
+}
+
+/// Send back whatever comes, on one thread, until interrupted.
+///
+/// It logs to standard error; RUST_LOG sets how much: RUST_LOG=oneloop=trace tells of every event,
+/// read and write.
+#[derive(Args, Debug)]
+pub(crate) struct EchoArguments {
+    /// Address to listen on, repeatable; port 0 takes a free one. The real address is printed.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
+    pub(crate) listen: Vec<String>,
+    /// Print rates every so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_duration)]
+    pub(crate) stats: Option<Duration>,
+    /// End when standard input ends: for a child that must not outlive its parent.
+    #[arg(long)]
+    pub(crate) until_stdin_closes: bool,
+    #[command(flatten)]
+    pub(crate) listener: ListenerArguments,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    #[command(flatten)]
+    pub(crate) reactor: ReactorArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Listeners")]
+pub(crate) struct ListenerArguments {
+    /// Connections that the kernel completes ahead of accept, clipped to net.core.somaxconn.
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub(crate) backlog: u32,
+    /// Let other processes listen on the same port; the kernel spreads the connections (SO_REUSEPORT).
+    #[arg(long)]
+    pub(crate) reuse_port: bool,
+    /// Take no IPv4 clients on an IPv6 address.
+    #[arg(long)]
+    pub(crate) only_v6: bool,
+    /// Let the kernel hold back small writes (Nagle's algorithm).
+    #[arg(long)]
+    pub(crate) no_nodelay: bool,
+    /// Connections accepted in one turn of the loop.
+    #[arg(long, value_name = "N")]
+    pub(crate) accepts_per_turn: Option<usize>,
+    /// Connections open at once on each listener; at the limit accepting pauses.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_per_listener: Option<usize>,
+    /// Connections open at once from one source address (IPv6: /64); one more is closed at once.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_per_source: Option<usize>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits of a connection")]
+pub(crate) struct ConnectionArguments {
+    /// Bytes read from one connection in one turn of the loop.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) read_bytes_per_turn: Option<usize>,
+    /// Reads from one connection in one turn of the loop.
+    #[arg(long, value_name = "N")]
+    pub(crate) reads_per_turn: Option<usize>,
+    /// Unsent bytes at which a connection that was over --output-high is read from again.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) output_low: Option<usize>,
+    /// Unsent bytes over which a connection is not read from.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) output_high: Option<usize>,
+    /// Unsent bytes over which a connection is closed.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) output_max: Option<usize>,
+    /// How long a closing connection may go on without progress.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) linger: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits of the whole server")]
+pub(crate) struct ReactorArguments {
+    /// Connections open at once; at the limit accepting pauses. Memory for that many is reserved
+    /// when the server starts, at about 80 bytes each.
+    #[arg(long, value_name = "N", default_value_t = 10_240)]
+    pub(crate) max_connections: usize,
+    /// Events taken from the kernel at once.
+    #[arg(long, value_name = "N")]
+    pub(crate) events_per_poll: Option<usize>,
+    /// Bytes in the buffers of all connections; over it the one that holds the most is closed.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) memory_max: Option<usize>,
+    /// Size of the buffer that all connections are read into.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) read_buffer: Option<usize>,
+}
+
+/// Measure an echo server: its own, unless --target names another one.
+///
+/// Every connection keeps a fixed number of messages in flight and sends the next one when an earlier
+/// one is back (a closed loop): the server is never without work, and a latency is that of a server
+/// under full load, not of one at a given rate. Every byte that comes back is checked. Where there are
+/// two cores, the server gets one and the load another. All combinations of the lists are measured.
+#[derive(Args, Debug)]
+pub(crate) struct BenchArguments {
+    /// Numbers of connections [default: 1,64,1000,10000].
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = parse_count)]
+    pub(crate) connections: Vec<usize>,
+    /// Messages in flight on each connection [default: 1,16].
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = parse_count)]
+    pub(crate) pipeline: Vec<usize>,
+    /// Sizes of a message in bytes [default: 64].
+    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', value_parser = parse_bytes)]
+    pub(crate) size: Vec<usize>,
+    /// How long to measure each combination, after a warm-up of a quarter of it, 1 s at most.
+    #[arg(long, value_name = "TIME", default_value = "4s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+    /// How long a server may answer nothing at all before it is given up.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) stall_timeout: Duration,
+    /// A server that runs already, to be measured instead of our own.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, conflicts_with = "against")]
+    pub(crate) target: Option<SocketAddr>,
+    /// Its process, for CPU and memory.
+    #[arg(long, requires = "target")]
+    pub(crate) pid: Option<u32>,
+    /// Write the figures to a file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Compare our server with another one, repeatable; ratios are to the first one named. The command
+    /// is split as by a shell, must print "listening on ADDRESS" and then echo; {connections} in it
+    /// stands for how many there will be.
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_contestant)]
+    pub(crate) against: Vec<Contestant>,
+    /// Rounds of a comparison, in each of which every server is measured once.
+    #[arg(long, value_name = "N", default_value_t = 60, requires = "comparison")]
+    pub(crate) cycles: usize,
+    /// Count instructions, system calls, copies and memory too (with valgrind and strace); without
+    /// --against, of our own server alone.
+    #[arg(long, conflicts_with = "target")]
+    pub(crate) counts: bool,
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err(format!("\"{text}\" is no whole number")),
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let mut addresses = text.to_socket_addrs().map_err(|error| error.to_string())?;
+    addresses.next().ok_or_else(|| format!("\"{text}\" stands for no address"))
+}
+
+fn parse_contestant(text: &str) -> Result<Contestant, String> {
+    Contestant::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

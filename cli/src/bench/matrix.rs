@@ -1,0 +1,334 @@
+//! Every combination of connections, pipeline and size, one after the other.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::load::{Amount, Load, LoadOptions, Outcome, Slice};
+use super::process::{CpuTime, Process};
+use super::progress::Progress;
+use super::server::{Launch, Server, Stop, cores, pin};
+use super::{resources, table, write_json};
+use crate::args::BenchArguments;
+use crate::units::grouped;
+
+const CONNECTIONS: [usize; 4] = [1, 64, 1000, 10_000];
+const PIPELINES: [usize; 2] = [1, 16];
+const SIZES: [usize; 1] = [64];
+
+/// Under so many connections the pages that a server needs anyway would count for more than theirs.
+const CONNECTIONS_FOR_MEMORY: usize = 256;
+
+/// Connections of the server that shows how much memory is not the connections'.
+const CONNECTIONS_FEW: usize = 16;
+
+/// What was measured, and how.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// The server's address; `None` for our own one, which has a new one each time.
+    pub(super) target: Option<SocketAddr>,
+    pub(super) seconds: f64,
+    /// The cores that server and load were bound to.
+    pub(super) server_core: Option<usize>,
+    pub(super) load_core: Option<usize>,
+    pub(super) rows: Vec<Row>,
+}
+
+/// One combination and its figures.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) connections: usize,
+    pub(super) pipeline: usize,
+    pub(super) message_bytes: usize,
+    pub(super) messages: u64,
+    pub(super) messages_per_second: f64,
+    pub(super) latency: Latency,
+    /// Of a server whose process is known.
+    pub(super) server: Option<ServerFigures>,
+    /// Connections that failed.
+    pub(super) errors: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Latency {
+    pub(super) p50_nanos: u64,
+    pub(super) p99_nanos: u64,
+    pub(super) p999_nanos: u64,
+    pub(super) max_nanos: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct ServerFigures {
+    pub(super) cpu_nanos_per_message: f64,
+    /// The user part of its CPU time, between 0 and 1; `None` if it used next to nothing.
+    pub(super) user_share: Option<f64>,
+    /// Its CPU time to the time that passed: 1 is one core. Under it, the load sets the pace.
+    pub(super) busy_share: f64,
+    /// What came on top of the resident memory of a server with hardly any connections; `None` with
+    /// too few to tell.
+    pub(super) resident_bytes_per_connection: Option<f64>,
+    pub(super) threads: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    connections: usize,
+    pipeline: usize,
+    message_bytes: usize,
+}
+
+/// Measures all, and prints the table, also when an error ends it early.
+///
+/// # Errors
+///
+/// The first one.
+pub(super) fn run(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
+    let cases = cases(arguments);
+    let each = |of: fn(&Case) -> usize| cases.iter().map(of).collect::<Vec<_>>();
+    let (connections, pipelines, sizes) = (
+        each(|case| case.connections),
+        each(|case| case.pipeline),
+        each(|case| case.message_bytes),
+    );
+    resources::check(&connections, &pipelines, &sizes, arguments.target.is_none())?;
+    let mut bench = Bench::new(arguments)?;
+    let result = bench.measure_all(&cases);
+    bench.progress.clear();
+    if !bench.report.rows.is_empty() {
+        let mut out = io::stdout().lock();
+        table::print(&bench.report, &mut out)?;
+        out.flush()?;
+    }
+    // What was measured before an error stands.
+    write_json(json, &bench.report)?;
+    result
+}
+
+fn cases(arguments: &BenchArguments) -> Vec<Case> {
+    let or = |asked: &[usize], usual: &[usize]| -> Vec<usize> {
+        if asked.is_empty() { usual.to_vec() } else { asked.to_vec() }
+    };
+    let mut cases = Vec::new();
+    for message_bytes in or(&arguments.size, &SIZES) {
+        for connections in or(&arguments.connections, &CONNECTIONS) {
+            for pipeline in or(&arguments.pipeline, &PIPELINES) {
+                cases.push(Case { connections, pipeline, message_bytes });
+            }
+        }
+    }
+    cases
+}
+
+struct Bench<'a> {
+    arguments: &'a BenchArguments,
+    progress: Progress,
+    report: Report,
+}
+
+/// Who answers.
+enum Subject {
+    Own(Box<Server>),
+    Other(SocketAddr, Option<Process>),
+}
+
+impl Subject {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Subject::Own(server) => server.address(),
+            Subject::Other(address, _) => *address,
+        }
+    }
+
+    fn process(&self) -> Option<Process> {
+        match self {
+            Subject::Own(server) => Some(server.process()),
+            Subject::Other(_, process) => *process,
+        }
+    }
+
+    /// If the server has died, that is the error, and what the load saw of it follows from it.
+    fn explain(&mut self, error: Error) -> Error {
+        let death = match self {
+            Subject::Own(server) => server.check_dying().err(),
+            Subject::Other(_, Some(process)) => process.cpu_time().err(),
+            Subject::Other(_, None) => None,
+        };
+        death.unwrap_or(error)
+    }
+}
+
+impl Bench<'_> {
+    fn new(arguments: &BenchArguments) -> Result<Bench<'_>> {
+        let (server_core, load_core) = match cores()[..] {
+            [first, .., last] => (Some(last), Some(first)),
+            _ => (None, None),
+        };
+        // A server that is not ours stays where it is.
+        let server_core = server_core.filter(|_| arguments.target.is_none());
+        let report = Report {
+            target: arguments.target,
+            seconds: arguments.duration.as_secs_f64(),
+            server_core,
+            load_core,
+            rows: Vec::new(),
+        };
+        Ok(Bench { arguments, progress: Progress::new(), report })
+    }
+
+    fn measure_all(&mut self, cases: &[Case]) -> Result<()> {
+        for (index, case) in cases.iter().enumerate() {
+            let (connections, pipeline) = (grouped(case.connections as u64), case.pipeline);
+            let what = format!(
+                "[{}/{}] {connections} connections, pipeline {pipeline}",
+                index + 1,
+                cases.len()
+            );
+            self.measure(case, &what)?;
+        }
+        Ok(())
+    }
+
+    /// One row, from a server of its own: nothing is left over from the row before.
+    fn measure(&mut self, case: &Case, what: &str) -> Result<()> {
+        self.progress.say(&format!("{what}: starting"));
+        let mut subject = self.subject(case.connections)?;
+        // Here and not before, because a child inherits the core.
+        if let Some(core) = self.report.load_core {
+            pin(core)?;
+        }
+        let result = self.measure_subject(case, &subject, what);
+        let row = result.map_err(|error| subject.explain(error))?;
+        let first_error = row.1;
+        self.report.rows.push(row.0);
+        if let Some(error) = first_error {
+            return Err(subject.explain(Error::msg(error)));
+        }
+        if let Subject::Own(server) = subject {
+            server.stop(Stop::CloseStdin, Duration::from_secs(5))?;
+        }
+        Ok(())
+    }
+
+    fn measure_subject(
+        &self,
+        case: &Case,
+        subject: &Subject,
+        what: &str,
+    ) -> Result<(Row, Option<String>)> {
+        let process = subject.process();
+        let resident_before = match subject {
+            Subject::Own(_) if case.connections >= CONNECTIONS_FOR_MEMORY => {
+                Some(self.resident_with_few(case)?)
+            }
+            _ => process.map(Process::resident_bytes).transpose()?,
+        };
+        self.progress.say(&format!("{what}: connecting"));
+        let mut load = Load::connect(subject.address(), case.connections, self.options(case))?;
+        self.progress.say(&format!("{what}: warming up"));
+        let duration = self.arguments.duration;
+        let warm_up = Amount::For((duration / 4).min(Duration::from_secs(1)));
+        load.run(&case.slice(warm_up))?.check()?;
+
+        self.progress.say(&format!("{what}: measuring"));
+        let cpu_before = process.map(Process::cpu_time).transpose()?;
+        let outcome = load.run(&case.slice(Amount::For(duration)))?;
+        let mut row = Row::new(case, &outcome, load.latency());
+        if let (Some(process), Some(cpu_before), Some(before)) =
+            (process, cpu_before, resident_before)
+        {
+            let figures = ServerFigures::new(process, cpu_before, before, case, &outcome);
+            // A server that has just died is told by its connections.
+            row.server = figures.ok();
+        }
+        Ok((row, outcome.first_error))
+    }
+
+    fn options(&self, case: &Case) -> LoadOptions {
+        LoadOptions {
+            in_flight_bytes_max: case.pipeline * case.message_bytes,
+            stall_timeout: self.arguments.stall_timeout,
+        }
+    }
+
+    fn subject(&self, connections: usize) -> Result<Subject> {
+        if let Some(address) = self.arguments.target {
+            let process = self.arguments.pid.map(Process::new).transpose()?;
+            return Ok(Subject::Other(address, process));
+        }
+        // Some more than there will be: those of the row before may still be on their way out.
+        self.start_own(connections + CONNECTIONS_FEW).map(|server| Subject::Own(Box::new(server)))
+    }
+
+    fn start_own(&self, connections_max: usize) -> Result<Server> {
+        let program = std::env::current_exe().context("where is this program?")?;
+        let program = program.to_str().context("the path of this program is not UTF-8")?;
+        let connections_max = connections_max.to_string();
+        let words = [program, "echo", "--listen", "127.0.0.1:0", "--until-stdin-closes"];
+        let words = words.into_iter().chain(["--max-connections", &connections_max]);
+        let mut launch = Launch::new("oneloop echo", words.map(String::from).collect());
+        launch.core = self.report.server_core;
+        Server::start(&launch)
+    }
+
+    /// The resident memory of our server when it is set up for a few connections only and has served
+    /// one: so what the measured one reserves for its many counts as theirs.
+    fn resident_with_few(&self, case: &Case) -> Result<u64> {
+        let server = self.start_own(CONNECTIONS_FEW)?;
+        let mut load = Load::connect(server.address(), 1, self.options(case))?;
+        load.run(&case.slice(Amount::Messages(4 * case.pipeline as u64)))?.check()?;
+        server.process().resident_bytes()
+    }
+}
+
+impl Case {
+    fn slice(&self, amount: Amount) -> Slice {
+        Slice { pipeline: self.pipeline, message_bytes: self.message_bytes, amount }
+    }
+}
+
+impl Row {
+    fn new(case: &Case, outcome: &Outcome, latency: &Histogram<u64>) -> Row {
+        Row {
+            connections: case.connections,
+            pipeline: case.pipeline,
+            message_bytes: case.message_bytes,
+            messages: outcome.messages,
+            messages_per_second: outcome.messages_per_second(),
+            latency: Latency {
+                p50_nanos: latency.value_at_quantile(0.5),
+                p99_nanos: latency.value_at_quantile(0.99),
+                p999_nanos: latency.value_at_quantile(0.999),
+                max_nanos: latency.max(),
+            },
+            server: None,
+            errors: outcome.errors,
+        }
+    }
+}
+
+impl ServerFigures {
+    fn new(
+        process: Process,
+        cpu_before: CpuTime,
+        resident_before: u64,
+        case: &Case,
+        outcome: &Outcome,
+    ) -> Result<ServerFigures> {
+        let cpu = process.cpu_time()?.since(cpu_before);
+        let resident = process.resident_bytes()?.saturating_sub(resident_before);
+        let connections = case.connections;
+        Ok(ServerFigures {
+            cpu_nanos_per_message: cpu.total.as_nanos() as f64 / outcome.messages.max(1) as f64,
+            user_share: cpu.user_share(),
+            busy_share: cpu.total.as_secs_f64() / outcome.elapsed_total.as_secs_f64(),
+            resident_bytes_per_connection: (connections >= CONNECTIONS_FOR_MEMORY)
+                .then(|| resident as f64 / connections as f64),
+            threads: process.threads()?,
+        })
+    }
+}

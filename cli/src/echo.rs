@@ -1,0 +1,222 @@
+//! `oneloop echo`: the server.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use mio::unix::SourceFd;
+use oneloop::{
+    Connection, Context, Drained, Error, Interest, Key, Limits, ListenOptions, Reactor,
+    ReactorLimits, SourceHandler, Stats, StreamHandler, Time, TimerId,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::args::{ConnectionArguments, EchoArguments, ListenerArguments, ReactorArguments};
+use crate::descriptors;
+
+/// Runs the server until it is stopped from outside.
+///
+/// # Errors
+///
+/// It cannot listen, a limit makes no sense, or the poll is broken.
+pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
+    descriptors::raise_limit();
+    let mut reactor = Reactor::with_limits(reactor_limits(&arguments.reactor))?;
+    let report = arguments.stats.map(Report::every);
+    let echo = reactor.add(Echo { report });
+    let options = listen_options(&arguments.listener, &arguments.connection);
+    let mut addresses = Vec::new();
+    for address in &arguments.listen {
+        let listener = reactor
+            .listen_with(echo, address, &options)
+            .map_err(|error| explain(address, &error))?;
+        addresses.push(reactor.listener_address(listener)?);
+    }
+    if arguments.until_stdin_closes {
+        let stdin = rustix::stdio::stdin().as_fd().try_clone_to_owned()?;
+        reactor
+            .add_source(UntilClosed, Stdin(stdin), Interest::Readable)
+            .context("--until-stdin-closes needs a pipe or a terminal as standard input")?;
+    }
+    for address in addresses {
+        say(&format!("listening on {address}"));
+    }
+    Ok(reactor.run()?)
+}
+
+/// The reactor's own errors name the address that failed; those of looking a name up do not.
+fn explain(address: &str, error: &io::Error) -> anyhow::Error {
+    let text = error.to_string();
+    if text.starts_with("listen on ") {
+        anyhow::Error::msg(text)
+    } else {
+        anyhow::Error::msg(format!("listen on {address}: {text}"))
+    }
+}
+
+/// A line on standard output, at once. Nobody may be reading it any more; that is no reason to end.
+fn say(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+fn reactor_limits(arguments: &ReactorArguments) -> ReactorLimits {
+    let limits = ReactorLimits::new().connections_max(arguments.max_connections);
+    let limits = set(limits, arguments.events_per_poll, ReactorLimits::events_per_poll_max);
+    let limits = set(limits, arguments.memory_max, ReactorLimits::memory_bytes_max);
+    set(limits, arguments.read_buffer, ReactorLimits::read_buffer_bytes)
+}
+
+fn listen_options(listener: &ListenerArguments, connection: &ConnectionArguments) -> ListenOptions {
+    let limits = Limits::new();
+    let limits = set(limits, listener.accepts_per_turn, Limits::accepts_per_turn_max);
+    let limits = set(limits, listener.max_per_listener, Limits::connections_max);
+    let limits = set(limits, listener.max_per_source, Limits::connections_per_source_max);
+    let limits = set(limits, connection.read_bytes_per_turn, Limits::read_bytes_per_turn_max);
+    let limits = set(limits, connection.reads_per_turn, Limits::reads_per_turn_max);
+    let limits = set(limits, connection.output_low, Limits::output_bytes_low);
+    let limits = set(limits, connection.output_high, Limits::output_bytes_high);
+    let limits = set(limits, connection.output_max, Limits::output_bytes_max);
+    let limits = set(limits, connection.linger, Limits::linger_timeout);
+    ListenOptions::new()
+        .backlog(listener.backlog)
+        .reuse_port(listener.reuse_port)
+        .only_v6(listener.only_v6)
+        .nodelay(!listener.no_nodelay)
+        .limits(limits)
+}
+
+/// Sets a limit if it was given.
+fn set<L, T>(limits: L, value: Option<T>, setter: impl FnOnce(L, T) -> L) -> L {
+    match value {
+        Some(value) => setter(limits, value),
+        None => limits,
+    }
+}
+
+struct Echo {
+    report: Option<Report>,
+}
+
+impl StreamHandler for Echo {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        conn.send(data).ignore();
+        Ok(data.len())
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        if let Some(report) = &mut self.report {
+            report.begin(cx);
+        }
+    }
+
+    fn on_handler_timer(&mut self, _: TimerId, cx: &mut Context<'_>) {
+        if let Some(report) = &mut self.report {
+            say(&report.line(cx));
+            report.begin(cx);
+        }
+    }
+}
+
+/// `--stats`: the reactor's counters as rates.
+struct Report {
+    interval: Duration,
+    since: Time,
+    before: Stats,
+}
+
+impl Report {
+    fn every(interval: Duration) -> Report {
+        Report { interval, since: Time::default(), before: Stats::default() }
+    }
+
+    fn begin(&mut self, cx: &mut Context<'_>) {
+        self.since = cx.now();
+        self.before = cx.stats().clone();
+        cx.set_handler_timer(self.interval);
+    }
+
+    fn line(&self, cx: &Context<'_>) -> String {
+        let seconds = cx.now().since(self.since).as_secs_f64();
+        let (now, before) = (cx.stats(), &self.before);
+        let rate = |now: u64, before: u64| (now - before) as f64 / seconds;
+        format!(
+            "{} connections, {:.0} accepts/s, {:.0} closes/s, {:.0} reads/s, {:.2} MB/s in, {:.2} MB/s out, \
+             {:.0} turns/s",
+            now.connections,
+            rate(now.accepts, before.accepts),
+            rate(now.closes_total(), before.closes_total()),
+            rate(now.reads, before.reads),
+            rate(now.bytes_in, before.bytes_in) / 1e6,
+            rate(now.bytes_out, before.bytes_out) / 1e6,
+            rate(now.turns, before.turns),
+        )
+    }
+}
+
+/// `--until-stdin-closes`: no thread, and nothing to do until that day.
+struct UntilClosed;
+
+/// Our own name for standard input. It is not made non-blocking, because that would hold for all who
+/// share it, a terminal's shell among them: it is asked before it is read.
+struct Stdin(OwnedFd);
+
+impl Stdin {
+    fn is_readable(&self) -> io::Result<bool> {
+        let mut descriptors = [PollFd::new(&self.0, PollFlags::IN)];
+        Ok(poll(&mut descriptors, Some(&Timespec::default()))? > 0)
+    }
+}
+
+impl mio::event::Source for Stdin {
+    fn register(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interests: mio::Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interests: mio::Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).deregister(registry)
+    }
+}
+
+impl SourceHandler for UntilClosed {
+    type Source = Stdin;
+
+    fn on_readable(&mut self, _: Key, stdin: &mut Stdin, cx: &mut Context<'_>) -> Drained {
+        let mut ignored = [0; 4096];
+        match stdin.is_readable() {
+            Ok(false) => return Drained::Yes,
+            Ok(true) => match rustix::io::read(&stdin.0, &mut ignored) {
+                Ok(0) => cx.stop(),
+                Ok(_) | Err(rustix::io::Errno::INTR) => return Drained::No,
+                // A terminal that is gone.
+                Err(_) => cx.stop(),
+            },
+            Err(_) => cx.stop(),
+        }
+        Drained::Yes
+    }
+}
