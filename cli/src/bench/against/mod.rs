@@ -8,7 +8,6 @@
 mod goals;
 mod report;
 
-use std::io::{IsTerminal, Write};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::contestant::{CONNECTIONS_MAX, Contestant, end};
 use super::counts::{self, Counts, Tools};
 use super::load::{Amount, Load, LoadOptions, Slice};
 use super::process::Process;
+use super::progress::Progress;
 use super::server::{Server, cores, pin};
 use super::statistics::{Interval, median, median_interval, ratios};
 use goals::Goal;
@@ -69,7 +69,7 @@ pub(crate) fn scenarios(
     scenarios
 }
 
-/// What to compare.
+/// What to compare: everything is counted, as far as the tools are there, and then timed.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Our own server, then the others; the ratios are to the first of the others.
@@ -77,8 +77,6 @@ pub(crate) struct Plan {
     /// What to time; nothing if empty.
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) cycles: usize,
-    /// Whether to count, as far as the tools are there.
-    pub(crate) counts: bool,
 }
 
 impl Plan {
@@ -121,26 +119,23 @@ pub(crate) struct Comparison {
 ///
 /// A server does not start, dies, answers wrongly, or a tool fails.
 pub(crate) fn run(plan: &Plan) -> Result<Comparison> {
-    let mut progress = Progress::new();
+    let progress = Progress::new();
     let (load_core, server_core) = divide_cores();
+    let tools = Tools::installed();
     let mut comparison = Comparison {
         reference: plan.contestants[plan.reference()].name.clone(),
         cycles: plan.cycles,
         counts: Vec::new(),
-        missing: Vec::new(),
+        missing: tools.missing(),
         timings: Vec::new(),
         goals: Vec::new(),
     };
-    if plan.counts {
-        let tools = Tools::installed();
-        comparison.missing = tools.missing();
-        for contestant in &plan.contestants {
-            let name = &contestant.name;
-            let counts = counts::count(contestant, server_core, tools, &mut |what| {
-                progress.say(&format!("counting {name}: {what}"));
-            });
-            comparison.counts.push(counts.with_context(|| format!("counting {name}"))?);
-        }
+    for contestant in &plan.contestants {
+        let name = &contestant.name;
+        let counts = counts::count(contestant, server_core, tools, &mut |what| {
+            progress.say(&format!("counting {name}: {what}"));
+        });
+        comparison.counts.push(counts.with_context(|| format!("counting {name}"))?);
     }
     if let Some(core) = load_core {
         pin(core)?;
@@ -303,26 +298,4 @@ fn summarize(plan: &Plan, scenario: Scenario, samples: &[Vec<Sample>]) -> Vec<Ti
         rate_ratio: median(&ratios(&rates(samples), &rates(reference))),
     };
     plan.contestants.iter().zip(samples).map(summary).collect()
-}
-
-/// One line that says what is going on, on a terminal only.
-struct Progress {
-    is_shown: bool,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        Progress { is_shown: std::io::stderr().is_terminal() }
-    }
-
-    fn say(&mut self, what: &str) {
-        if self.is_shown {
-            eprint!("\r\x1b[K{what}");
-            let _ = std::io::stderr().flush();
-        }
-    }
-
-    fn clear(&mut self) {
-        self.say("");
-    }
 }
