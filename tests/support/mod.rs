@@ -22,7 +22,7 @@ use oneloop::{
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The longest wait of one turn: what a condition that no event announces may be late.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(2);
 
 /// One call of a [`Recorder`].
 #[derive(Clone, PartialEq, Debug)]
@@ -444,6 +444,31 @@ impl Server {
         (bytes, error)
     }
 
+    /// Turns until the client has read something, or nothing at the end of file.
+    pub fn read_some(&mut self, client: &mut TcpStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let error = self.read_while(client, |received| {
+            bytes.extend_from_slice(received);
+            false
+        });
+        assert_eq!(error, None);
+        bytes
+    }
+
+    /// One turn, and what the client can read without waiting.
+    pub fn try_read(&mut self, client: &mut TcpStream) -> Vec<u8> {
+        self.reactor.turn(Some(Duration::from_millis(1))).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut buffer = vec![0; 64 * 1024];
+        let count = match client.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => panic!("{error}"),
+        };
+        buffer.truncate(count);
+        buffer
+    }
+
     fn read_while(
         &mut self,
         client: &mut TcpStream,
@@ -453,13 +478,19 @@ impl Server {
         let mut buffer = vec![0; 64 * 1024];
         let mut error = None;
         run_until(&mut self.reactor, "the client has read what it waits for", |_| {
-            match client.read(&mut buffer) {
-                Ok(0) => true,
-                Ok(count) => !goes_on(&buffer[..count]),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => false,
-                Err(e) => {
-                    error = Some(e.kind());
-                    true
+            loop {
+                match client.read(&mut buffer) {
+                    Ok(0) => return true,
+                    Ok(count) => {
+                        if !goes_on(&buffer[..count]) {
+                            return true;
+                        }
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
+                    Err(e) => {
+                        error = Some(e.kind());
+                        return true;
+                    }
                 }
             }
         });
@@ -529,7 +560,7 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
 
 /// A client whose socket holds little, so that the server's output backs up.
 pub fn connect_small(address: SocketAddr) -> TcpStream {
-    connect_from(Ipv4Addr::LOCALHOST, 4096, address)
+    connect_from(Ipv4Addr::LOCALHOST, 16 * 1024, address)
 }
 
 /// Closes with a reset.
