@@ -151,12 +151,16 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_contestant)]
     pub(crate) against: Vec<Contestant>,
     /// Rounds of a comparison, in each of which every server is measured once.
-    #[arg(long, value_name = "N", default_value_t = 60, requires = "comparison")]
+    #[arg(long, value_name = "N", default_value_t = 60, requires = "against")]
     pub(crate) cycles: usize,
-    /// Count instructions, system calls, copies and memory too (with valgrind and strace); without
-    /// --against, of our own server alone.
+    /// Only count what does not depend on time: instructions, copies, system calls and memory, with
+    /// valgrind and strace. --against counts too, before it measures; without it, our own server is
+    /// counted alone.
     #[arg(long, conflicts_with = "target")]
     pub(crate) counts: bool,
+    /// Do not count before a comparison.
+    #[arg(long, requires = "against", conflicts_with = "counts")]
+    pub(crate) no_counts: bool,
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

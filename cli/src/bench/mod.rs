@@ -45,12 +45,12 @@ fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
     resources::check(connections, pipeline, size, true)?;
     let mut contestants = vec![Contestant::own()?];
     contestants.extend(arguments.against.iter().cloned());
-    let scenarios = match arguments.against.is_empty() {
+    let scenarios = match arguments.counts {
         true => Vec::new(),
         false => against::scenarios(connections, pipeline, size),
     };
-    let counts = arguments.counts;
-    let plan = against::Plan { contestants, scenarios, cycles: arguments.cycles, counts };
+    let (cycles, counts) = (arguments.cycles, !arguments.no_counts);
+    let plan = against::Plan { contestants, scenarios, cycles, counts };
     let comparison = against::run(&plan)?;
     against::print(&comparison, &mut io::stdout().lock())?;
     write_json(json, &comparison)

@@ -69,7 +69,7 @@ pub(crate) fn scenarios(
     scenarios
 }
 
-/// What to compare: everything is counted, as far as the tools are there, and then timed.
+/// What to compare.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Our own server, then the others; the ratios are to the first of the others.
@@ -77,6 +77,8 @@ pub(crate) struct Plan {
     /// What to time; nothing if empty.
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) cycles: usize,
+    /// Whether to count.
+    pub(crate) counts: bool,
 }
 
 impl Plan {
@@ -121,21 +123,24 @@ pub(crate) struct Comparison {
 pub(crate) fn run(plan: &Plan) -> Result<Comparison> {
     let progress = Progress::new();
     let (load_core, server_core) = divide_cores();
-    let tools = Tools::installed();
     let mut comparison = Comparison {
         reference: plan.contestants[plan.reference()].name.clone(),
         cycles: plan.cycles,
         counts: Vec::new(),
-        missing: tools.missing(),
+        missing: Vec::new(),
         timings: Vec::new(),
         goals: Vec::new(),
     };
-    for contestant in &plan.contestants {
-        let name = &contestant.name;
-        let counts = counts::count(contestant, server_core, tools, &mut |what| {
-            progress.say(&format!("counting {name}: {what}"));
-        });
-        comparison.counts.push(counts.with_context(|| format!("counting {name}"))?);
+    if plan.counts {
+        let tools = Tools::installed();
+        comparison.missing = tools.missing();
+        for contestant in &plan.contestants {
+            let name = &contestant.name;
+            let counts = counts::count(contestant, server_core, tools, &mut |what| {
+                progress.say(&format!("counting {name}: {what}"));
+            });
+            comparison.counts.push(counts.with_context(|| format!("counting {name}"))?);
+        }
     }
     if let Some(core) = load_core {
         pin(core)?;
