@@ -1,0 +1,254 @@
+//! `oneloop bench`, from outside.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{Program, connect, eventually, run, serve};
+
+/// A file in the directory that cargo keeps for tests.
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn target(address: impl ToString, more: &[&str]) -> support::Run {
+    let address = address.to_string();
+    let mut arguments = vec!["bench", "--target", &address, "--connections", "2"];
+    arguments.extend(more);
+    run(&arguments)
+}
+
+#[test]
+fn a_small_run_prints_a_table_and_writes_json() {
+    let json = file("small.json");
+    let path = json.to_str().unwrap();
+    let run = run(&[
+        "bench",
+        "--connections",
+        "1,2",
+        "--pipeline",
+        "3",
+        "--size",
+        "10,1000",
+        "--duration",
+        "200ms",
+        "--json",
+        path,
+    ]);
+    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    for head in
+        ["messages/s", "p50", "p99.9", "CPU/message", "user/system", "memory/conn.", "errors"]
+    {
+        assert!(run.stdout.contains(head), "{run:?}");
+    }
+    let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        assert!(row["messages"].as_u64().unwrap() > 0, "{row}");
+        assert!(row["latency"]["p50_nanos"].as_u64() <= row["latency"]["max_nanos"].as_u64());
+        assert!(row["server"]["cpu_nanos_per_message"].as_f64().unwrap() > 0.0, "{row}");
+        assert_eq!(row["errors"], 0);
+    }
+}
+
+#[test]
+fn messages_larger_than_every_buffer_come_back() {
+    let run = run(&[
+        "bench",
+        "--connections",
+        "3",
+        "--pipeline",
+        "4",
+        "--size",
+        "1M",
+        "--duration",
+        "200ms",
+    ]);
+    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+}
+
+#[test]
+fn memory_is_told_where_there_are_connections_enough() {
+    let json = file("memory.json");
+    let path = json.to_str().unwrap();
+    let run = run(&["bench", "--connections", "300", "--duration", "100ms", "--json", path]);
+    assert!(run.status.success(), "{run:?}");
+    let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert!(report["rows"][0]["server"]["resident_bytes_per_connection"].is_f64(), "{report}");
+}
+
+#[test]
+fn any_server_and_its_process_can_be_measured() {
+    let server = Program::start(&["echo", "--listen", "127.0.0.1:0"]);
+    let address = server.address();
+    let pid = server.pid().to_string();
+    let run = target(address, &["--duration", "100ms", "--pid", &pid]);
+    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    assert!(run.stdout.contains(" ns "), "{run:?}");
+    // It goes on.
+    connect(address);
+}
+
+#[test]
+fn a_refused_target_is_one_clear_line() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let run = target(address, &[]);
+    let expected = format!("cannot connect to {address}: connection refused");
+    assert!(run.failure().contains(&expected), "{run:?}");
+}
+
+/// Echoes; `spoil` sees every piece and its place in the stream, and says whether to go on.
+fn echo(mut stream: TcpStream, spoil: impl Fn(usize, &mut Vec<u8>) -> bool) {
+    let mut total = 0;
+    let mut buffer = [0; 4096];
+    while let Ok(count) = stream.read(&mut buffer)
+        && count > 0
+    {
+        let mut piece = buffer[..count].to_vec();
+        let goes_on = spoil(total, &mut piece);
+        total += count;
+        if !goes_on || stream.write_all(&piece).is_err() {
+            break;
+        }
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn wrong_bytes_are_one_clear_line() {
+    let address = serve(|stream| {
+        echo(stream, |before, piece| {
+            if before > 10_000 {
+                piece[0] ^= 1;
+            }
+            true
+        });
+    });
+    let run = target(address, &[]);
+    assert!(run.failure().contains("wrong bytes"), "{run:?}");
+}
+
+#[test]
+fn messages_in_the_wrong_order_are_noticed() {
+    let address = serve(|stream| {
+        echo(stream, |_, piece| {
+            if piece.len() >= 128 {
+                piece.rotate_left(64);
+            }
+            true
+        });
+    });
+    let run = target(address, &["--pipeline", "4"]);
+    assert!(run.failure().contains("wrong bytes"), "{run:?}");
+}
+
+#[test]
+fn more_than_was_sent_is_noticed() {
+    let address = serve(|stream| {
+        echo(stream, |before, piece| {
+            if before > 10_000 {
+                piece.extend_from_within(..);
+            }
+            true
+        });
+    });
+    let run = target(address, &["--pipeline", "1"]);
+    let line = run.failure();
+    assert!(line.contains("wrong bytes") || line.contains("more than it was sent"), "{run:?}");
+}
+
+#[test]
+fn a_server_that_closes_in_mid_run_is_one_clear_line() {
+    let address = serve(|stream| echo(stream, |before, _| before < 10_000));
+    let run = target(address, &[]);
+    let line = run.failure();
+    assert!(line.contains("the server closed it") || line.contains("was lost"), "{run:?}");
+}
+
+#[test]
+fn a_server_that_never_answers_is_one_clear_line() {
+    let address = serve(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let run = target(address, &["--stall-timeout", "100ms"]);
+    assert!(run.failure().contains("no answer for 0.1 s"), "{run:?}");
+}
+
+#[test]
+fn a_server_that_never_accepts_is_one_clear_line() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let run = target(listener.local_addr().unwrap(), &["--stall-timeout", "100ms"]);
+    assert!(run.failure().contains("no answer for 0.1 s"), "{run:?}");
+}
+
+/// The child of `parent` that has at least so many sockets.
+fn child_with_sockets(parent: u32, sockets: usize) -> Option<i32> {
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        if status.lines().any(|line| line == format!("PPid:\t{parent}"))
+            && count_sockets(&entry.path().join("fd")) >= sockets
+        {
+            return Some(pid);
+        }
+    }
+    None
+}
+
+fn count_sockets(descriptors: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(descriptors) else { return 0 };
+    let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
+
+#[test]
+fn a_server_of_our_own_that_dies_in_mid_run_is_one_clear_line() {
+    let program = Program::start(&["bench", "--connections", "2", "--duration", "60s"]);
+    // A listener and two connections.
+    let server = eventually("the server has connections", || child_with_sockets(program.pid(), 3));
+    kill_process(Pid::from_raw(server).unwrap(), Signal::KILL).unwrap();
+    let run = program.wait();
+    assert!(run.failure().contains("the server oneloop echo died in mid-run"), "{run:?}");
+    assert!(run.failure().contains("signal: 9"), "{run:?}");
+}
+
+#[test]
+fn what_the_machine_does_not_have_is_told_before_it_starts() {
+    let run = run(&["bench", "--connections", "1,100000000"]);
+    assert!(run.failure().contains("at most --connections "), "{run:?}");
+    assert_eq!(run.stdout, "");
+}
+
+#[test]
+fn what_cannot_be_written_or_measured_is_one_clear_line() {
+    let json = run(&["bench", "--json", "/nowhere/at/all"]);
+    assert!(json.failure().contains("cannot write /nowhere/at/all"), "{json:?}");
+    let pid = target("127.0.0.1:1", &["--pid", "8388608"]);
+    assert!(pid.failure().contains("no process 8388608"), "{pid:?}");
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    for arguments in [
+        ["--connections", "0"],
+        ["--pipeline", "some"],
+        ["--size", "1,-2"],
+        ["--duration", "0s"],
+        ["--target", "nowhere"],
+        ["--pid", "1"],
+        ["--against", "floor"],
+    ] {
+        let run = run(&["bench", arguments[0], arguments[1]]);
+        assert_eq!(run.status.code(), Some(2), "{run:?}");
+        assert!(run.stderr.contains(arguments[0]), "{run:?}");
+        assert_eq!(run.stdout, "");
+    }
+}

@@ -1,0 +1,106 @@
+//! `oneloop echo`, from outside.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+
+use support::{Program, connect, run};
+
+fn assert_echoes(address: SocketAddr) {
+    let mut stream = connect(address);
+    stream.write_all(b"hello").unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"hello");
+}
+
+#[test]
+fn it_prints_the_address_that_it_really_listens_on() {
+    let program = Program::start(&["echo", "--listen", "127.0.0.1:0"]);
+    let address = program.address();
+    assert_ne!(address.port(), 0);
+    assert_echoes(address);
+}
+
+#[test]
+fn it_listens_on_several_addresses() {
+    let program = Program::start(&["echo", "--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"]);
+    let addresses = [program.address(), program.address()];
+    assert_eq!(addresses.map(|address| address.ip().to_string()), ["127.0.0.1", "127.0.0.2"]);
+    addresses.into_iter().for_each(assert_echoes);
+}
+
+#[test]
+fn it_serves_with_every_option_set() {
+    let options = "--backlog 8 --reuse-port --no-nodelay --accepts-per-turn 2 --max-per-listener 5 \
+        --max-per-source 4 --read-bytes-per-turn 4K --reads-per-turn 2 --output-low 1K --output-high 8K \
+        --output-max 1M --linger 1s --max-connections 10 --events-per-poll 16 --memory-max 1M \
+        --read-buffer 4K";
+    let mut arguments = vec!["echo", "--listen", "127.0.0.1:0"];
+    arguments.extend(options.split_whitespace());
+    assert_echoes(Program::start(&arguments).address());
+}
+
+#[test]
+fn a_client_over_the_limit_of_its_source_is_turned_away() {
+    let program = Program::start(&["echo", "--listen", "127.0.0.1:0", "--max-per-source", "1"]);
+    let address = program.address();
+    let mut first = connect(address);
+    first.write_all(b"x").unwrap();
+    first.read_exact(&mut [0]).unwrap();
+    assert!(matches!(connect(address).read(&mut [0]), Ok(0) | Err(_)));
+    first.write_all(b"x").unwrap();
+    first.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn it_ends_when_its_standard_input_ends() {
+    let mut program = Program::start(&["echo", "--listen", "127.0.0.1:0", "--until-stdin-closes"]);
+    assert_echoes(program.address());
+    program.close_stdin();
+    let run = program.wait();
+    assert!(run.status.success(), "{run:?}");
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn it_prints_rates() {
+    let program = Program::start(&["echo", "--listen", "127.0.0.1:0", "--stats", "10ms"]);
+    assert_echoes(program.address());
+    let line = program.line();
+    for unit in ["connections", "accepts/s", "reads/s", "MB/s in", "MB/s out", "turns/s"] {
+        assert!(line.contains(unit), "{line}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let run = run(&["echo", "--listen", &address]);
+    assert!(run.failure().contains(&format!("listen on {address}: ")), "{run:?}");
+    assert_eq!(run.stdout, "");
+}
+
+#[test]
+fn what_cannot_be_an_address_is_one_clear_line() {
+    let run = run(&["echo", "--listen", "nonsense"]);
+    assert!(run.failure().contains("listen on nonsense: "), "{run:?}");
+}
+
+#[test]
+fn limits_that_contradict_each_other_are_one_clear_line() {
+    let run = run(&["echo", "--listen", "127.0.0.1:0", "--output-low", "1M"]);
+    assert!(run.failure().contains("output_bytes_low"), "{run:?}");
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    for (argument, value) in [("--backlog", "many"), ("--linger", "1 year"), ("--read-buffer", "0")]
+    {
+        let run = run(&["echo", argument, value]);
+        assert_eq!(run.status.code(), Some(2), "{run:?}");
+        assert!(run.stderr.contains(argument) && run.stderr.contains(value), "{run:?}");
+    }
+}
