@@ -35,7 +35,7 @@ fn a_server_is_about_as_good_as_itself() {
         // On a busy machine, over six cycles: only not absurd.
         assert!((0.2..5.0).contains(&ratio), "{text}");
     }
-    assert!(text.contains("CPU a message: 2 x 100 B, pipeline 3"), "{text}");
+    assert!(text.contains("CPU a message, 2 x 100 B, pipeline 3"), "{text}");
 }
 
 #[test]

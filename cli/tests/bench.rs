@@ -221,6 +221,15 @@ fn a_server_of_our_own_that_dies_in_mid_run_is_one_clear_line() {
 }
 
 #[test]
+fn a_bench_that_is_killed_leaves_no_server_behind() {
+    let program = Program::start(&["bench", "--connections", "2", "--duration", "60s"]);
+    eventually("the server has connections", || child_with_sockets(program.pid(), 3));
+    kill_process(Pid::from_raw(program.pid() as i32).unwrap(), Signal::KILL).unwrap();
+    // It waits for whoever has the standard error, too.
+    assert!(!program.wait().status.success());
+}
+
+#[test]
 fn what_the_machine_does_not_have_is_told_before_it_starts() {
     let run = run(&["bench", "--connections", "1,100000000"]);
     assert!(run.failure().contains("at most --connections "), "{run:?}");

@@ -69,8 +69,8 @@ pub(super) struct ServerFigures {
     pub(super) user_share: Option<f64>,
     /// Its CPU time to the time that passed: 1 is one core. Under it, the load sets the pace.
     pub(super) busy_share: f64,
-    /// What came on top of the resident memory of a server with hardly any connections; `None` with
-    /// too few to tell.
+    /// What came on top of the resident memory of a server with hardly any connections, pages of files
+    /// (program text) aside; `None` with too few to tell.
     pub(super) resident_bytes_per_connection: Option<f64>,
     pub(super) threads: usize,
 }
@@ -225,7 +225,7 @@ impl Bench<'_> {
             Subject::Own(_) if case.connections >= CONNECTIONS_FOR_MEMORY => {
                 Some(self.resident_with_few(case)?)
             }
-            _ => process.map(Process::resident_bytes).transpose()?,
+            _ => process.map(Process::anonymous_bytes).transpose()?,
         };
         self.progress.say(&format!("{what}: connecting"));
         let mut load = Load::connect(subject.address(), case.connections, self.options(case))?;
@@ -281,7 +281,7 @@ impl Bench<'_> {
         let server = self.start_own(CONNECTIONS_FEW)?;
         let mut load = Load::connect(server.address(), 1, self.options(case))?;
         load.run(&case.slice(Amount::Messages(4 * case.pipeline as u64)))?.check()?;
-        server.process().resident_bytes()
+        server.process().anonymous_bytes()
     }
 }
 
@@ -320,7 +320,7 @@ impl ServerFigures {
         outcome: &Outcome,
     ) -> Result<ServerFigures> {
         let cpu = process.cpu_time()?.since(cpu_before);
-        let resident = process.resident_bytes()?.saturating_sub(resident_before);
+        let resident = process.anonymous_bytes()?.saturating_sub(resident_before);
         let connections = case.connections;
         Ok(ServerFigures {
             cpu_nanos_per_message: cpu.total.as_nanos() as f64 / outcome.messages.max(1) as f64,

@@ -22,7 +22,7 @@ pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> 
     if !comparison.timings.is_empty() {
         writeln!(
             out,
-            "Timed (server CPU a message; medians over {} cycles in which the servers take turns, \n\
+            "Timed (server CPU a message; medians over {} cycles in which the servers take turns,\n\
              ratios to {} cycle by cycle, with the 95 % interval of their median):\n",
             comparison.cycles, comparison.reference
         )?;
@@ -37,6 +37,11 @@ pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> 
             vec![goal.figure.clone(), goal.value.clone(), goal.goal.clone(), mark.into()]
         }));
         table(&rows, out)?;
+        writeln!(
+            out,
+            "\nSystem calls a message are recv + send + others. The six of a connection are accept4,\n\
+             epoll_ctl, 2 recv, send, close; then the others. Of a CPU interval the lower end counts."
+        )?;
     }
     Ok(())
 }
