@@ -102,34 +102,20 @@ impl Process {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Resident bytes, exact where the kernel can tell (`smaps_rollup`): the cheaper counters lag by
-    /// up to some dozen pages a core.
-    ///
-    /// # Errors
-    ///
-    /// The process is gone.
-    pub(crate) fn resident_bytes(self) -> Result<u64> {
-        self.memory(["Rss:", "VmRSS:"])
-    }
-
     /// Resident bytes but for the pages of files: of the program's own text, more or fewer are mapped
-    /// from run to run, by a hundred KiB.
+    /// from run to run, by a hundred KiB. Exact where the kernel can tell (`smaps_rollup`), and we may
+    /// ask; the cheaper counter lags by up to some dozen pages a core.
     ///
     /// # Errors
     ///
     /// The process is gone.
     pub(crate) fn anonymous_bytes(self) -> Result<u64> {
-        self.memory(["Anonymous:", "RssAnon:"])
-    }
-
-    /// By its name in smaps_rollup, which not everybody may read, and in status.
-    fn memory(self, names: [&str; 2]) -> Result<u64> {
         let status =
             self.read("status").with_context(|| format!("process {} is gone", self.pid))?;
         let text = self.read("smaps_rollup").unwrap_or(status);
         for line in text.lines() {
             let mut words = line.split_whitespace();
-            if words.next().is_some_and(|name| names.contains(&name)) {
+            if matches!(words.next(), Some("Anonymous:" | "RssAnon:")) {
                 let kib: u64 = words.next().context("/proc names no resident size")?.parse()?;
                 return Ok(kib * 1024);
             }
@@ -164,7 +150,7 @@ mod tests {
     #[test]
     fn this_process_can_be_measured() {
         let process = Process::new(std::process::id()).unwrap();
-        assert!(process.resident_bytes().unwrap() > 0);
+        assert!(process.anonymous_bytes().unwrap() > 0);
         assert!(process.threads().unwrap() > 0);
         let before = process.cpu_time().unwrap();
         while process.cpu_time().unwrap().since(before).total.is_zero() {}
