@@ -43,6 +43,10 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
 fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
     let BenchArguments { connections, pipeline, size, .. } = arguments;
     resources::check(connections, pipeline, size, true)?;
+    if !arguments.no_counts {
+        resources::check(&[contestant::CONNECTIONS_MAX], &[1], &[1], true)
+            .context("the counts (which --no-counts leaves out)")?;
+    }
     let mut contestants = vec![Contestant::own()?];
     contestants.extend(arguments.against.iter().cloned());
     let scenarios = match arguments.counts {

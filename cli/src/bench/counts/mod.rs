@@ -13,7 +13,6 @@ mod client;
 mod tools;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +20,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::contestant::{CONNECTIONS_MAX, Contestant, end};
-use super::process::Process;
 use super::server::{Server, pin};
 use tools::{Calls, Report};
 
@@ -56,7 +54,7 @@ pub(crate) struct Counts {
     pub(crate) calls_pipeline_16: Option<Share>,
     /// System calls to accept a connection, echo one message and close.
     pub(crate) calls_connection: Option<Share>,
-    /// Resident bytes of an idle connection that never did anything.
+    /// Resident bytes, pages of files aside, of an idle connection that never did anything.
     pub(crate) resident_fresh: f64,
     /// The same after 16 KiB were echoed on it.
     pub(crate) resident_used: f64,
@@ -203,13 +201,12 @@ impl Bench<'_> {
     fn resident(&self, connections: usize, idle: bool) -> Result<(u64, u64, Duration)> {
         let server = self.contestant.start(connections, self.core, Vec::new())?;
         let process = server.process();
-        let mut streams = client::connect_many(server.address(), connections)
-            .context("10,000 connections need 10,100 descriptors (ulimit -n)")?;
+        let mut streams = client::connect_many(server.address(), connections)?;
         // The last one is served, so all are accepted.
         client::echo(&mut streams[connections - 1..], 1, 1, 1)?;
         settle();
         let before = process.cpu_time()?;
-        let fresh = private_bytes(process)?;
+        let fresh = process.anonymous_bytes()?;
         if idle {
             thread::sleep(IDLE);
         }
@@ -218,7 +215,7 @@ impl Bench<'_> {
             client::echo(streams, TRAFFIC_BYTES, 1, streams.len())?;
         }
         settle();
-        let used = private_bytes(process)?;
+        let used = process.anonymous_bytes()?;
         end(server)?;
         Ok((fresh, used, spent))
     }
@@ -232,17 +229,6 @@ fn echo(server: &Server, size: usize, pipeline: usize, messages: usize) -> Resul
 /// Lets the server finish what nobody waits for: the answer arrives before it sleeps again.
 fn settle() {
     thread::sleep(Duration::from_millis(100));
-}
-
-/// Resident bytes that are the process's own. The pages of its program file, which the system may take
-/// away and bring back, are not counted: they vary by 100 KiB from run to run.
-fn private_bytes(process: Process) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", process.pid()))
-        .context("/proc/PID/smaps_rollup, in Linux since 4.14, cannot be read")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"));
-    let kib =
-        line.and_then(|line| line.split_whitespace().next()).context("no Anonymous: there")?;
-    Ok(kib.parse::<u64>()? * 1024)
 }
 
 fn per_item(few: u64, many: u64, items: usize) -> f64 {
