@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::contestant::{CONNECTIONS_MAX, Contestant, end};
