@@ -15,15 +15,9 @@ use crate::timer::Purpose;
 impl<D: Driver> Reactor<D> {
     /// The flush phase's part: carries out [`Context::connect`](crate::Context::connect).
     pub(crate) fn begin_connect(&mut self, key: Key, address: SocketAddr) {
-        let core = &mut self.core;
-        let connections = core.stats.connections;
-        let connections_max = core.limits.connections_max;
-        let Some(stream) = core.stream_mut(key) else { return };
+        let Some(stream) = self.core.stream_mut(key) else { return };
         if stream.has(DEAD) {
             return; // cancelled before it began
-        }
-        if connections > connections_max {
-            return self.fail_connect(key, ConnectError::TooManyConnections);
         }
         let timeout = stream.limits.connect_timeout;
         let driver = &mut self.sockets.driver;

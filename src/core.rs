@@ -14,7 +14,7 @@ use log::debug;
 
 use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
-use crate::error::{CloseReason, Error, Sent};
+use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
 use crate::listener::Listener;
@@ -431,10 +431,19 @@ impl Core {
         if self.stopping {
             return Key::NONE;
         }
-        let stream = Stream::new(CONNECTING | OUTBOUND, handler, tag, limits);
+        let mut stream = Stream::new(CONNECTING | OUTBOUND, handler, tag, limits);
+        // Judged now, when those that come after it do not count yet.
+        let is_one_too_many = self.stats.connections >= self.limits.connections_max;
+        if is_one_too_many {
+            stream.failure = Some(ConnectError::TooManyConnections);
+        }
         let key = self.sources.insert(Source::Stream(stream));
         self.stats.connections += 1;
-        self.commands.push(Command::Connect { key, address });
+        if is_one_too_many {
+            self.end(key, CloseReason::Closed);
+        } else {
+            self.commands.push(Command::Connect { key, address });
+        }
         key
     }
 

@@ -7,6 +7,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
@@ -41,8 +42,22 @@ pub enum Call {
 }
 
 /// The calls so far, in order; clones share them.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default)]
 pub struct Calls(Rc<RefCell<Vec<Call>>>);
+
+/// Long data is cut.
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entry = |call: &Call| match call {
+            Call::Data(key, data) => {
+                let start = &data[..data.len().min(40)];
+                format!("Data({key}, {} bytes: {})", data.len(), start.escape_ascii())
+            }
+            call => format!("{call:?}"),
+        };
+        f.debug_list().entries(self.0.borrow().iter().map(entry)).finish()
+    }
+}
 
 impl Calls {
     pub fn push(&self, call: Call) {

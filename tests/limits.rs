@@ -1,0 +1,726 @@
+//! Every limit, one by one.
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use oneloop::{CloseReason, ConnectError, Limits, ListenOptions, Reactor, ReactorLimits, Sent};
+use support::*;
+
+/// Consumes nothing.
+fn keeps() -> Recorder {
+    Recorder::new().data(|_, _| Ok(0))
+}
+
+/// Turns until `is_done`, and gives the largest step that `counter` took in one turn.
+fn largest_step(
+    server: &mut Server,
+    counter: fn(&oneloop::Stats) -> u64,
+    mut is_done: impl FnMut(&oneloop::Stats) -> bool,
+) -> u64 {
+    let mut before = counter(server.reactor.stats());
+    let mut largest = 0;
+    run_until(&mut server.reactor, "the steps are made", |reactor| {
+        let now = counter(reactor.stats());
+        largest = largest.max(now - before);
+        before = now;
+        is_done(reactor.stats())
+    });
+    largest
+}
+
+// Accepting
+
+#[test]
+fn no_more_than_accepts_per_turn_max_are_accepted_in_a_turn() {
+    let mut server = Server::with_limits(Recorder::echo(), Limits::new().accepts_per_turn_max(3));
+    let mut clients: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    let largest = largest_step(&mut server, |stats| stats.accepts, |stats| stats.accepts == 40);
+    assert_eq!(largest, 3);
+    for client in &mut clients {
+        server.assert_echoes(client);
+    }
+}
+
+#[test]
+fn at_connections_max_accepting_pauses_and_the_backlog_holds_the_rest() {
+    let mut server = Server::with_limits(Recorder::echo(), Limits::new().connections_max(10));
+    let mut clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+    server.until("ten are open", |calls| calls.opened().len() == 10);
+    server.assert_idle();
+    assert_eq!(server.calls.opened().len(), 10);
+    assert_eq!(server.reactor.connections(), 10);
+    let stats = server.reactor.stats();
+    assert_eq!((stats.accept_pauses, stats.refusals), (1, 0));
+    // Those in the backlog have written already, and are served when it is their turn.
+    for client in &mut clients {
+        client.write_all(b"early").unwrap();
+    }
+    for (count, mut client) in clients.into_iter().enumerate() {
+        assert_eq!(server.read(&mut client, 5), b"early");
+        drop(client);
+        server.until_closed(count + 1);
+        assert!(server.reactor.connections() <= 10);
+    }
+    assert_eq!(server.calls.opened().len(), 50);
+    server.assert_idle();
+}
+
+#[test]
+fn connections_max_of_a_listener_leaves_the_other_listeners_alone() {
+    let mut server = Server::with_limits(Recorder::echo(), Limits::new().connections_max(1));
+    let (_first, _) = server.open();
+    let _waits = server.connect();
+    server.assert_idle();
+    let other = server.reactor.listen(server.handler, "127.0.0.1:0").unwrap();
+    let other = server.reactor.listener_address(other).unwrap();
+    let mut clients: Vec<_> = (0..5).map(|_| connect(other)).collect();
+    for client in &mut clients {
+        server.assert_echoes(client);
+    }
+}
+
+#[test]
+fn connections_max_of_the_reactor_holds_over_all_listeners_and_resumes_by_itself() {
+    let limits = ReactorLimits::new().connections_max(4);
+    let mut server = Server::with(Recorder::echo(), &ListenOptions::new(), limits);
+    let other = server.reactor.listen(server.handler, "127.0.0.1:0").unwrap();
+    let other = server.reactor.listener_address(other).unwrap();
+    let mut clients: Vec<_> =
+        (0..12).map(|i| connect(if i % 2 == 0 { server.address } else { other })).collect();
+    server.until("four are open", |calls| calls.opened().len() == 4);
+    server.assert_idle();
+    assert_eq!(server.reactor.connections(), 4);
+    for client in &mut clients {
+        client.write_all(b"early").unwrap();
+    }
+    // As each one leaves, one that waits is served, from either backlog.
+    let mut served = 0;
+    while !clients.is_empty() {
+        clients.retain_mut(|client| {
+            let answer = server.try_read(client);
+            served += answer.len();
+            answer.is_empty()
+        });
+        assert!(server.reactor.connections() <= 4);
+    }
+    assert_eq!(served, 12 * 5);
+    server.until_closed(12);
+    server.assert_idle();
+}
+
+#[test]
+fn an_outbound_connection_over_the_limit_of_the_reactor_fails() {
+    let elsewhere = Server::new(Recorder::new());
+    let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(2)).unwrap();
+    let recorder = Recorder::new();
+    let calls = recorder.calls.clone();
+    let handler = reactor.add(recorder);
+    let keys: Vec<_> =
+        (0..3).map(|tag| reactor.context(handler).connect(elsewhere.address, tag)).collect();
+    run_until(&mut reactor, "two open and one fails", |_| calls.all().len() == 4);
+    assert_eq!(calls.opened().len(), 2);
+    let failed = calls.all().into_iter().find_map(|call| match call {
+        Call::ConnectFailed(key, tag, error) => Some((key, tag, error)),
+        _ => None,
+    });
+    let (key, tag, error) = failed.expect("one failed");
+    assert_eq!((key, error), (keys[tag as usize], ConnectError::TooManyConnections));
+    reactor.context(handler).abort_key(calls.opened()[0]);
+    run_until(&mut reactor, "one ends", |_| calls.closed().len() == 1);
+    reactor.context(handler).connect(elsewhere.address, 9);
+    run_until(&mut reactor, "another opens", |_| calls.opened().len() == 3);
+}
+
+#[test]
+fn a_source_address_over_connections_per_source_max_is_turned_away() {
+    let mut server =
+        Server::with_limits(Recorder::echo(), Limits::new().connections_per_source_max(2));
+    let one = Ipv4Addr::new(127, 0, 0, 1);
+    let two = Ipv4Addr::new(127, 0, 0, 2);
+    let from = |server: &mut Server, source: Ipv4Addr, is_welcome: bool| {
+        let mut client = connect_from(source, 0, server.address);
+        if is_welcome {
+            server.assert_echoes(&mut client);
+        } else {
+            assert_eq!(server.read_to_end(&mut client), (Vec::new(), None), "turned away");
+        }
+        client
+    };
+    let first = from(&mut server, one, true);
+    let _second = from(&mut server, one, true);
+    let _third = from(&mut server, one, false);
+    let _other = from(&mut server, two, true);
+    let _other = from(&mut server, two, true);
+    from(&mut server, two, false);
+    assert_eq!(server.reactor.stats().refusals, 2);
+    assert_eq!(server.calls.opened().len(), 4);
+    drop(first);
+    server.until_closed(1);
+    let _again = from(&mut server, one, true);
+    from(&mut server, one, false);
+    assert_eq!(server.reactor.connections(), 4);
+}
+
+#[test]
+fn a_client_that_the_handler_turns_away_does_not_count_for_its_source() {
+    let count = Rc::new(Cell::new(0));
+    let asked = Rc::clone(&count);
+    let mut server = Server::with_limits(
+        Recorder::echo().accept(move |_, _| {
+            asked.set(asked.get() + 1);
+            asked.get() > 5
+        }),
+        Limits::new().connections_per_source_max(1),
+    );
+    for _ in 0..5 {
+        let mut client = server.connect();
+        assert_eq!(server.read_to_end(&mut client), (Vec::new(), None));
+    }
+    let (mut client, _) = server.open();
+    server.assert_echoes(&mut client);
+}
+
+// Reading
+
+#[test]
+fn no_more_than_read_bytes_per_turn_max_are_read_in_a_turn() {
+    let total = 1 << 20;
+    let limits = Limits::new()
+        .read_bytes_per_turn_max(16 * 1024)
+        .reads_per_turn_max(100)
+        .input_bytes_max(2 << 20);
+    // Whether the handler consumes everything, a part, or nothing.
+    for share in [1, 2, usize::MAX] {
+        let mut server = Server::with_limits(
+            Recorder::new().data(move |_, data| Ok(data.len() / share)),
+            limits.clone(),
+        );
+        let (client, key) = server.open();
+        let flood = flood(client, total);
+        let largest = largest_step(
+            &mut server,
+            |stats| stats.bytes_in,
+            |stats| stats.bytes_in == total as u64,
+        );
+        assert!(largest <= 16 * 1024, "1/{share} consumed: {largest} bytes in a turn");
+        assert!(server.reactor.stats().budgets_exhausted > 0);
+        let client = flood.join().unwrap();
+        server.assert_idle();
+        assert!(server.calls.closed().is_empty());
+        drop(client);
+        server.until("the peer closed", |calls| calls.has(&Call::PeerClosed(key)));
+    }
+}
+
+/// Writes so many bytes on a thread of its own.
+fn flood(mut client: TcpStream, total: usize) -> std::thread::JoinHandle<TcpStream> {
+    std::thread::spawn(move || {
+        client.write_all(&pattern(total)).unwrap();
+        client
+    })
+}
+
+#[test]
+fn no_more_than_reads_per_turn_max_are_made_in_a_turn() {
+    let total = 200_000;
+    let limits = Limits::new().reads_per_turn_max(3).input_bytes_max(1 << 20);
+    let reactor_limits = ReactorLimits::new().connections_max(8).read_buffer_bytes(1000);
+    for keeps_all in [false, true] {
+        let mut server = Server::with(
+            Recorder::new().data(move |_, data| Ok(if keeps_all { 0 } else { data.len() })),
+            &ListenOptions::new().limits(limits.clone()),
+            reactor_limits.clone(),
+        );
+        let (client, _) = server.open();
+        let flood = flood(client, total);
+        let largest =
+            largest_step(&mut server, |s| s.reads, |stats| stats.bytes_in == total as u64);
+        assert!(largest <= 3, "{largest} reads in a turn");
+        let _client = flood.join().unwrap();
+        if !keeps_all {
+            assert!(server.calls.shown().iter().all(|data| data.len() <= 1000));
+        }
+        server.assert_idle();
+    }
+}
+
+#[test]
+fn a_budget_that_is_used_up_loses_nothing_when_the_peer_falls_silent() {
+    let limits = Limits::new().read_bytes_per_turn_max(1000).reads_per_turn_max(1);
+    let mut server = Server::with_limits(Recorder::echo(), limits);
+    let (mut client, _) = server.open();
+    let sent = pattern(100_000);
+    client.write_all(&sent).unwrap();
+    assert!(server.read(&mut client, sent.len()) == sent);
+    server.assert_idle();
+}
+
+#[test]
+fn an_endless_line_closes_as_input_too_long() {
+    for size in [1, 100, 5_000, 64 * 1024, 300_000] {
+        let mut server = Server::with_limits(keeps(), Limits::new().input_bytes_max(size));
+        let (mut client, key) = server.open();
+        let line = vec![b'x'; size];
+        server.write(&mut client, &line[..size - 1]);
+        let bytes = size as u64 - 1;
+        run_until(&mut server.reactor, "all but one are read", |r| r.stats().bytes_in == bytes);
+        server.assert_idle();
+        assert!(server.reactor.context(server.handler).is_open(key), "one byte is left: {size}");
+        client.write_all(b"x").unwrap();
+        assert_eq!(server.read_to_end(&mut client), (Vec::new(), None));
+        drop(client);
+        server.until_closed(1);
+        assert_eq!(server.calls.reasons(), [CloseReason::InputTooLong], "{size}");
+        assert!(server.calls.shown().iter().all(|data| data.len() <= size));
+        assert_eq!(server.reactor.stats().memory_bytes, 0);
+    }
+}
+
+#[test]
+fn on_data_is_never_shown_more_than_input_bytes_max() {
+    // One listener lets input grow large, the other one does not; buffers go from one to the other.
+    let mut server = Server::with_limits(
+        Recorder::new().data(|_, data| {
+            Ok(if data.ends_with(b"!") { data.len() } else { data.len().saturating_sub(70) })
+        }),
+        Limits::new().input_bytes_max(16 * 1024),
+    );
+    let small = ListenOptions::new().limits(Limits::new().input_bytes_max(100));
+    let small = server.reactor.listen_with(server.handler, "127.0.0.1:0", &small).unwrap();
+    let small = server.reactor.listener_address(small).unwrap();
+    let (mut client, _) = server.open();
+    for _ in 0..3 {
+        client.write_all(&[b'x'; 10_000]).unwrap();
+        server.until("it is shown", |calls| calls.shown().concat().len() >= 10_000);
+    }
+    client.write_all(b"!").unwrap();
+    server.until("all is consumed", |calls| {
+        calls.shown().last().is_some_and(|data| data.ends_with(b"!"))
+    });
+    server.calls.clear();
+
+    let mut client = connect(small);
+    client.write_all(&[b'y'; 60]).unwrap();
+    server.until("it is shown", |calls| calls.shown().len() == 1);
+    client.write_all(&[b'y'; 5000]).unwrap();
+    run_until(&mut server.reactor, "all is read", |r| r.stats().bytes_in == 35_061);
+    server.assert_idle();
+    let lengths: Vec<usize> = server.calls.shown().iter().map(Vec::len).collect();
+    assert!(lengths.iter().all(|length| *length <= 100), "{lengths:?}");
+    assert!(server.calls.closed().is_empty());
+}
+
+#[test]
+fn a_handler_that_pauses_or_asks_again_with_full_input_is_not_cut_off() {
+    let is_second = Rc::new(Cell::new(false));
+    let second = Rc::clone(&is_second);
+    let mut server = Server::with_limits(
+        Recorder::new().data(move |conn, data| {
+            if data.len() < 100 {
+                return Ok(0);
+            }
+            if !second.replace(true) {
+                conn.again();
+                return Ok(0);
+            }
+            conn.pause();
+            Ok(0)
+        }),
+        Limits::new().input_bytes_max(100),
+    );
+    let (mut client, key) = server.open();
+    client.write_all(&[b'x'; 150]).unwrap();
+    server.until("it is shown again", |_| is_second.get());
+    server.assert_idle();
+    server.reactor.context(server.handler).resume_key(key);
+    server.assert_idle();
+    assert!(server.calls.closed().is_empty());
+    assert!(server.calls.shown().iter().all(|data| data.len() <= 100));
+    // And one that is shown the same again and neither pauses nor asks again has had its chance.
+    *server.reactor.handler_mut(server.handler) = {
+        let mut recorder = keeps();
+        recorder.calls = server.calls.clone();
+        recorder
+    };
+    server.reactor.context(server.handler).resume_key(key);
+    drop(client);
+    server.until_closed(1);
+    assert_eq!(server.calls.reasons(), [CloseReason::InputTooLong]);
+}
+
+#[test]
+fn a_need_of_more_than_input_bytes_max_is_shown_what_there_can_be() {
+    let mut server = Server::with_limits(
+        Recorder::new().open(|conn| conn.need(1_000_000)),
+        Limits::new().input_bytes_max(100),
+    );
+    let (mut client, _) = server.open();
+    client.write_all(&[b'x'; 99]).unwrap();
+    server.assert_idle();
+    assert_eq!(server.calls.shown().len(), 0);
+    client.write_all(b"x").unwrap();
+    server.until("it is shown", |calls| calls.shown() == [[b'x'; 100]]);
+}
+
+// Writing
+
+#[test]
+fn a_connection_over_its_high_watermark_is_not_read_from_until_the_low_one() {
+    // An echo whose peer only writes: both sides are full, and then it reads everything.
+    let limits = Limits::new().output_bytes_low(16 * 1024).output_bytes_high(64 * 1024);
+    let mut server = Server::with_limits(Recorder::echo(), limits);
+    let mut client = connect_small(server.address);
+    client.set_nonblocking(true).unwrap();
+    let piece = pattern(64 * 1024);
+    let mut written = 0;
+    let mut quiet_turns = 0;
+    while quiet_turns < 20 {
+        match client.write(&piece[written % piece.len()..]) {
+            Ok(count) => {
+                written += count;
+                quiet_turns = 0;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                quiet_turns += 1;
+            }
+        }
+        server.reactor.turn(Some(Duration::from_millis(1))).unwrap();
+        // What waits is bounded by the mark and one turn's reading.
+        assert!(server.reactor.stats().memory_bytes <= 192 * 1024, "{:?}", server.reactor.stats());
+    }
+    server.assert_idle();
+    assert!((server.reactor.stats().bytes_in as usize) < written, "the kernel holds the rest");
+    let received = server.read(&mut client, written);
+    for (position, block) in received.chunks(piece.len()).enumerate() {
+        assert!(block == &piece[..block.len()], "block {position}");
+    }
+    let key = server.calls.opened()[0];
+    assert!(server.calls.has(&Call::Drained(key)));
+    server.assert_idle();
+    assert_eq!(server.reactor.stats().memory_bytes, 0);
+}
+
+#[test]
+fn output_over_its_cap_closes_as_slow_reader() {
+    let limits = Limits::new().output_bytes_high(64 * 1024).output_bytes_max(128 * 1024);
+    let mut server = Server::with_limits(Recorder::new(), limits);
+    let mut client = connect_small(server.address);
+    server.until("it opens", |calls| calls.opened().len() == 1);
+    let key = server.calls.opened()[0];
+    // A producer that does not care, to a client that does not read.
+    run_until(&mut server.reactor, "it is closed", |reactor| {
+        reactor.context(server.handler).send_to(key, &[0; 50_000]) == Sent::Gone
+    });
+    server.until_closed(1);
+    assert_eq!(server.calls.reasons(), [CloseReason::SlowReader]);
+    assert_eq!(server.reactor.stats().memory_bytes, 0);
+    let (_, error) = server.read_to_end(&mut client);
+    assert_eq!(error, Some(ErrorKind::ConnectionReset), "a cut stream does not look complete");
+}
+
+#[test]
+fn the_output_cap_judges_what_the_kernel_refused_and_not_what_was_sent() {
+    // Twenty times the cap, which the kernel takes at once.
+    let limits =
+        Limits::new().output_bytes_low(1000).output_bytes_high(5000).output_bytes_max(10_000);
+    let mut server = Server::with_limits(
+        Recorder::new().data(|conn, data| {
+            assert_eq!(conn.send(&[b'x'; 200_000]), Sent::OverHigh);
+            Ok(data.len())
+        }),
+        limits,
+    );
+    let (mut client, key) = server.open();
+    client.write_all(b"x").unwrap();
+    server.until("on_drained", |calls| calls.has(&Call::Drained(key)));
+    assert_eq!(server.read(&mut client, 200_000).len(), 200_000);
+    assert!(server.calls.closed().is_empty());
+    let _ = server.reactor.context(server.handler).send_to(key, &[b'x'; 200_000]);
+    assert_eq!(server.read(&mut client, 200_000).len(), 200_000);
+    assert!(server.calls.closed().is_empty());
+}
+
+#[test]
+fn a_slow_reader_does_not_delay_the_others() {
+    let mut server = Server::new(Recorder::echo());
+    let _slow = {
+        let slow = connect_small(server.address);
+        server.until("it opens", |calls| calls.opened().len() == 1);
+        slow
+    };
+    let slow_key = server.calls.opened()[0];
+    let (mut client, _) = server.open();
+    loop {
+        let sent = server.reactor.context(server.handler).send_to(slow_key, &[0; 100_000]);
+        server.assert_echoes(&mut client);
+        if sent == Sent::Gone {
+            break;
+        }
+    }
+    server.assert_echoes(&mut client);
+}
+
+// Memory
+
+#[test]
+fn over_memory_bytes_max_the_connection_that_holds_the_most_is_shed() {
+    let limits = ReactorLimits::new().connections_max(16).memory_bytes_max(100_000);
+    let options = ListenOptions::new().limits(Limits::new().input_bytes_max(80_000));
+    let mut server = Server::with(keeps(), &options, limits);
+    let mut clients = Vec::new();
+    for (number, size) in [5_000, 40_000, 20_000].into_iter().enumerate() {
+        let (mut client, _) = server.open();
+        client.write_all(&vec![0; size]).unwrap();
+        server.until("it is kept", |calls| {
+            let key = calls.opened()[number];
+            let is_last =
+                |call: &Call| matches!(call, Call::Data(k, data) if *k == key && data.len() == size);
+            calls.count(is_last) > 0
+        });
+        clients.push(client);
+    }
+    assert!(server.calls.closed().is_empty());
+    assert!((65_000..100_000).contains(&server.reactor.stats().memory_bytes));
+    let (mut last, _) = server.open();
+    last.write_all(&[0; 39_000]).unwrap();
+    server.until_closed(1);
+    server.assert_idle();
+    assert_eq!(server.calls.closed(), [(server.calls.opened()[1], CloseReason::MemoryLimit)]);
+    let (_, error) = server.read_to_end(&mut clients[1]);
+    assert_eq!(error, Some(ErrorKind::ConnectionReset));
+    assert!(server.reactor.stats().memory_bytes <= 100_000);
+    drop(clients);
+    drop(last);
+    server.until_closed(4);
+    assert_eq!(server.reactor.stats().memory_bytes, 0);
+}
+
+#[test]
+fn memory_counts_output_too_and_what_is_sent_while_shedding() {
+    // Everybody is told of everybody's end, which makes more output than there is room for.
+    let keys = Rc::<RefCell<Vec<oneloop::Key>>>::default();
+    let (opened, all) = (Rc::clone(&keys), Rc::clone(&keys));
+    let options = ListenOptions::new().limits(Limits::new().output_bytes_max(16 << 20));
+    let limits = ReactorLimits::new().connections_max(16).memory_bytes_max(1 << 20);
+    let recorder = Recorder::new().open(move |conn| opened.borrow_mut().push(conn.key())).close(
+        move |_, _, cx| {
+            for key in all.borrow().iter() {
+                let _ = cx.send_to(*key, &vec![0; 600_000]);
+            }
+        },
+    );
+    let mut server = Server::with(recorder, &options, limits);
+    let mut clients = Vec::new();
+    for count in 1..6 {
+        clients.push(connect_small(server.address));
+        server.until("it opens", |calls| calls.opened().len() == count);
+    }
+    // Nobody reads: the kernels' buffers fill up, then ours.
+    let all = keys.borrow().clone();
+    for key in &all[..2] {
+        let _ = server.reactor.context(server.handler).send_to(*key, &vec![0; 8 << 20]);
+    }
+    server.until("both are shed", |calls| calls.closed().len() >= 2);
+    server.assert_idle();
+    assert!(server.reactor.stats().memory_bytes <= 1 << 20);
+    assert!(server.calls.reasons().iter().all(|reason| *reason == CloseReason::MemoryLimit));
+    server.calls.check();
+}
+
+#[test]
+fn buffers_are_given_back_after_a_burst() {
+    if !alone("buffers_are_given_back_after_a_burst") {
+        return;
+    }
+    let (connections, size) = (1000, 256 * 1024);
+    let done = Rc::new(Cell::new(0));
+    let count = Rc::clone(&done);
+    // Unlike a recorder, which would remember all of it.
+    struct Kept(Rc<Cell<usize>>);
+    impl oneloop::StreamHandler for Kept {
+        type Session = ();
+        fn on_open(&mut self, _: &mut oneloop::Connection<'_>) {}
+        fn on_data(
+            &mut self,
+            _: &mut (),
+            conn: &mut oneloop::Connection<'_>,
+            data: &[u8],
+        ) -> Result<usize, oneloop::Error> {
+            if data.len() < 256 * 1024 {
+                return Ok(0);
+            }
+            self.0.set(self.0.get() + 1);
+            conn.send(&data[..10]).ignore();
+            Ok(data.len())
+        }
+    }
+    let mut reactor = Reactor::with_limits(
+        ReactorLimits::new().connections_max(connections + 1).memory_bytes_max(1 << 30),
+    )
+    .unwrap();
+    let handler = reactor.add(Kept(count));
+    let options = ListenOptions::new().limits(Limits::new().input_bytes_max(size));
+    let listener = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap();
+    let address = reactor.listener_address(listener).unwrap();
+    let mut clients: Vec<_> = (0..connections).map(|_| connect(address)).collect();
+    run_until(&mut reactor, "all are open", |r| r.connections() == connections);
+    let before = resident_bytes();
+    let piece = vec![b'x'; size - 1];
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.set_nonblocking(true).unwrap();
+        let expected = ((number + 1) * piece.len()) as u64;
+        let mut rest = &piece[..];
+        run_until(&mut reactor, "the server holds it", |r| {
+            if let Ok(count) = client.write(rest) {
+                rest = &rest[count..];
+            }
+            r.stats().bytes_in == expected
+        });
+    }
+    let held = reactor.stats().memory_bytes;
+    assert!(held >= connections * size, "{held}");
+    assert!(resident_bytes() - before > connections * size / 2);
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+    }
+    run_until(&mut reactor, "all are consumed", |_| done.get() == connections);
+    assert_idle(&mut reactor);
+    assert_eq!(reactor.stats().memory_bytes, 0);
+    let kept = resident_bytes().saturating_sub(before);
+    assert!(kept < connections * size / 20, "{kept} bytes are still resident");
+}
+
+// Time
+
+#[test]
+fn a_connect_that_gets_no_answer_times_out_after_connect_timeout() {
+    // A backlog that is full drops the SYN.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let _in_the_queue = TcpStream::connect(address).unwrap();
+
+    let timeout = Duration::from_millis(80);
+    let recorder = Recorder::new();
+    let calls = recorder.calls.clone();
+    let mut reactor = Reactor::new().unwrap();
+    let handler = reactor.add(recorder);
+    reactor.set_connect_limits(Limits::new().connect_timeout(DEADLINE)).unwrap();
+    let patient = reactor.context(handler).connect(address, 1);
+    let limits = Rc::new(Limits::new().connect_timeout(timeout));
+    let start = Instant::now();
+    let key = reactor.context(handler).connect_with(address, 2, &limits);
+    run_until(&mut reactor, "it timed out", |_| calls.all().len() == 2);
+    assert!(start.elapsed() >= timeout);
+    assert_eq!(calls.all()[1], Call::ConnectFailed(key, 2, ConnectError::TimedOut));
+    assert_eq!(reactor.connections(), 1, "the other one has more time");
+    reactor.context(handler).close_key(patient);
+    run_until(&mut reactor, "it is cancelled", |_| calls.all().len() == 3);
+    assert_eq!(calls.all()[2], Call::ConnectFailed(patient, 1, ConnectError::Cancelled));
+    assert_idle(&mut reactor);
+    assert_eq!(reactor.next_wait(), None, "no timer is left behind");
+}
+
+// Events
+
+#[test]
+fn one_event_per_poll_is_enough_to_serve_a_thousand_ready_connections() {
+    let limits = ReactorLimits::new().connections_max(1000).events_per_poll_max(1);
+    let mut server = Server::with(Recorder::echo(), &ListenOptions::new(), limits);
+    let mut clients: Vec<_> = (0..1000).map(|_| server.connect()).collect();
+    server.until("all are open", |calls| calls.opened().len() == 1000);
+    for client in &mut clients {
+        client.write_all(b"ready").unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(server.read(client, 5), b"ready");
+    }
+}
+
+// Validation
+
+#[test]
+fn a_limit_that_makes_no_sense_is_refused_by_name() {
+    type Bad = (Limits, &'static str);
+    let bad: [Bad; 9] = [
+        (Limits::new().accepts_per_turn_max(0), "accepts_per_turn_max"),
+        (Limits::new().connections_max(0), "connections_max"),
+        (Limits::new().connections_per_source_max(0), "connections_per_source_max"),
+        (Limits::new().read_bytes_per_turn_max(0), "read_bytes_per_turn_max"),
+        (Limits::new().reads_per_turn_max(0), "reads_per_turn_max"),
+        (Limits::new().input_bytes_max(0), "input_bytes_max"),
+        (Limits::new().output_bytes_low(0).output_bytes_high(0), "output_bytes_high"),
+        (Limits::new().output_bytes_low(5).output_bytes_high(5), "output_bytes_low"),
+        (Limits::new().output_bytes_high(100_000).output_bytes_max(99_999), "output_bytes_max"),
+    ];
+    let mut reactor = Reactor::new().unwrap();
+    let handler = reactor.add(Recorder::new());
+    for (limits, name) in bad {
+        let options = ListenOptions::new().limits(limits.clone());
+        let refused = [
+            reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap_err(),
+            reactor.set_connect_limits(limits.clone()).unwrap_err(),
+        ];
+        for error in refused {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(name), "{name}: {error}");
+        }
+        let limits = Rc::new(limits);
+        let connect = std::panic::AssertUnwindSafe(|| {
+            reactor.context(handler).connect_with(SocketAddr::from(([127, 0, 0, 1], 1)), 0, &limits)
+        });
+        let panic = std::panic::catch_unwind(connect).unwrap_err();
+        assert!(panic.downcast_ref::<String>().unwrap().contains(name), "{name}");
+    }
+    assert_eq!(reactor.connections(), 0);
+    let bad = [
+        (ReactorLimits::new().events_per_poll_max(0), "events_per_poll_max"),
+        (ReactorLimits::new().connections_max(0), "connections_max"),
+        (ReactorLimits::new().connections_max(usize::MAX), "connections_max"),
+        (ReactorLimits::new().memory_bytes_max(0), "memory_bytes_max"),
+        (ReactorLimits::new().read_buffer_bytes(0), "read_buffer_bytes"),
+    ];
+    for (limits, name) in bad {
+        let error = Reactor::with_limits(limits).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(name), "{name}: {error}");
+    }
+}
+
+#[test]
+fn the_smallest_limits_work() {
+    let limits = Limits::new()
+        .accepts_per_turn_max(1)
+        .connections_max(1)
+        .connections_per_source_max(1)
+        .read_bytes_per_turn_max(1)
+        .reads_per_turn_max(1)
+        .input_bytes_max(1)
+        .output_bytes_low(0)
+        .output_bytes_high(1)
+        .output_bytes_max(1 << 20)
+        .linger_timeout(Duration::ZERO);
+    let reactor_limits = ReactorLimits::new()
+        .events_per_poll_max(1)
+        .connections_max(1)
+        .read_buffer_bytes(1)
+        .memory_bytes_max(1 << 20);
+    let mut server =
+        Server::with(Recorder::echo(), &ListenOptions::new().limits(limits), reactor_limits);
+    for count in 1..4 {
+        let (mut client, _) = server.open();
+        let sent = pattern(5000);
+        client.write_all(&sent).unwrap();
+        assert!(server.read(&mut client, 5000) == sent);
+        server.assert_idle();
+        drop(client);
+        server.until_closed(count);
+    }
+}
