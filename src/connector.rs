@@ -10,7 +10,7 @@ use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
 use crate::reactor::Reactor;
 use crate::stream::flag::*;
-use crate::timer::Purpose;
+use crate::timer::{Purpose, TimerId};
 
 impl<D: Driver> Reactor<D> {
     /// The flush phase's part: carries out [`Context::connect`](crate::Context::connect).
@@ -32,7 +32,7 @@ impl<D: Driver> Reactor<D> {
                 let core = &mut self.core;
                 let timer = core.timers.set(core.now + timeout, Purpose::Connect(key));
                 if let Some(stream) = core.stream_mut(key) {
-                    stream.deadline = Some(timer);
+                    stream.deadline = timer;
                 }
             }
             Err(error) => {
@@ -53,9 +53,8 @@ impl<D: Driver> Reactor<D> {
                 stream.flags &= !CONNECTING;
                 stream.flags |= WRITABLE;
                 core.stats.connects += 1;
-                if let Some(timer) = stream.deadline.take() {
-                    core.timers.cancel(timer);
-                }
+                let timer = std::mem::replace(&mut stream.deadline, TimerId::NONE);
+                core.timers.cancel(timer);
                 debug!("{key}: connected");
                 self.open(key);
             }
@@ -74,7 +73,7 @@ impl<D: Driver> Reactor<D> {
     /// The timer phase's part.
     pub(crate) fn time_out_connect(&mut self, key: Key) {
         if let Some(stream) = self.core.stream_mut(key) {
-            stream.deadline = None;
+            stream.deadline = TimerId::NONE;
         }
         self.fail_connect(key, ConnectError::TimedOut);
     }

@@ -1,7 +1,6 @@
 //! Names that outlive what they name.
 
 use std::fmt;
-use std::num::NonZeroU64;
 
 /// Names one source of a reactor (a connection, a listener or a raw source) for its whole life, and
 /// never another one.
@@ -11,14 +10,13 @@ use std::num::NonZeroU64;
 /// never finds the wrong one. Keys of different reactors are not told apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// `generation << 32 | index`: one register, and what the poll is told as its token. Never zero,
-    /// so that an optional key is no larger.
-    bits: NonZeroU64,
+    /// `generation << 32 | index`: one register, and what the poll is told as its token.
+    bits: u64,
 }
 
 impl Key {
     /// Names nothing: generations of live slots start at 1.
-    pub(crate) const NONE: Key = Key { bits: NonZeroU64::new(u32::MAX as u64).unwrap() };
+    pub(crate) const NONE: Key = Key::new(u32::MAX, 0);
 
     pub(crate) const fn new(index: u32, generation: u32) -> Key {
         Key::from_bits((generation as u64) << 32 | index as u64)
@@ -26,26 +24,23 @@ impl Key {
 
     #[inline]
     pub(crate) const fn index(self) -> usize {
-        self.bits.get() as u32 as usize
+        self.bits as u32 as usize
     }
 
     #[inline]
     pub(crate) const fn generation(self) -> u32 {
-        (self.bits.get() >> 32) as u32
+        (self.bits >> 32) as u32
     }
 
     /// The key as one integer, for a log line, a map, or a message to somewhere else.
     pub const fn to_bits(self) -> u64 {
-        self.bits.get()
+        self.bits
     }
 
     /// The key that [`to_bits`](Key::to_bits) gave. Any other integer makes a key that finds nothing,
     /// or one that somebody else was given.
     pub const fn from_bits(bits: u64) -> Key {
-        match NonZeroU64::new(bits) {
-            Some(bits) => Key { bits },
-            None => Key::NONE,
-        }
+        Key { bits }
     }
 }
 

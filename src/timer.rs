@@ -15,6 +15,11 @@ use crate::table::Table;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TimerId(pub(crate) Key);
 
+impl TimerId {
+    /// Names no timer.
+    pub(crate) const NONE: TimerId = TimerId(Key::NONE);
+}
+
 /// What a timer is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Purpose {

@@ -68,10 +68,9 @@ pub struct Reactor<D: Driver = Mio> {
     pub(crate) listeners: Vec<Key>,
     /// A descriptor to give up on the day on which there are no more.
     pub(crate) reserve: Option<D::Reserve>,
-    /// The work list of the phase that runs, and how much of it is done: work made by work goes to
-    /// the lists in `core`, for the next turn.
-    batch: Vec<Key>,
-    done: usize,
+    /// An empty list, to be swapped for the work list of the phase that runs: work made by work goes
+    /// to it, for the next turn.
+    spare: Vec<Key>,
     panics_go_through: bool,
     /// How often everything was stopped, by which `run` knows that a turn did it.
     stops: u64,
@@ -192,8 +191,7 @@ impl<D: Driver> Reactor<D> {
             raws: Slab::new(),
             listeners: Vec::new(),
             reserve,
-            batch: Vec::new(),
-            done: 0,
+            spare: Vec::new(),
             panics_go_through: false,
             stops: 0,
         })

@@ -9,6 +9,7 @@ use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
 use crate::reactor::Reactor;
 use crate::stream::{Stream, flag::*};
+use crate::timer::TimerId;
 
 impl<D: Driver> Reactor<D> {
     /// Frees the slots of what ended, here and nowhere else: so no key changes its meaning while a
@@ -40,8 +41,8 @@ impl<D: Driver> Reactor<D> {
         }
         let core = &mut self.core;
         core.stats.connections -= 1;
-        if let Some(timer) = stream.deadline {
-            core.timers.cancel(timer);
+        if stream.deadline != TimerId::NONE {
+            core.timers.cancel(stream.deadline);
         }
         if stream.has(TIMERS) {
             let sources = &core.sources;

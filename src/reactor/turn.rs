@@ -91,33 +91,35 @@ impl<D: Driver> Reactor<D> {
         if list(&mut self.core).is_empty() {
             return;
         }
-        debug_assert!(self.batch.is_empty());
-        std::mem::swap(&mut self.batch, list(&mut self.core));
+        let spare = std::mem::take(&mut self.spare);
+        let mut batch = std::mem::replace(list(&mut self.core), spare);
+        let mut done = 0;
         // One catch for the whole phase: around every source it would be paid by every message.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(&key) = self.batch.get(self.done) {
-                self.done += 1;
+            while let Some(&key) = batch.get(done) {
+                done += 1;
                 run(self, key);
             }
         })) {
-            if let Err(panic) = self.contain(panic) {
+            if let Err(panic) = self.contain(panic, batch[done - 1]) {
                 // It goes through; what is left of the batch stays for the next turn.
-                list(&mut self.core).extend(self.batch.drain(..).skip(self.done));
-                self.done = 0;
+                list(&mut self.core).extend_from_slice(&batch[done..]);
                 resume_unwind(panic);
             }
         }
-        self.batch.clear();
-        self.done = 0;
+        batch.clear();
+        self.spare = batch;
     }
 
-    /// Charges a panic to the connection or raw source whose callback it came from. Gives it back if
-    /// it is to go through.
+    /// Charges a panic to the connection or raw source whose callback it came from, while `current`
+    /// was run. Gives it back if it is to go through.
     #[cold]
-    fn contain(&mut self, panic: Box<dyn Any + Send>) -> Result<(), Box<dyn Any + Send>> {
-        if let Some(&current) = self.batch.get(self.done - 1)
-            && self.core.listener_mut(current).is_some()
-        {
+    fn contain(
+        &mut self,
+        panic: Box<dyn Any + Send>,
+        current: Key,
+    ) -> Result<(), Box<dyn Any + Send>> {
+        if self.core.listener_mut(current).is_some() {
             self.core.queue(current); // it was accepting, and may have more
         }
         let key = std::mem::replace(&mut self.core.running, Key::NONE);

@@ -8,7 +8,7 @@ use crate::driver::Driver;
 use crate::error::CloseReason;
 use crate::key::Key;
 use crate::reactor::Reactor;
-use crate::timer::Purpose;
+use crate::timer::{Purpose, TimerId};
 
 impl Core {
     pub(super) fn drop_input(&mut self, key: Key) {
@@ -41,9 +41,9 @@ impl<D: Driver> Reactor<D> {
                 return core.end(key, CloseReason::of_error(&error));
             }
         }
-        if stream.has(CLOSING) && stream.deadline.is_none() {
+        if stream.has(CLOSING) && stream.deadline == TimerId::NONE {
             let at = core.now + stream.limits.linger_timeout;
-            stream.deadline = Some(core.timers.set(at, Purpose::Linger(key, stream.bytes_out)));
+            stream.deadline = core.timers.set(at, Purpose::Linger(key, stream.bytes_out));
         }
     }
 
@@ -51,10 +51,10 @@ impl<D: Driver> Reactor<D> {
     pub(crate) fn end_linger(&mut self, key: Key, bytes_out_then: u64) {
         let core = &mut self.core;
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
-        stream.deadline = None;
+        stream.deadline = TimerId::NONE;
         if stream.bytes_out > bytes_out_then {
             let at = core.now + stream.limits.linger_timeout;
-            stream.deadline = Some(core.timers.set(at, Purpose::Linger(key, stream.bytes_out)));
+            stream.deadline = core.timers.set(at, Purpose::Linger(key, stream.bytes_out));
             return;
         }
         debug!("{key}: lingered for long enough");

@@ -103,7 +103,7 @@ pub(crate) struct Stream {
     pub(crate) buffers: Option<Box<Buffers>>,
     /// The reactor's own timer, of which a connection needs one at a time: for its connect, or for
     /// its linger.
-    pub(crate) deadline: Option<TimerId>,
+    pub(crate) deadline: TimerId,
     /// Set once `CLOSING` or `DEAD`.
     pub(crate) reason: Option<CloseReason>,
     /// Why it did not open.
@@ -126,7 +126,7 @@ impl Stream {
             bytes_out: 0,
             limits,
             buffers: None,
-            deadline: None,
+            deadline: TimerId::NONE,
             reason: None,
             failure: None,
         }
