@@ -289,10 +289,10 @@ impl Core {
         let memory = if buffers.is_empty() { 0 } else { buffers.memory() };
         self.stats.memory_bytes = self.stats.memory_bytes + memory - buffers.accounted;
         buffers.accounted = memory;
-        if buffers.is_empty() {
-            if let Some(buffers) = stream.buffers.take() {
-                self.pool.give_back(buffers);
-            }
+        if buffers.is_empty()
+            && let Some(buffers) = stream.buffers.take()
+        {
+            self.pool.give_back(buffers);
         }
     }
 

@@ -34,10 +34,9 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn reap_stream(&mut self, key: Key, stream: Stream) {
-        if let Some(socket) = self.sockets.take(key) {
-            if stream.has(RESET) {
-                self.sockets.driver.abort(socket);
-            } // else dropping it closes it
+        match self.sockets.take(key) {
+            Some(socket) if stream.has(RESET) => self.sockets.driver.abort(socket),
+            socket => drop(socket), // which closes it
         }
         let core = &mut self.core;
         core.stats.connections -= 1;

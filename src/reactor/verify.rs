@@ -63,7 +63,7 @@ impl<D: Driver> Reactor<D> {
                                 .is_none_or(|b| b.input_len() <= stream.limits.input_bytes_max),
                         "{key}: more input than its limit"
                     );
-                    assert_eq!(stream.has(CLOSING) && stream.reason.is_none(), false, "{key}");
+                    assert!(!stream.has(CLOSING) || stream.reason.is_some(), "{key}");
                 }
                 Source::Listener(listener) => {
                     assert_eq!(ready.contains(&key), listener.queued, "{key}");
