@@ -52,7 +52,8 @@ impl StreamHandler for Target {
     }
 }
 
-type Action = Rc<RefCell<dyn FnMut(&mut Context<'_>)>>;
+/// What to do, knowing the connection that the callback is about if it is about one.
+type Action = Rc<RefCell<dyn FnMut(&mut Context<'_>, Option<Key>)>>;
 
 const PLACES: [&str; 11] = [
     "on_start",
@@ -79,20 +80,28 @@ fn nobody() -> (socket2::Socket, SocketAddr) {
 /// A handler that acts once, in one of its callbacks, on its way through all of them.
 fn acts_in(place: &'static str, action: Action, nobody: SocketAddr) -> Recorder {
     let has_acted = Rc::new(Cell::new(false));
-    let act = move |here: &str, cx: &mut Context<'_>| {
+    let act = move |here: &str, cx: &mut Context<'_>, own: Option<Key>| {
         if here == place && !has_acted.replace(true) {
-            (action.borrow_mut())(cx);
+            (action.borrow_mut())(cx, own);
         }
     };
-    let [a, b, c, d, e, f, g, h, i, j, k] = std::array::from_fn(|_| act.clone());
+    let act_on = {
+        let act = act.clone();
+        move |here: &str, conn: &mut Connection<'_>| {
+            let own = conn.key();
+            act(here, conn, Some(own));
+        }
+    };
+    let [a, b, i, j, k] = std::array::from_fn(|_| act.clone());
+    let [c, d, e, f, g, h] = std::array::from_fn(|_| act_on.clone());
     Recorder::new()
         .start(move |cx| {
-            a("on_start", cx);
+            a("on_start", cx, None);
             cx.connect(nobody, 0);
             cx.set_handler_timer(Duration::ZERO);
         })
         .accept(move |_, cx| {
-            b("accept", cx);
+            b("accept", cx, None);
             true
         })
         .open(move |conn| {
@@ -101,7 +110,7 @@ fn acts_in(place: &'static str, action: Action, nobody: SocketAddr) -> Recorder 
             let key = conn.key();
             conn.poke(key);
             if matches!(conn.origin(), Origin::Accepted(_)) {
-                assert_eq!(conn.send(&[0; 101]), Sent::OverHigh);
+                assert_ne!(conn.send(&[0; 101]), Sent::Ok);
             }
         })
         .data(move |conn, data| {
@@ -115,9 +124,9 @@ fn acts_in(place: &'static str, action: Action, nobody: SocketAddr) -> Recorder 
         })
         .timer(move |conn, _| g("on_timer", conn))
         .poke(move |conn| h("on_poke", conn))
-        .close(move |_, _, cx| i("on_close", cx))
-        .connect_failed(move |_, _, _, cx| j("on_connect_failed", cx))
-        .handler_timer(move |_, cx| k("on_handler_timer", cx))
+        .close(move |_, _, cx| i("on_close", cx, None))
+        .connect_failed(move |_, _, _, cx| j("on_connect_failed", cx, None))
+        .handler_timer(move |_, cx| k("on_handler_timer", cx, None))
 }
 
 /// Does `action` to an open connection from each callback in turn, and then `check`s its effect.
@@ -136,7 +145,7 @@ fn from_every_callback(
 
         let has_acted = Rc::new(Cell::new(false));
         let acted = Rc::clone(&has_acted);
-        let action: Action = Rc::new(RefCell::new(move |cx: &mut Context<'_>| {
+        let action: Action = Rc::new(RefCell::new(move |cx: &mut Context<'_>, _| {
             acted.set(true);
             action(cx, key);
         }));
@@ -294,6 +303,45 @@ fn a_connect_can_be_begun_from_every_callback() {
         },
     );
     elsewhere.until_closed(PLACES.len());
+}
+
+#[test]
+fn a_connection_can_end_itself_from_each_of_its_callbacks() {
+    let places = ["on_open", "on_data", "on_drained", "on_peer_closed", "on_timer", "on_poke"];
+    type End = (fn(&mut Context<'_>, Key), CloseReason);
+    let ends: [End; 2] = [
+        (|cx, key| cx.close_key(key), CloseReason::Closed),
+        (|cx, key| cx.abort_key(key), CloseReason::Aborted),
+    ];
+    let (_socket, nobody) = nobody();
+    for place in places {
+        for (end, reason) in ends {
+            let action: Action = Rc::new(RefCell::new(move |cx: &mut Context<'_>, own| {
+                end(cx, Option::expect(own, "it is about a connection"));
+            }));
+            let recorder = acts_in(place, action, nobody);
+            let options = ListenOptions::new()
+                .limits(Limits::new().output_bytes_low(10).output_bytes_high(100));
+            let limits = ReactorLimits::new().connections_max(4);
+            let mut server = Server::with(recorder, &options, limits);
+            let mut client = server.connect();
+            client.write_all(b"data").unwrap();
+            server.until("it opens", |calls| calls.opened().len() == 1);
+            if place == "on_peer_closed" {
+                client.shutdown(Shutdown::Write).unwrap();
+            }
+            let (_, error) = server.read_to_end(&mut client);
+            assert_eq!(error.is_some(), reason == CloseReason::Aborted, "{place}");
+            drop(client);
+            server.until_closed(1);
+            let reason = match (place, reason) {
+                ("on_peer_closed", CloseReason::Closed) => CloseReason::PeerClosed,
+                _ => reason,
+            };
+            assert_eq!(server.calls.reasons(), [reason], "{place}");
+            server.assert_idle();
+        }
+    }
 }
 
 #[test]

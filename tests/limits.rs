@@ -596,6 +596,43 @@ fn buffers_are_given_back_after_a_burst() {
     assert!(kept < connections * size / 20, "{kept} bytes are still resident");
 }
 
+#[test]
+fn a_million_tiny_pieces_leave_nothing_behind() {
+    if !alone("a_million_tiny_pieces_leave_nothing_behind") {
+        return;
+    }
+    let limits = Limits::new().output_bytes_max(16 << 20).input_bytes_max(1 << 20);
+    let mut server = Server::with_limits(Recorder::new(), limits);
+    let mut clients = Vec::new();
+    for count in 1..9 {
+        let client = connect_small(server.address);
+        server.until("it opens", |calls| calls.opened().len() == count);
+        // The kernel is full, so that what follows waits here.
+        let key = server.calls.opened()[count - 1];
+        let _ = server.reactor.context(server.handler).send_to(key, &vec![0; 8 << 20]);
+        server.assert_idle();
+        clients.push((client, key));
+    }
+    let before = resident_bytes();
+    let piece: Rc<[u8]> = Rc::from([7]);
+    for (_, key) in &clients {
+        let mut cx = server.reactor.context(server.handler);
+        for _ in 0..400_000 {
+            let _ = cx.send_shared_to(*key, Rc::clone(&piece));
+        }
+    }
+    let held = 8 * 400_000 * size_of::<Rc<[u8]>>();
+    assert!(server.reactor.stats().memory_bytes > held, "the pieces count");
+    assert!(resident_bytes() - before > held);
+    for (client, _) in &mut clients {
+        server.read(client, (8 << 20) + 400_000);
+    }
+    server.assert_idle();
+    assert_eq!(server.reactor.stats().memory_bytes, 0);
+    let kept = resident_bytes().saturating_sub(before);
+    assert!(kept < held / 8, "{kept} bytes are still resident");
+}
+
 // Time
 
 #[test]

@@ -195,6 +195,35 @@ fn a_panic_goes_through_where_it_is_let_and_the_reactor_stays_usable() {
 }
 
 #[test]
+fn a_panic_that_goes_through_loses_no_event_of_its_batch() {
+    let mut server = Server::new(Recorder::new().data(|conn, data| {
+        assert!(!data.starts_with(b"!"), "as the test wants");
+        conn.send(data).ignore();
+        Ok(data.len())
+    }));
+    server.reactor.let_panics_through(true);
+    let mut clients: Vec<_> = (0..6).map(|_| server.open().0).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write_all(if number % 3 == 1 { b"!" } else { b"x" }).unwrap();
+    }
+    for _ in 0..2 {
+        let turns = AssertUnwindSafe(|| {
+            run_until(&mut server.reactor, "the panic", |_| false);
+        });
+        let panic = catch_unwind(turns).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"as the test wants"));
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        if number % 3 == 1 {
+            assert_eq!(server.read_to_end(client), (Vec::new(), None));
+        } else {
+            assert_eq!(server.read(client, 1), b"x");
+        }
+    }
+    server.assert_idle();
+}
+
+#[test]
 fn a_panic_in_a_call_that_belongs_to_no_connection_goes_through() {
     type Place = (&'static str, fn(Recorder) -> Recorder);
     let places: [Place; 5] = [

@@ -127,6 +127,12 @@ impl Output {
         debug_assert!(self.len > 0 || (self.pieces.is_empty() && self.sent == 0));
     }
 
+    /// Gives back what room a burst of small pieces made in an empty queue.
+    pub(crate) fn shrink(&mut self) {
+        debug_assert_eq!(self.len, 0);
+        self.pieces.shrink_to(SLICES_MAX);
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Output::default();
     }

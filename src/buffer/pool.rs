@@ -31,6 +31,7 @@ impl Pool {
         if buffers.input.capacity() > SPARE_INPUT_BYTES {
             buffers.input = Vec::new();
         }
+        buffers.output.shrink();
         self.spare.push(buffers);
     }
 }
