@@ -49,22 +49,21 @@ impl Buffers {
         self.consumed = 0;
     }
 
-    /// The vector to read more input into, behind what is there, with room for at least one byte and
-    /// at most `limit` unconsumed bytes in all. Room grows in proportion to what has arrived, never
-    /// to what a peer announced; consumed bytes are squeezed out only when they are the larger part,
-    /// so that every byte is moved O(1) times.
-    pub(crate) fn input_room(&mut self, limit: usize) -> &mut Vec<u8> {
-        debug_assert!(self.input_len() < limit);
+    /// Puts what was read behind what is there; `limit` is the most that may be there afterwards.
+    /// Room grows in proportion to what has arrived, never to what a peer announced; consumed bytes
+    /// are squeezed out only when they are the larger part, so that every byte is moved O(1) times.
+    pub(crate) fn append_input(&mut self, data: &[u8], limit: usize) {
+        debug_assert!(self.input_len() + data.len() <= limit);
         if self.consumed > self.input.len() / 2 {
             self.input.drain(..self.consumed);
             self.consumed = 0;
         }
-        let limit = self.consumed + limit;
-        if self.input.capacity() == self.input.len() {
-            let target = (2 * self.input.len()).max(4096).min(limit);
+        let length = self.input.len() + data.len();
+        if self.input.capacity() < length {
+            let target = (2 * length).max(4096).min(self.consumed + limit);
             self.input.reserve_exact(target - self.input.len());
         }
-        &mut self.input
+        self.input.extend_from_slice(data);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -87,10 +86,8 @@ mod tests {
         buffers.keep_input(b"x");
         let mut reallocations = 0;
         for _ in 0..1_000_000 {
-            let room = buffers.input_room(1 << 21);
-            let capacity = room.capacity();
-            assert!(capacity > room.len());
-            room.push(b'x');
+            let capacity = buffers.input.capacity();
+            buffers.append_input(b"x", 1 << 21);
             reallocations += usize::from(buffers.input.capacity() != capacity);
         }
         assert!(buffers.input.capacity() <= 1 << 21);
@@ -98,14 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn room_is_never_more_than_the_limit() {
+    fn input_is_allocated_no_more_than_its_limit() {
         let mut buffers = Buffers::default();
-        buffers.keep_input(&[1; 100]);
+        buffers.keep_input(&[1; 5000]);
+        buffers.append_input(&[1; 3000], 8000);
+        assert_eq!((buffers.input_len(), buffers.input.capacity()), (8000, 8000));
         let (input, _) = buffers.take_input();
-        buffers.put_back(input, 40);
-        let room = buffers.input_room(61);
-        assert!(room.capacity() - room.len() >= 1);
-        assert_eq!(buffers.input_len(), 60);
+        buffers.put_back(input, 3000);
+        buffers.append_input(&[1; 3000], 8000);
+        assert_eq!((buffers.input_len(), buffers.input.capacity()), (8000, 11_000));
     }
 
     #[test]
@@ -114,6 +112,7 @@ mod tests {
         buffers.keep_input(&[1; 5000]);
         let (input, _) = buffers.take_input();
         buffers.put_back(input, 4000);
-        assert_eq!(buffers.input_room(1 << 16).len(), 1000);
+        buffers.append_input(&[1; 500], 1 << 16);
+        assert_eq!((buffers.input.len(), buffers.consumed), (1500, 0));
     }
 }

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
-use rustix::buffer::spare_capacity;
 #[cfg(target_os = "linux")]
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -242,12 +241,6 @@ impl Driver for Mio {
         debug_assert!(!buffer.is_empty(), "an empty read looks like an end of file");
         let (count, _) = retrying(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()))?;
         Ok(count)
-    }
-
-    fn read_spare(&self, socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        debug_assert!(buffer.capacity() > buffer.len());
-        retrying(|| rustix::net::recv(socket, spare_capacity(buffer), RecvFlags::empty()))
-            .map(|(count, _)| count)
     }
 
     #[inline(always)]

@@ -115,8 +115,6 @@ pub trait Driver: Sized {
 
     /// Reads into `buffer`, which is not empty. `Ok(0)` is the end of file.
     fn read(&self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Reads into the spare capacity of `buffer`, which is not zero, and lengthens it.
-    fn read_spare(&self, socket: &Self::Socket, buffer: &mut Vec<u8>) -> io::Result<usize>;
     /// Writes the front of `data`, which is not empty.
     fn write(&self, socket: &Self::Socket, data: &[u8]) -> io::Result<usize>;
     /// Writes the front of all slices together; none of them is empty.

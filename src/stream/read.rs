@@ -29,11 +29,11 @@ impl<D: Driver> Reactor<D> {
         }
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         let room = self.input.len().min(stream.read_max as usize);
-        let result = driver.read(socket, &mut self.input[..room]);
         core.stats.reads += 1;
-        let count = match result {
-            Ok(count) if count > 0 => count,
-            unusual => return self.finish_unusual_read(key, unusual),
+        let count = match driver.read(socket, &mut self.input[..room]) {
+            Ok(0) => return self.finish_unusual_read(key, Ok(0)),
+            Ok(count) => count,
+            Err(error) => return self.finish_unusual_read(key, Err(error)),
         };
         if D::SHORT_READ_DRAINS && count < room {
             stream.flags &= !READABLE;
@@ -58,15 +58,15 @@ impl<D: Driver> Reactor<D> {
         core.direct_max = 0;
         let length = core.scratch.len();
         if length > 0 {
-            let result = driver.write(socket, &core.scratch);
             core.stats.writes += 1;
-            match result {
+            match driver.write(socket, &core.scratch) {
                 Ok(count) if count == length => {
                     core.scratch.clear();
                     core.stats.bytes_out += count as u64;
                     stream.bytes_out += count as u64;
                 }
-                unusual => return self.finish_unusual_write(key, unusual),
+                Ok(count) => return self.finish_unusual_write(key, Ok(count)),
+                Err(error) => return self.finish_unusual_write(key, Err(error)),
             }
         }
         if stream.has(READABLE) {
@@ -100,26 +100,21 @@ impl<D: Driver> Reactor<D> {
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         core.stats.reads += 1;
         budget.reads -= 1;
-        if stream.has(HAS_INPUT)
-            && let Some(buffers) = &mut stream.buffers
-        {
-            // Behind what is there, so that the handler sees one piece and nothing is moved.
-            let buffer = buffers.input_room(stream.limits.input_bytes_max);
-            let room = buffer.capacity() - buffer.len();
-            let result = driver.read_spare(socket, buffer);
-            let count = self.after_read(key, result, room);
-            budget.bytes = budget.bytes.saturating_sub(count);
-            if count > 0 {
-                self.show_kept(key);
-            }
-            return;
-        }
-        let room = self.input.len().min(stream.limits.input_bytes_max).min(budget.bytes);
+        let input_max = stream.limits.input_bytes_max;
+        let kept = stream.buffers.as_ref().map_or(0, |buffers| buffers.input_len());
+        let room = self.input.len().min(input_max - kept).min(budget.bytes);
         let result = driver.read(socket, &mut self.input[..room]);
         let count = self.after_read(key, result, room);
         budget.bytes -= count;
         if count == 0 {
             return;
+        }
+        if kept > 0 {
+            // Behind what is there, so that the handler sees one piece.
+            if let Some(buffers) = self.core.buffers_mut(key) {
+                buffers.append_input(&self.input[..count], input_max);
+            }
+            return self.show_kept(key);
         }
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };

@@ -604,6 +604,9 @@ pub fn alone(name: &str) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(ALONE, "1")
+        // Large blocks go back to the system when they are freed (mallopt(3)), so that what is
+        // resident tells what is held.
+        .env("MALLOC_MMAP_THRESHOLD_", "65536")
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
