@@ -1,7 +1,7 @@
 //! The smallest server: it sends back what it is sent.
 //!
-//! Try it: `cargo run --example echo`, and in another terminal `nc 127.0.0.1 7000`.
-//! An address to listen on can be given as its argument.
+//! Try it: `cargo run --example echo`, and in another terminal `nc 127.0.0.1 7000`. An address to
+//! listen on can be given as its argument; `RUST_LOG=oneloop=trace` shows the loop at work.
 
 use oneloop::{Connection, Error, StreamHandler};
 
@@ -10,19 +10,15 @@ struct Echo;
 impl StreamHandler for Echo {
     type Session = ();
 
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
+    fn on_open(&mut self, _: &mut Connection) {}
 
-    fn on_data(
-        &mut self,
-        _: &mut (),
-        conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
+    fn on_data(&mut self, _: &mut (), conn: &mut Connection, data: &[u8]) -> Result<usize, Error> {
         conn.send(data).ignore();
         Ok(data.len())
     }
 }
 
 fn main() -> std::io::Result<()> {
+    env_logger::init();
     oneloop::serve(std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:7000"), Echo)
 }

@@ -1,0 +1,252 @@
+//! The example programs, end to end: the built programs over real sockets.
+
+mod example;
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use example::Example;
+use support::DEADLINE;
+
+#[test]
+fn echo_sends_back_what_it_is_sent() {
+    let echo = Example::start("echo");
+    let mut client = support::connect(echo.address);
+    let sent = support::pattern(300_000);
+    let mut writing = client.try_clone().unwrap();
+    let (mut received, expected) = (Vec::new(), sent.clone());
+    let writer = std::thread::spawn(move || {
+        writing.write_all(&sent).unwrap();
+        writing.shutdown(Shutdown::Write).unwrap();
+    });
+    client.read_to_end(&mut received).unwrap();
+    writer.join().unwrap();
+    assert!(received == expected, "{} bytes came back", received.len());
+}
+
+#[test]
+fn chat_sends_what_a_member_says_to_all() {
+    let chat = Example::start("chat");
+    let mut anna = Member::join(&chat, "anna");
+    let mut bob = Member::join(&chat, "bob");
+    anna.expect("* bob joined");
+    anna.say("hello");
+    anna.expect("anna: hello");
+    bob.expect("anna: hello");
+    bob.say("hello, anna\r"); // as telnet(1) ends lines
+    anna.expect("bob: hello, anna");
+    bob.expect("bob: hello, anna");
+}
+
+#[test]
+fn chat_tells_of_members_that_leave() {
+    let chat = Example::start("chat");
+    let mut anna = Member::join(&chat, "anna");
+    let mut bob = Member::join(&chat, "bob");
+    let mut carol = Member::join(&chat, "carol");
+    anna.expect("* bob joined");
+    anna.expect("* carol joined");
+    bob.say("/quit");
+    anna.expect("* bob left");
+    bob.expect("* carol joined");
+    bob.expect_end();
+    carol.expect("* bob left"); // what is left unread would make it a reset
+    drop(carol);
+    anna.expect("* carol left");
+}
+
+#[test]
+fn chat_frees_the_name_of_a_member_that_leaves() {
+    let chat = Example::start("chat");
+    let mut anna = Member::join(&chat, "anna");
+    let mut bob = Member::join(&chat, "bob");
+    bob.say("/quit"); // and does not close its side
+    anna.expect("* bob joined");
+    anna.expect("* bob left");
+    Member::join(&chat, "bob");
+    anna.expect("* bob joined");
+}
+
+#[test]
+fn chat_lists_its_members() {
+    let chat = Example::start("chat");
+    let mut bob = Member::join(&chat, "bob");
+    let mut anna = Member::join(&chat, "anna");
+    bob.expect("* anna joined");
+    Member::connect(&chat).expect("* welcome, what is your name?"); // without a name nobody's member
+    anna.say("/who");
+    anna.expect("* here: anna, bob");
+}
+
+#[test]
+fn chat_refuses_bad_names() {
+    let chat = Example::start("chat");
+    let mut anna = Member::join(&chat, "anna");
+    let mut other = Member::connect(&chat);
+    other.expect("* welcome, what is your name?");
+    let refusals = [
+        ("", "* a name has 1 to 20 characters, try again"),
+        ("   ", "* a name has 1 to 20 characters, try again"),
+        ("abcdefghijklmnopqrstu", "* a name has 1 to 20 characters, try again"),
+        ("an\x1b[2Jna", "* a line has no control characters"),
+        ("anna", "* the name anna is taken, try again"),
+        ("* anna", "* a name has neither * nor : in it, try again"),
+        ("anna: hello", "* a name has neither * nor : in it, try again"),
+        ("/help", "* the commands are /who and /quit"),
+    ];
+    for (name, refusal) in refusals {
+        other.say(name);
+        other.expect(refusal);
+    }
+    other.send(b"\xff\xfe\n");
+    other.expect("* a line is UTF-8 text");
+    other.say("ánná 20 characters..");
+    other.expect("* ánná 20 characters.. joined");
+    anna.expect("* ánná 20 characters.. joined");
+}
+
+#[test]
+fn chat_refuses_a_long_line_and_ends_an_endless_one() {
+    let chat = Example::start("chat");
+    let mut anna = Member::join(&chat, "anna");
+    let mut bob = Member::join(&chat, "bob");
+    anna.expect("* bob joined");
+    let longest = "x".repeat(1000);
+    bob.say(&format!("{longest}x"));
+    bob.expect("* a line has at most 1000 bytes");
+    bob.say(&longest);
+    bob.expect(&format!("bob: {longest}"));
+    anna.expect(&format!("bob: {longest}"));
+    bob.send("x".repeat(5000).as_bytes());
+    bob.expect_end();
+    drop(bob);
+    anna.expect("* bob left: too much input that the handler does not consume");
+}
+
+#[test]
+fn chat_drops_a_member_that_does_not_read_and_delays_nobody() {
+    let chat = Example::start("chat");
+    let mut anna = Member::join(&chat, "anna");
+    let mut slow = support::connect_small(chat.address);
+    slow.write_all(b"slow\n").unwrap();
+    anna.expect("* slow joined");
+    let text = "x".repeat(900);
+    let start = Instant::now();
+    let mut slowest = Duration::ZERO;
+    loop {
+        assert!(start.elapsed() < DEADLINE, "the slow member is never dropped");
+        let said = Instant::now();
+        anna.say(&text);
+        let line = anna.line();
+        slowest = slowest.max(said.elapsed());
+        if line.starts_with("* ") {
+            assert_eq!(line, "* slow left: the peer does not take its output");
+            break;
+        }
+        assert_eq!(line, format!("anna: {text}"));
+    }
+    // A round trip takes some 100 us; waiting for the slow one would take for ever.
+    assert!(slowest < Duration::from_secs(5), "one line took {slowest:?}");
+    anna.expect(&format!("anna: {text}"));
+    anna.say("/who");
+    anna.expect("* here: anna");
+}
+
+#[test]
+fn chat_answers_a_member_that_asks_for_much_when_it_reads() {
+    let chat = Example::start("chat");
+    let mut anna = Member::join(&chat, "anna");
+    let asked = 200_000;
+    let mut asking = anna.connection.get_ref().try_clone().unwrap();
+    let writer = std::thread::spawn(move || asking.write_all("/who\n".repeat(asked).as_bytes()));
+    for _ in 0..asked {
+        anna.expect("* here: anna");
+    }
+    writer.join().unwrap().unwrap();
+}
+
+#[test]
+fn raw_source_serves_what_a_command_prints_to_all_clients() {
+    let mut tail = Example::start_with("raw_source", "127.0.0.1:0", &["cat"]);
+    let mut clients = [support::connect(tail.address), support::connect(tail.address)];
+    tail.wait_for_line("a client came");
+    tail.wait_for_line("a client came");
+    let printed = support::pattern(500_000);
+    let mut input = tail.take_input();
+    input.write_all(&printed).unwrap();
+    drop(input);
+    for client in &mut clients {
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert!(received == printed, "{} of {} bytes", received.len(), printed.len());
+    }
+    drop(clients);
+    assert!(tail.wait().success());
+}
+
+#[test]
+fn raw_source_goes_on_when_a_client_leaves() {
+    let mut tail = Example::start_with("raw_source", "127.0.0.1:0", &["cat"]);
+    let leaves = support::connect(tail.address);
+    tail.wait_for_line("a client came");
+    let mut stays = support::connect(tail.address);
+    tail.wait_for_line("a client came");
+    drop(leaves);
+    tail.wait_for_line("a client left: the peer closed");
+    let mut input = tail.take_input();
+    input.write_all(b"still there\n").unwrap();
+    let mut line = [0; 12];
+    stays.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"still there\n");
+}
+
+#[test]
+fn raw_source_ends_with_its_command() {
+    let tail = Example::start_with("raw_source", "127.0.0.1:0", &["true"]);
+    assert!(tail.wait().success());
+}
+
+/// One who takes part in the chat.
+struct Member {
+    connection: BufReader<TcpStream>,
+}
+
+impl Member {
+    fn connect(chat: &Example) -> Member {
+        Member { connection: BufReader::new(support::connect(chat.address)) }
+    }
+
+    fn join(chat: &Example, name: &str) -> Member {
+        let mut member = Member::connect(chat);
+        member.expect("* welcome, what is your name?");
+        member.say(name);
+        member.expect(&format!("* {name} joined"));
+        member
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.connection.get_mut().write_all(bytes).unwrap();
+    }
+
+    fn say(&mut self, line: &str) {
+        self.send(format!("{line}\n").as_bytes());
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.connection.read_line(&mut line).expect("a line comes in time");
+        assert_eq!(line.pop(), Some('\n'), "the chat ended the connection");
+        line
+    }
+
+    fn expect(&mut self, line: &str) {
+        assert_eq!(self.line(), line);
+    }
+
+    fn expect_end(&mut self) {
+        let mut line = String::new();
+        assert_eq!(self.connection.read_line(&mut line).expect("an end in time"), 0, "{line:?}");
+    }
+}

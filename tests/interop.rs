@@ -1,0 +1,114 @@
+//! Clients that others wrote: nc(1) of OpenBSD and socat(1) talk to the example programs.
+
+mod example;
+mod support;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use example::{Example, run_client, start_client};
+
+/// socat waits for so many seconds for the other direction after one has ended.
+const PATIENCE: &str = "-t20";
+
+#[test]
+fn echo_answers_nc() {
+    let echo = Example::start("echo");
+    assert_eq!(nc(&echo, b"x\n"), b"x\n");
+}
+
+#[test]
+fn echo_sends_everything_to_an_nc_that_half_closed() {
+    let echo = Example::start("echo");
+    let sent = support::pattern(1 << 20);
+    assert!(nc(&echo, &sent) == sent);
+}
+
+#[test]
+fn echo_sends_everything_to_a_socat_that_half_closed() {
+    let echo = Example::start("echo");
+    let sent = support::pattern(1 << 20);
+    let target = format!("TCP:{}", echo.address);
+    assert!(run_client("socat", &[PATIENCE, "-", &target], &sent) == sent);
+}
+
+#[test]
+fn echo_answers_small_blocks() {
+    let echo = Example::start("echo");
+    let sent = support::pattern(10_000);
+    let target = format!("TCP:{},nodelay", echo.address);
+    assert!(run_client("socat", &[PATIENCE, "-b7", "-", &target], &sent) == sent);
+}
+
+#[test]
+fn echo_answers_over_ipv6() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return println!("this machine has no ::1, nothing was tested");
+    }
+    let echo = Example::start_with("echo", "[::1]:0", &[]);
+    assert!(echo.address.is_ipv6());
+    assert_eq!(nc(&echo, b"six\n"), b"six\n");
+    let target = format!("TCP6:{}", echo.address);
+    assert_eq!(run_client("socat", &[PATIENCE, "-", &target], b"six\n"), b"six\n");
+}
+
+#[test]
+fn a_listener_on_all_addresses_takes_both_families() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return println!("this machine has no ::1, nothing was tested");
+    }
+    let echo = Example::start_with("echo", "[::]:0", &[]);
+    let port = echo.address.port();
+    for target in [format!("TCP4:127.0.0.1:{port}"), format!("TCP6:[::1]:{port}")] {
+        assert_eq!(run_client("socat", &[PATIENCE, "-", &target], b"hello\n"), b"hello\n");
+    }
+}
+
+#[test]
+fn echo_survives_a_scan_of_its_port() {
+    let echo = Example::start("echo");
+    let port = echo.address.port().to_string();
+    for _ in 0..20 {
+        run_client("nc", &["-z", "127.0.0.1", &port], b"");
+    }
+    assert_eq!(nc(&echo, b"x\n"), b"x\n");
+}
+
+#[test]
+fn chat_takes_an_nc_through_a_session() {
+    let chat = Example::start("chat");
+    let transcript = nc(&chat, b"nora\nhello\n/who\n/quit\nnot said\n");
+    assert_eq!(
+        String::from_utf8(transcript).unwrap(),
+        "* welcome, what is your name?\n* nora joined\nnora: hello\n* here: nora\n"
+    );
+}
+
+#[test]
+fn chat_takes_a_socat_that_ends_lines_as_telnet_does() {
+    let chat = Example::start("chat");
+    let target = format!("TCP:{},crlf", chat.address);
+    let transcript = run_client("socat", &[PATIENCE, "-", &target], b"sam\nhello\n");
+    assert_eq!(
+        String::from_utf8(transcript).unwrap(),
+        "* welcome, what is your name?\n* sam joined\nsam: hello\n"
+    );
+}
+
+#[test]
+fn raw_source_serves_a_socat_that_only_reads() {
+    let mut tail = Example::start_with("raw_source", "127.0.0.1:0", &["cat"]);
+    let target = format!("TCP:{}", tail.address);
+    let mut client = start_client("socat", &["-u", &target, "-"], Stdio::null());
+    tail.wait_for_line("a client came");
+    tail.take_input().write_all(b"one\ntwo\n").unwrap();
+    assert_eq!(client.output(), b"one\ntwo\n");
+    assert!(tail.wait().success());
+}
+
+/// `printf INPUT | nc -N HOST PORT`: -N half-closes after the input.
+fn nc(server: &Example, input: &[u8]) -> Vec<u8> {
+    let (host, port) = (server.address.ip().to_string(), server.address.port().to_string());
+    run_client("nc", &["-N", &host, &port], input)
+}
