@@ -4,6 +4,7 @@
 //! reactor, always with a deadline. Where a client has to block, it runs on a thread of its own.
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(clippy::type_complexity, reason = "a handler is a row of closures, each of its own type")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
 use std::cell::{Cell, RefCell};
@@ -366,11 +367,12 @@ pub fn run_until(reactor: &mut Reactor, what: &str, mut is_done: impl FnMut(&mut
 }
 
 /// Turns the reactor until nothing is left to do, and checks that it then rests: it waits in the
-/// kernel, and no event wakes it.
+/// kernel, and does nothing to its sockets. An event or two may still come for a connection, such as
+/// when a delayed acknowledgement of its end of file arrives.
 pub fn assert_idle(reactor: &mut Reactor) {
     let counts = |reactor: &Reactor| {
         let stats = reactor.stats();
-        (stats.busy_turns, stats.events, stats.reads, stats.writes)
+        (stats.busy_turns, stats.reads, stats.writes)
     };
     let mut before = None;
     run_until(reactor, "the reactor is idle", |reactor| {
@@ -379,10 +381,13 @@ pub fn assert_idle(reactor: &mut Reactor) {
         before = Some(now);
         is_quiet
     });
+    let events = reactor.stats().events;
     for _ in 0..5 {
         reactor.turn(Some(TICK)).expect("the poll works");
     }
-    assert_eq!(Some(counts(reactor)), before, "busy turns, events, reads, writes while idle");
+    assert_eq!(Some(counts(reactor)), before, "busy turns, reads, writes while idle");
+    let events = reactor.stats().events - events;
+    assert!(events <= 2 * reactor.connections() as u64, "{events} events while idle");
 }
 
 /// A reactor with one recorder that listens on a port of the kernel's choice.
