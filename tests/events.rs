@@ -222,9 +222,9 @@ fn close_during_dispatch(seed: u64) {
                 conn.abort_key(other);
                 doomed.insert(other);
             }
-            6 if roll / 8 % 4 == 0 => {
+            6 if roll & 0x18 == 0 => {
                 for key in all.iter() {
-                    if roll / 32 % 2 == 0 {
+                    if roll & 0x20 == 0 {
                         conn.close_key(*key)
                     } else {
                         conn.abort_key(*key)
