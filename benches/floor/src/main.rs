@@ -6,7 +6,8 @@
 //!
 //! - Connections are registered once, edge-triggered, for input only. (Level-triggered would do without
 //!   the flags about the peer's end, but the kernel then polls every connection once more after it was
-//!   served.) Output readiness is asked for only while there is output that the kernel did not take.
+//!   served: 2 % of a message.) Output readiness is asked for only while there is output that the kernel
+//!   did not take.
 //! - All connections are read into one buffer of 64 KiB. One recv: when it brought less than there was
 //!   room for, the socket is empty, and no second recv is spent on hearing so. Only when the kernel said
 //!   that the peer is at its end, or after a time without reading, is the socket read to the end.
