@@ -38,6 +38,18 @@ pub(crate) enum Source {
     Raw(Box<Raw>),
 }
 
+impl Table<Source> {
+    /// The connection of a key that is known to be live: slots are freed in the reap phase only, so
+    /// from the moment at which a run begins its key stays good.
+    #[inline]
+    pub(crate) fn live(&mut self, key: Key) -> &mut Stream {
+        match self.live_mut(key) {
+            Source::Stream(stream) => stream,
+            _ => unreachable!("only connections are run"),
+        }
+    }
+}
+
 /// What callbacks ask for that needs the driver; done in the flush phase.
 #[derive(Debug)]
 pub(crate) enum Command {

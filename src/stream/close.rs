@@ -26,7 +26,7 @@ impl<D: Driver> Reactor<D> {
     /// Goes on with a connection that has said it will send no more.
     pub(super) fn go_on_closing(&mut self, key: Key) {
         let core = &mut self.core;
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let stream = core.sources.live(key);
         let is_flushed = !stream.has(HAS_OUTPUT);
         let reason = stream.reason.unwrap_or(CloseReason::PeerClosed);
         if is_flushed && stream.has(EOF) && (stream.has(CLOSING) || stream.has(EOF_SHOWN)) {
@@ -50,7 +50,7 @@ impl<D: Driver> Reactor<D> {
     /// A closing connection's time is up, unless it has made progress since the timer was set.
     pub(crate) fn end_linger(&mut self, key: Key, bytes_out_then: u64) {
         let core = &mut self.core;
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let stream = core.sources.live(key);
         stream.deadline = TimerId::NONE;
         if stream.bytes_out > bytes_out_then {
             let at = core.now + stream.limits.linger_timeout;

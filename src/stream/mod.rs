@@ -165,8 +165,14 @@ impl Stream {
         !self.has(EOF | DEAD) && (self.may_show() || self.has(CLOSING))
     }
 
-    pub(crate) fn wants_write(&self) -> bool {
-        self.has(HAS_OUTPUT) && !self.has(CONNECTING | DEAD)
+    /// Whether there is output that the kernel may take.
+    pub(crate) fn may_write(&self) -> bool {
+        self.has(HAS_OUTPUT) && self.has(WRITABLE) && !self.has(CONNECTING | DEAD)
+    }
+
+    /// Input that was kept is to be shown again.
+    pub(crate) fn owes_show(&self) -> bool {
+        self.has(SHOW) && self.may_show()
     }
 
     /// The end of file is due to be told: all that came before it was shown.
@@ -197,8 +203,8 @@ impl Stream {
             return self.has(WRITABLE | ERROR);
         }
         self.has(READABLE) && self.wants_read()
-            || self.has(WRITABLE) && self.wants_write()
-            || self.has(SHOW) && self.may_show()
+            || self.may_write()
+            || self.owes_show()
             || self.owes_peer_closed()
             || self.owes_drained()
             || self.owes_error()

@@ -6,7 +6,6 @@ use log::{debug, error, trace};
 
 use super::flag::*;
 use super::run::{Budget, lend};
-use crate::core::Source;
 use crate::driver::Driver;
 use crate::error::CloseReason;
 use crate::key::Key;
@@ -22,7 +21,7 @@ impl<D: Driver> Reactor<D> {
     #[inline]
     pub(crate) fn run_common(&mut self, key: Key) {
         let core = &mut self.core;
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let stream = core.sources.live(key);
         stream.flags &= !QUEUED;
         if stream.flags & !NEUTRAL != core.common {
             return self.run_stream(key);
@@ -50,7 +49,7 @@ impl<D: Driver> Reactor<D> {
             return self.end_run(key);
         }
         // Nothing but the scratch buffer and READABLE may have changed, or the general code ends it.
-        let Source::Stream(stream) = core.sources.live_mut(key) else { return };
+        let stream = core.sources.live(key);
         if stream.flags & !(NEUTRAL | READABLE) != COMMON & !READABLE {
             return self.end_run(key);
         }
@@ -80,7 +79,7 @@ impl<D: Driver> Reactor<D> {
     fn finish_unusual_read(&mut self, key: Key, result: io::Result<usize>) {
         self.core.begin_run(key);
         self.after_read(key, result, usize::MAX);
-        if self.core.stream(key).is_some_and(|stream| stream.owes_peer_closed()) {
+        if self.core.sources.live(key).owes_peer_closed() {
             self.call_peer_closed(key);
         }
         self.end_run(key);
@@ -96,7 +95,7 @@ impl<D: Driver> Reactor<D> {
     /// One read, and the callback for what it brought.
     pub(super) fn read_once(&mut self, key: Key, budget: &mut Budget) {
         let core = &mut self.core;
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let stream = core.sources.live(key);
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         core.stats.reads += 1;
         budget.reads -= 1;
@@ -117,7 +116,7 @@ impl<D: Driver> Reactor<D> {
             return self.show_kept(key);
         }
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let stream = core.sources.live(key);
         if stream.has(CLOSING) {
             core.stats.bytes_discarded += count as u64;
             return;
@@ -138,7 +137,7 @@ impl<D: Driver> Reactor<D> {
     /// Draws the conclusions of a read that had room for `room` bytes; gives how many came.
     fn after_read(&mut self, key: Key, result: io::Result<usize>, room: usize) -> usize {
         let core = &mut self.core;
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return 0 };
+        let stream = core.sources.live(key);
         match result {
             Ok(0) => {
                 trace!("{key}: read the end of file");
@@ -173,7 +172,7 @@ impl<D: Driver> Reactor<D> {
     /// Shows the input that the connection keeps.
     pub(super) fn show_kept(&mut self, key: Key) {
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
-        let Some(stream) = core.stream_mut(key) else { return };
+        let stream = core.sources.live(key);
         stream.flags &= !SHOW;
         if stream.has(CLOSING) {
             return core.drop_input(key);
@@ -191,7 +190,7 @@ impl<D: Driver> Reactor<D> {
         let answer = handlers[handler as usize].data(session, &mut conn, &input[consumed..]);
         let now_consumed = self.judge_consumed(key, shown, answer);
         let core = &mut self.core;
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let stream = core.sources.live(key);
         if stream.has(CLOSING | DEAD) {
             core.stats.bytes_discarded += (shown - now_consumed) as u64;
         } else {
@@ -208,7 +207,7 @@ impl<D: Driver> Reactor<D> {
         let consumed = self.judge_consumed(key, shown, answer);
         let rest = &self.input[consumed..shown];
         let core = &mut self.core;
-        let Some(stream) = core.stream(key) else { return };
+        let stream = core.sources.live(key);
         if stream.has(CLOSING | DEAD) {
             core.stats.bytes_discarded += rest.len() as u64;
         } else if !rest.is_empty()
@@ -223,7 +222,7 @@ impl<D: Driver> Reactor<D> {
     fn judge_consumed(&mut self, key: Key, shown: usize, answer: usize) -> usize {
         let core = &mut self.core;
         if answer == 0 {
-            let Some(stream) = core.stream(key) else { return 0 };
+            let stream = core.sources.live(key);
             let is_stuck = shown >= stream.limits.input_bytes_max;
             if is_stuck && !stream.has(PAUSED | SHOW | CLOSING | DEAD) {
                 debug!("{key}: the handler consumed nothing of {shown} bytes, its input limit");

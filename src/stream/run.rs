@@ -54,7 +54,7 @@ impl<D: Driver> Reactor<D> {
     #[cold]
     #[inline(never)]
     pub(crate) fn run_stream(&mut self, key: Key) {
-        let Some(stream) = self.core.stream(key) else { return };
+        let stream = self.core.sources.live(key);
         if stream.has(DEAD) {
             return;
         }
@@ -64,34 +64,31 @@ impl<D: Driver> Reactor<D> {
         if stream.owes_error() && self.take_error(key) {
             return;
         }
-        if let Some(stream) = self.core.stream(key)
-            && stream.has(WRITABLE)
-            && stream.wants_write()
-        {
+        if self.core.sources.live(key).may_write() {
             self.write_queued(key);
         }
         self.core.begin_run(key);
-        if self.core.stream(key).is_some_and(|stream| stream.owes_drained()) {
+        if self.core.sources.live(key).owes_drained() {
             self.call_drained(key);
         }
-        if self.core.stream(key).is_some_and(|stream| stream.has(SHOW) && stream.may_show()) {
+        if self.core.sources.live(key).owes_show() {
             self.show_kept(key);
         }
         self.read_within_budget(key);
-        if self.core.stream(key).is_some_and(|stream| stream.owes_peer_closed()) {
+        if self.core.sources.live(key).owes_peer_closed() {
             self.call_peer_closed(key);
         }
         self.end_run(key);
     }
 
     fn read_within_budget(&mut self, key: Key) {
-        let Some(stream) = self.core.stream(key) else { return };
+        let stream = self.core.sources.live(key);
         let mut budget = Budget {
             bytes: stream.limits.read_bytes_per_turn_max,
             reads: stream.limits.reads_per_turn_max,
         };
         loop {
-            let Some(stream) = self.core.stream(key) else { return };
+            let stream = self.core.sources.live(key);
             // What the run has sent and not written counts: a run must not outgrow the watermark.
             let is_over = self.core.scratch.len() > stream.limits.output_bytes_high;
             if !stream.has(READABLE) || stream.has(SHOW) || !stream.wants_read() || is_over {
@@ -108,7 +105,7 @@ impl<D: Driver> Reactor<D> {
 
     fn call_drained(&mut self, key: Key) {
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
-        let Some(stream) = core.stream_mut(key) else { return };
+        let stream = core.sources.live(key);
         stream.flags &= !OVER_HIGH;
         let (handler, session) = (stream.handler, stream.session);
         trace!("{key}: output drained to the low watermark");
@@ -117,14 +114,15 @@ impl<D: Driver> Reactor<D> {
 
     pub(super) fn call_peer_closed(&mut self, key: Key) {
         // Bytes that waited for more of them will never be enough.
-        if self.core.stream(key).is_some_and(|stream| stream.has(NEEDS) && stream.has(HAS_INPUT)) {
+        let stream = self.core.sources.live(key);
+        if stream.has(NEEDS) && stream.has(HAS_INPUT) {
             self.show_kept(key);
-            if !self.core.stream(key).is_some_and(|stream| stream.owes_peer_closed()) {
+            if !self.core.sources.live(key).owes_peer_closed() {
                 return;
             }
         }
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
-        let Some(stream) = core.stream_mut(key) else { return };
+        let stream = core.sources.live(key);
         stream.flags |= EOF_SHOWN;
         let (handler, session) = (stream.handler, stream.session);
         handlers[handler as usize].peer_closed(session, &mut lend(core, sockets, handler, key));
@@ -134,7 +132,7 @@ impl<D: Driver> Reactor<D> {
     pub(crate) fn open(&mut self, key: Key) {
         self.core.begin_run(key);
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
-        let Some(stream) = core.stream(key) else { return };
+        let stream = core.sources.live(key);
         let handler = stream.handler;
         let session = handlers[handler as usize].open(&mut lend(core, sockets, handler, key));
         if let Some(stream) = core.stream_mut(key) {
@@ -146,14 +144,14 @@ impl<D: Driver> Reactor<D> {
 
     /// The mail phase's part: a poke.
     pub(crate) fn deliver_poke(&mut self, key: Key) {
-        let Some(stream) = self.core.stream_mut(key) else { return };
+        let Some(stream) = self.core.stream_mut(key) else { return }; // ended since
         stream.flags &= !POKED;
         if !stream.has(OPEN) || stream.has(CLOSING | DEAD) {
             return;
         }
         self.core.begin_run(key);
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
-        let Some(stream) = core.stream(key) else { return };
+        let stream = core.sources.live(key);
         let (handler, session) = (stream.handler, stream.session);
         handlers[handler as usize].poke(session, &mut lend(core, sockets, handler, key));
         if let Some(stream) = core.stream_mut(key)
@@ -175,7 +173,7 @@ impl<D: Driver> Reactor<D> {
         }
         self.core.begin_run(key);
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
-        let Some(stream) = core.stream(key) else { return };
+        let stream = core.sources.live(key);
         let (handler, session) = (stream.handler, stream.session);
         handlers[handler as usize].timer(session, &mut lend(core, sockets, handler, key), timer);
         self.end_run(key);
@@ -195,18 +193,16 @@ impl<D: Driver> Reactor<D> {
 
     /// The last step of every run and flush.
     pub(crate) fn settle(&mut self, key: Key) {
-        if let Some(stream) = self.core.stream(key)
-            && stream.has(WRITABLE)
-            && stream.wants_write()
-        {
+        if self.core.sources.live(key).may_write() {
             self.write_queued(key);
         }
         self.judge_output(key);
-        if self.core.stream(key).is_some_and(|stream| stream.has(FIN_WANTED) && !stream.has(DEAD)) {
+        let stream = self.core.sources.live(key);
+        if stream.has(FIN_WANTED) && !stream.has(DEAD) {
             self.go_on_closing(key);
         }
         self.core.account(key);
-        if self.core.stream(key).is_some_and(|stream| stream.has_work()) {
+        if self.core.sources.live(key).has_work() {
             self.core.queue(key);
         }
     }

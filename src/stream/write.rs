@@ -20,7 +20,7 @@ const HAND_OVER_BYTES: usize = 4096;
 impl<D: Driver> Reactor<D> {
     /// Writes the scratch buffer. Nothing older waits, or the run would have queued.
     pub(super) fn write_scratch(&mut self, key: Key) {
-        let Some(stream) = self.core.stream(key) else { return };
+        let stream = self.core.sources.live(key);
         debug_assert!(!stream.has(HAS_OUTPUT));
         let result = if !stream.has(WRITABLE) {
             Err(io::ErrorKind::WouldBlock.into())
@@ -64,7 +64,7 @@ impl<D: Driver> Reactor<D> {
     pub(super) fn write_queued(&mut self, key: Key) {
         loop {
             let core = &mut self.core;
-            let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+            let stream = core.sources.live(key);
             let Some((driver, socket)) = self.sockets.with(key) else { return };
             if !stream.has(WRITABLE) || stream.has(DEAD) {
                 break;
@@ -91,7 +91,7 @@ impl<D: Driver> Reactor<D> {
     /// is at its end.
     fn after_write(&mut self, key: Key, result: io::Result<usize>) -> Option<usize> {
         let core = &mut self.core;
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return None };
+        let stream = core.sources.live(key);
         match result {
             Ok(0) => {
                 core.end(key, CloseReason::Io(io::ErrorKind::WriteZero));
@@ -119,7 +119,7 @@ impl<D: Driver> Reactor<D> {
 
     /// Holds what the kernel refused to the limits.
     pub(super) fn judge_output(&mut self, key: Key) {
-        let Some(stream) = self.core.stream_mut(key) else { return };
+        let stream = self.core.sources.live(key);
         if stream.has(DEAD | CONNECTING) || !stream.has(HAS_OUTPUT) {
             return;
         }

@@ -372,7 +372,7 @@ pub fn run_until(reactor: &mut Reactor, what: &str, mut is_done: impl FnMut(&mut
 pub fn assert_idle(reactor: &mut Reactor) {
     let counts = |reactor: &Reactor| {
         let stats = reactor.stats();
-        (stats.busy_turns, stats.reads, stats.writes)
+        (stats.busy_turns, stats.accepts, stats.reads, stats.writes, stats.closes_total())
     };
     let mut before = None;
     run_until(reactor, "the reactor is idle", |reactor| {
@@ -385,7 +385,11 @@ pub fn assert_idle(reactor: &mut Reactor) {
     for _ in 0..5 {
         reactor.turn(Some(TICK)).expect("the poll works");
     }
-    assert_eq!(Some(counts(reactor)), before, "busy turns, reads, writes while idle");
+    assert_eq!(
+        Some(counts(reactor)),
+        before,
+        "busy turns, accepts, reads, writes, closes while idle"
+    );
     let events = reactor.stats().events - events;
     assert!(events <= 2 * reactor.connections() as u64, "{events} events while idle");
 }
