@@ -726,6 +726,34 @@ fn at_the_end_of_file_less_than_needed_is_shown() {
 }
 
 #[test]
+fn again_with_less_than_needed_at_the_end_of_file_comes_before_on_peer_closed() {
+    let is_first = Cell::new(true);
+    let mut server =
+        Server::new(Recorder::new().open(|conn| conn.need(100)).data(move |conn, data| {
+            if is_first.replace(false) {
+                conn.again();
+                return Ok(1);
+            }
+            Ok(data.len())
+        }));
+    let (mut client, key) = server.open();
+    client.write_all(b"abc").unwrap();
+    server.assert_idle();
+    drop(client);
+    server.until_closed(1);
+    let calls = server.calls.all();
+    assert_eq!(
+        calls[calls.len() - 4..],
+        [
+            Call::Data(key, b"abc".to_vec()),
+            Call::Data(key, b"bc".to_vec()),
+            Call::PeerClosed(key),
+            Call::Close(key, CloseReason::PeerClosed)
+        ]
+    );
+}
+
+#[test]
 fn a_need_that_is_met_by_what_is_left_waits_for_the_next_occasion() {
     // Lowered from another callback: a poke shows what is there.
     let mut server = Server::new(
