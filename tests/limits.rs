@@ -100,6 +100,7 @@ fn connections_max_of_the_reactor_holds_over_all_listeners_and_resumes_by_itself
     }
     // As each one leaves, one that waits is served, from either backlog.
     let mut served = 0;
+    let _watchdog = Watchdog::new("all clients are served");
     while !clients.is_empty() {
         clients.retain_mut(|client| {
             let answer = server.try_read(client);
@@ -379,6 +380,7 @@ fn a_connection_over_its_high_watermark_is_not_read_from_until_the_low_one() {
     let piece = pattern(64 * 1024);
     let mut written = 0;
     let mut quiet_turns = 0;
+    let _watchdog = Watchdog::new("both sides are full");
     while quiet_turns < 20 {
         match client.write(&piece[written % piece.len()..]) {
             Ok(count) => {
@@ -456,6 +458,7 @@ fn a_slow_reader_does_not_delay_the_others() {
     };
     let slow_key = server.calls.opened()[0];
     let (mut client, _) = server.open();
+    let _watchdog = Watchdog::new("the slow reader is closed");
     loop {
         let sent = server.reactor.context(server.handler).send_to(slow_key, &[0; 100_000]);
         server.assert_echoes(&mut client);

@@ -177,6 +177,7 @@ fn a_producer_that_stops_at_over_high_and_goes_on_at_drained_sends_everything() 
     server.assert_idle();
     let mut is_right = true;
     let mut received = 0;
+    let _watchdog = Watchdog::new("all is received");
     loop {
         let bytes = server.read_some(&mut client);
         is_right &= bytes == pattern_at(received, bytes.len());
@@ -231,6 +232,7 @@ fn an_echo_of_8_mib_through_small_buffers_is_exact() {
     writer.set_nonblocking(true).unwrap();
     // Written and read in turns: a peer that only writes is held by its own unread output.
     let (mut written, mut received) = (0, Vec::new());
+    let _watchdog = Watchdog::new("all came back");
     while received.len() < expected.len() {
         match writer.write(&sent[written..]) {
             Ok(count) => written += count,

@@ -292,6 +292,7 @@ fn a_panic_that_goes_through_leaves_the_rest_of_its_phase_to_the_next_turn() {
     );
     let calls = server.calls.clone();
     let fired = || calls.count(|call| matches!(call, Call::HandlerTimer(_)));
+    let _watchdog = Watchdog::new("the timers fire");
     catch_unwind(AssertUnwindSafe(|| {
         while fired() == 0 {
             server.reactor.turn(None).unwrap();
@@ -317,6 +318,7 @@ fn a_panic_in_on_start_leaves_the_starts_and_connects_behind_it_alone() {
     let second_calls = second.calls.clone();
     server.reactor.add(first);
     server.reactor.add(second);
+    let _watchdog = Watchdog::new("there was something to do");
     catch_unwind(AssertUnwindSafe(|| server.reactor.turn(None).unwrap())).unwrap_err();
     server.reactor.turn(None).unwrap();
     assert_eq!(second_calls.all(), [Call::Start]);

@@ -40,6 +40,7 @@ fn timers_wake_a_reactor_that_waits_for_ever() {
     }));
     let calls = server.calls.clone();
     let fired = || calls.count(|call| matches!(call, Call::HandlerTimer(_)));
+    let _watchdog = Watchdog::new("both timers have fired");
     while fired() < 2 {
         server.reactor.turn(None).unwrap();
     }

@@ -11,8 +11,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{self, Command};
 use std::rc::Rc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use oneloop::{
@@ -548,6 +550,24 @@ impl Server {
 
     pub fn assert_idle(&mut self) {
         assert_idle(&mut self.reactor);
+    }
+}
+
+/// Ends the whole test process if it is not dropped within the deadline: for waits that nothing in
+/// this process could end, such as those of `run` and `turn(None)`.
+#[must_use]
+pub struct Watchdog(#[allow(dead_code, reason = "what it is for is to be dropped")] Sender<()>);
+
+impl Watchdog {
+    pub fn new(what: &'static str) -> Watchdog {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            if receiver.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("waited in vain until {what}");
+                process::abort();
+            }
+        });
+        Watchdog(sender)
     }
 }
 
