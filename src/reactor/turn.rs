@@ -93,17 +93,17 @@ impl<D: Driver> Reactor<D> {
         }
         let spare = std::mem::take(&mut self.spare);
         let mut batch = std::mem::replace(list(&mut self.core), spare);
-        let mut done = 0;
+        let mut rest = batch.iter();
         // One catch for the whole phase: around every source it would be paid by every message.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(&key) = batch.get(done) {
-                done += 1;
+            for &key in rest.by_ref() {
                 run(self, key);
             }
         })) {
-            if let Err(panic) = self.contain(panic, batch[done - 1]) {
+            let current = batch[batch.len() - rest.len() - 1];
+            if let Err(panic) = self.contain(panic, current) {
                 // It goes through; what is left of the batch stays for the next turn.
-                list(&mut self.core).extend_from_slice(&batch[done..]);
+                list(&mut self.core).extend(rest);
                 resume_unwind(panic);
             }
         }
