@@ -99,7 +99,7 @@ pub trait StreamHandler: 'static {
         let _ = (session, key, reason, cx);
     }
 
-    /// Phase 2 of the first turn after [`Reactor::add`](crate::Reactor::add): before any other call.
+    /// Phase 3 of the first turn after [`Reactor::add`](crate::Reactor::add): before any other call.
     fn on_start(&mut self, cx: &mut Context<'_>) {
         let _ = cx;
     }

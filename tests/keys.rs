@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oneloop::{
     CloseReason, ConnectError, Connection, Context, Error, HandlerId, Key, Limits, ListenOptions,
@@ -303,6 +303,40 @@ fn a_connect_can_be_begun_from_every_callback() {
         },
     );
     elsewhere.until_closed(PLACES.len());
+}
+
+#[test]
+fn a_poke_and_a_timer_that_were_on_their_way_find_a_closing_connection_closed() {
+    let target = Rc::new(Cell::new(None));
+    let closed = Rc::clone(&target);
+    let mut server = Server::new(
+        Recorder::new()
+            .open(|conn| {
+                conn.set_timer(Duration::from_millis(30));
+            })
+            .handler_timer(move |_, cx| cx.close_key(closed.get().expect("it is open"))),
+    );
+    // A poke in the mail.
+    let (client, key) = server.open();
+    let mut cx = server.reactor.context(server.handler);
+    cx.poke(key);
+    cx.close_key(key);
+    server.assert_idle();
+    drop(client);
+    server.until_closed(1);
+    assert!(!server.calls.has(&Call::Poke(key)));
+    // A timer that is due in the turn in which an earlier one closes its connection.
+    let (client, key) = server.open();
+    target.set(Some(key));
+    let mut cx = server.reactor.context(server.handler);
+    cx.set_handler_timer(Duration::from_millis(10));
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(60) {} // both are due when the next turn begins
+    server.assert_idle();
+    drop(client);
+    server.until_closed(2);
+    let timers = server.calls.count(|call| matches!(call, Call::HandlerTimer(_)));
+    assert_eq!((timers, server.calls.count(|call| matches!(call, Call::Timer(..)))), (1, 0));
 }
 
 #[test]

@@ -284,6 +284,9 @@ fn a_panic_that_goes_through_leaves_the_rest_of_its_phase_to_the_next_turn() {
     let mut server = Server::new(
         Recorder::new()
             .start(|cx| {
+                // So that no timer has the number of the listener.
+                let first = cx.set_handler_timer(Duration::ZERO);
+                cx.cancel_timer(first);
                 for _ in 0..3 {
                     cx.set_handler_timer(Duration::ZERO);
                 }
@@ -303,6 +306,16 @@ fn a_panic_that_goes_through_leaves_the_rest_of_its_phase_to_the_next_turn() {
     server.reactor.turn(None).unwrap();
     assert_eq!(fired(), 3);
     server.assert_idle();
+}
+
+#[test]
+fn a_panic_in_on_start_loses_no_event_of_its_turn() {
+    let mut server = Server::new(Recorder::echo());
+    let (mut client, _) = server.open();
+    client.write_all(b"edge").unwrap();
+    server.reactor.add(Recorder::new().start(|_| panic!("as the test wants")));
+    catch_unwind(AssertUnwindSafe(|| server.reactor.turn(Some(Duration::ZERO)))).unwrap_err();
+    assert_eq!(server.read(&mut client, 4), b"edge");
 }
 
 #[test]

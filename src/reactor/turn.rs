@@ -33,8 +33,8 @@ impl<D: Driver> Reactor<D> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.wait(timeout)?; //                                  1. wait
         self.core.now = self.sockets.driver.now(); //            2. clock
-        self.start_handlers(); // who is new hears of that first
         self.take_events(); //                                   3. events
+        self.start_handlers(); // who is new hears of that before anything else
         self.each(|core| &mut core.ready, Self::run_ready); //   4. ready
         self.take_due_timers(); //                               5. timers
         self.each(|core| &mut core.due, Self::fire_timer);
