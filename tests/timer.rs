@@ -3,6 +3,7 @@
 mod support;
 
 use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -174,18 +175,33 @@ fn a_timer_for_never_does_not_fire_and_is_no_deadline() {
 
 #[test]
 fn the_time_stands_still_within_a_turn() {
+    // Through the phases, however slow the callbacks are.
     let times = Rc::<RefCell<Vec<_>>>::default();
-    let seen = Rc::clone(&times);
-    let mut server = Server::new(Recorder::new().handler_timer(move |_, cx| {
-        seen.borrow_mut().push((cx.stats().turns, cx.now()));
-        let start = Instant::now();
-        while start.elapsed() < MS {} // a slow callback
-    }));
-    let mut context = server.reactor.context(server.handler);
-    for _ in 0..5 {
-        context.set_handler_timer(MS);
-    }
-    run_until(&mut server.reactor, "all fire", |_| times.borrow().len() == 5);
+    let [on_data, on_timer, on_poke] = std::array::from_fn(|_| {
+        let times = Rc::clone(&times);
+        move |cx: &oneloop::Context<'_>| {
+            times.borrow_mut().push((cx.stats().turns, cx.now()));
+            let start = Instant::now();
+            while start.elapsed() < 2 * MS {}
+        }
+    });
+    let mut server = Server::new(
+        Recorder::new()
+            .data(move |conn, data| {
+                on_data(conn);
+                conn.set_timer(Duration::ZERO);
+                conn.set_timer(MS);
+                let key = conn.key();
+                conn.poke(key);
+                Ok(data.len())
+            })
+            .timer(move |conn, _| on_timer(conn))
+            .poke(move |conn| on_poke(conn)),
+    );
+    let (mut client, _) = server.open();
+    client.write_all(b"x").unwrap();
+    run_until(&mut server.reactor, "all four calls", |_| times.borrow().len() == 4);
     let times = times.borrow();
-    assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
+    assert!(times[..3].iter().all(|time| *time == times[0]), "{times:?}");
+    assert!(times[3].0 > times[0].0 && times[3].1 - times[0].1 >= MS, "{times:?}");
 }
