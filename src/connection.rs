@@ -154,10 +154,7 @@ impl Connection<'_> {
     /// Half-closes: after the output the peer gets an end of file. Receiving goes on; the connection
     /// closes when [`close`](Self::close) is called, by default when the peer closes too.
     pub fn shutdown_write(&mut self) {
-        let key = self.key;
-        let stream = self.stream_mut();
-        stream.flags |= FIN_WANTED;
-        self.context.core.stop_direct(key);
+        self.context.core.shutdown_write(self.key);
     }
 
     /// Stops being shown data, and reading it: the kernel's buffer fills up and the peer has to wait.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use log::{debug, info};
+use log::debug;
 
 use crate::core::Source;
 use crate::driver::Driver;
@@ -79,10 +79,12 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn fail_connect(&mut self, key: Key, error: ConnectError) {
-        if let Some(stream) = self.core.stream_mut(key) {
-            stream.failure = Some(error);
+        let Some(stream) = self.core.stream_mut(key) else { return };
+        if stream.has(DEAD) {
+            return; // ended otherwise, in this very turn
         }
-        info!("{key}: did not connect: {error}");
+        stream.failure = Some(error);
+        debug!("{key}: did not connect: {error}");
         self.core.end(key, CloseReason::Closed);
     }
 }

@@ -9,6 +9,8 @@ use crate::core::{Core, Data, Host};
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
 use crate::limits::Limits;
+use crate::reactor::HandlerId;
+use crate::source::NO_HANDLER;
 use crate::stats::Stats;
 use crate::timer::{Purpose, TimerId};
 
@@ -39,8 +41,8 @@ impl Context<'_> {
         self.core.next_random()
     }
 
-    /// Appends a copy of `data` to the output of connection `key`. It leaves in this turn's flush
-    /// phase; to the connection whose callback runs, at the end of its run, as with
+    /// Appends a copy of `data` to the output of connection `key`. It leaves in the flush phase,
+    /// of the next turn if this one's is over; to the connection whose callback runs, at the end of its run, as with
     /// [`Connection::send`](crate::Connection::send). A connection that is still being opened keeps
     /// it until then.
     pub fn send_to(&mut self, key: Key, data: &[u8]) -> Sent {
@@ -64,6 +66,12 @@ impl Context<'_> {
         self.core.abort(key);
     }
 
+    /// Half-closes connection `key`: see
+    /// [`Connection::shutdown_write`](crate::Connection::shutdown_write).
+    pub fn shutdown_write_key(&mut self, key: Key) {
+        self.core.shutdown_write(key);
+    }
+
     /// Stops showing data to connection `key`, and reading it: see
     /// [`Connection::pause`](crate::Connection::pause).
     pub fn pause_key(&mut self, key: Key) {
@@ -77,6 +85,7 @@ impl Context<'_> {
 
     /// Asks for a call of [`on_poke`](crate::StreamHandler::on_poke) for connection `key`, in this
     /// turn's mail phase, or the next one's if that has begun. Several pokes before that are one call.
+    /// A connection that is not open gets none.
     pub fn poke(&mut self, key: Key) {
         self.core.poke(key);
     }
@@ -96,21 +105,37 @@ impl Context<'_> {
     ///
     /// socket, setsockopt, connect and epoll_ctl, in this turn's flush phase; getsockopt and
     /// getpeername when it opens.
+    ///
+    /// # Panics
+    ///
+    /// In a callback of a raw source, which serves no connections: see
+    /// [`connect_for`](Self::connect_for).
     pub fn connect(&mut self, address: SocketAddr, tag: u64) -> Key {
         let limits = Rc::clone(&self.core.connect_limits);
-        self.core.connect(self.handler, address, tag, limits)
+        self.core.connect(self.stream_handler(), address, tag, limits)
+    }
+
+    /// [`connect`](Self::connect) for another handler, which will serve the connection.
+    pub fn connect_for<H>(&mut self, handler: HandlerId<H>, address: SocketAddr, tag: u64) -> Key {
+        let limits = Rc::clone(&self.core.connect_limits);
+        self.core.connect(handler.index, address, tag, limits)
+    }
+
+    fn stream_handler(&self) -> u16 {
+        assert_ne!(self.handler, NO_HANDLER, "a raw source's handler serves no connections");
+        self.handler
     }
 
     /// [`connect`](Self::connect) with limits of its own.
     ///
     /// # Panics
     ///
-    /// If the limits contradict each other.
+    /// If the limits contradict each other; and as [`connect`](Self::connect).
     pub fn connect_with(&mut self, address: SocketAddr, tag: u64, limits: &Rc<Limits>) -> Key {
         if let Err(error) = limits.check() {
             panic!("{error}");
         }
-        self.core.connect(self.handler, address, tag, Rc::clone(limits))
+        self.core.connect(self.stream_handler(), address, tag, Rc::clone(limits))
     }
 
     /// Calls [`on_handler_timer`](crate::StreamHandler::on_handler_timer) once, when `after` has
@@ -120,9 +145,16 @@ impl Context<'_> {
     /// # Cost
     ///
     /// O(log n) in the number of timers.
+    ///
+    /// # Panics
+    ///
+    /// In a callback of a raw source, whose handler has no such method.
     pub fn set_handler_timer(&mut self, after: Duration) -> TimerId {
-        let at = self.core.now + after;
-        self.core.timers.set(at, Purpose::Handler(self.handler))
+        let purpose = Purpose::Handler(self.stream_handler());
+        if self.core.stopping {
+            return TimerId::NONE;
+        }
+        self.core.timers.set(self.core.now + after, purpose)
     }
 
     /// Cancels a timer of any kind; whether it was still to come.

@@ -69,6 +69,9 @@ pub(crate) enum Data<'a> {
     Shared(Rc<[u8]>),
 }
 
+/// Slots beside the connections': for listeners, raw sources, and attempts that are one too many.
+pub(crate) const SLACK_SLOTS: usize = 64;
+
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) sources: Table<Source>,
@@ -92,9 +95,11 @@ pub(crate) struct Core {
     /// What the running connection has sent in this run, as long as nothing older is queued. It is
     /// one buffer for the whole loop: an echo goes through it without the connection owning any.
     pub(crate) scratch: Vec<u8>,
-    /// How much `scratch` may hold before somebody has to look at the watermarks; 0 if the running
+    /// `scratch` may hold less than that without anybody looking at the watermarks; 0 if the running
     /// connection may not use it.
     pub(crate) direct_max: usize,
+    /// How many bytes the source that runs may still write in this phase.
+    pub(crate) write_left: usize,
     /// What `on_data` failed with.
     pub(crate) error: Option<Error>,
 
@@ -112,7 +117,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(limits: ReactorLimits, random: u64, now: Time) -> Core {
         let mut sources = Table::new();
-        sources.reserve_touched(limits.connections_max);
+        sources.reserve_touched(limits.connections_max + SLACK_SLOTS);
         Core {
             sources,
             ready: Vec::new(),
@@ -127,6 +132,7 @@ impl Core {
             running: Key::NONE,
             scratch: Vec::with_capacity(limits.read_buffer_bytes),
             direct_max: 0,
+            write_left: 0,
             error: None,
             common: COMMON,
             now,
@@ -237,7 +243,7 @@ impl Core {
     #[inline]
     pub(crate) fn send(&mut self, key: Key, data: &[u8]) -> Sent {
         debug_assert_eq!(key, self.running, "a connection is lent during its runs only");
-        if self.scratch.len() + data.len() <= self.direct_max {
+        if self.scratch.len() + data.len() < self.direct_max {
             self.scratch.extend_from_slice(data);
             return Sent::Ok;
         }
@@ -358,7 +364,12 @@ impl Core {
                     return;
                 }
                 stream.flags |= DEAD;
-                stream.reason.get_or_insert(reason);
+                // A graceful end that lost output was none.
+                let is_cut = stream.has(HAS_OUTPUT)
+                    && matches!(stream.reason, Some(CloseReason::Closed | CloseReason::PeerClosed));
+                if is_cut || stream.reason.is_none() {
+                    stream.reason = Some(reason);
+                }
                 if let Some(buffers) = &mut stream.buffers {
                     buffers.drop_input();
                     buffers.output.clear();
@@ -392,6 +403,17 @@ impl Core {
             stream.flags |= RESET;
         }
         self.end(key, CloseReason::Aborted);
+    }
+
+    pub(crate) fn shutdown_write(&mut self, key: Key) {
+        let is_running = key == self.running;
+        let Some(stream) = self.stream_mut(key) else { return };
+        stream.flags |= FIN_WANTED;
+        if is_running {
+            self.direct_max = 0; // what was sent is still written, but nothing more is taken
+        } else {
+            self.queue_flush(key);
+        }
     }
 
     pub(crate) fn pause(&mut self, key: Key) {

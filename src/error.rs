@@ -9,7 +9,8 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Why a connection was closed. Every connection that opened ends with exactly one of these: it is
 /// counted, logged, and given to [`on_close`](crate::StreamHandler::on_close).
 ///
-/// When several things happen to one connection, the first one is its reason.
+/// When several things happen to one connection, the first one is its reason; but a graceful end that
+/// loses output on its way has the reason of the loss.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -33,7 +34,8 @@ pub enum CloseReason {
     /// [`input_bytes_max`](crate::Limits::input_bytes_max).
     InputTooLong,
     /// The output that the peer did not take went over
-    /// [`output_bytes_max`](crate::Limits::output_bytes_max).
+    /// [`output_bytes_max`](crate::Limits::output_bytes_max); or, while closing, it took none for
+    /// [`linger_timeout`](crate::Limits::linger_timeout).
     SlowReader,
     /// The reactor went over [`memory_bytes_max`](crate::ReactorLimits::memory_bytes_max), and this
     /// connection held the most.

@@ -34,7 +34,7 @@ pub trait StreamHandler: 'static {
     type Session: 'static;
 
     /// Phase 4. A peer is at the door; nothing has been spent on it yet. `false` turns it away:
-    /// its socket is closed.
+    /// its socket is closed. `on_open` need not follow: the limits are looked at next.
     fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool {
         let _ = (peer, cx);
         true
@@ -48,9 +48,29 @@ pub trait StreamHandler: 'static {
     /// Returns how many bytes of it are done with; the rest is shown again together with what follows.
     /// So a partial message is answered with the length of the whole ones before it, often `Ok(0)`.
     ///
-    /// Called on new bytes, after [`resume`](Connection::resume), after a poke when there are bytes
-    /// left, and in the next turn after [`again`](Connection::again). Never after
-    /// [`close`](Connection::close).
+    /// Called on new bytes; and with bytes that were left, after [`resume`](Connection::resume), after
+    /// [`on_drained`](Self::on_drained), after a poke, and in the next turn after
+    /// [`again`](Connection::again). Never after [`close`](Connection::close). So a handler that gets
+    /// [`Sent::OverHigh`](crate::Sent::OverHigh) for an answer can leave the rest of the requests
+    /// where they are.
+    ///
+    /// The bytes are lent for the call; what is to outlive it has to be copied:
+    ///
+    /// ```compile_fail
+    /// # use oneloop::{Connection, Error, StreamHandler};
+    /// struct Keeper {
+    ///     last: &'static [u8],
+    /// }
+    ///
+    /// impl StreamHandler for Keeper {
+    ///     type Session = ();
+    ///     fn on_open(&mut self, _: &mut Connection<'_>) {}
+    ///     fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+    ///         self.last = data; // does not compile
+    ///         Ok(data.len())
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

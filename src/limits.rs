@@ -66,6 +66,9 @@ limits! {
         /// Reads from one connection in one turn. Default 8: small reads are dear, and a peer that
         /// sends byte by byte must not be worth more turns than the others.
         reads_per_turn_max: usize = 8,
+        /// Bytes written to one connection in one phase of a turn. Default 256 KiB: a large answer
+        /// leaves in a few turns, between which the others are served.
+        write_bytes_per_turn_max: usize = 256 * 1024,
         /// Bytes received and not yet consumed by the handler; a connection whose handler consumes
         /// nothing of that many is closed as
         /// [`InputTooLong`](crate::CloseReason::InputTooLong). It is also the most that `on_data` is
@@ -134,6 +137,7 @@ impl Limits {
             (self.connections_per_source_max, "connections_per_source_max"),
             (self.read_bytes_per_turn_max, "read_bytes_per_turn_max"),
             (self.reads_per_turn_max, "reads_per_turn_max"),
+            (self.write_bytes_per_turn_max, "write_bytes_per_turn_max"),
             (self.input_bytes_max, "input_bytes_max"),
             (self.output_bytes_high, "output_bytes_high"),
         ];
@@ -174,12 +178,18 @@ impl ReactorLimits {
                 return Err(invalid(format!("the limit {name} is 0; it must be at least 1")));
             }
         }
-        if self.connections_max > u32::MAX as usize / 2 {
-            return Err(invalid(format!(
-                "the limit connections_max is {}; it must be under {}",
-                self.connections_max,
-                u32::MAX / 2
-            )));
+        // What is reserved when the reactor is made has to be there.
+        let reserved = [
+            (self.events_per_poll_max, 1 << 20, "events_per_poll_max"),
+            (self.connections_max, 1 << 26, "connections_max"),
+            (self.read_buffer_bytes, 1 << 30, "read_buffer_bytes"),
+        ];
+        for (value, max, name) in reserved {
+            if value > max {
+                return Err(invalid(format!(
+                    "the limit {name} is {value}; it must be at most {max}"
+                )));
+            }
         }
         Ok(())
     }

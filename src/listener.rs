@@ -104,6 +104,12 @@ impl ListenOptions {
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// At how many connections a listener that was full accepts again: a sixteenth lower, so that it is
+/// not muted and unmuted for each of them.
+fn resume_at(connections_max: usize) -> usize {
+    connections_max - (connections_max / 16).max(1)
+}
+
 /// The driver-free half of a listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -148,7 +154,7 @@ impl Listener {
     /// is emptied at a pace that doubles up to the budget.
     fn next_burst(&mut self, turn: u64) -> usize {
         let is_backlog = self.burst_turn + 1 == turn;
-        let burst = if is_backlog { 2 * self.burst } else { 1 };
+        let burst = if is_backlog { self.burst.saturating_mul(2) } else { 1 };
         self.burst = burst.min(self.limits.accepts_per_turn_max);
         self.burst_turn = turn;
         self.burst
@@ -165,6 +171,9 @@ enum Prefix {
     V4(u32),
     V6(u64),
 }
+
+/// The number of a source address that is not counted.
+pub(crate) const NO_NUMBER: u32 = u32::MAX;
 
 /// Connections counted by source address. Nothing walks over the map, so its order tells nothing.
 #[derive(Debug, Default)]
@@ -213,8 +222,14 @@ impl<D: Driver> Reactor<D> {
         let Some(listener) = self.core.listener_mut(key) else { return };
         listener.queued = false;
         let limits = Rc::clone(&listener.limits);
-        let burst = listener.next_burst(turn);
-        for _ in 0..if D::LISTENERS_ARE_LEVEL { burst } else { limits.accepts_per_turn_max } {
+        let budget = if D::LISTENERS_ARE_LEVEL {
+            listener.next_burst(turn)
+        } else {
+            // It stays on the list until a call says that the backlog is empty.
+            self.core.queue(key);
+            limits.accepts_per_turn_max
+        };
+        for _ in 0..budget {
             let connections = self.core.stats.connections;
             let connections_max = self.core.limits.connections_max;
             let Some(listener) = self.core.listener_mut(key) else { return };
@@ -245,9 +260,6 @@ impl<D: Driver> Reactor<D> {
                 Err(AcceptError::Other(error)) => return self.wait_for_resources(key, &error),
             }
         }
-        if !D::LISTENERS_ARE_LEVEL {
-            self.core.queue(key);
-        }
     }
 
     /// Has a listener reported, or not. Where they are edges, the listener itself remembers that
@@ -261,8 +273,8 @@ impl<D: Driver> Reactor<D> {
         }
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         if let Err(error) = driver.set_listening(socket, key, on) {
-            // Nothing is lost but time: events go on or the timer asks again.
-            warn!("{key}: epoll_ctl: {error}");
+            // Nothing is lost but time: a timer asks again.
+            self.wait_for_resources(key, &error);
         }
     }
 
@@ -278,7 +290,12 @@ impl<D: Driver> Reactor<D> {
             self.core.stats.refusals += 1;
             return;
         }
-        let mut source = u32::MAX;
+        if self.core.stats.connections >= self.core.limits.connections_max {
+            debug!("{listener_key}: {peer} turned away: the handler took the last place itself");
+            self.core.stats.refusals += 1;
+            return;
+        }
+        let mut source = NO_NUMBER;
         if limits.connections_per_source_max != usize::MAX {
             let Some(listener) = self.core.listener_mut(listener_key) else { return };
             match listener.sources.enter(peer, limits.connections_per_source_max) {
@@ -311,7 +328,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn leave_source(&mut self, listener: Key, source: u32) {
-        if source != u32::MAX
+        if source != NO_NUMBER
             && let Some(listener) = self.core.listener_mut(listener)
         {
             listener.sources.leave(source);
@@ -354,9 +371,11 @@ impl<D: Driver> Reactor<D> {
         let wait = listener.retry_after;
         warn!("{key}: accept: {error}; trying again in {wait:?}");
         listener.retry_after = (2 * wait).min(RETRY_MAX);
-        listener.is_waiting = true;
+        let was_waiting = std::mem::replace(&mut listener.is_waiting, true);
         core.timers.set(now + wait, Purpose::Accept(key));
-        self.set_listening(key, false);
+        if !was_waiting {
+            self.set_listening(key, false);
+        }
     }
 
     /// The timer phase's part.
@@ -381,13 +400,18 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// A connection has ended: whoever was full has room again.
+    /// A connection has ended: whoever was full may have room again.
     pub(crate) fn wake_full_listeners(&mut self) {
         for index in 0..self.listeners.len() {
             let key = self.listeners[index];
+            let connections = self.core.stats.connections;
+            let connections_max = self.core.limits.connections_max;
             if let Some(listener) = self.core.listener_mut(key)
-                && std::mem::take(&mut listener.is_full)
+                && listener.is_full
+                && connections <= resume_at(connections_max)
+                && listener.connections <= resume_at(listener.limits.connections_max)
             {
+                listener.is_full = false;
                 self.unmute(key);
             }
         }

@@ -56,13 +56,13 @@ pub(crate) struct Timers {
     /// Moment, order of setting, timer. A timer that is no longer in `live` is a left-behind.
     heap: BinaryHeap<Reverse<(Time, u64, Key)>>,
     set: u64,
-    /// Sources with timers that have ended since the last sweep: their timers find nobody.
-    ended_owners: usize,
+    /// How many were live after the last sweep of those whose source had ended.
+    live_after_sweep: usize,
 }
 
 impl Timers {
     pub(crate) fn new() -> Timers {
-        Timers { live: Table::new(), heap: BinaryHeap::new(), set: 0, ended_owners: 0 }
+        Timers { live: Table::new(), heap: BinaryHeap::new(), set: 0, live_after_sweep: 0 }
     }
 
     pub(crate) fn set(&mut self, at: Time, purpose: Purpose) -> TimerId {
@@ -110,20 +110,21 @@ impl Timers {
         self.live.remove(key)
     }
 
-    /// A source that set timers has ended. `is_alive` tells which sources still live, for the sweep.
+    /// A source that set timers has ended. `is_alive` tells which sources still live, for the sweep
+    /// that is due when the timers have doubled since the last one: so it is paid for by those set in
+    /// between.
     pub(crate) fn owner_ended(&mut self, is_alive: impl Fn(Key) -> bool) {
-        self.ended_owners += 1;
-        if self.ended_owners <= SWEEP_MIN.max(self.live.len() / 2) {
+        if self.live.len() <= 2 * self.live_after_sweep + SWEEP_MIN {
             return;
         }
-        self.ended_owners = 0;
-        let orphans: Vec<Key> = self
-            .live
-            .iter()
-            .filter(|(_, purpose)| purpose.source().is_some_and(|key| !is_alive(key)))
-            .map(|(key, _)| key)
-            .collect();
-        for key in orphans {
+        self.cancel_all(|purpose| purpose.source().is_some_and(|key| !is_alive(key)));
+        self.live_after_sweep = self.live.len();
+    }
+
+    pub(crate) fn cancel_all(&mut self, is_meant: impl Fn(Purpose) -> bool) {
+        let meant = self.live.iter().filter(|(_, purpose)| is_meant(**purpose));
+        let meant: Vec<Key> = meant.map(|(key, _)| key).collect();
+        for key in meant {
             self.cancel(TimerId(key));
         }
     }
@@ -194,12 +195,16 @@ mod tests {
     }
 
     #[test]
-    fn timers_of_ended_connections_are_swept() {
-        let mut timers = Timers::new();
-        for i in 0..100_000 {
-            timers.set(at(1 << 60), Purpose::Connection(Key::new(i, 1)));
-            timers.owner_ended(|_| false);
-            assert!(timers.live.len() <= 2 * SWEEP_MIN, "at {i}");
+    fn timers_of_ended_connections_are_swept_however_many_each_had() {
+        for timers_each in [1, 2, 10] {
+            let mut timers = Timers::new();
+            for i in 0..10_000 {
+                for _ in 0..timers_each {
+                    timers.set(at(1 << 60), Purpose::Connection(Key::new(i, 1)));
+                }
+                timers.owner_ended(|_| false);
+                assert!(timers.live.len() <= 2 * SWEEP_MIN, "{timers_each} each, at {i}");
+            }
         }
     }
 }

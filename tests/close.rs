@@ -222,7 +222,7 @@ fn a_closing_connection_whose_peer_takes_nothing_ends_at_the_linger_deadline() {
     let start = Instant::now();
     server.until_closed(1);
     assert!(start.elapsed() >= linger);
-    assert_eq!(server.calls.reasons(), [CloseReason::Closed]);
+    assert_eq!(server.calls.reasons(), [CloseReason::SlowReader]);
     assert_eq!(server.reactor.stats().lingers_cut, 1);
     assert_eq!(server.reactor.stats().memory_bytes, 0);
     let (received, error) = server.read_to_end(&mut client);

@@ -317,3 +317,51 @@ fn leftovers_at_over_high_are_shown_when_the_handler_asks_for_it_in_on_drained()
     let lengths: Vec<usize> = server.calls.shown().iter().map(Vec::len).collect();
     assert_eq!(lengths, [7, 5, 3, 1]);
 }
+
+/// The natural way to write a server: stop at the mark, and leave the requests where they are.
+#[test]
+fn requests_left_because_the_output_was_over_its_mark_are_shown_when_it_has_drained() {
+    let mut server = Server::with_limits(
+        Recorder::new().data(|conn, data| {
+            let mut consumed = 0;
+            for _ in data {
+                consumed += 1;
+                if conn.send(&[b'r'; 1000]) != Sent::Ok {
+                    break;
+                }
+            }
+            Ok(consumed)
+        }),
+        Limits::new().output_bytes_low(1000).output_bytes_high(5000),
+    );
+    let (mut client, _) = server.open();
+    client.write_all(&[b'q'; 100]).unwrap();
+    assert_eq!(server.read(&mut client, 100_000), vec![b'r'; 100_000]);
+    server.assert_idle();
+}
+
+#[test]
+fn one_phase_writes_no_more_than_the_write_budget() {
+    let answer = pattern(4 << 20);
+    let expected = answer.clone();
+    let mut server = Server::with_limits(
+        Recorder::new().data(move |conn, data| {
+            conn.send(&answer).ignore();
+            Ok(data.len())
+        }),
+        Limits::new().output_bytes_max(8 << 20).write_bytes_per_turn_max(10_000),
+    );
+    let (mut client, _) = server.open();
+    client.write_all(b"x").unwrap();
+    server.until("it is answered", |calls| calls.shown().len() == 1);
+    let mut before = server.reactor.stats().bytes_out;
+    assert!(before <= 10_000);
+    for _ in 0..50 {
+        server.reactor.turn(Some(Duration::from_millis(5))).unwrap();
+        let now = server.reactor.stats().bytes_out;
+        assert!(now - before <= 10_000, "{} bytes in a turn", now - before);
+        before = now;
+    }
+    assert!(before > 100_000, "it goes on without an event");
+    assert!(server.read(&mut client, expected.len()) == expected);
+}

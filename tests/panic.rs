@@ -337,3 +337,41 @@ fn a_panic_in_on_start_leaves_the_starts_and_connects_behind_it_alone() {
     assert_eq!(second_calls.all(), [Call::Start]);
     run_until(&mut server.reactor, "the connect", |_| first_calls.opened().len() == 1);
 }
+
+/// A run that ends by a panic did not come to its own end, which writes and goes on closing.
+#[test]
+fn a_connection_whose_handler_panics_after_it_ended_its_output_still_ends() {
+    type End = fn(&mut Connection<'_>);
+    let ends: [(&str, End, CloseReason); 5] = [
+        ("close", |conn| conn.close(), CloseReason::Closed),
+        ("abort", |conn| conn.abort(), CloseReason::Aborted),
+        ("shutdown_write", |conn| conn.shutdown_write(), CloseReason::Panicked),
+        (
+            "send_shared and close",
+            |conn| {
+                conn.send_shared(Rc::from(*b"shared")).ignore();
+                conn.close();
+            },
+            CloseReason::Closed,
+        ),
+        (
+            "send_shared",
+            |conn| conn.send_shared(Rc::from(*b"shared")).ignore(),
+            CloseReason::Panicked,
+        ),
+    ];
+    for (name, end, reason) in ends {
+        let mut server = Server::new(Recorder::new().data(move |conn, _| {
+            end(conn);
+            panic!("as the test wants");
+        }));
+        let (mut client, _) = server.open();
+        client.write_all(b"x").unwrap();
+        let (received, _) = server.read_to_end(&mut client);
+        assert_eq!(received.is_empty(), !name.contains("send_shared"), "{name}");
+        drop(client);
+        server.until_closed(1);
+        assert_eq!(server.calls.reasons(), [reason], "{name}");
+        server.assert_idle();
+    }
+}

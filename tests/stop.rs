@@ -45,7 +45,7 @@ fn a_stopped_reactor_can_be_used_again() {
 }
 
 #[test]
-fn stop_drops_unsent_output_and_ends_what_is_closing_for_its_own_reason() {
+fn stop_drops_the_unsent_output_of_what_is_closing_and_is_its_reason() {
     let mut server = Server::with_limits(
         Recorder::new().open(|conn| {
             // More than the kernel takes at once.
@@ -57,7 +57,7 @@ fn stop_drops_unsent_output_and_ends_what_is_closing_for_its_own_reason() {
     let (_client, _) = server.open();
     assert!(server.reactor.stats().memory_bytes > 0);
     server.reactor.stop();
-    assert_eq!(server.calls.reasons(), [CloseReason::Closed]);
+    assert_eq!(server.calls.reasons(), [CloseReason::Stopped]);
     assert_eq!(server.reactor.stats().memory_bytes, 0);
 }
 

@@ -60,7 +60,7 @@ impl Buffers {
         }
         let length = self.input.len() + data.len();
         if self.input.capacity() < length {
-            let target = (2 * length).max(4096).min(self.consumed + limit);
+            let target = (2 * length).max(4096).min(self.consumed.saturating_add(limit));
             self.input.reserve_exact(target - self.input.len());
         }
         self.input.extend_from_slice(data);

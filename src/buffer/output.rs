@@ -101,12 +101,22 @@ impl Output {
         self.pieces.push_back(piece);
     }
 
-    /// The first unsent pieces, for a vectored write; gives how many of `slices` were filled.
-    pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+    /// The first unsent pieces, of `bytes_max` together, for a vectored write; gives how many of
+    /// `slices` were filled.
+    pub(crate) fn slices<'a>(
+        &'a self,
+        slices: &mut [IoSlice<'a>; SLICES_MAX],
+        mut bytes_max: usize,
+    ) -> usize {
         let mut filled = 0;
         for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
             let from = if filled == 0 { self.sent } else { 0 };
-            *slot = IoSlice::new(&piece.bytes()[from..]);
+            let length = (piece.bytes().len() - from).min(bytes_max);
+            if length == 0 {
+                break;
+            }
+            *slot = IoSlice::new(&piece.bytes()[from..from + length]);
+            bytes_max -= length;
             filled += 1;
         }
         filled
@@ -144,11 +154,9 @@ mod tests {
 
     fn written(output: &Output, at_most: usize) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = output.slices(&mut slices);
+        let filled = output.slices(&mut slices, at_most);
         assert!(slices[..filled].iter().all(|slice| !slice.is_empty()));
-        let mut bytes: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
-        bytes.truncate(at_most);
-        bytes
+        slices[..filled].iter().flat_map(|s| s.to_vec()).collect()
     }
 
     #[test]

@@ -18,7 +18,7 @@ use slab::Slab;
 
 use crate::clock::Time;
 use crate::context::Context;
-use crate::core::{Core, Host, Source};
+use crate::core::{Core, Host, SLACK_SLOTS, Source};
 use crate::driver::{Driver, ListenConfig, Mio};
 use crate::error::CloseReason;
 use crate::handler::StreamHandler;
@@ -182,7 +182,7 @@ impl<D: Driver> Reactor<D> {
         let reserve = Some(driver.reserve()?);
         let (random, now) = (driver.random_seed(), driver.now());
         let mut sockets = Vec::new();
-        sockets.resize_with(limits.connections_max, || None);
+        sockets.resize_with(limits.connections_max + SLACK_SLOTS, || None);
         Ok(Reactor {
             input: vec![0; limits.read_buffer_bytes].into_boxed_slice(),
             core: Core::new(limits, random, now),
@@ -258,6 +258,7 @@ impl<D: Driver> Reactor<D> {
         address: impl ToSocketAddrs,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
+        self.assert_own(handler);
         options.limits.check()?;
         let nothing = "the address stands for no socket address";
         let mut result = Err(io::Error::new(io::ErrorKind::InvalidInput, nothing));
@@ -268,6 +269,11 @@ impl<D: Driver> Reactor<D> {
             }
         }
         result
+    }
+
+    fn assert_own<H: StreamHandler>(&self, id: HandlerId<H>) {
+        let handler = self.handlers.get(usize::from(id.index));
+        assert!(handler.is_some_and(|handler| handler.as_any().is::<H>()), "{FOREIGN}");
     }
 
     fn listen_on(
@@ -304,17 +310,29 @@ impl<D: Driver> Reactor<D> {
     ///
     /// Those of getsockname(2); `NotConnected` if the listener was closed.
     pub fn listener_address(&self, listener: ListenerId) -> io::Result<SocketAddr> {
-        self.sockets.local_address(listener.0)
+        match self.core.sources.get(listener.0) {
+            Some(Source::Listener(_)) => self.sockets.local_address(listener.0),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// Closes a listener, in the next turn; its connections go on. The kernel resets the connections
     /// in its backlog that were not accepted.
     pub fn close_listener(&mut self, listener: ListenerId) {
-        self.core.end(listener.0, CloseReason::Closed);
+        if self.core.listener_mut(listener.0).is_some() {
+            self.core.end(listener.0, CloseReason::Closed);
+        }
     }
 
-    /// What a callback of `handler` could reach, between turns: to connect, send, close and so on.
+    /// What a callback of `handler` could reach, between turns: to connect, send, close and so on; what
+    /// it asks for is done in the next turn. Reads the clock.
+    ///
+    /// # Panics
+    ///
+    /// If the handler's name comes from another reactor.
     pub fn context<H: StreamHandler>(&mut self, handler: HandlerId<H>) -> Context<'_> {
+        self.assert_own(handler);
+        self.core.now = self.sockets.driver.now();
         Context { core: &mut self.core, host: &self.sockets, handler: handler.index }
     }
 

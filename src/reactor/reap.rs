@@ -82,5 +82,7 @@ impl<D: Driver> Reactor<D> {
         core.flush.clear();
         core.mail.clear();
         core.commands.clear();
+        core.timers.cancel_all(|_| true);
+        core.due.clear();
     }
 }

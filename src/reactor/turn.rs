@@ -100,8 +100,7 @@ impl<D: Driver> Reactor<D> {
                 run(self, key);
             }
         })) {
-            let current = batch[batch.len() - rest.len() - 1];
-            if let Err(panic) = self.contain(panic, current) {
+            if let Err(panic) = self.contain(panic) {
                 // It goes through; what is left of the batch stays for the next turn.
                 list(&mut self.core).extend(rest);
                 resume_unwind(panic);
@@ -111,17 +110,10 @@ impl<D: Driver> Reactor<D> {
         self.spare = batch;
     }
 
-    /// Charges a panic to the connection or raw source whose callback it came from, while `current`
-    /// was run. Gives it back if it is to go through.
+    /// Charges a panic to the connection or raw source whose callback it came from. Gives it back if
+    /// it is to go through.
     #[cold]
-    fn contain(
-        &mut self,
-        panic: Box<dyn Any + Send>,
-        current: Key,
-    ) -> Result<(), Box<dyn Any + Send>> {
-        if self.core.listener_mut(current).is_some() {
-            self.core.queue(current); // it was accepting, and may have more
-        }
+    fn contain(&mut self, panic: Box<dyn Any + Send>) -> Result<(), Box<dyn Any + Send>> {
         let key = std::mem::replace(&mut self.core.running, Key::NONE);
         if key == Key::NONE {
             return Err(panic);
@@ -141,6 +133,8 @@ impl<D: Driver> Reactor<D> {
             Some(stream) if !stream.has(OPEN) => core.end(key, CloseReason::Panicked),
             _ => core.close(key, CloseReason::Panicked),
         }
+        // The end of its run, which would have written and gone on closing, did not come.
+        core.queue_flush(key);
         if self.panics_go_through { Err(panic) } else { Ok(()) }
     }
 
@@ -190,6 +184,7 @@ impl<D: Driver> Reactor<D> {
         let Some(stream) = self.core.stream_mut(key) else { return };
         stream.flags &= !FLUSHING;
         if !stream.has(CONNECTING | DEAD) {
+            self.core.write_left = stream.limits.write_bytes_per_turn_max;
             self.settle(key);
         }
     }

@@ -18,6 +18,7 @@ impl<D: Driver> Reactor<D> {
         use crate::core::Source;
         use crate::key::Key;
         use crate::stream::flag::*;
+        use crate::timer::TimerId;
         use std::collections::HashSet;
 
         let core = &self.core;
@@ -64,6 +65,12 @@ impl<D: Driver> Reactor<D> {
                         "{key}: more input than its limit"
                     );
                     assert!(!stream.has(CLOSING) || stream.reason.is_some(), "{key}");
+                    assert!(
+                        !stream.has(CLOSING)
+                            || stream.has(DEAD | QUEUED | FLUSHING)
+                            || stream.deadline != TimerId::NONE,
+                        "{key}: closes with no end in sight: {stream:?}"
+                    );
                 }
                 Source::Listener(listener) => {
                     assert_eq!(ready.contains(&key), listener.queued, "{key}");

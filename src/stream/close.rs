@@ -1,5 +1,7 @@
 //! Closing: output, our end of file, the peer's, and then the descriptor.
 
+use std::io;
+
 use log::debug;
 
 use super::flag::*;
@@ -38,7 +40,11 @@ impl<D: Driver> Reactor<D> {
             let Some((driver, socket)) = self.sockets.with(key) else { return };
             if let Err(error) = driver.shutdown_write(socket) {
                 debug!("{key}: shutdown failed: {error}");
-                return core.end(key, CloseReason::of_error(&error));
+                // Not connected any more, that is (shutdown(2)): a reset came first.
+                let is_gone = error.kind() == io::ErrorKind::NotConnected;
+                let reason =
+                    if is_gone { CloseReason::Reset } else { CloseReason::of_error(&error) };
+                return core.end(key, reason);
             }
         }
         if stream.has(CLOSING) && stream.deadline == TimerId::NONE {
@@ -52,6 +58,9 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let stream = core.sources.live(key);
         stream.deadline = TimerId::NONE;
+        if stream.has(DEAD) {
+            return;
+        }
         if stream.bytes_out > bytes_out_then {
             let at = core.now + stream.limits.linger_timeout;
             stream.deadline = core.timers.set(at, Purpose::Linger(key, stream.bytes_out));
@@ -62,6 +71,6 @@ impl<D: Driver> Reactor<D> {
         if stream.has(HAS_OUTPUT) {
             stream.flags |= RESET;
         }
-        core.end(key, CloseReason::Closed);
+        core.end(key, CloseReason::SlowReader);
     }
 }

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use crate::buffer::Buffers;
 use crate::error::{CloseReason, ConnectError};
 use crate::limits::Limits;
+use crate::listener::NO_NUMBER;
 use crate::readiness::Readiness;
 use crate::timer::TimerId;
 
@@ -118,7 +119,7 @@ impl Stream {
             flags,
             handler,
             session: 0,
-            source: u32::MAX,
+            source: NO_NUMBER,
             read_max: u32::try_from(limits.read_max()).unwrap_or(u32::MAX),
             need: 0,
             tag,

@@ -46,12 +46,12 @@ impl<D: Driver> Reactor<D> {
         let answer = self.handlers[handler as usize].data(session, &mut conn, &self.input[..count]);
         if answer != count {
             self.keep_unconsumed(key, count, answer);
-            return self.end_run(key);
+            return self.leave_short_way(key, count);
         }
-        // Nothing but the scratch buffer and READABLE may have changed, or the general code ends it.
+        // Drained, and nothing but the scratch buffer has changed, or the general code goes on.
         let stream = core.sources.live(key);
-        if stream.flags & !(NEUTRAL | READABLE) != COMMON & !READABLE {
-            return self.end_run(key);
+        if stream.flags & !NEUTRAL != COMMON & !READABLE {
+            return self.leave_short_way(key, count);
         }
         core.running = Key::NONE;
         core.direct_max = 0;
@@ -64,13 +64,9 @@ impl<D: Driver> Reactor<D> {
                     core.stats.bytes_out += count as u64;
                     stream.bytes_out += count as u64;
                 }
-                Ok(count) => return self.finish_unusual_write(key, Ok(count)),
-                Err(error) => return self.finish_unusual_write(key, Err(error)),
+                Ok(count) => self.finish_unusual_write(key, Ok(count)),
+                Err(error) => self.finish_unusual_write(key, Err(error)),
             }
-        }
-        if stream.has(READABLE) {
-            self.core.stats.budgets_exhausted += 1;
-            self.core.queue(key);
         }
     }
 
@@ -85,9 +81,18 @@ impl<D: Driver> Reactor<D> {
         self.end_run(key);
     }
 
+    /// Goes on as the general code would after one read of `count` bytes.
+    #[cold]
+    #[inline(never)]
+    fn leave_short_way(&mut self, key: Key, count: usize) {
+        self.core.write_left = self.core.sources.live(key).limits.write_bytes_per_turn_max;
+        self.go_on_reading(key, 1, count);
+    }
+
     #[cold]
     #[inline(never)]
     fn finish_unusual_write(&mut self, key: Key, result: io::Result<usize>) {
+        self.core.write_left = self.core.sources.live(key).limits.write_bytes_per_turn_max;
         self.after_scratch_write(key, result);
         self.settle(key);
     }
@@ -224,7 +229,7 @@ impl<D: Driver> Reactor<D> {
         if answer == 0 {
             let stream = core.sources.live(key);
             let is_stuck = shown >= stream.limits.input_bytes_max;
-            if is_stuck && !stream.has(PAUSED | SHOW | CLOSING | DEAD) {
+            if is_stuck && !stream.has(PAUSED | SHOW | OVER_HIGH | CLOSING | DEAD) {
                 debug!("{key}: the handler consumed nothing of {shown} bytes, its input limit");
                 core.close(key, CloseReason::InputTooLong);
             }

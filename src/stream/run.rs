@@ -34,18 +34,16 @@ impl Core {
         debug_assert_eq!(self.running, Key::NONE, "no run inside another one");
         debug_assert!(self.scratch.is_empty(), "every run writes what it sent");
         let Some(stream) = self.stream(key) else { return };
-        let direct = stream.takes_output() && !stream.has(HAS_OUTPUT | CONNECTING);
-        self.direct_max = if direct { stream.limits.output_bytes_high } else { 0 };
+        self.write_left = stream.limits.write_bytes_per_turn_max;
         self.running = key;
+        self.choose_direct(key);
     }
 
-    /// Output that is shut off: nothing more may be sent, what was sent is still written.
-    pub(crate) fn stop_direct(&mut self, key: Key) {
-        if key == self.running {
-            self.direct_max = 0;
-        } else {
-            self.queue_flush(key);
-        }
+    /// Whether what the running connection sends may go to the scratch buffer.
+    fn choose_direct(&mut self, key: Key) {
+        let stream = self.sources.live(key);
+        let is_direct = stream.takes_output() && !stream.has(HAS_OUTPUT | CONNECTING);
+        self.direct_max = if is_direct { stream.limits.output_bytes_high } else { 0 };
     }
 }
 
@@ -64,29 +62,37 @@ impl<D: Driver> Reactor<D> {
         if stream.owes_error() && self.take_error(key) {
             return;
         }
+        self.core.begin_run(key);
         if self.core.sources.live(key).may_write() {
             self.write_queued(key);
+            self.core.choose_direct(key);
         }
-        self.core.begin_run(key);
         if self.core.sources.live(key).owes_drained() {
             self.call_drained(key);
         }
         if self.core.sources.live(key).owes_show() {
             self.show_kept(key);
         }
-        self.read_within_budget(key);
+        self.go_on_reading(key, 0, 0);
+    }
+
+    /// The rest of a run that has already made some reads: reads within the budget, and ends it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn go_on_reading(&mut self, key: Key, reads_made: usize, bytes_read: usize) {
+        let limits = &self.core.sources.live(key).limits;
+        let budget = Budget {
+            bytes: limits.read_bytes_per_turn_max.saturating_sub(bytes_read),
+            reads: limits.reads_per_turn_max.saturating_sub(reads_made),
+        };
+        self.read_within(key, budget);
         if self.core.sources.live(key).owes_peer_closed() {
             self.call_peer_closed(key);
         }
         self.end_run(key);
     }
 
-    fn read_within_budget(&mut self, key: Key) {
-        let stream = self.core.sources.live(key);
-        let mut budget = Budget {
-            bytes: stream.limits.read_bytes_per_turn_max,
-            reads: stream.limits.reads_per_turn_max,
-        };
+    fn read_within(&mut self, key: Key, mut budget: Budget) {
         loop {
             let stream = self.core.sources.live(key);
             // What the run has sent and not written counts: a run must not outgrow the watermark.
@@ -107,6 +113,9 @@ impl<D: Driver> Reactor<D> {
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
         let stream = core.sources.live(key);
         stream.flags &= !OVER_HIGH;
+        if stream.has(HAS_INPUT) {
+            stream.flags |= SHOW; // what the handler left because its output was over the mark
+        }
         let (handler, session) = (stream.handler, stream.session);
         trace!("{key}: output drained to the low watermark");
         handlers[handler as usize].drained(session, &mut lend(core, sockets, handler, key));

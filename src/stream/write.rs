@@ -13,10 +13,6 @@ use crate::error::CloseReason;
 use crate::key::Key;
 use crate::reactor::Reactor;
 
-/// Remains of the scratch buffer larger than this are handed to the connection as they are, and the
-/// loop gets a new buffer; smaller ones are copied.
-const HAND_OVER_BYTES: usize = 4096;
-
 impl<D: Driver> Reactor<D> {
     /// Writes the scratch buffer. Nothing older waits, or the run would have queued.
     pub(super) fn write_scratch(&mut self, key: Key) {
@@ -27,7 +23,8 @@ impl<D: Driver> Reactor<D> {
         } else {
             let Some((driver, socket)) = self.sockets.with(key) else { return };
             self.core.stats.writes += 1;
-            driver.write(socket, &self.core.scratch)
+            let length = self.core.scratch.len().min(self.core.write_left);
+            driver.write(socket, &self.core.scratch[..length])
         };
         self.after_scratch_write(key, result);
     }
@@ -44,7 +41,9 @@ impl<D: Driver> Reactor<D> {
             && let Some(Source::Stream(stream)) = core.sources.get_mut(key)
         {
             let buffers = stream.buffers.get_or_insert_with(|| core.pool.take());
-            if rest > HAND_OVER_BYTES {
+            // Most of it is handed over as it is, and the loop gets a new buffer; less is copied, so
+            // that no connection holds a large buffer for a few bytes.
+            if rest > core.scratch.capacity() / 2 {
                 let fresh = Vec::with_capacity(core.limits.read_buffer_bytes);
                 buffers.output.push_owned(std::mem::replace(&mut core.scratch, fresh), written);
             } else {
@@ -60,18 +59,18 @@ impl<D: Driver> Reactor<D> {
         self.core.account(key);
     }
 
-    /// Writes the queue, until it is empty or the kernel takes no more.
+    /// Writes the queue, until it is empty, the kernel takes no more, or the budget is used up.
     pub(super) fn write_queued(&mut self, key: Key) {
         loop {
             let core = &mut self.core;
             let stream = core.sources.live(key);
             let Some((driver, socket)) = self.sockets.with(key) else { return };
-            if !stream.has(WRITABLE) || stream.has(DEAD) {
+            if !stream.has(WRITABLE) || stream.has(DEAD) || core.write_left == 0 {
                 break;
             }
             let Some(buffers) = &mut stream.buffers else { return };
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let result = match buffers.output.slices(&mut slices) {
+            let result = match buffers.output.slices(&mut slices, core.write_left) {
                 0 => break,
                 1 => driver.write(socket, &slices[0]),
                 filled => driver.write_vectored(socket, &slices[..filled]),
@@ -101,6 +100,7 @@ impl<D: Driver> Reactor<D> {
                 trace!("{key}: wrote {count} bytes");
                 stream.bytes_out += count as u64;
                 core.stats.bytes_out += count as u64;
+                core.write_left = core.write_left.saturating_sub(count);
                 Some(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -124,7 +124,7 @@ impl<D: Driver> Reactor<D> {
             return;
         }
         let waiting = stream.output_len();
-        if waiting > stream.limits.output_bytes_max {
+        if waiting > stream.limits.output_bytes_max && !stream.has(WRITABLE) {
             debug!("{key}: {waiting} bytes of output wait, which is over its limit");
             stream.flags |= RESET;
             self.core.end(key, CloseReason::SlowReader);
@@ -135,17 +135,26 @@ impl<D: Driver> Reactor<D> {
 
     /// Sheds the connections that hold the most, until the reactor is within its memory.
     pub(crate) fn shed_over_memory(&mut self) {
-        while self.core.stats.memory_bytes > self.core.limits.memory_bytes_max {
-            let streams = self.core.sources.iter().filter_map(|(key, source)| match source {
-                Source::Stream(stream) => Some((stream.memory(), key)),
-                _ => None,
-            });
-            let Some((memory, key)) = streams.max_by_key(|(memory, _)| *memory) else { return };
+        if self.core.stats.memory_bytes > self.core.limits.memory_bytes_max {
+            self.shed_largest();
+        }
+    }
+
+    #[cold]
+    fn shed_largest(&mut self) {
+        let core = &mut self.core;
+        let holders = core.sources.iter().filter_map(|(key, source)| match source {
+            Source::Stream(stream) if stream.memory() > 0 => Some((stream.memory(), key)),
+            _ => None,
+        });
+        let mut holders: Vec<(usize, Key)> = holders.collect();
+        holders.sort_unstable();
+        while core.stats.memory_bytes > core.limits.memory_bytes_max
+            && let Some((memory, key)) = holders.pop()
+        {
             debug!("{key}: holds {memory} bytes, the most, and the reactor is over its memory");
-            if let Some(stream) = self.core.stream_mut(key) {
-                stream.flags |= RESET;
-            }
-            self.core.end(key, CloseReason::MemoryLimit);
+            core.sources.live(key).flags |= RESET;
+            core.end(key, CloseReason::MemoryLimit);
         }
     }
 }
