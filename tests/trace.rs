@@ -1,0 +1,55 @@
+//! What the log tells of one echo, so that a student can follow it. Alone in its file, because a
+//! process has one logger.
+
+mod support;
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use support::{Recorder, Server};
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Notebook;
+
+impl log::Log for Notebook {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target().starts_with("oneloop")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            LINES.lock().unwrap().push(format!("{} {}", record.level(), record.args()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn at_trace_level_the_log_tells_every_step_of_one_echo_in_order() {
+    log::set_logger(&Notebook).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    let mut server = Server::new(Recorder::echo());
+    let (mut client, key) = server.open();
+    client.write_all(b"hello").unwrap();
+    assert_eq!(server.read(&mut client, 5), b"hello");
+    drop(client);
+    server.until_closed(1);
+    let lines = LINES.lock().unwrap().clone();
+    let story = [
+        String::from("INFO 0#1: listening on 127.0.0.1:"),
+        String::from("TRACE 0#1: event: readable"),
+        format!("DEBUG {key}: accepted 127.0.0.1:"),
+        format!("TRACE {key}: event: readable"),
+        format!("TRACE {key}: read 5 bytes of at most 65536"),
+        format!("TRACE {key}: wrote 5 bytes"),
+        format!("TRACE {key}: event: readable+writable+read-closed"),
+        format!("TRACE {key}: read the end of file"),
+        format!("DEBUG {key}: closed: the peer closed, 5 in, 5 out"),
+    ];
+    let mut rest = lines.iter();
+    for step in &story {
+        assert!(rest.any(|line| line.starts_with(step)), "missing: {step}\n{lines:#?}");
+    }
+}
