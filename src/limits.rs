@@ -101,7 +101,7 @@ limits! {
         /// nanoseconds to take, and what does not fit is reported by the next poll.
         events_per_poll_max: usize = 1024,
         /// Connections open at once, accepted and outbound together. The table is reserved for that
-        /// many when the reactor is made, at about 80 bytes each. Default 10,240, below which the
+        /// many when the reactor is made, at about 100 bytes each. Default 10,240, below which the
         /// descriptors usually end first.
         connections_max: usize = 10_240,
         /// Bytes held in the buffers of all connections; over it the connection that holds the most

@@ -81,6 +81,9 @@ pub(crate) struct ConnectionArguments {
     /// Reads from one connection in one turn of the loop.
     #[arg(long, value_name = "N")]
     pub(crate) reads_per_turn: Option<usize>,
+    /// Bytes written to one connection in one phase of a turn.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) write_bytes_per_turn: Option<usize>,
     /// Unsent bytes at which a connection that was over --output-high is read from again.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(crate) output_low: Option<usize>,
@@ -99,7 +102,7 @@ pub(crate) struct ConnectionArguments {
 #[command(next_help_heading = "Limits of the whole server")]
 pub(crate) struct ReactorArguments {
     /// Connections open at once; at the limit accepting pauses. Memory for that many is reserved
-    /// when the server starts, at about 80 bytes each.
+    /// when the server starts, at about 100 bytes each.
     #[arg(long, value_name = "N", default_value_t = 10_240)]
     pub(crate) max_connections: usize,
     /// Events taken from the kernel at once.

@@ -75,6 +75,7 @@ fn listen_options(listener: &ListenerArguments, connection: &ConnectionArguments
     let limits = set(limits, listener.max_per_source, Limits::connections_per_source_max);
     let limits = set(limits, connection.read_bytes_per_turn, Limits::read_bytes_per_turn_max);
     let limits = set(limits, connection.reads_per_turn, Limits::reads_per_turn_max);
+    let limits = set(limits, connection.write_bytes_per_turn, Limits::write_bytes_per_turn_max);
     let limits = set(limits, connection.output_low, Limits::output_bytes_low);
     let limits = set(limits, connection.output_high, Limits::output_bytes_high);
     let limits = set(limits, connection.output_max, Limits::output_bytes_max);
