@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use oneloop::{CloseReason, Limits, ListenOptions, Origin, Reactor, ReactorLimits};
 
-use child::Child;
+use child::{Child, is_served};
 use support::*;
 
 #[test]
@@ -24,19 +24,6 @@ fn child() {
 /// A client that gives up after a while that is short for a person and long for loopback.
 fn try_connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     TcpStream::connect_timeout(&address, Duration::from_millis(300))
-}
-
-/// Whether a client gets its answer; if not, it has to be told.
-fn is_served(client: &mut TcpStream) -> bool {
-    // Writing to a connection that was closed already may or may not be an error.
-    let _ = client.write_all(b"x");
-    match client.read(&mut [0; 1]) {
-        Ok(count) => count == 1,
-        Err(error) => {
-            assert_ne!(error.kind(), ErrorKind::WouldBlock, "neither served nor turned away");
-            false
-        }
-    }
 }
 
 /// 64 descriptors, 200 clients: those that got in are served, the others learn that they did not, the

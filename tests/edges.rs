@@ -284,37 +284,46 @@ fn bytes_that_came_before_the_accept_are_read() {
 /// of file, which stays readable for ever, a reason to run.
 #[test]
 fn a_half_close_with_a_full_send_buffer_does_not_spin_and_loses_nothing() {
-    let all = pattern(16 << 20);
-    let expected = Hash::of(&all);
-    let mut server = Server::with_limits(
-        Recorder::new().data(move |conn, data| {
-            conn.send(&all).ignore();
-            Ok(data.len())
-        }),
-        large_output(),
-    );
-    let mut client = connect_small(server.address);
-    client.write_all(b"everything, please").unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    server.until("the request is shown", |calls| calls.shown().len() == 1);
-    let stats = |server: &Server| server.reactor.stats().clone();
-    while server.reactor.next_wait() == Some(Duration::ZERO) {
-        server.reactor.turn(Some(Duration::ZERO)).unwrap(); // a write budget after the other
+    type Answer = fn(&mut Connection<'_>, &[u8]);
+    let answer: Answer = |conn, all| conn.send(all).ignore();
+    let nothing: Answer = |_, _| {};
+    // Before the end of file is read, which then waits behind the output; and because of it.
+    for (on_data, on_end) in [(answer, nothing), (nothing, answer)] {
+        let all: Rc<[u8]> = Rc::from(pattern(16 << 20));
+        let expected = Hash::of(&all);
+        let (to_data, to_end) = (Rc::clone(&all), all);
+        let recorder = Recorder::new()
+            .data(move |conn, data| {
+                on_data(conn, &to_data);
+                Ok(data.len())
+            })
+            .peer_closed(move |conn| {
+                on_end(conn, &to_end);
+                conn.close();
+            });
+        let mut server = Server::with_limits(recorder, large_output());
+        let mut client = connect_small(server.address);
+        client.write_all(b"everything, please").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let stats = |server: &Server| server.reactor.stats().clone();
+        run_until(&mut server.reactor, "the output is stuck", |reactor| {
+            // A write budget after the other.
+            reactor.stats().memory_bytes > 1 << 20 && reactor.next_wait() != Some(Duration::ZERO)
+        });
+        let before = stats(&server);
+        for _ in 0..20 {
+            server.reactor.turn(Some(Duration::from_millis(10))).unwrap();
+        }
+        let after = stats(&server);
+        assert!(after.busy_turns <= before.busy_turns + 1, "{before:?} {after:?}");
+        assert!(after.reads <= before.reads + 1, "{before:?} {after:?}");
+        assert!(after.writes <= before.writes + 2, "{before:?} {after:?}");
+        assert_eq!(after.closes_total(), 0);
+        let received = hash_aside(&mut server.reactor, client, 64 * 1024).unwrap();
+        assert_eq!(received, expected);
+        server.until_closed(1);
+        assert_eq!(server.calls.reasons(), [CloseReason::PeerClosed]);
     }
-    assert!(stats(&server).memory_bytes > 1 << 20, "the output is stuck");
-    let before = stats(&server);
-    for _ in 0..20 {
-        server.reactor.turn(Some(Duration::from_millis(10))).unwrap();
-    }
-    let after = stats(&server);
-    assert!(after.busy_turns <= before.busy_turns + 1, "{before:?} {after:?}");
-    assert!(after.reads <= before.reads + 1, "{before:?} {after:?}");
-    assert!(after.writes <= before.writes + 2, "{before:?} {after:?}");
-    assert_eq!(after.closes_total(), 0);
-    let received = hash_aside(&mut server.reactor, client, 64 * 1024).unwrap();
-    assert_eq!(received, expected);
-    server.until_closed(1);
-    assert_eq!(server.calls.reasons(), [CloseReason::PeerClosed]);
 }
 
 /// A peer that sends without reading fills both directions. Then the server waits, and when the peer

@@ -9,7 +9,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -124,6 +124,19 @@ impl Drop for Child {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Whether a client gets its answer; if not, it has to be told.
+pub fn is_served(client: &mut TcpStream) -> bool {
+    // Writing to a connection that was closed already may or may not be an error.
+    let _ = client.write_all(b"x");
+    match client.read(&mut [0; 1]) {
+        Ok(count) => count == 1,
+        Err(error) => {
+            assert_ne!(error.kind(), ErrorKind::WouldBlock, "neither served nor turned away");
+            false
         }
     }
 }
