@@ -255,12 +255,14 @@ impl SourceHandler for Both {
     fn on_writable(&mut self, _: Key, source: &mut Fd, _: &mut Context<'_>) -> Drained {
         let mut log = self.log.borrow_mut();
         log.writable += 1;
-        while self.fill {
+        if self.fill {
             let flags = rustix::net::SendFlags::NOSIGNAL;
-            if let Err(e) = rustix::net::send(&source.0, &[0; 4096], flags) {
-                log.errors.push(io::Error::from(e).kind());
-                break;
-            }
+            let error = loop {
+                if let Err(error) = rustix::net::send(&source.0, &[0; 4096], flags) {
+                    break io::Error::from(error);
+                }
+            };
+            log.errors.push(error.kind());
         }
         Drained::Yes
     }
