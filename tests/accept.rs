@@ -80,6 +80,26 @@ fn without_descriptors_the_server_serves_on_sheds_rests_and_recovers_by_itself()
     }
 }
 
+/// Another thread may take the reserved descriptor while it is given up. As soon as there is one
+/// again, it is reserved first.
+#[test]
+fn a_reserved_descriptor_that_was_lost_is_taken_again() {
+    // The reserve, the listener, the connection to the parent; the fourth one is the reserve again.
+    let mut child = Child::start_short_and_failing(Some(64), "socket", "error=EMFILE:when=4");
+    let mut served = Vec::new();
+    loop {
+        let mut client = connect(child.address);
+        if !is_served(&mut client) {
+            break; // the reserve is lost with it
+        }
+        served.push(client);
+    }
+    assert_eq!(child.report().get("sheds"), 1);
+    let mut next: Vec<TcpStream> = (0..20).map(|_| connect(child.address)).collect();
+    let served: usize = next.iter_mut().map(|client| usize::from(is_served(client))).sum();
+    assert_eq!(served, 0, "the descriptor that is left is the reserve");
+}
+
 /// A client that is at the door when descriptors end, and for which nothing is shed, waits for the
 /// retry and for nobody else.
 #[test]

@@ -46,12 +46,15 @@ impl Child {
 
     /// Starts a server whose system calls fail as strace(1) is told to make them.
     pub fn start_with_failing(call: &str, inject: &str) -> Child {
+        Child::start_short_and_failing(None, call, inject)
+    }
+
+    /// Both.
+    pub fn start_short_and_failing(descriptors: Option<u64>, call: &str, inject: &str) -> Child {
         let only = format!("trace={call}");
         let inject = format!("inject={call}:{inject}");
-        Child::start_under(
-            &["strace", "-f", "-qq", "-o/dev/null", "-e", &only, "-e", &inject],
-            None,
-        )
+        let strace = ["strace", "-f", "-qq", "-o/dev/null", "-e", &only, "-e", &inject];
+        Child::start_under(&strace, descriptors)
     }
 
     fn start_under(prefix: &[&str], descriptors: Option<u64>) -> Child {
