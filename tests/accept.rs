@@ -341,11 +341,12 @@ fn a_listener_for_only_v6_leaves_ipv4_to_others() {
     }
     let mut server = Server::new(Recorder::echo());
     let address = listen_on(&mut server, "[::]:0", &ListenOptions::new().only_v6(true));
-    let v4 = SocketAddr::from(([127, 0, 0, 1], address.port()));
+    // An address that no other test uses: its port is free.
+    let v4 = SocketAddr::from(([127, 0, 0, 9], address.port()));
     assert_eq!(try_connect(v4).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     let mut v6 = connect(SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())));
     server.assert_echoes(&mut v6);
-    listen_on(&mut server, &format!("0.0.0.0:{}", address.port()), &ListenOptions::new());
+    listen_on(&mut server, &v4.to_string(), &ListenOptions::new());
     let mut client = connect(v4);
     server.assert_echoes(&mut client);
 }

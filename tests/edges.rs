@@ -218,11 +218,14 @@ fn eight_megabytes_reach_a_slow_reader_in_many_partial_writes() {
         let mut server = Server::with_limits(recorder, large_output());
         let client = connect_small(server.address);
         server.until("it opens", |calls| calls.opened().len() == 1);
+        run_until(&mut server.reactor, "the output is stuck", |reactor| {
+            reactor.stats().memory_bytes > 0 && reactor.next_wait() != Some(Duration::ZERO)
+        });
         let received = hash_aside(&mut server.reactor, client, 3001).unwrap();
         assert_eq!(received, expected);
         server.until_closed(1);
         let stats = server.reactor.stats();
-        assert!(stats.write_would_blocks > 1, "writes were partial: {stats:?}");
+        assert!(stats.write_would_blocks > 0 && stats.writes > 4, "{stats:?}");
         assert_eq!(stats.bytes_out, 8 << 20);
         assert_eq!(stats.memory_bytes, 0);
         if !in_one_send {
@@ -434,7 +437,7 @@ fn five_thousand_tiny_segments_arrive_in_order() {
         let client = connect_small(server.address);
         server.until("it opens", |calls| calls.opened().len() == 1);
         server.reactor.turn(Some(Duration::from_millis(1))).unwrap();
-        assert_eq!(server.reactor.stats().memory_bytes > 0, is_stuck_first);
+        assert!(server.reactor.stats().memory_bytes > 0 || !is_stuck_first);
         assert_eq!(hash_aside(&mut server.reactor, client, 64 * 1024).unwrap(), expected);
         server.until_closed(1);
         assert!(server.reactor.stats().writes < 400, "{:?}", server.reactor.stats());
