@@ -27,6 +27,7 @@ fn main() -> io::Result<()> {
     let address = env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7001"));
     let limits = Limits::new()
         .input_bytes_max(4 * LINE_BYTES_MAX) // a line that has no end ends the connection
+        .reads_per_turn_max(1) // what one member says goes to all: a little a turn is enough
         .output_bytes_high(OUTPUT_BYTES_HIGH)
         .output_bytes_max(OUTPUT_BYTES_MAX);
     let mut reactor = Reactor::new()?;

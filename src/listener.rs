@@ -104,12 +104,6 @@ impl ListenOptions {
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// At how many connections a listener that was full accepts again: a sixteenth lower, so that it is
-/// not muted and unmuted for each of them.
-fn resume_at(connections_max: usize) -> usize {
-    connections_max - (connections_max / 16).max(1)
-}
-
 /// The driver-free half of a listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -412,8 +406,8 @@ impl<D: Driver> Reactor<D> {
             let connections_max = self.core.limits.connections_max;
             if let Some(listener) = self.core.listener_mut(key)
                 && listener.is_full
-                && connections <= resume_at(connections_max)
-                && listener.connections <= resume_at(listener.limits.connections_max)
+                && connections < connections_max
+                && listener.connections < listener.limits.connections_max
             {
                 listener.is_full = false;
                 self.unmute(key);

@@ -597,3 +597,17 @@ fn the_smallest_limits_work() {
         server.until_closed(count);
     }
 }
+
+#[test]
+fn one_free_place_is_enough_for_the_client_that_waits() {
+    let mut server = Server::with(
+        Recorder::echo(),
+        &ListenOptions::new(),
+        ReactorLimits::new().connections_max(100),
+    );
+    let mut open: Vec<TcpStream> = (0..100).map(|_| server.open().0).collect();
+    let mut waits = server.connect();
+    run_until(&mut server.reactor, "it pauses", |r| r.stats().accept_pauses == 1);
+    open.pop();
+    server.assert_echoes(&mut waits);
+}

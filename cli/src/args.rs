@@ -154,7 +154,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_contestant)]
     pub(crate) against: Vec<Contestant>,
     /// Rounds of a comparison, in each of which every server is measured once.
-    #[arg(long, value_name = "N", default_value_t = 60, requires = "against")]
+    #[arg(long, value_name = "N", default_value_t = 60, requires = "against", value_parser = parse_count)]
     pub(crate) cycles: usize,
     /// Only count what does not depend on time: instructions, copies, system calls and memory, with
     /// valgrind and strace. --against counts too, before it measures; without it, our own server is

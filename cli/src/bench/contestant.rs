@@ -29,7 +29,15 @@ impl Contestant {
         let program = std::env::current_exe().context("where is this program?")?;
         let mut argv = vec![program.display().to_string()];
         argv.extend(
-            ["echo", "--listen", "127.0.0.1:0", "--max-connections", CONNECTIONS].map(String::from),
+            [
+                "echo",
+                "--listen",
+                "127.0.0.1:0",
+                "--until-stdin-closes",
+                "--max-connections",
+                CONNECTIONS,
+            ]
+            .map(String::from),
         );
         Ok(Contestant { name: "oneloop".into(), argv })
     }

@@ -74,6 +74,11 @@ impl Server {
         let mut server = Server { name: name.clone(), child, process, address, is_over: false };
         let deadline = Instant::now() + launch.start_timeout;
         server.address = loop {
+            if Instant::now() > deadline {
+                // It may say other things for ever.
+                let seconds = launch.start_timeout.as_secs_f64();
+                bail!("{name} did not say \"listening on ADDRESS\" within {seconds} s");
+            }
             match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => match parse_address(&line) {
                     Some(address) => break address,
