@@ -29,7 +29,8 @@ pub(super) struct Client {
     pub(super) connect_failure: Option<(usize, ConnectError)>,
     /// Messages sent and not yet back, over all connections.
     pub(super) in_flight: u64,
-    /// Callbacks that brought something: it grows as long as the server answers.
+    /// Whole messages that came back: it grows as long as the server answers. Bytes that drip in do not
+    /// count, or the end of a slice could be put off at will.
     pub(super) answers: u64,
     pub(super) slice: Slice,
     pub(super) tally: Tally,
@@ -235,10 +236,10 @@ impl StreamHandler for Client {
     ) -> Result<usize, Error> {
         // One reading serves both ways: what is checked and sent below leaves right after it.
         let now = self.now();
-        self.answers += 1;
         match self.take(session, data) {
             Ok(0) => {}
             Ok(messages) => {
+                self.answers += messages;
                 self.record(session, messages, now);
                 self.send(session, conn, messages, now);
             }
