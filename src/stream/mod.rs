@@ -2,7 +2,7 @@
 //!
 //! The state is a word of flags and a few counters; [`wants_read`](Stream::wants_read) and its kin
 //! compute what the connection wishes from that word, so that no wish is stored twice. What the turn
-//! does stands beside it, a file a verb: [`run`], [`read`], [`write`], [`close`].
+//! does stands beside it, a file a verb: [`run`], [`read`], [`mod@write`], [`close`].
 
 mod close;
 mod read;
