@@ -132,7 +132,7 @@ impl Connection<'_> {
     /// Appends `data` to the output without copying it; for bytes that go to many connections, or
     /// are large.
     pub fn send_shared(&mut self, data: Rc<[u8]>) -> Sent {
-        self.context.core.send_general(self.key, Data::Shared(data))
+        self.context.core.send_general(self.key, Data::shared(&data))
     }
 
     /// Closes: the output is flushed, our side shut down, and what the peer still sends is thrown

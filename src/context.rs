@@ -52,7 +52,7 @@ impl Context<'_> {
     /// Appends `data` to the output of connection `key` without copying it, for fan-out: every
     /// connection that it waits in counts it in full.
     pub fn send_shared_to(&mut self, key: Key, data: Rc<[u8]>) -> Sent {
-        self.core.send_general(key, Data::Shared(data))
+        self.core.send_general(key, Data::shared(&data))
     }
 
     /// Closes connection `key` as [`Connection::close`](crate::Connection::close) does, or

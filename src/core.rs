@@ -17,7 +17,7 @@ use crate::clock::Time;
 use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
-use crate::listener::Listener;
+use crate::listener::{Listener, NO_NUMBER};
 use crate::readiness::Readiness;
 use crate::source::Raw;
 use crate::stats::Stats;
@@ -66,7 +66,17 @@ pub(crate) trait Host {
 /// A piece of output.
 pub(crate) enum Data<'a> {
     Bytes(&'a [u8]),
-    Shared(Rc<[u8]>),
+    Shared(&'a Rc<[u8]>),
+}
+
+/// A shared piece smaller than this is copied: keeping it would cost more, with a place in the queue
+/// and a slice of the write of its own, and two touches of its counter.
+const SHARED_BYTES_MIN: usize = 512;
+
+impl<'a> Data<'a> {
+    pub(crate) fn shared(bytes: &'a Rc<[u8]>) -> Data<'a> {
+        if bytes.len() < SHARED_BYTES_MIN { Data::Bytes(bytes) } else { Data::Shared(bytes) }
+    }
 }
 
 /// Slots beside the connections': for listeners, raw sources, and attempts that are one too many.
@@ -78,6 +88,9 @@ pub(crate) struct Core {
     /// Sources that may have work although no new event will come. Invariant, here and for the next
     /// two: a source is on the list exactly while its flag says so.
     pub(crate) ready: Vec<Key>,
+    /// Listeners that may have somebody at the door. They come after the connections: who is served
+    /// already goes first, and who closes makes room before its client knocks again.
+    pub(crate) accept: Vec<Key>,
     pub(crate) flush: Vec<Key>,
     pub(crate) mail: Vec<Key>,
     pub(crate) commands: Vec<Command>,
@@ -121,6 +134,7 @@ impl Core {
         Core {
             sources,
             ready: Vec::new(),
+            accept: Vec::new(),
             flush: Vec::new(),
             mail: Vec::new(),
             commands: Vec::new(),
@@ -209,21 +223,23 @@ impl Core {
         }
     }
 
-    /// Puts a source on the ready list, once.
+    /// Puts a source on the list of the ready phase, once.
     #[inline(never)]
     pub(crate) fn queue(&mut self, key: Key) {
-        let is_queued = match self.sources.get_mut(key) {
+        let (list, was_queued) = match self.sources.get_mut(key) {
             Some(Source::Stream(stream)) => {
                 let was_queued = stream.has(QUEUED);
                 stream.flags |= QUEUED;
-                was_queued
+                (&mut self.ready, was_queued)
             }
-            Some(Source::Listener(listener)) => std::mem::replace(&mut listener.queued, true),
-            Some(Source::Raw(raw)) => std::mem::replace(&mut raw.queued, true),
+            Some(Source::Listener(listener)) => {
+                (&mut self.accept, std::mem::replace(&mut listener.queued, true))
+            }
+            Some(Source::Raw(raw)) => (&mut self.ready, std::mem::replace(&mut raw.queued, true)),
             None => return,
         };
-        if !is_queued {
-            self.ready.push(key);
+        if !was_queued {
+            list.push(key);
         }
     }
 
@@ -275,7 +291,7 @@ impl Core {
                 }
                 match data {
                     Data::Bytes(bytes) => buffers.output.append(bytes),
-                    Data::Shared(bytes) => buffers.output.push_shared(bytes),
+                    Data::Shared(bytes) => buffers.output.push_shared(Rc::clone(bytes)),
                 }
                 stream.flags |= HAS_OUTPUT;
                 buffers.output.len()
@@ -306,12 +322,21 @@ impl Core {
         }
         let memory = if buffers.is_empty() { 0 } else { buffers.memory() };
         self.stats.memory_bytes = self.stats.memory_bytes + memory - buffers.accounted;
+        self.stats.memory_bytes_peak = self.stats.memory_bytes_peak.max(self.stats.memory_bytes);
         buffers.accounted = memory;
         if buffers.is_empty()
             && let Some(buffers) = stream.buffers.take()
         {
             self.pool.give_back(buffers);
         }
+        if self.is_over_memory() {
+            // The end of the next run has to look at it, and that of the short way does not.
+            self.common = NOTHING_IS_COMMON;
+        }
+    }
+
+    pub(crate) fn is_over_memory(&self) -> bool {
+        self.stats.memory_bytes > self.limits.memory_bytes_max
     }
 
     /// Lends the connection's buffers, of its own or fresh ones.
@@ -374,6 +399,9 @@ impl Core {
                     buffers.drop_input();
                     buffers.output.clear();
                 }
+                let address = std::mem::replace(&mut stream.address, NO_NUMBER);
+                let listener = Key::from_bits(stream.tag);
+                self.leave_address(listener, address);
                 self.account(key);
                 if key == self.running {
                     self.scratch.clear();
@@ -494,6 +522,7 @@ impl Core {
     pub(crate) fn has_work(&self) -> bool {
         self.stopping
             || !self.ready.is_empty()
+            || !self.accept.is_empty()
             || !self.flush.is_empty()
             || !self.mail.is_empty()
             || !self.commands.is_empty()

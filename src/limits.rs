@@ -56,10 +56,10 @@ limits! {
         /// Connections open at once through this listener; at the limit accepting pauses, and the
         /// kernel's backlog holds the rest. Default: no limit but the reactor's own.
         connections_max: usize = usize::MAX,
-        /// Connections open at once from one source address (an IPv4 address, or the /64 of an IPv6
+        /// Connections open at once from one client address (an IPv4 address, or the /64 of an IPv6
         /// address) through this listener; one more is closed at once. Default: no limit, because
         /// behind a proxy or an address translator all clients have one address.
-        connections_per_source_max: usize = usize::MAX,
+        connections_per_address_max: usize = usize::MAX,
         /// Bytes read from one connection in one turn. Default 64 KiB: a budget of some ten
         /// microseconds, which is what others wait for.
         read_bytes_per_turn_max: usize = 64 * 1024,
@@ -105,8 +105,10 @@ limits! {
         /// descriptors usually end first.
         connections_max: usize = 10_240,
         /// Bytes held in the buffers of all connections; over it the connection that holds the most
-        /// is closed as [`MemoryLimit`](crate::CloseReason::MemoryLimit), until it fits. A
-        /// reference-counted piece counts for every connection that it waits in. Default 256 MiB.
+        /// is closed as [`MemoryLimit`](crate::CloseReason::MemoryLimit), until an eighth is free. It
+        /// is judged after every run of a connection's callbacks, so it is exceeded by what one run
+        /// sends and no more. A reference-counted piece counts for every connection that it waits
+        /// in. Default 256 MiB.
         memory_bytes_max: usize = 256 * 1024 * 1024,
         /// The size of the buffer that all connections are read into. Default 64 KiB: a larger read
         /// is not faster, and it has to stay in the cache.
@@ -134,7 +136,7 @@ impl Limits {
         let counts = [
             (self.accepts_per_turn_max, "accepts_per_turn_max"),
             (self.connections_max, "connections_max"),
-            (self.connections_per_source_max, "connections_per_source_max"),
+            (self.connections_per_address_max, "connections_per_address_max"),
             (self.read_bytes_per_turn_max, "read_bytes_per_turn_max"),
             (self.reads_per_turn_max, "reads_per_turn_max"),
             (self.write_bytes_per_turn_max, "write_bytes_per_turn_max"),

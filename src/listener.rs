@@ -10,7 +10,7 @@ use log::{debug, warn};
 use slab::Slab;
 
 use crate::context::Context;
-use crate::core::Source;
+use crate::core::{Core, Source};
 use crate::driver::{AcceptError, Driver};
 use crate::key::Key;
 use crate::limits::Limits;
@@ -29,7 +29,7 @@ pub struct ListenerId(pub(crate) Key);
 ///
 /// let options = ListenOptions::new()
 ///     .backlog(1024)
-///     .limits(Limits::new().connections_max(500).connections_per_source_max(20));
+///     .limits(Limits::new().connections_max(500).connections_per_address_max(20));
 /// ```
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
@@ -122,7 +122,7 @@ pub(crate) struct Listener {
     burst: usize,
     burst_turn: u64,
     retry_after: Duration,
-    pub(crate) sources: SourceCounts,
+    pub(crate) addresses: AddressCounts,
 }
 
 impl Listener {
@@ -139,7 +139,7 @@ impl Listener {
             burst: 1,
             burst_turn: 0,
             retry_after: RETRY_FIRST,
-            sources: SourceCounts::default(),
+            addresses: AddressCounts::default(),
         }
     }
 
@@ -159,24 +159,24 @@ impl Listener {
     }
 }
 
-/// What counts as one source.
+/// What counts as one client address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Prefix {
     V4(u32),
     V6(u64),
 }
 
-/// The number of a source address that is not counted.
+/// The number of a client address that is not counted.
 pub(crate) const NO_NUMBER: u32 = u32::MAX;
 
-/// Connections counted by source address. Nothing walks over the map, so its order tells nothing.
+/// Connections counted by client address. Nothing walks over the map, so its order tells nothing.
 #[derive(Debug, Default)]
-pub(crate) struct SourceCounts {
+pub(crate) struct AddressCounts {
     numbers: HashMap<Prefix, usize>,
     counts: Slab<(Prefix, usize)>,
 }
 
-impl SourceCounts {
+impl AddressCounts {
     /// An IPv4 address, also one mapped into IPv6; of an IPv6 address the first 64 bits, the least
     /// that a site is given (RFC 6177), within which a client can choose at will.
     fn prefix_of(peer: SocketAddr) -> Prefix {
@@ -186,9 +186,9 @@ impl SourceCounts {
         }
     }
 
-    /// Counts a connection; its source's number, or `None` if the source is at the limit.
+    /// Counts a connection; its address's number, or `None` if the address is at the limit.
     fn enter(&mut self, peer: SocketAddr, max: usize) -> Option<u32> {
-        let prefix = SourceCounts::prefix_of(peer);
+        let prefix = AddressCounts::prefix_of(peer);
         let number = *self.numbers.entry(prefix).or_insert_with(|| self.counts.insert((prefix, 0)));
         let (_, count) = &mut self.counts[number];
         if *count >= max {
@@ -204,6 +204,18 @@ impl SourceCounts {
         if *count == 0 {
             self.numbers.remove(prefix);
             self.counts.remove(number as usize);
+        }
+    }
+}
+
+impl Core {
+    /// A connection from this address has ended. At once, and not when it is reaped: its client may
+    /// be at the door again in the same turn.
+    pub(crate) fn leave_address(&mut self, listener: Key, address: u32) {
+        if address != NO_NUMBER
+            && let Some(listener) = self.listener_mut(listener)
+        {
+            listener.addresses.leave(address);
         }
     }
 }
@@ -289,11 +301,11 @@ impl<D: Driver> Reactor<D> {
             self.core.stats.refusals += 1;
             return;
         }
-        let mut source = NO_NUMBER;
-        if limits.connections_per_source_max != usize::MAX {
+        let mut address = NO_NUMBER;
+        if limits.connections_per_address_max != usize::MAX {
             let Some(listener) = self.core.listener_mut(listener_key) else { return };
-            match listener.sources.enter(peer, limits.connections_per_source_max) {
-                Some(number) => source = number,
+            match listener.addresses.enter(peer, limits.connections_per_address_max) {
+                Some(number) => address = number,
                 None => {
                     debug!("{listener_key}: {peer} turned away: too many connections from there");
                     self.core.stats.refusals += 1;
@@ -302,13 +314,13 @@ impl<D: Driver> Reactor<D> {
             }
         }
         let mut stream = Stream::new(WRITABLE, handler, listener_key.to_bits(), limits);
-        stream.source = source;
+        stream.address = address;
         let key = self.core.sources.insert(Source::Stream(stream));
         if let Err(error) = self.sockets.driver.register_stream(&socket, key) {
             debug!("{listener_key}: {peer} turned away: it cannot be registered: {error}");
             self.core.sources.remove(key);
             self.core.stats.refusals += 1;
-            self.leave_source(listener_key, source);
+            self.core.leave_address(listener_key, address);
             return;
         }
         self.sockets.put(key, socket);
@@ -319,14 +331,6 @@ impl<D: Driver> Reactor<D> {
             listener.connections += 1;
         }
         self.open(key);
-    }
-
-    fn leave_source(&mut self, listener: Key, source: u32) {
-        if source != NO_NUMBER
-            && let Some(listener) = self.core.listener_mut(listener)
-        {
-            listener.sources.leave(source);
-        }
     }
 
     /// Without a descriptor nothing can be accepted, and nothing in the backlog would ever be told:
@@ -390,14 +394,6 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// A connection of this listener has ended.
-    pub(crate) fn leave_listener(&mut self, listener: Key, source: u32) {
-        self.leave_source(listener, source);
-        if let Some(listener) = self.core.listener_mut(listener) {
-            listener.connections -= 1;
-        }
-    }
-
     /// A connection has ended: whoever was full may have room again.
     pub(crate) fn wake_full_listeners(&mut self) {
         for index in 0..self.listeners.len() {
@@ -425,8 +421,8 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_an_ipv4_address_or_a_64_bit_prefix() {
-        let mut counts = SourceCounts::default();
+    fn a_client_address_is_an_ipv4_address_or_a_64_bit_prefix() {
+        let mut counts = AddressCounts::default();
         assert!(counts.enter(peer("192.0.2.1"), 1).is_some());
         assert!(counts.enter(peer("192.0.2.1"), 1).is_none());
         assert!(counts.enter(peer("::ffff:192.0.2.1"), 1).is_none(), "the same client");
@@ -438,8 +434,8 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_left_may_come_again_and_is_forgotten() {
-        let mut counts = SourceCounts::default();
+    fn an_address_that_left_may_come_again_and_is_forgotten() {
+        let mut counts = AddressCounts::default();
         let number = counts.enter(peer("192.0.2.1"), 1).unwrap();
         counts.leave(number);
         assert!(counts.numbers.is_empty() && counts.counts.is_empty());

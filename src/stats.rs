@@ -55,6 +55,8 @@ pub struct Stats {
     pub connections: usize,
     /// Bytes that connections hold in buffers now.
     pub memory_bytes: usize,
+    /// The most that they ever held.
+    pub memory_bytes_peak: usize,
     closes: [u64; CloseReason::COUNT],
 }
 

@@ -138,9 +138,9 @@ fn an_outbound_connection_over_the_limit_of_the_reactor_fails() {
 }
 
 #[test]
-fn a_source_address_over_connections_per_source_max_is_turned_away() {
+fn a_client_address_over_connections_per_address_max_is_turned_away() {
     let mut server =
-        Server::with_limits(Recorder::echo(), Limits::new().connections_per_source_max(2));
+        Server::with_limits(Recorder::echo(), Limits::new().connections_per_address_max(2));
     let one = Ipv4Addr::new(127, 0, 0, 1);
     let two = Ipv4Addr::new(127, 0, 0, 2);
     let from = |server: &mut Server, source: Ipv4Addr, is_welcome: bool| {
@@ -168,7 +168,7 @@ fn a_source_address_over_connections_per_source_max_is_turned_away() {
 }
 
 #[test]
-fn a_client_that_the_handler_turns_away_does_not_count_for_its_source() {
+fn a_client_that_the_handler_turns_away_does_not_count_for_its_address() {
     let count = Rc::new(Cell::new(0));
     let asked = Rc::clone(&count);
     let mut server = Server::with_limits(
@@ -176,7 +176,7 @@ fn a_client_that_the_handler_turns_away_does_not_count_for_its_source() {
             asked.set(asked.get() + 1);
             asked.get() > 5
         }),
-        Limits::new().connections_per_source_max(1),
+        Limits::new().connections_per_address_max(1),
     );
     for _ in 0..5 {
         let mut client = server.connect();
@@ -184,6 +184,19 @@ fn a_client_that_the_handler_turns_away_does_not_count_for_its_source() {
     }
     let (mut client, _) = server.open();
     server.assert_echoes(&mut client);
+}
+
+#[test]
+fn a_client_that_comes_back_at_once_finds_its_place_free() {
+    let mut server =
+        Server::with_limits(Recorder::echo(), Limits::new().connections_per_address_max(1));
+    let mut client = server.open().0;
+    for _ in 0..20 {
+        drop(client);
+        client = server.connect(); // both are in the kernel before the next turn
+        server.assert_echoes(&mut client);
+    }
+    assert_eq!(server.reactor.stats().refusals, 0);
 }
 
 // Reading
@@ -525,7 +538,7 @@ fn a_limit_that_makes_no_sense_is_refused_by_name() {
     let bad: [Bad; 9] = [
         (Limits::new().accepts_per_turn_max(0), "accepts_per_turn_max"),
         (Limits::new().connections_max(0), "connections_max"),
-        (Limits::new().connections_per_source_max(0), "connections_per_source_max"),
+        (Limits::new().connections_per_address_max(0), "connections_per_address_max"),
         (Limits::new().read_bytes_per_turn_max(0), "read_bytes_per_turn_max"),
         (Limits::new().reads_per_turn_max(0), "reads_per_turn_max"),
         (Limits::new().input_bytes_max(0), "input_bytes_max"),
@@ -572,7 +585,7 @@ fn the_smallest_limits_work() {
     let limits = Limits::new()
         .accepts_per_turn_max(1)
         .connections_max(1)
-        .connections_per_source_max(1)
+        .connections_per_address_max(1)
         .read_bytes_per_turn_max(1)
         .reads_per_turn_max(1)
         .input_bytes_max(1)

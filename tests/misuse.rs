@@ -113,7 +113,7 @@ fn limits_as_large_as_they_go_serve_as_usual() {
     let limits = Limits::new()
         .accepts_per_turn_max(usize::MAX)
         .connections_max(usize::MAX)
-        .connections_per_source_max(usize::MAX - 1)
+        .connections_per_address_max(usize::MAX - 1)
         .read_bytes_per_turn_max(usize::MAX)
         .reads_per_turn_max(usize::MAX)
         .write_bytes_per_turn_max(usize::MAX)

@@ -254,7 +254,7 @@ fn a_panic_in_a_call_that_belongs_to_no_connection_goes_through() {
         }),
     ];
     for (place, make) in places {
-        let options = ListenOptions::new().limits(Limits::new().connections_per_source_max(1));
+        let options = ListenOptions::new().limits(Limits::new().connections_per_address_max(1));
         let limits = ReactorLimits::new().connections_max(16);
         let mut server = Server::with(make(Recorder::echo()), &options, limits);
         let panic = catch_unwind(AssertUnwindSafe(|| {

@@ -67,9 +67,9 @@ pub(crate) struct ListenerArguments {
     /// Connections open at once on each listener; at the limit accepting pauses.
     #[arg(long, value_name = "N")]
     pub(crate) max_per_listener: Option<usize>,
-    /// Connections open at once from one source address (IPv6: /64); one more is closed at once.
+    /// Connections open at once from one client address (IPv6: /64); one more is closed at once.
     #[arg(long, value_name = "N")]
-    pub(crate) max_per_source: Option<usize>,
+    pub(crate) max_per_address: Option<usize>,
 }
 
 #[derive(Args, Debug)]

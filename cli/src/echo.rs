@@ -72,7 +72,7 @@ fn listen_options(listener: &ListenerArguments, connection: &ConnectionArguments
     let limits = Limits::new();
     let limits = set(limits, listener.accepts_per_turn, Limits::accepts_per_turn_max);
     let limits = set(limits, listener.max_per_listener, Limits::connections_max);
-    let limits = set(limits, listener.max_per_source, Limits::connections_per_source_max);
+    let limits = set(limits, listener.max_per_address, Limits::connections_per_address_max);
     let limits = set(limits, connection.read_bytes_per_turn, Limits::read_bytes_per_turn_max);
     let limits = set(limits, connection.reads_per_turn, Limits::reads_per_turn_max);
     let limits = set(limits, connection.write_bytes_per_turn, Limits::write_bytes_per_turn_max);

@@ -34,7 +34,7 @@ fn it_listens_on_several_addresses() {
 #[test]
 fn it_serves_with_every_option_set() {
     let options = "--backlog 8 --reuse-port --no-nodelay --accepts-per-turn 2 --max-per-listener 5 \
-        --max-per-source 4 --read-bytes-per-turn 4K --reads-per-turn 2 --output-low 1K --output-high 8K \
+        --max-per-address 4 --read-bytes-per-turn 4K --reads-per-turn 2 --output-low 1K --output-high 8K \
         --output-max 1M --linger 1s --max-connections 10 --events-per-poll 16 --memory-max 1M \
         --read-buffer 4K";
     let mut arguments = vec!["echo", "--listen", "127.0.0.1:0"];
@@ -44,7 +44,7 @@ fn it_serves_with_every_option_set() {
 
 #[test]
 fn a_client_over_the_limit_of_its_source_is_turned_away() {
-    let program = Program::start(&["echo", "--listen", "127.0.0.1:0", "--max-per-source", "1"]);
+    let program = Program::start(&["echo", "--listen", "127.0.0.1:0", "--max-per-address", "1"]);
     let address = program.address();
     let mut first = connect(address);
     first.write_all(b"x").unwrap();

@@ -30,6 +30,7 @@ impl<D: Driver> Reactor<D> {
                 }
                 None => debug_assert!(false, "{key} was on the reap list twice"),
             }
+            self.hold_to_memory();
         }
     }
 
@@ -47,8 +48,10 @@ impl<D: Driver> Reactor<D> {
             let sources = &core.sources;
             core.timers.owner_ended(|key| sources.get(key).is_some());
         }
-        if !stream.has(OUTBOUND) {
-            self.leave_listener(Key::from_bits(stream.tag), stream.source);
+        if !stream.has(OUTBOUND)
+            && let Some(listener) = core.listener_mut(Key::from_bits(stream.tag))
+        {
+            listener.connections -= 1;
         }
         self.wake_full_listeners();
         let reason = stream.reason.unwrap_or(CloseReason::Stopped);
@@ -79,6 +82,7 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         debug_assert_eq!(core.sources.len(), 0);
         core.ready.clear();
+        core.accept.clear();
         core.flush.clear();
         core.mail.clear();
         core.commands.clear();

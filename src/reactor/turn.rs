@@ -36,12 +36,13 @@ impl<D: Driver> Reactor<D> {
         self.take_events(); //                                   3. events
         self.start_handlers(); // who is new hears of that before anything else
         self.each(|core| &mut core.ready, Self::run_ready); //   4. ready
+        self.each(|core| &mut core.accept, Self::run_listener);
         self.take_due_timers(); //                               5. timers
         self.each(|core| &mut core.due, Self::fire_timer);
         self.each(|core| &mut core.mail, Self::deliver_poke); // 6. mail
         self.carry_out_commands(); //                            7. flush
         self.each(|core| &mut core.flush, Self::flush_stream);
-        self.shed_over_memory();
+        self.hold_to_memory();
         self.reap(); //                                          8. reap
         if self.core.stopping {
             self.stop();
@@ -144,10 +145,8 @@ impl<D: Driver> Reactor<D> {
             return self.run_common(key);
         }
         match self.core.sources.get(key) {
-            Some(Source::Stream(_)) => {}
-            Some(Source::Listener(_)) => self.run_listener(key),
             Some(Source::Raw(_)) => self.run_raw(key),
-            None => {} // ended since it was queued
+            _ => {} // ended since it was queued
         }
     }
 
@@ -167,6 +166,7 @@ impl<D: Driver> Reactor<D> {
             Purpose::Handler(handler) => {
                 let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
                 self.handlers[handler as usize].handler_timer(TimerId(timer), &mut cx);
+                self.hold_to_memory();
             }
         }
     }
@@ -180,7 +180,7 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    fn flush_stream(&mut self, key: Key) {
+    pub(crate) fn flush_stream(&mut self, key: Key) {
         let Some(stream) = self.core.stream_mut(key) else { return };
         stream.flags &= !FLUSHING;
         if !stream.has(CONNECTING | DEAD) {

@@ -29,7 +29,7 @@ impl<D: Driver> Reactor<D> {
             assert_eq!(set.len(), list.len(), "a work list holds a source once");
             set
         };
-        let (ready, flush) = (set(&core.ready), set(&core.flush));
+        let (ready, accept, flush) = (set(&core.ready), set(&core.accept), set(&core.flush));
         let reap: Vec<Key> = core.reap.iter().copied().collect();
         let (mail, reap) = (set(&core.mail), set(&reap));
         let (mut connections, mut memory) = (0, 0);
@@ -73,7 +73,7 @@ impl<D: Driver> Reactor<D> {
                     );
                 }
                 Source::Listener(listener) => {
-                    assert_eq!(ready.contains(&key), listener.queued, "{key}");
+                    assert_eq!(accept.contains(&key), listener.queued, "{key}");
                     assert_eq!(reap.contains(&key), listener.dead, "{key}");
                 }
                 Source::Raw(raw) => {

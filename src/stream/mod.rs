@@ -87,8 +87,8 @@ pub(crate) struct Stream {
     /// The handler, and its session once `OPEN`.
     pub(crate) handler: u16,
     pub(crate) session: u32,
-    /// Its source address among those that the listener counts, if it does.
-    pub(crate) source: u32,
+    /// Its client address among those that the listener counts, if it does.
+    pub(crate) address: u32,
     /// The most that one read may bring, by its limits.
     pub(crate) read_max: u32,
     /// What `NEEDS` is about.
@@ -119,7 +119,7 @@ impl Stream {
             flags,
             handler,
             session: 0,
-            source: NO_NUMBER,
+            address: NO_NUMBER,
             read_max: u32::try_from(limits.read_max()).unwrap_or(u32::MAX),
             need: 0,
             tag,

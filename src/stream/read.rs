@@ -95,6 +95,7 @@ impl<D: Driver> Reactor<D> {
         self.core.write_left = self.core.sources.live(key).limits.write_bytes_per_turn_max;
         self.after_scratch_write(key, result);
         self.settle(key);
+        self.hold_to_memory();
     }
 
     /// One read, and the callback for what it brought.

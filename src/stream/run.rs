@@ -198,6 +198,7 @@ impl<D: Driver> Reactor<D> {
             self.write_scratch(key);
         }
         self.settle(key);
+        self.hold_to_memory();
     }
 
     /// The last step of every run and flush.

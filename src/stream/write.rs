@@ -133,14 +133,29 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Sheds the connections that hold the most, until the reactor is within its memory.
-    pub(crate) fn shed_over_memory(&mut self) {
-        if self.core.stats.memory_bytes > self.core.limits.memory_bytes_max {
-            self.shed_largest();
+    /// Holds the reactor to its memory, after every run and not only at the end of a turn: one turn
+    /// may run a thousand handlers, each of which sends to a thousand others.
+    #[inline]
+    pub(crate) fn hold_to_memory(&mut self) {
+        if self.core.is_over_memory() {
+            self.relieve_memory();
         }
     }
 
     #[cold]
+    #[inline(never)]
+    fn relieve_memory(&mut self) {
+        // What waits for the flush phase only takes memory until it is written: it is written now.
+        for key in std::mem::take(&mut self.core.flush) {
+            self.flush_stream(key);
+        }
+        if self.core.is_over_memory() {
+            self.shed_largest();
+        }
+    }
+
+    /// Closes the connections that hold the most, until an eighth of the memory is free: so that what
+    /// a walk over all costs is paid for by what fills that again.
     fn shed_largest(&mut self) {
         let core = &mut self.core;
         let holders = core.sources.iter().filter_map(|(key, source)| match source {
@@ -149,7 +164,8 @@ impl<D: Driver> Reactor<D> {
         });
         let mut holders: Vec<(usize, Key)> = holders.collect();
         holders.sort_unstable();
-        while core.stats.memory_bytes > core.limits.memory_bytes_max
+        let memory_bytes_max = core.limits.memory_bytes_max;
+        while core.stats.memory_bytes > memory_bytes_max - memory_bytes_max / 8
             && let Some((memory, key)) = holders.pop()
         {
             debug!("{key}: holds {memory} bytes, the most, and the reactor is over its memory");
