@@ -236,6 +236,35 @@ fn what_the_machine_does_not_have_is_told_before_it_starts() {
     assert_eq!(run.stdout, "");
 }
 
+/// What is said when the program may have so many descriptors.
+fn failure_with_descriptors(limit: u32, arguments: &[&str]) -> String {
+    let script = format!("ulimit -n {limit} && exec \"$@\"");
+    let run = Program::start_by(&["sh", "-c", &script, "sh"], arguments).wait();
+    assert_eq!(run.stdout, "");
+    run.failure().to_owned()
+}
+
+#[test]
+fn too_few_descriptors_for_even_one_connection_are_the_fault_of_the_limit() {
+    for arguments in [&["bench"][..], &["bench", "--against", "x=yes", "--no-counts"]] {
+        let line = failure_with_descriptors(60, arguments);
+        assert!(line.contains("ulimit -n") && !line.contains("--connections"), "{line}");
+    }
+    let line = failure_with_descriptors(100, &["bench"]);
+    assert!(line.contains("at most --connections 36"), "{line}");
+}
+
+#[test]
+fn a_comparison_is_told_of_too_few_descriptors_before_it_starts() {
+    let line = failure_with_descriptors(500, &["bench", "--against", "x=yes", "--no-counts"]);
+    assert!(line.contains("1,000 connections"), "{line}");
+    assert!(line.contains("at most --connections 436"), "{line}");
+    // The counts always have as many connections, whatever the flags say.
+    let few = ["bench", "--against", "x=yes", "--connections", "2"];
+    let line = failure_with_descriptors(500, &few);
+    assert!(line.contains("--no-counts") && !line.contains("--connections"), "{line}");
+}
+
 #[test]
 fn what_cannot_be_written_or_measured_is_one_clear_line() {
     let json = run(&["bench", "--json", "/nowhere/at/all"]);

@@ -9,9 +9,10 @@ use anyhow::{Context, Error, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::load::{Amount, Load, LoadOptions, Outcome, Slice};
+use super::load::{Amount, Load, Outcome};
 use super::process::{CpuTime, Process};
 use super::progress::Progress;
+use super::scenario::{self, Scenario, or_usual};
 use super::server::{Launch, Server, Stop, cores, pin};
 use super::{resources, table, write_json};
 use crate::args::BenchArguments;
@@ -75,29 +76,18 @@ pub(super) struct ServerFigures {
     pub(super) threads: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Case {
-    connections: usize,
-    pipeline: usize,
-    message_bytes: usize,
-}
-
 /// Measures all, and prints the table, also when an error ends it early.
 ///
 /// # Errors
 ///
 /// The first one.
 pub(super) fn run(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
-    let cases = cases(arguments);
-    let each = |of: fn(&Case) -> usize| cases.iter().map(of).collect::<Vec<_>>();
-    let (connections, pipelines, sizes) = (
-        each(|case| case.connections),
-        each(|case| case.pipeline),
-        each(|case| case.message_bytes),
-    );
-    resources::check(&connections, &pipelines, &sizes, arguments.target.is_none())?;
+    let scenarios = scenarios(arguments);
+    if let Some(needs) = scenario::needs(&scenarios, arguments.target.is_none()) {
+        resources::check(needs)?;
+    }
     let mut bench = Bench::new(arguments)?;
-    let result = bench.measure_all(&cases);
+    let result = bench.measure_all(&scenarios);
     bench.progress.clear();
     if !bench.report.rows.is_empty() {
         let mut out = io::stdout().lock();
@@ -109,19 +99,16 @@ pub(super) fn run(arguments: &BenchArguments, json: Option<File>) -> Result<()> 
     result
 }
 
-fn cases(arguments: &BenchArguments) -> Vec<Case> {
-    let or = |asked: &[usize], usual: &[usize]| -> Vec<usize> {
-        if asked.is_empty() { usual.to_vec() } else { asked.to_vec() }
-    };
-    let mut cases = Vec::new();
-    for message_bytes in or(&arguments.size, &SIZES) {
-        for connections in or(&arguments.connections, &CONNECTIONS) {
-            for pipeline in or(&arguments.pipeline, &PIPELINES) {
-                cases.push(Case { connections, pipeline, message_bytes });
+fn scenarios(arguments: &BenchArguments) -> Vec<Scenario> {
+    let mut scenarios = Vec::new();
+    for &size in or_usual(&arguments.size, &SIZES) {
+        for &connections in or_usual(&arguments.connections, &CONNECTIONS) {
+            for &pipeline in or_usual(&arguments.pipeline, &PIPELINES) {
+                scenarios.push(Scenario { connections, pipeline, size });
             }
         }
     }
-    cases
+    scenarios
 }
 
 struct Bench<'a> {
@@ -180,28 +167,28 @@ impl Bench<'_> {
         Ok(Bench { arguments, progress: Progress::new(), report })
     }
 
-    fn measure_all(&mut self, cases: &[Case]) -> Result<()> {
-        for (index, case) in cases.iter().enumerate() {
-            let (connections, pipeline) = (grouped(case.connections as u64), case.pipeline);
+    fn measure_all(&mut self, scenarios: &[Scenario]) -> Result<()> {
+        for (index, scenario) in scenarios.iter().enumerate() {
+            let (connections, pipeline) = (grouped(scenario.connections as u64), scenario.pipeline);
             let what = format!(
                 "[{}/{}] {connections} connections, pipeline {pipeline}",
                 index + 1,
-                cases.len()
+                scenarios.len()
             );
-            self.measure(case, &what)?;
+            self.measure(scenario, &what)?;
         }
         Ok(())
     }
 
     /// One row, from a server of its own: nothing is left over from the row before.
-    fn measure(&mut self, case: &Case, what: &str) -> Result<()> {
+    fn measure(&mut self, scenario: &Scenario, what: &str) -> Result<()> {
         self.progress.say(&format!("{what}: starting"));
-        let mut subject = self.subject(case.connections)?;
+        let mut subject = self.subject(scenario.connections)?;
         // Here and not before, because a child inherits the core.
         if let Some(core) = self.report.load_core {
             pin(core)?;
         }
-        let result = self.measure_subject(case, &subject, what);
+        let result = self.measure_subject(scenario, &subject, what);
         let row = result.map_err(|error| subject.explain(error))?;
         let first_error = row.1;
         self.report.rows.push(row.0);
@@ -216,43 +203,40 @@ impl Bench<'_> {
 
     fn measure_subject(
         &self,
-        case: &Case,
+        scenario: &Scenario,
         subject: &Subject,
         what: &str,
     ) -> Result<(Row, Option<String>)> {
         let process = subject.process();
         let resident_before = match subject {
-            Subject::Own(_) if case.connections >= CONNECTIONS_FOR_MEMORY => {
-                Some(self.resident_with_few(case)?)
+            Subject::Own(_) if scenario.connections >= CONNECTIONS_FOR_MEMORY => {
+                Some(self.resident_with_few(scenario)?)
             }
             _ => process.map(Process::anonymous_bytes).transpose()?,
         };
         self.progress.say(&format!("{what}: connecting"));
-        let mut load = Load::connect(subject.address(), case.connections, self.options(case))?;
+        let mut load = self.load(scenario, subject.address(), scenario.connections)?;
         self.progress.say(&format!("{what}: warming up"));
         let duration = self.arguments.duration;
         let warm_up = Amount::For((duration / 4).min(Duration::from_secs(1)));
-        load.run(&case.slice(warm_up))?.check()?;
+        load.run(&scenario.slice(warm_up))?.check()?;
 
         self.progress.say(&format!("{what}: measuring"));
         let cpu_before = process.map(Process::cpu_time).transpose()?;
-        let outcome = load.run(&case.slice(Amount::For(duration)))?;
-        let mut row = Row::new(case, &outcome, load.latency());
+        let outcome = load.run(&scenario.slice(Amount::For(duration)))?;
+        let mut row = Row::new(scenario, &outcome, load.latency());
         if let (Some(process), Some(cpu_before), Some(before)) =
             (process, cpu_before, resident_before)
         {
-            let figures = ServerFigures::new(process, cpu_before, before, case, &outcome);
+            let figures = ServerFigures::new(process, cpu_before, before, scenario, &outcome);
             // A server that has just died is told by its connections.
             row.server = figures.ok();
         }
         Ok((row, outcome.first_error))
     }
 
-    fn options(&self, case: &Case) -> LoadOptions {
-        LoadOptions {
-            in_flight_bytes_max: case.pipeline * case.message_bytes,
-            stall_timeout: self.arguments.stall_timeout,
-        }
+    fn load(&self, of: &Scenario, to: SocketAddr, connections: usize) -> Result<Load> {
+        Load::connect(to, connections, of.load_options(self.arguments.stall_timeout))
     }
 
     fn subject(&self, connections: usize) -> Result<Subject> {
@@ -277,26 +261,20 @@ impl Bench<'_> {
 
     /// The resident memory of our server when it is set up for a few connections only and has served
     /// one: so what the measured one reserves for its many counts as theirs.
-    fn resident_with_few(&self, case: &Case) -> Result<u64> {
+    fn resident_with_few(&self, scenario: &Scenario) -> Result<u64> {
         let server = self.start_own(CONNECTIONS_FEW)?;
-        let mut load = Load::connect(server.address(), 1, self.options(case))?;
-        load.run(&case.slice(Amount::Messages(4 * case.pipeline as u64)))?.check()?;
+        let mut load = self.load(scenario, server.address(), 1)?;
+        load.run(&scenario.slice(Amount::Messages(4 * scenario.pipeline as u64)))?.check()?;
         server.process().anonymous_bytes()
     }
 }
 
-impl Case {
-    fn slice(&self, amount: Amount) -> Slice {
-        Slice { pipeline: self.pipeline, message_bytes: self.message_bytes, amount }
-    }
-}
-
 impl Row {
-    fn new(case: &Case, outcome: &Outcome, latency: &Histogram<u64>) -> Row {
+    fn new(scenario: &Scenario, outcome: &Outcome, latency: &Histogram<u64>) -> Row {
         Row {
-            connections: case.connections,
-            pipeline: case.pipeline,
-            message_bytes: case.message_bytes,
+            connections: scenario.connections,
+            pipeline: scenario.pipeline,
+            message_bytes: scenario.size,
             messages: outcome.messages,
             messages_per_second: outcome.messages_per_second(),
             latency: Latency {
@@ -316,12 +294,12 @@ impl ServerFigures {
         process: Process,
         cpu_before: CpuTime,
         resident_before: u64,
-        case: &Case,
+        scenario: &Scenario,
         outcome: &Outcome,
     ) -> Result<ServerFigures> {
         let cpu = process.cpu_time()?.since(cpu_before);
         let resident = process.anonymous_bytes()?.saturating_sub(resident_before);
-        let connections = case.connections;
+        let connections = scenario.connections;
         Ok(ServerFigures {
             cpu_nanos_per_message: cpu.total.as_nanos() as f64 / outcome.messages.max(1) as f64,
             user_share: cpu.user_share(),

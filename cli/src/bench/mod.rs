@@ -10,6 +10,7 @@ mod pattern;
 pub(crate) mod process;
 mod progress;
 mod resources;
+mod scenario;
 pub(crate) mod server;
 mod statistics;
 mod table;
@@ -42,17 +43,21 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
 
 fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
     let BenchArguments { connections, pipeline, size, .. } = arguments;
-    resources::check(connections, pipeline, size, true)?;
-    if !arguments.no_counts {
-        resources::check(&[contestant::CONNECTIONS_MAX], &[1], &[1], true)
-            .context("the counts (which --no-counts leaves out)")?;
-    }
-    let mut contestants = vec![Contestant::own()?];
-    contestants.extend(arguments.against.iter().cloned());
     let scenarios = match arguments.counts {
         true => Vec::new(),
         false => against::scenarios(connections, pipeline, size),
     };
+    if let Some(needs) = scenario::needs(&scenarios, true) {
+        resources::check(needs)?;
+    }
+    if !arguments.no_counts {
+        resources::check(counts::NEEDS).context(match arguments.counts {
+            true => "the counts",
+            false => "the counts (which --no-counts leaves out)",
+        })?;
+    }
+    let mut contestants = vec![Contestant::own()?];
+    contestants.extend(arguments.against.iter().cloned());
     let (cycles, counts) = (arguments.cycles, !arguments.no_counts);
     let plan = against::Plan { contestants, scenarios, cycles, counts };
     let comparison = against::run(&plan)?;

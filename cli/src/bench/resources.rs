@@ -13,54 +13,66 @@ const DESCRIPTORS_OTHER: u64 = 64;
 /// Bytes in flight over all connections: some of them wait in this process.
 const IN_FLIGHT_BYTES_MAX: usize = 1 << 30;
 
+/// What a measurement needs at its largest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Needs {
+    pub(super) connections: usize,
+    /// Over all connections.
+    pub(super) in_flight_bytes: usize,
+    /// Whether --connections says how many there are.
+    pub(super) follows_flags: bool,
+    /// Whether the servers have their limits from this process.
+    pub(super) starts_servers: bool,
+}
+
 /// # Errors
 ///
-/// Descriptors, local ports or memory do not suffice, and which flag to change.
-pub(super) fn check(
-    connections: &[usize],
-    pipelines: &[usize],
-    sizes: &[usize],
-    starts_servers: bool,
-) -> Result<()> {
-    let largest = |list: &[usize]| list.iter().copied().max().unwrap_or(1);
-    let most = largest(connections) as u64;
-    let descriptors = descriptors::raise_limit();
-    check_descriptors(most, descriptors, starts_servers)?;
+/// Descriptors, local ports or memory do not suffice, and what to change.
+pub(super) fn check(needs: Needs) -> Result<()> {
+    check_descriptors(needs, descriptors::raise_limit())?;
     if let Some(ports) = local_ports() {
-        check_ports(most, ports)?;
+        check_ports(needs, ports)?;
     }
-    let in_flight = largest(pipelines).saturating_mul(largest(sizes));
-    let in_flight = in_flight.saturating_mul(largest(connections));
     ensure!(
-        in_flight <= IN_FLIGHT_BYTES_MAX,
+        needs.in_flight_bytes <= IN_FLIGHT_BYTES_MAX,
         "{} bytes would be in flight, more than {}: fewer --connections, --pipeline or --size",
-        grouped(in_flight as u64),
+        grouped(needs.in_flight_bytes as u64),
         grouped(IN_FLIGHT_BYTES_MAX as u64)
     );
     Ok(())
 }
 
-fn check_descriptors(connections: u64, limit: u64, starts_servers: bool) -> Result<()> {
-    let needed = connections.saturating_add(DESCRIPTORS_OTHER);
-    let who = if starts_servers { "the load and the server each" } else { "the load" };
+fn check_descriptors(needs: Needs, limit: u64) -> Result<()> {
+    let needed = needs.connections as u64 + DESCRIPTORS_OTHER;
+    let who = if needs.starts_servers { "the load and the server each" } else { "the load" };
+    let connections_max = limit.saturating_sub(DESCRIPTORS_OTHER);
+    // The soft limit is as high as it may be.
+    let raise = "raise the hard limit, as root (ulimit -n)";
+    let advice = match connections_max {
+        _ if !needs.follows_flags => raise.into(),
+        0 => format!("the limit is too low for even one: {raise}"),
+        _ => format!("at most --connections {connections_max}, or {raise}"),
+    };
     ensure!(
         needed <= limit,
-        "{} connections: {who} would need {} descriptors, and may have {} (ulimit -Hn): \
-         at most --connections {}",
-        grouped(connections),
+        "{} connections: {who} would need {} descriptors, and may have {}: {advice}",
+        grouped(needs.connections as u64),
         grouped(needed),
-        grouped(limit),
-        limit.saturating_sub(DESCRIPTORS_OTHER)
+        grouped(limit)
     );
     Ok(())
 }
 
-fn check_ports(connections: u64, ports: u64) -> Result<()> {
+fn check_ports(needs: Needs, ports: u64) -> Result<()> {
+    let setting = "net.ipv4.ip_local_port_range";
+    let advice = match needs.follows_flags {
+        true => format!("at most --connections {ports}, or widen {setting}"),
+        false => format!("widen {setting}"),
+    };
     ensure!(
-        connections <= ports,
-        "{} connections from one address need as many local ports, and there are {} \
-         (net.ipv4.ip_local_port_range): at most --connections {ports}",
-        grouped(connections),
+        needs.connections as u64 <= ports,
+        "{} connections from one address need as many local ports, and there are {}: {advice}",
+        grouped(needs.connections as u64),
         grouped(ports)
     );
     Ok(())
@@ -78,17 +90,37 @@ fn local_ports() -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn needs(connections: usize) -> Needs {
+        Needs { connections, in_flight_bytes: 0, follows_flags: true, starts_servers: true }
+    }
+
+    fn assert_tells(result: Result<()>, parts: &[&str]) {
+        let error = result.unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
     #[test]
     fn what_is_missing_is_named_together_with_the_flag() {
-        let error = check_descriptors(1000, 1024, true).unwrap_err().to_string();
-        assert!(
-            error.contains("1,064 descriptors") && error.contains("--connections 960"),
-            "{error}"
-        );
-        let error = check_ports(30_000, 28_232).unwrap_err().to_string();
-        assert!(error.contains("28,232") && error.contains("--connections 28232"), "{error}");
-        let error = check(&[1000], &[1 << 20], &[1 << 20], false).unwrap_err().to_string();
-        assert!(error.contains("--pipeline"), "{error}");
+        let parts = ["1,064 descriptors", "at most --connections 960"];
+        assert_tells(check_descriptors(needs(1000), 1024), &parts);
+        assert_tells(check_ports(needs(30_000), 28_232), &["28,232", "--connections 28232"]);
+        let much = Needs { in_flight_bytes: IN_FLIGHT_BYTES_MAX + 1, ..needs(1) };
+        assert_tells(check(much), &["--pipeline"]);
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_flag_that_does_not_help() {
+        for limit in [0, DESCRIPTORS_OTHER] {
+            let error = check_descriptors(needs(1), limit).unwrap_err().to_string();
+            assert!(error.contains("ulimit -n") && !error.contains("--connections"), "{error}");
+        }
+        let counts = Needs { follows_flags: false, ..needs(10_000) };
+        for error in [check_descriptors(counts, 2000), check_ports(counts, 2000)] {
+            let error = error.unwrap_err().to_string();
+            assert!(!error.contains("--connections"), "{error}");
+        }
     }
 
     #[test]

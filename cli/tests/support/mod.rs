@@ -10,6 +10,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) const ONELOOP: &str = env!("CARGO_BIN_EXE_oneloop");
+
 /// Long, because the machine may be busy; no test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -47,8 +49,14 @@ impl Drop for Program {
 
 impl Program {
     pub(crate) fn start(arguments: &[&str]) -> Program {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_oneloop"))
-            .args(arguments)
+        Program::start_by(&[], arguments)
+    }
+
+    /// By a command that becomes the program.
+    pub(crate) fn start_by(prefix: &[&str], arguments: &[&str]) -> Program {
+        let mut words = prefix.iter().chain([&ONELOOP]).chain(arguments);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .env_remove("RUST_LOG")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -16,9 +16,10 @@ use serde::Serialize;
 
 use super::contestant::{CONNECTIONS_MAX, Contestant, end};
 use super::counts::{self, Counts, Tools};
-use super::load::{Amount, Load, LoadOptions, Slice};
+use super::load::{Amount, Load};
 use super::process::Process;
 use super::progress::Progress;
+use super::scenario::{Scenario, or_usual};
 use super::server::{Server, cores, pin};
 use super::statistics::{Interval, median, median_interval, ratios};
 use goals::Goal;
@@ -35,16 +36,6 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// memory makes it faster or slower by a percent for all its life, and would pass for a difference.
 const CYCLES_A_PROCESS: usize = 10;
 
-/// A kind of load.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub(crate) struct Scenario {
-    pub(crate) connections: usize,
-    /// Messages in flight on each connection.
-    pub(crate) pipeline: usize,
-    /// Bytes of a message.
-    pub(crate) size: usize,
-}
-
 /// The usual scenarios, restricted to what was asked for; an empty list restricts nothing. What is asked
 /// for and not usual is measured too.
 pub(crate) fn scenarios(
@@ -52,13 +43,10 @@ pub(crate) fn scenarios(
     pipelines: &[usize],
     sizes: &[usize],
 ) -> Vec<Scenario> {
-    let or = |asked: &[usize], usual: &[usize]| -> Vec<usize> {
-        if asked.is_empty() { usual.to_vec() } else { asked.to_vec() }
-    };
     let mut scenarios = Vec::new();
-    for size in or(sizes, &[64]) {
-        for pipeline in or(pipelines, &[1, 16]) {
-            for connections in or(connections, &[1, 64, 1000]) {
+    for &size in or_usual(sizes, &[64]) {
+        for &pipeline in or_usual(pipelines, &[1, 16]) {
+            for &connections in or_usual(connections, &[1, 64, 1000]) {
                 scenarios.push(Scenario { connections, pipeline, size });
             }
         }
@@ -217,10 +205,7 @@ struct Lane {
 impl Lane {
     fn open(contestant: &Contestant, scenario: &Scenario, core: Option<usize>) -> Result<Lane> {
         let server = contestant.start(CONNECTIONS_MAX, core, Vec::new())?;
-        let options = LoadOptions {
-            in_flight_bytes_max: scenario.pipeline * scenario.size,
-            stall_timeout: STALL_TIMEOUT,
-        };
+        let options = scenario.load_options(STALL_TIMEOUT);
         let load = Load::connect(server.address(), scenario.connections, options)
             .with_context(|| format!("the load of {}", contestant.name))?;
         Ok(Lane { server, load, scenario: *scenario })
@@ -246,11 +231,7 @@ impl Lane {
     }
 
     fn run(&mut self, messages: u64) -> Result<Duration> {
-        let slice = Slice {
-            pipeline: self.scenario.pipeline,
-            message_bytes: self.scenario.size,
-            amount: Amount::Messages(messages),
-        };
+        let slice = self.scenario.slice(Amount::Messages(messages));
         let outcome = self.load.run(&slice).and_then(|outcome| {
             outcome.check()?;
             Ok(outcome)

@@ -20,6 +20,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::contestant::{CONNECTIONS_MAX, Contestant, end};
+use super::resources::Needs;
 use super::server::{Server, pin};
 use tools::{Calls, Report};
 
@@ -37,6 +38,13 @@ const CLIENTS_STRACE: usize = 500;
 const CONNECTIONS_FEW: usize = 16;
 const TRAFFIC_BYTES: usize = 16 * 1024;
 const IDLE: Duration = Duration::from_secs(5);
+
+pub(crate) const NEEDS: Needs = Needs {
+    connections: CONNECTIONS_MAX,
+    in_flight_bytes: CONNECTIONS * TRAFFIC_BYTES,
+    follows_flags: false,
+    starts_servers: true,
+};
 
 /// Calls for one message or one connection, by name.
 pub(crate) type Share = BTreeMap<String, f64>;
