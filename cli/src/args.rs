@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::contestant::Contestant;
+use crate::guard;
 use crate::units::{parse_bytes, parse_duration};
 
 /// An echo server on the oneloop reactor, and a benchmark of echo servers.
@@ -21,6 +23,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Echo(EchoArguments),
     Bench(BenchArguments),
+    #[command(name = guard::NAME, hide = true)]
+    Guard(GuardArguments),
 }
 
 /// Send back whatever comes, on one thread, until interrupted.
@@ -136,7 +140,7 @@ pub(crate) struct BenchArguments {
     /// How long to measure each combination, after a warm-up of a quarter of it, 1 s at most.
     #[arg(long, value_name = "TIME", default_value = "4s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
-    /// How long a server may answer nothing at all before it is given up.
+    /// How long a server may take to start, or answer nothing at all, before it is given up.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) stall_timeout: Duration,
     /// A server that runs already, to be measured instead of our own.
@@ -150,10 +154,12 @@ pub(crate) struct BenchArguments {
     pub(crate) json: Option<PathBuf>,
     /// Compare our server with another one, repeatable; ratios are to the first one named. The command
     /// is split as by a shell, must print "listening on ADDRESS" and then echo; {connections} in it
-    /// stands for how many there will be.
+    /// stands for how many there will be. It is killed when the comparison ends, however that ends;
+    /// processes that it starts itself are not.
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_contestant)]
     pub(crate) against: Vec<Contestant>,
-    /// Rounds of a comparison, in each of which every server is measured once.
+    /// Rounds of a comparison, in each of which every server is measured once. Fewer than 6 have no
+    /// 95 % interval, and are not judged.
     #[arg(long, value_name = "N", default_value_t = 60, requires = "against", value_parser = parse_count)]
     pub(crate) cycles: usize,
     /// Only count what does not depend on time: instructions, copies, system calls and memory, with
@@ -164,6 +170,14 @@ pub(crate) struct BenchArguments {
     /// Do not count before a comparison.
     #[arg(long, requires = "against", conflicts_with = "counts")]
     pub(crate) no_counts: bool,
+}
+
+/// Become a command, to be killed when whoever started it ends.
+#[derive(Args, Debug)]
+pub(crate) struct GuardArguments {
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod descriptors;
 mod echo;
+mod guard;
 mod units;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Echo(arguments) => echo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Guard(arguments) => return guard::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,32 +1,27 @@
 //! `oneloop bench --against`: the comparison runs, and what is wrong with a server is said.
 
+mod support;
+
 use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::process::{Command, Output};
-use std::thread;
 
-const ONELOOP: &str = env!("CARGO_BIN_EXE_oneloop");
+use support::process::{Process, kill};
+use support::{ONELOOP, Program, Run, eventually, serve};
 
-fn compare(against: &str) -> Output {
-    Command::new(ONELOOP)
-        .args(["bench", "--no-counts", "--cycles", "6", "--against", against])
-        .args(["--connections", "2", "--pipeline", "3", "--size", "100"])
-        .output()
-        .unwrap()
+const FEW: [&str; 6] = ["--connections", "2", "--pipeline", "3", "--size", "100"];
+
+fn start(against: &str, more: &[&str]) -> Program {
+    Program::start(&[&["bench", "--no-counts", "--against", against], &FEW[..], more].concat())
 }
 
-fn assert_fails(output: &Output, what: &str) {
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "{error}");
-    assert_eq!(error.lines().count(), 1, "{error}");
-    assert!(error.contains(what), "{error}");
+fn compare(against: &str) -> Run {
+    start(against, &["--cycles", "6"]).wait()
 }
 
 #[test]
 fn a_server_is_about_as_good_as_itself() {
-    let output = compare(&format!("twin={ONELOOP} echo --listen 127.0.0.1:0"));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = compare(&format!("twin={ONELOOP} echo --listen 127.0.0.1:0"));
+    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    let text = &run.stdout;
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     for name in ["oneloop", "twin"] {
         let row = rows.iter().find(|row| row.starts_with(&["2", "3", "100", name]));
@@ -40,28 +35,68 @@ fn a_server_is_about_as_good_as_itself() {
 
 #[test]
 fn a_command_that_is_no_server_is_reported() {
-    assert_fails(&compare("none=/no/such/program"), "none does not start");
-    assert_fails(&compare("false=false"), "false ended before it listened");
+    let run = compare("none=/no/such/program --flag");
+    let expected = "none does not start: /no/such/program: No such file or directory";
+    assert!(run.failure().contains(expected), "{run:?}");
+    let run = compare("false=false");
+    assert!(run.failure().contains("false ended before it listened"), "{run:?}");
 }
 
 #[test]
 fn a_server_that_sends_other_bytes_back_is_reported() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(count) = stream.read(&mut buffer) {
-                    buffer[..count].iter_mut().for_each(|byte| *byte ^= 1);
-                    if count == 0 || stream.write_all(&buffer[..count]).is_err() {
-                        break;
-                    }
-                }
-            });
+    let address = serve(|mut stream| {
+        let mut buffer = [0; 4096];
+        while let Ok(count) = stream.read(&mut buffer) {
+            buffer[..count].iter_mut().for_each(|byte| *byte ^= 1);
+            if count == 0 || stream.write_all(&buffer[..count]).is_err() {
+                break;
+            }
         }
     });
-    let output = compare(&format!("liar=sh -c 'echo listening on {address}; exec cat'"));
-    assert_fails(&output, "the load of liar");
+    let run = compare(&format!("liar=sh -c 'echo listening on {address}; exec cat'"));
+    assert!(run.failure().contains("the load of liar"), "{run:?}");
+}
+
+/// With so little memory that what is kept of endless output would not fit.
+fn compare_in_little_memory(against: &str) -> Run {
+    let limit = ["sh", "-c", "ulimit -v 500000 && exec \"$@\"", "sh"];
+    let arguments = ["bench", "--no-counts", "--against", against, "--stall-timeout", "3s"];
+    Program::start_by(&limit, &[&arguments, &FEW[..]].concat()).wait()
+}
+
+#[test]
+fn a_command_that_says_other_things_for_ever_is_one_clear_line_and_needs_no_memory() {
+    // Lines without end, and a line without end.
+    for command in ["yes", "cat /dev/zero"] {
+        let run = compare_in_little_memory(&format!("talker={command}"));
+        let expected = "talker did not say \"listening on ADDRESS\" within 3 s";
+        assert!(run.failure().contains(expected), "{run:?}");
+    }
+}
+
+/// The child of the bench that is not its own server.
+fn foreign_server(bench: &Program, is_ready: impl Fn(&Process) -> bool) -> Process {
+    eventually("the other server runs", || {
+        let mut children = Process::children_of(bench.pid()).into_iter();
+        children.find(|child| {
+            let is_own = |word: &String| word == "--until-stdin-closes" || word.starts_with("__");
+            !child.arguments.iter().any(is_own) && is_ready(child)
+        })
+    })
+}
+
+#[test]
+fn a_bench_that_is_killed_leaves_no_foreign_server_behind() {
+    // One that serves, in mid-run.
+    let twin = format!("twin={ONELOOP} echo --listen 127.0.0.1:0");
+    let bench = start(&twin, &["--cycles", "100000"]);
+    let server = foreign_server(&bench, |server| server.sockets() >= 3);
+    kill(bench.pid());
+    eventually("the other server ends", || server.is_gone().then_some(()));
+
+    // One that has not said yet where it listens.
+    let bench = start("sleeper=sleep 100", &[]);
+    let server = foreign_server(&bench, |server| server.name == "sleep");
+    kill(bench.pid());
+    eventually("the command ends", || server.is_gone().then_some(()));
 }

@@ -2,13 +2,15 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use support::process::{Process, kill};
 use support::{Program, connect, eventually, run, serve};
 
 /// A file in the directory that cargo keeps for tests.
@@ -180,6 +182,48 @@ fn a_server_that_never_answers_is_one_clear_line() {
     assert!(run.failure().contains("no answer for 0.1 s"), "{run:?}");
 }
 
+/// Echoes a byte for every 10 ms that the client is silent. Gives up when the client is gone.
+fn drip(mut stream: TcpStream) {
+    stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    let mut owed = VecDeque::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => owed.extend(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let byte = owed.pop_front();
+                if byte.is_some_and(|byte| stream.write_all(&[byte]).is_err()) {
+                    break;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+}
+
+#[test]
+fn a_server_that_echoes_a_byte_now_and_then_is_one_clear_line() {
+    // A message takes 10 s, and no 100 ms are without a byte.
+    let more = ["--size", "1000", "--stall-timeout", "500ms", "--duration", "1s"];
+    let started = Instant::now();
+    let run = target(serve(drip), &more);
+    assert!(run.failure().contains("no answer for 0.5 s, with 2 messages"), "{run:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_server_that_speaks_without_being_asked_is_one_clear_line() {
+    let address = serve(|mut stream| {
+        stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        // A byte a round, for ever, whatever the client sends.
+        while stream.write_all(b"x").is_ok() && !matches!(stream.read(&mut [0; 4096]), Ok(0)) {}
+    });
+    let run = target(address, &[]);
+    let line = run.failure();
+    assert!(line.contains("wrong bytes") || line.contains("more than it was sent"), "{run:?}");
+}
+
 #[test]
 fn a_server_that_never_accepts_is_one_clear_line() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -187,46 +231,29 @@ fn a_server_that_never_accepts_is_one_clear_line() {
     assert!(run.failure().contains("no answer for 0.1 s"), "{run:?}");
 }
 
-/// The child of `parent` that has at least so many sockets.
-fn child_with_sockets(parent: u32, sockets: usize) -> Option<i32> {
-    for entry in fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        if status.lines().any(|line| line == format!("PPid:\t{parent}"))
-            && count_sockets(&entry.path().join("fd")) >= sockets
-        {
-            return Some(pid);
-        }
-    }
-    None
-}
-
-fn count_sockets(descriptors: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(descriptors) else { return 0 };
-    let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+/// The bench's own server, once it listens and has its two connections.
+fn own_server(bench: &Program) -> Process {
+    eventually("the server has connections", || {
+        Process::children_of(bench.pid()).into_iter().find(|server| server.sockets() >= 3)
+    })
 }
 
 #[test]
 fn a_server_of_our_own_that_dies_in_mid_run_is_one_clear_line() {
     let program = Program::start(&["bench", "--connections", "2", "--duration", "60s"]);
-    // A listener and two connections.
-    let server = eventually("the server has connections", || child_with_sockets(program.pid(), 3));
-    kill_process(Pid::from_raw(server).unwrap(), Signal::KILL).unwrap();
+    kill(own_server(&program).pid.unsigned_abs());
     let run = program.wait();
-    assert!(run.failure().contains("the server oneloop echo died in mid-run"), "{run:?}");
+    assert!(run.failure().contains("the server oneloop died in mid-run"), "{run:?}");
     assert!(run.failure().contains("signal: 9"), "{run:?}");
 }
 
 #[test]
-fn a_bench_that_is_killed_leaves_no_server_behind() {
+fn a_bench_that_is_killed_leaves_no_server_of_its_own_behind() {
     let program = Program::start(&["bench", "--connections", "2", "--duration", "60s"]);
-    eventually("the server has connections", || child_with_sockets(program.pid(), 3));
-    kill_process(Pid::from_raw(program.pid() as i32).unwrap(), Signal::KILL).unwrap();
-    // It waits for whoever has the standard error, too.
-    assert!(!program.wait().status.success());
+    let server = own_server(&program);
+    assert!(server.arguments.contains(&"--until-stdin-closes".into()), "{server:?}");
+    kill(program.pid());
+    eventually("the server ends", || server.is_gone().then_some(()));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::server::{Launch, Server, Stop};
+use crate::guard;
 
 /// In a command of a server whose number of connections can be limited, what stands for the number.
 const CONNECTIONS: &str = "{connections}";
@@ -24,10 +25,9 @@ impl Contestant {
     ///
     /// # Errors
     ///
-    /// The system does not tell where this program is.
+    /// See [`guard::own_program`].
     pub(crate) fn own() -> Result<Contestant> {
-        let program = std::env::current_exe().context("where is this program?")?;
-        let mut argv = vec![program.display().to_string()];
+        let mut argv = vec![guard::own_program()?];
         argv.extend(
             [
                 "echo",
@@ -60,7 +60,8 @@ impl Contestant {
         }
     }
 
-    /// Starts it, limited to so many connections where it can be.
+    /// Starts it, limited to so many connections where it can be, after the words of a tool if there are
+    /// any. It ends with us.
     ///
     /// # Errors
     ///
@@ -69,16 +70,14 @@ impl Contestant {
         &self,
         connections: usize,
         core: Option<usize>,
-        prefix: Vec<String>,
+        tool: Vec<String>,
+        start_timeout: Duration,
     ) -> Result<Server> {
+        let is_tool = !tool.is_empty();
         let argv = self.argv.iter().map(|word| word.replace(CONNECTIONS, &connections.to_string()));
-        let mut launch = Launch::new(self.name.clone(), argv.collect());
-        if !prefix.is_empty() {
-            launch.start_timeout = Duration::from_secs(60); // valgrind is slow on a busy machine
-        }
-        launch.prefix = prefix;
-        launch.core = core;
-        Server::start(&launch)
+        let command = guard::prefix()?.into_iter().chain(tool).chain(argv).collect();
+        let name = self.name.clone();
+        Server::start(&Launch { name, command, is_tool, core, start_timeout })
     }
 }
 

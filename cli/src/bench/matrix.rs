@@ -5,15 +5,16 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Error, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::contestant::Contestant;
 use super::load::{Amount, Load, Outcome};
 use super::process::{CpuTime, Process};
 use super::progress::Progress;
 use super::scenario::{self, Scenario, or_usual};
-use super::server::{Launch, Server, Stop, cores, pin};
+use super::server::{Server, Stop, cores, pin};
 use super::{resources, table, write_json};
 use crate::args::BenchArguments;
 use crate::units::grouped;
@@ -249,14 +250,8 @@ impl Bench<'_> {
     }
 
     fn start_own(&self, connections_max: usize) -> Result<Server> {
-        let program = std::env::current_exe().context("where is this program?")?;
-        let program = program.to_str().context("the path of this program is not UTF-8")?;
-        let connections_max = connections_max.to_string();
-        let words = [program, "echo", "--listen", "127.0.0.1:0", "--until-stdin-closes"];
-        let words = words.into_iter().chain(["--max-connections", &connections_max]);
-        let mut launch = Launch::new("oneloop echo", words.map(String::from).collect());
-        launch.core = self.report.server_core;
-        Server::start(&launch)
+        let (core, start_timeout) = (self.report.server_core, self.arguments.stall_timeout);
+        Contestant::own()?.start(connections_max, core, Vec::new(), start_timeout)
     }
 
     /// The resident memory of our server when it is set up for a few connections only and has served

@@ -58,8 +58,13 @@ fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
     }
     let mut contestants = vec![Contestant::own()?];
     contestants.extend(arguments.against.iter().cloned());
-    let (cycles, counts) = (arguments.cycles, !arguments.no_counts);
-    let plan = against::Plan { contestants, scenarios, cycles, counts };
+    let plan = against::Plan {
+        contestants,
+        scenarios,
+        cycles: arguments.cycles,
+        stall_timeout: arguments.stall_timeout,
+        counts: !arguments.no_counts,
+    };
     let comparison = against::run(&plan)?;
     against::print(&comparison, &mut io::stdout().lock())?;
     write_json(json, &comparison)

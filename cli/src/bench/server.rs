@@ -1,9 +1,9 @@
 //! A server under test: a child process that says where it listens.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,28 +12,21 @@ use rustix::process::{Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::process::Process;
+use crate::guard;
 
 /// How to start a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     /// What to call it in messages.
     pub(crate) name: String,
-    /// The program and its arguments.
-    pub(crate) argv: Vec<String>,
-    /// Words before it: `valgrind --tool=callgrind`, `strace -c -f -o FILE`.
-    pub(crate) prefix: Vec<String>,
+    /// The program and its arguments, with what is to be written before them.
+    pub(crate) command: Vec<String>,
+    /// Whether the command is a tool that may run the server as its child (strace).
+    pub(crate) is_tool: bool,
     /// The only core that it may run on.
     pub(crate) core: Option<usize>,
     /// How long it may take to say where it listens.
     pub(crate) start_timeout: Duration,
-}
-
-impl Launch {
-    /// On any core, without a prefix, with ten seconds to start.
-    pub(crate) fn new(name: impl Into<String>, argv: Vec<String>) -> Launch {
-        let start_timeout = Duration::from_secs(10);
-        Launch { name: name.into(), argv, prefix: Vec::new(), core: None, start_timeout }
-    }
 }
 
 /// How to ask a server to end.
@@ -47,7 +40,7 @@ pub(crate) enum Stop {
 
 /// A running server. Dropping it kills it.
 ///
-/// Its standard input is a pipe from us: it ends when we do, whatever happens to us. Its standard
+/// Its standard input is a pipe from us, which closes when we end, whatever happens to us. Its standard
 /// output is read to the end, and its standard error is ours.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -67,31 +60,21 @@ impl Server {
     pub(crate) fn start(launch: &Launch) -> Result<Server> {
         let name = &launch.name;
         let mut child = spawn(launch)?;
-        let lines = follow(child.stdout.take().context("the child has no standard output")?);
+        let said = follow(child.stdout.take().context("the child has no standard output")?);
         let process = Process::new(child.id())?;
         // From here on, dropping it kills the child.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut server = Server { name: name.clone(), child, process, address, is_over: false };
-        let deadline = Instant::now() + launch.start_timeout;
-        server.address = loop {
-            if Instant::now() > deadline {
-                // It may say other things for ever.
+        server.address = match said.recv_timeout(launch.start_timeout) {
+            Ok(Said::Address(address)) => address,
+            Ok(Said::Refusal(why)) => bail!("{name} does not start: {why}"),
+            Err(RecvTimeoutError::Timeout) => {
                 let seconds = launch.start_timeout.as_secs_f64();
                 bail!("{name} did not say \"listening on ADDRESS\" within {seconds} s");
             }
-            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => match parse_address(&line) {
-                    Some(address) => break address,
-                    None => continue,
-                },
-                Err(RecvTimeoutError::Timeout) => {
-                    let seconds = launch.start_timeout.as_secs_f64();
-                    bail!("{name} did not say \"listening on ADDRESS\" within {seconds} s");
-                }
-                Err(RecvTimeoutError::Disconnected) => bail!(server.obituary_before_listening()),
-            }
+            Err(RecvTimeoutError::Disconnected) => bail!(server.obituary_before_listening()),
         };
-        if !launch.prefix.is_empty() {
+        if launch.is_tool {
             server.process = innermost(server.process);
         }
         Ok(server)
@@ -197,11 +180,11 @@ impl Drop for Server {
     }
 }
 
-/// The child inherits the mask of the thread that starts it, so no instruction of it runs elsewhere.
+/// To be called by the main thread: see [`guard`]. The child inherits the mask of the thread that starts it, so no instruction of it runs elsewhere.
 fn spawn(launch: &Launch) -> Result<Child> {
-    let words: Vec<&String> = launch.prefix.iter().chain(&launch.argv).collect();
+    let words = launch.command.split_first();
     let (program, arguments) =
-        words.split_first().with_context(|| format!("the command of {} is empty", launch.name))?;
+        words.with_context(|| format!("the command of {} is empty", launch.name))?;
     let ours = sched_getaffinity(None)?;
     if let Some(core) = launch.core {
         pin(core)?;
@@ -238,20 +221,48 @@ pub(crate) fn cores() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect()
 }
 
-/// Reads a child's output to its end, so that it never waits for us; gives on what may be of
+/// What of a child's output is of interest.
+enum Said {
+    /// Where it listens.
+    Address(SocketAddr),
+    /// Why the command cannot be run.
+    Refusal(String),
+}
+
+/// Reads a child's output to its end, so that it never waits for us; gives on the first thing of
 /// interest. The thread sleeps in read(2) unless the child writes.
-fn follow(output: ChildStdout) -> Receiver<String> {
-    let (sender, receiver): (Sender<String>, _) = channel();
+fn follow(output: ChildStdout) -> Receiver<Said> {
+    let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut output = BufReader::new(output);
-        let mut line = Vec::new();
-        while output.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-            // It fails once nobody is interested any more.
-            let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
-            line.clear();
+        if let Some(said) = find_said(&mut output) {
+            // It fails if nobody waits any more.
+            let _ = sender.send(said);
         }
+        drop(sender);
+        let _ = io::copy(&mut output, &mut io::sink());
     });
     receiver
+}
+
+/// Longer lines are taken in pieces, so that one without an end needs no memory without end.
+const LINE_BYTES_MAX: u64 = 4096;
+
+fn find_said(output: &mut impl BufRead) -> Option<Said> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if output.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+        let line = String::from_utf8_lossy(&line);
+        if let Some(why) = guard::parse_refusal(&line) {
+            return Some(Said::Refusal(why.into()));
+        }
+        if let Some(address) = parse_address(&line) {
+            return Some(Said::Address(address));
+        }
+    }
 }
 
 fn parse_address(line: &str) -> Option<SocketAddr> {
@@ -291,7 +302,13 @@ mod tests {
     }
 
     fn shell(script: &str) -> Launch {
-        Launch::new("test", vec!["sh".into(), "-c".into(), script.into()])
+        Launch {
+            name: "test".into(),
+            command: ["sh", "-c", script].map(String::from).into(),
+            is_tool: false,
+            core: None,
+            start_timeout: Duration::from_secs(10),
+        }
     }
 
     #[test]

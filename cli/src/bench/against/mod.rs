@@ -29,9 +29,6 @@ pub(crate) use report::print;
 /// machine disturbs a whole cycle.
 const SLICE: Duration = Duration::from_millis(150);
 
-/// A server that answers nothing for so long is given up.
-const STALL_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// After so many cycles the servers are started anew: where the system happens to put a process in
 /// memory makes it faster or slower by a percent for all its life, and would pass for a difference.
 const CYCLES_A_PROCESS: usize = 10;
@@ -65,6 +62,8 @@ pub(crate) struct Plan {
     /// What to time; nothing if empty.
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) cycles: usize,
+    /// How long a server may take to start, or answer nothing.
+    pub(crate) stall_timeout: Duration,
     /// Whether to count.
     pub(crate) counts: bool,
 }
@@ -176,7 +175,7 @@ fn time(
         if cycle % CYCLES_A_PROCESS == 0 {
             lanes.drain(..).try_for_each(Lane::close)?;
             for contestant in &plan.contestants {
-                lanes.push(Lane::open(contestant, scenario, core)?);
+                lanes.push(Lane::open(contestant, scenario, core, plan.stall_timeout)?);
             }
             // Not measured: caches, buffers and the kernel's idea of the connections warm up.
             if messages == 0 {
@@ -203,9 +202,14 @@ struct Lane {
 }
 
 impl Lane {
-    fn open(contestant: &Contestant, scenario: &Scenario, core: Option<usize>) -> Result<Lane> {
-        let server = contestant.start(CONNECTIONS_MAX, core, Vec::new())?;
-        let options = scenario.load_options(STALL_TIMEOUT);
+    fn open(
+        contestant: &Contestant,
+        scenario: &Scenario,
+        core: Option<usize>,
+        stall_timeout: Duration,
+    ) -> Result<Lane> {
+        let server = contestant.start(CONNECTIONS_MAX, core, Vec::new(), stall_timeout)?;
+        let options = scenario.load_options(stall_timeout);
         let load = Load::connect(server.address(), scenario.connections, options)
             .with_context(|| format!("the load of {}", contestant.name))?;
         Ok(Lane { server, load, scenario: *scenario })

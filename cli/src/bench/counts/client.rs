@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 /// A server under valgrind is slow, one that hangs is endless.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A message, repeated `pipeline` times for one write.
 fn batch(size: usize, pipeline: usize) -> Vec<u8> {

@@ -143,11 +143,11 @@ impl Bench<'_> {
     /// Runs the server under a tool, lets `load` use it, and gives what the tool wrote.
     fn under(
         &self,
-        prefix: Vec<String>,
+        tool: Vec<String>,
         report: &Report,
         load: &dyn Fn(&Server) -> Result<()>,
     ) -> Result<String> {
-        let server = self.contestant.start(CONNECTIONS_MAX, self.core, prefix)?;
+        let server = self.contestant.start(CONNECTIONS_MAX, self.core, tool, client::PATIENCE)?;
         load(&server)?;
         settle();
         end(server)?;
@@ -190,7 +190,7 @@ impl Bench<'_> {
     fn calls(&self, items: usize, load: &dyn Fn(&Server, usize) -> Result<()>) -> Result<Share> {
         let total = |items| -> Result<Calls> {
             let report = Report::new("strace");
-            let summary = self.under(report.strace(), &report, &|server| load(server, items))?;
+            let summary = self.under(report.strace()?, &report, &|server| load(server, items))?;
             tools::parse_strace(&summary)
         };
         let (few, many) = (total(items)?, total(3 * items)?);
@@ -207,7 +207,7 @@ impl Bench<'_> {
     /// Resident bytes with so many idle connections, fresh and after traffic, and the CPU time that
     /// they cost while idle.
     fn resident(&self, connections: usize, idle: bool) -> Result<(u64, u64, Duration)> {
-        let server = self.contestant.start(connections, self.core, Vec::new())?;
+        let server = self.contestant.start(connections, self.core, Vec::new(), client::PATIENCE)?;
         let process = server.process();
         let mut streams = client::connect_many(server.address(), connections)?;
         // The last one is served, so all are accepted.
