@@ -34,6 +34,17 @@ fn a_server_is_about_as_good_as_itself() {
 }
 
 #[test]
+fn of_too_few_cycles_nothing_is_judged() {
+    let twin = format!("twin={ONELOOP} echo --listen 127.0.0.1:0");
+    let run = start(&twin, &["--cycles", "5"]).wait();
+    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    assert!(run.stdout.contains("not judged: too few cycles"), "{run:?}");
+    for wrong in [" reached", "NOT REACHED", "inf", "NaN"] {
+        assert!(!run.stdout.contains(wrong), "{wrong}: {run:?}");
+    }
+}
+
+#[test]
 fn a_command_that_is_no_server_is_reported() {
     let run = compare("none=/no/such/program --flag");
     let expected = "none does not start: /no/such/program: No such file or directory";

@@ -5,9 +5,9 @@ use serde::Serialize;
 /// A median with the bounds between which the true one lies with a probability of at least 95 %.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Interval {
-    pub(crate) lower: f64,
     pub(crate) median: f64,
-    pub(crate) upper: f64,
+    /// The lower and the upper one; `None` with too few values to tell.
+    pub(crate) bounds: Option<[f64; 2]>,
 }
 
 /// The middle value, or the mean of the two middle ones. NaN if there are none.
@@ -19,14 +19,15 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 /// and the k-th largest value, where k is the largest number for which a fair coin thrown once a value
 /// falls on one side fewer than k times with a probability of at most 2.5 %. It assumes nothing about
 /// the distribution but that the values are independent, and is the same in every run over the same
-/// values, which a bootstrap is not. Under 6 values there is no such k; the bounds are then infinite.
+/// values, which a bootstrap is not. Under 6 values there is no such k.
 pub(crate) fn median_interval(values: &[f64]) -> Interval {
     let sorted = sorted(values);
     let median = median_of_sorted(&sorted);
-    match rank_of_bound(sorted.len()) {
-        0 => Interval { lower: f64::NEG_INFINITY, median, upper: f64::INFINITY },
-        rank => Interval { lower: sorted[rank - 1], median, upper: sorted[sorted.len() - rank] },
-    }
+    let bounds = match rank_of_bound(sorted.len()) {
+        0 => None,
+        rank => Some([sorted[rank - 1], sorted[sorted.len() - rank]]),
+    };
+    Interval { median, bounds }
 }
 
 /// The ratio of the two costs in each cycle. What disturbs a shared machine for longer than a cycle
@@ -90,14 +91,13 @@ mod tests {
     fn the_interval_holds_the_median_between_the_ranked_values() {
         let values: Vec<f64> = (1..=60).rev().map(f64::from).collect();
         let interval = median_interval(&values);
-        assert_eq!(interval, Interval { lower: 22.0, median: 30.5, upper: 39.0 });
+        assert_eq!(interval, Interval { median: 30.5, bounds: Some([22.0, 39.0]) });
     }
 
     #[test]
     fn too_few_values_bound_nothing() {
         let interval = median_interval(&[1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!(interval.median, 3.0);
-        assert_eq!((interval.lower, interval.upper), (f64::NEG_INFINITY, f64::INFINITY));
+        assert_eq!(interval, Interval { median: 3.0, bounds: None });
     }
 
     #[test]
@@ -112,8 +112,8 @@ mod tests {
         let inside = (0..rounds)
             .filter(|_| {
                 let values: Vec<f64> = (0..60).map(|_| uniform()).collect();
-                let interval = median_interval(&values);
-                interval.lower <= 0.5 && 0.5 <= interval.upper
+                let [lower, upper] = median_interval(&values).bounds.unwrap();
+                lower <= 0.5 && 0.5 <= upper
             })
             .count();
         let share = inside as f64 / f64::from(rounds);

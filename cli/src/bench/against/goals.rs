@@ -1,5 +1,7 @@
 //! What oneloop promises to reach against the floor.
 
+use std::fmt::{self, Display, Formatter};
+
 use serde::Serialize;
 
 use super::{Comparison, Timing};
@@ -21,11 +23,43 @@ pub(crate) struct Goal {
     pub(crate) figure: String,
     pub(crate) value: String,
     pub(crate) goal: String,
-    pub(crate) is_reached: bool,
+    pub(crate) verdict: Verdict,
 }
 
-fn goal(figure: &str, value: String, goal: String, is_reached: bool) -> Goal {
-    Goal { figure: figure.into(), value, goal, is_reached }
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    Reached,
+    NotReached,
+    /// Of so few cycles no interval can be told.
+    TooFewCycles,
+    /// Something was divided by nothing.
+    NoNumber,
+}
+
+impl Display for Verdict {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Verdict::Reached => "reached",
+            Verdict::NotReached => "NOT REACHED",
+            Verdict::TooFewCycles => "not judged: too few cycles",
+            Verdict::NoNumber => "not judged: no number",
+        })
+    }
+}
+
+impl Verdict {
+    fn reached_if(is_reached: bool) -> Verdict {
+        if is_reached { Verdict::Reached } else { Verdict::NotReached }
+    }
+
+    fn at_most(value: f64, goal: f64) -> Verdict {
+        if value.is_finite() { Verdict::reached_if(value <= goal) } else { Verdict::NoNumber }
+    }
+}
+
+fn goal(figure: &str, value: String, goal: String, verdict: Verdict) -> Goal {
+    Goal { figure: figure.into(), value, goal, verdict }
 }
 
 /// Holds the first server to the goals; those against a reference need one.
@@ -53,7 +87,7 @@ fn judge_alone(own: &Counts) -> Vec<Goal> {
             "user instructions a message",
             format!("{worse:.1}"),
             format!("<= {INSTRUCTIONS_MAX}"),
-            worse <= INSTRUCTIONS_MAX,
+            Verdict::at_most(worse, INSTRUCTIONS_MAX),
         ));
     }
     if let Some(copies) = own.copies {
@@ -61,7 +95,7 @@ fn judge_alone(own: &Counts) -> Vec<Goal> {
             "bytes copied for each echoed byte",
             format!("{copies:.3}"),
             format!("<= {COPIES_MAX}"),
-            copies <= COPIES_MAX + COUNT_TOLERANCE,
+            Verdict::at_most(copies, COPIES_MAX + COUNT_TOLERANCE),
         ));
     }
     let growth = own.resident_used / own.resident_fresh;
@@ -69,19 +103,19 @@ fn judge_alone(own: &Counts) -> Vec<Goal> {
         "resident bytes an idle connection",
         format!("{:.0}", own.resident_fresh),
         format!("<= {RESIDENT_BYTES_MAX}"),
-        own.resident_fresh <= RESIDENT_BYTES_MAX,
+        Verdict::at_most(own.resident_fresh, RESIDENT_BYTES_MAX),
     ));
     goals.push(goal(
         "the same after 16 KiB, to fresh",
         format!("{growth:.2}"),
         format!("<= {RESIDENT_GROWTH_MAX}"),
-        growth <= RESIDENT_GROWTH_MAX,
+        Verdict::at_most(growth, RESIDENT_GROWTH_MAX),
     ));
     goals.push(goal(
         "CPU ns over 5 s with 10,000 idle",
         own.idle_cpu_nanos.to_string(),
         "0".into(),
-        own.idle_cpu_nanos == 0,
+        Verdict::reached_if(own.idle_cpu_nanos == 0),
     ));
     goals
 }
@@ -125,7 +159,7 @@ fn judge_message_calls(figure: &str, once: f64, own: &Share, reference: &Share) 
         figure,
         format!("{receive:.4} + {send:.4} + {other:.4}"),
         format!("{once:.4} + {once:.4} + <= {other_max:.4}"),
-        is_about(receive, once) && is_about(send, once) && other <= other_max,
+        Verdict::reached_if(is_about(receive, once) && is_about(send, once) && other <= other_max),
     )
 }
 
@@ -150,26 +184,35 @@ fn judge_connection_calls(own: &Share, reference: &Share) -> Goal {
         "system calls connect-echo-close",
         format!("{necessary} + {other:.3}"),
         format!("six + <= {other_max:.3}"),
-        is_exact && other <= other_max,
+        Verdict::reached_if(is_exact && other <= other_max),
     )
 }
 
 fn judge_timing(timing: &Timing, reference: &str) -> Goal {
     let scenario = timing.scenario;
     let ratio = timing.cpu_ratio;
+    let (value, verdict) = match ratio.bounds {
+        _ if !ratio.median.is_finite() => ("-".into(), Verdict::NoNumber),
+        None => (format!("{:.3}", ratio.median), Verdict::TooFewCycles),
+        Some([lower, upper]) => (
+            format!("{:.3} [{lower:.3}, {upper:.3}]", ratio.median),
+            Verdict::at_most(lower, CPU_RATIO_MAX),
+        ),
+    };
     goal(
         &format!(
             "CPU a message, {} x {} B, pipeline {}",
             scenario.connections, scenario.size, scenario.pipeline
         ),
-        format!("{:.3} [{:.3}, {:.3}]", ratio.median, ratio.lower, ratio.upper),
+        value,
         format!("<= {CPU_RATIO_MAX} x {reference}"),
-        ratio.lower <= CPU_RATIO_MAX,
+        verdict,
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Scenario, median_interval};
     use super::*;
 
     fn share(calls: &[(&str, f64)]) -> Share {
@@ -181,8 +224,8 @@ mod tests {
         let floor = share(&[("recvfrom", 1.0), ("sendto", 1.0), ("epoll_wait", 0.016)]);
         let close = share(&[("recvfrom", 1.0), ("sendto", 1.0), ("epoll_wait", 0.06)]);
         let twice = share(&[("recvfrom", 2.0), ("sendto", 1.0), ("epoll_wait", 0.016)]);
-        assert!(judge_message_calls("", 1.0, &close, &floor).is_reached);
-        assert!(!judge_message_calls("", 1.0, &twice, &floor).is_reached);
+        assert_eq!(judge_message_calls("", 1.0, &close, &floor).verdict, Verdict::Reached);
+        assert_eq!(judge_message_calls("", 1.0, &twice, &floor).verdict, Verdict::NotReached);
     }
 
     #[test]
@@ -196,11 +239,36 @@ mod tests {
             ("epoll_wait", 2.0),
         ];
         let floor = share(&necessary);
-        assert!(judge_connection_calls(&floor, &floor).is_reached);
+        assert_eq!(judge_connection_calls(&floor, &floor).verdict, Verdict::Reached);
         let more = share(&[&necessary[..], &[("setsockopt", 1.0)]].concat());
-        assert!(!judge_connection_calls(&more, &floor).is_reached);
+        assert_eq!(judge_connection_calls(&more, &floor).verdict, Verdict::NotReached);
         let mut twice = floor.clone();
         twice.insert("accept4".into(), 2.0);
-        assert!(!judge_connection_calls(&twice, &floor).is_reached);
+        assert_eq!(judge_connection_calls(&twice, &floor).verdict, Verdict::NotReached);
+    }
+
+    fn verdict_on(ratios: &[f64]) -> Verdict {
+        let timing = Timing {
+            scenario: Scenario { connections: 1, pipeline: 1, size: 1 },
+            name: "oneloop".into(),
+            cpu_nanos_per_message: 1.0,
+            messages_per_second: 1.0,
+            cpu_ratio: median_interval(ratios),
+            rate_ratio: 1.0,
+        };
+        judge_timing(&timing, "floor").verdict
+    }
+
+    #[test]
+    fn a_ratio_without_an_interval_is_not_judged() {
+        assert_eq!(verdict_on(&[1.0; 6]), Verdict::Reached);
+        assert_eq!(verdict_on(&[1.1; 6]), Verdict::NotReached);
+        for ratio in [1.0, 1.1] {
+            assert_eq!(verdict_on(&[ratio; 5]), Verdict::TooFewCycles);
+        }
+        for ratio in [f64::NAN, -f64::NAN, f64::INFINITY] {
+            assert_eq!(verdict_on(&[ratio; 6]), Verdict::NoNumber);
+        }
+        assert_eq!(verdict_on(&[]), Verdict::NoNumber);
     }
 }

@@ -33,8 +33,12 @@ pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> 
         writeln!(out, "To reach:\n")?;
         let mut rows = vec![["figure", "oneloop", "to reach", ""].map(String::from).to_vec()];
         rows.extend(comparison.goals.iter().map(|goal| {
-            let mark = if goal.is_reached { "reached" } else { "NOT REACHED" };
-            vec![goal.figure.clone(), goal.value.clone(), goal.goal.clone(), mark.into()]
+            vec![
+                goal.figure.clone(),
+                goal.value.clone(),
+                goal.goal.clone(),
+                goal.verdict.to_string(),
+            ]
         }));
         table(&rows, out)?;
         writeln!(
@@ -116,7 +120,7 @@ fn timed(timings: &[Timing]) -> Vec<Vec<String>> {
             timing.name.clone(),
             format!("{:.0}", timing.cpu_nanos_per_message),
             format!("{:.3}", timing.cpu_ratio.median),
-            format!("{:.3} .. {:.3}", timing.cpu_ratio.lower, timing.cpu_ratio.upper),
+            maybe(&timing.cpu_ratio.bounds, |[lower, upper]| format!("{lower:.3} .. {upper:.3}")),
             format!("{:.3}", timing.rate_ratio),
         ]
     }));
