@@ -122,23 +122,9 @@ fn judge_alone(own: &Counts) -> Vec<Goal> {
 
 fn judge_calls(own: &Counts, reference: &Counts) -> Vec<Goal> {
     let mut goals = Vec::new();
-    let messages = [
-        (
-            "system calls a message, pipeline 1",
-            1.0,
-            &own.calls_pipeline_1,
-            &reference.calls_pipeline_1,
-        ),
-        (
-            "system calls a message, pipeline 16",
-            16.0,
-            &own.calls_pipeline_16,
-            &reference.calls_pipeline_16,
-        ),
-    ];
-    for (figure, pipeline, own, reference) in messages {
-        if let (Some(own), Some(reference)) = (own, reference) {
-            goals.push(judge_message_calls(figure, 1.0 / pipeline, own, reference));
+    for (&pipeline, own) in &own.calls_message {
+        if let Some(reference) = reference.calls_message.get(&pipeline) {
+            goals.push(judge_message_calls(pipeline, own, reference));
         }
     }
     if let (Some(own), Some(reference)) = (&own.calls_connection, &reference.calls_connection) {
@@ -151,12 +137,13 @@ fn is_about(value: f64, goal: f64) -> bool {
     (value - goal).abs() <= COUNT_TOLERANCE
 }
 
-/// `once` is one recv for a pipeline's worth of messages.
-fn judge_message_calls(figure: &str, once: f64, own: &Share, reference: &Share) -> Goal {
+fn judge_message_calls(pipeline: usize, own: &Share, reference: &Share) -> Goal {
+    // One recv for a pipeline's worth of messages.
+    let once = 1.0 / pipeline as f64;
     let [receive, send, other] = grouped(own);
     let other_max = grouped(reference)[2] + OTHER_CALLS_MAX;
     goal(
-        figure,
+        &format!("system calls a message, pipeline {pipeline}"),
         format!("{receive:.4} + {send:.4} + {other:.4}"),
         format!("{once:.4} + {once:.4} + <= {other_max:.4}"),
         Verdict::reached_if(is_about(receive, once) && is_about(send, once) && other <= other_max),
@@ -224,8 +211,8 @@ mod tests {
         let floor = share(&[("recvfrom", 1.0), ("sendto", 1.0), ("epoll_wait", 0.016)]);
         let close = share(&[("recvfrom", 1.0), ("sendto", 1.0), ("epoll_wait", 0.06)]);
         let twice = share(&[("recvfrom", 2.0), ("sendto", 1.0), ("epoll_wait", 0.016)]);
-        assert_eq!(judge_message_calls("", 1.0, &close, &floor).verdict, Verdict::Reached);
-        assert_eq!(judge_message_calls("", 1.0, &twice, &floor).verdict, Verdict::NotReached);
+        assert_eq!(judge_message_calls(1, &close, &floor).verdict, Verdict::Reached);
+        assert_eq!(judge_message_calls(1, &twice, &floor).verdict, Verdict::NotReached);
     }
 
     #[test]

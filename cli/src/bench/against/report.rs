@@ -3,7 +3,7 @@
 use std::io::{Result, Write};
 
 use super::{Comparison, Timing};
-use crate::bench::counts::{Counts, Share, grouped};
+use crate::bench::counts::{Counts, PIPELINES, Share, grouped};
 
 /// Prints everything that was found.
 ///
@@ -68,10 +68,11 @@ fn counted(counts: &[Counts]) -> Vec<Vec<String>> {
     row("bytes copied for each echoed byte (4 KiB)", &|c| {
         maybe(&c.copies, |copies| format!("{copies:.3}"))
     });
-    row("system calls a message, pipeline 1", &|c| maybe(&c.calls_pipeline_1, sum));
-    row("  recv + send + other", &|c| maybe(&c.calls_pipeline_1, three));
-    row("system calls a message, pipeline 16", &|c| maybe(&c.calls_pipeline_16, sum));
-    row("  recv + send + other", &|c| maybe(&c.calls_pipeline_16, three));
+    for pipeline in PIPELINES {
+        let calls = |c: &Counts| c.calls_message.get(&pipeline).cloned();
+        row(&format!("system calls a message, pipeline {pipeline}"), &|c| maybe(&calls(c), sum));
+        row("  recv + send + other", &|c| maybe(&calls(c), three));
+    }
     row("system calls connect-echo-close", &|c| maybe(&c.calls_connection, sum));
     for name in names(counts) {
         row(&format!("  {name}"), &|c| {

@@ -28,7 +28,8 @@ const SIZE: usize = 64;
 /// For counting copies: so large that no compiler copies it without calling memcpy.
 const LARGE_SIZE: usize = 4096;
 const CONNECTIONS: usize = 64;
-const DEEP_PIPELINE: usize = 16;
+/// Messages in one write, of the runs that count system calls a message.
+pub(crate) const PIPELINES: [usize; 2] = [1, 16];
 /// N of the runs under valgrind: 200 rounds over all connections.
 const MESSAGES_VALGRIND: usize = 12_800;
 /// N of the runs under strace.
@@ -57,9 +58,8 @@ pub(crate) struct Counts {
     pub(crate) instructions: Option<[f64; 2]>,
     /// Bytes copied in user space for each byte that is echoed.
     pub(crate) copies: Option<f64>,
-    /// System calls a message.
-    pub(crate) calls_pipeline_1: Option<Share>,
-    pub(crate) calls_pipeline_16: Option<Share>,
+    /// System calls a message, by pipeline.
+    pub(crate) calls_message: BTreeMap<usize, Share>,
     /// System calls to accept a connection, echo one message and close.
     pub(crate) calls_connection: Option<Share>,
     /// Resident bytes, pages of files aside, of an idle connection that never did anything.
@@ -119,8 +119,9 @@ pub(crate) fn count(
     }
     if tools.strace {
         progress("system calls a message");
-        counts.calls_pipeline_1 = Some(bench.calls_a_message(1)?);
-        counts.calls_pipeline_16 = Some(bench.calls_a_message(DEEP_PIPELINE)?);
+        for pipeline in PIPELINES {
+            counts.calls_message.insert(pipeline, bench.calls_a_message(pipeline)?);
+        }
         progress("system calls a connection");
         counts.calls_connection = Some(bench.calls_a_connection()?);
     }
