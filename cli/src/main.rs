@@ -9,6 +9,7 @@ mod echo;
 mod guard;
 mod units;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("oneloop: {error:#}");
+            // Not by eprintln, which panics if that fails.
+            let _ = writeln!(io::stderr(), "oneloop: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -296,8 +296,19 @@ fn a_comparison_is_told_of_too_few_descriptors_before_it_starts() {
 fn what_cannot_be_written_or_measured_is_one_clear_line() {
     let json = run(&["bench", "--json", "/nowhere/at/all"]);
     assert!(json.failure().contains("cannot write /nowhere/at/all"), "{json:?}");
+    let script = ["sh", "-c", "exec \"$@\" >/dev/full", "sh"];
+    let table = ["bench", "--connections", "1", "--pipeline", "1", "--duration", "50ms"];
+    let table = Program::start_by(&script, &table).wait();
+    assert!(table.failure().contains("printing the figures: No space left"), "{table:?}");
     let pid = target("127.0.0.1:1", &["--pid", "8388608"]);
     assert!(pid.failure().contains("no process 8388608"), "{pid:?}");
+}
+
+#[test]
+fn an_error_that_cannot_be_written_ends_it_like_any_other() {
+    let script = ["sh", "-c", "exec \"$@\" 2>/dev/full", "sh"];
+    let run = Program::start_by(&script, &["bench", "--target", "127.0.0.1:1"]).wait();
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Every combination of connections, pipeline and size, one after the other.
 
 use std::fs::File;
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use super::load::{Amount, Load, Outcome};
 use super::process::{CpuTime, Process};
 use super::progress::Progress;
 use super::scenario::{self, Scenario, or_usual};
-use super::server::{Server, Stop, cores, pin};
-use super::{resources, table, write_json};
+use super::server::{Server, Stop, divide_cores, pin};
+use super::{print_with, resources, table, write_json};
 use crate::args::BenchArguments;
 use crate::units::grouped;
 
@@ -90,14 +89,15 @@ pub(super) fn run(arguments: &BenchArguments, json: Option<File>) -> Result<()> 
     let mut bench = Bench::new(arguments)?;
     let result = bench.measure_all(&scenarios);
     bench.progress.clear();
-    if !bench.report.rows.is_empty() {
-        let mut out = io::stdout().lock();
-        table::print(&bench.report, &mut out)?;
-        out.flush()?;
-    }
-    // What was measured before an error stands.
-    write_json(json, &bench.report)?;
-    result
+    // What was measured before an error stands, and that error is the one to tell.
+    let written = write_all(&bench.report, json);
+    result.and(written)
+}
+
+fn write_all(report: &Report, json: Option<File>) -> Result<()> {
+    let printed =
+        if report.rows.is_empty() { Ok(()) } else { print_with(|out| table::print(report, out)) };
+    write_json(json, report).and(printed)
 }
 
 fn scenarios(arguments: &BenchArguments) -> Vec<Scenario> {
@@ -152,10 +152,7 @@ impl Subject {
 
 impl Bench<'_> {
     fn new(arguments: &BenchArguments) -> Result<Bench<'_>> {
-        let (server_core, load_core) = match cores()[..] {
-            [first, .., last] => (Some(last), Some(first)),
-            _ => (None, None),
-        };
+        let (load_core, server_core) = divide_cores();
         // A server that is not ours stays where it is.
         let server_core = server_core.filter(|_| arguments.target.is_none());
         let report = Report {

@@ -66,12 +66,17 @@ fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
         counts: !arguments.no_counts,
     };
     let comparison = against::run(&plan)?;
-    against::print(&comparison, &mut io::stdout().lock())?;
-    write_json(json, &comparison)
+    let printed = print_with(|out| against::print(&comparison, out));
+    write_json(json, &comparison).and(printed)
 }
 
 fn create(path: &Path) -> Result<File> {
     File::create(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn print_with(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut out = io::stdout().lock();
+    print(&mut out).and_then(|()| out.flush()).context("printing the figures")
 }
 
 fn write_json(file: Option<File>, value: &impl Serialize) -> Result<()> {

@@ -215,10 +215,14 @@ pub(crate) fn pin(core: usize) -> Result<()> {
     sched_setaffinity(None, &set).with_context(|| format!("core {core} is not ours to use"))
 }
 
-/// The cores that this thread may run on, in order.
-pub(crate) fn cores() -> Vec<usize> {
-    let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
-    (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect()
+/// The core for the load and the one for all servers. With one core they have to share it.
+pub(crate) fn divide_cores() -> (Option<usize>, Option<usize>) {
+    let Ok(ours) = sched_getaffinity(None) else { return (None, None) };
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| ours.is_set(core));
+    match (cores.next(), cores.next_back()) {
+        (Some(first), Some(last)) => (Some(first), Some(last)),
+        _ => (None, None),
+    }
 }
 
 /// What of a child's output is of interest.

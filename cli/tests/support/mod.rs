@@ -31,6 +31,10 @@ impl Run {
         assert!(!self.status.success(), "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
         assert!(self.stderr.starts_with("oneloop: "), "{self:?}");
+        // Errors as `Debug` prints them.
+        for debug in ["Os {", "kind:", "Error(", "Some(", "Err(", "\\\""] {
+            assert!(!self.stderr.contains(debug), "{self:?}");
+        }
         self.stderr.trim_end()
     }
 }

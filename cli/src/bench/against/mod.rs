@@ -20,7 +20,7 @@ use super::load::{Amount, Load};
 use super::process::Process;
 use super::progress::Progress;
 use super::scenario::{Scenario, or_usual};
-use super::server::{Server, cores, pin};
+use super::server::{Server, divide_cores, pin};
 use super::statistics::{Interval, median, median_interval, ratios};
 use goals::Goal;
 pub(crate) use report::print;
@@ -142,14 +142,6 @@ pub(crate) fn run(plan: &Plan) -> Result<Comparison> {
     progress.clear();
     comparison.goals = goals::judge(&comparison);
     Ok(comparison)
-}
-
-/// The core for the load and the one for all servers. With one core they have to share it.
-fn divide_cores() -> (Option<usize>, Option<usize>) {
-    match cores()[..] {
-        [first, .., last] => (Some(first), Some(last)),
-        _ => (None, None),
-    }
 }
 
 /// What one slice cost.
