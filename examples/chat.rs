@@ -9,6 +9,7 @@
 //! everybody reads the same. An address to listen on can be given as an argument.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::{env, io};
 
@@ -18,17 +19,27 @@ use oneloop::{
 
 const NAME_CHARS_MAX: usize = 20;
 const LINE_BYTES_MAX: usize = 1000;
-/// Over this much that waits for a member, what it says waits too.
-const OUTPUT_BYTES_HIGH: usize = 64 * 1024;
-/// Over this much it is dropped.
+/// Over this much that waits for a member, it is dropped.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// What one member says goes to all the others: so many deliveries a call, and then it is the next
+/// one's turn.
+const DELIVERIES_PER_CALL: usize = 4096;
 
-fn main() -> io::Result<()> {
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
     let address = env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7001"));
     let limits = Limits::new()
         .input_bytes_max(4 * LINE_BYTES_MAX) // a line that has no end ends the connection
-        .reads_per_turn_max(1) // what one member says goes to all: a little a turn is enough
-        .output_bytes_high(OUTPUT_BYTES_HIGH)
+        .reads_per_turn_max(1) // one call of `on_data` a turn
         .output_bytes_max(OUTPUT_BYTES_MAX);
     let mut reactor = Reactor::new()?;
     let chat = reactor.add(Chat::default());
@@ -57,13 +68,15 @@ impl StreamHandler for Chat {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        let mut consumed = 0;
+        let lines_max = 1 + DELIVERIES_PER_CALL / (1 + self.members.len());
+        let (mut consumed, mut lines) = (0, 0);
         for piece in data.split_inclusive(|byte| *byte == b'\n') {
             let Some(line) = piece.strip_suffix(b"\n") else { break };
-            if conn.output_len() > OUTPUT_BYTES_HIGH {
-                conn.again(); // next turn, or when it has read
+            if lines == lines_max || conn.is_over_high() {
+                conn.again(); // next turn, or when it has read what waits for it
                 break;
             }
+            lines += 1;
             consumed += piece.len();
             if let Err(refusal) = self.handle_line(session, conn, line) {
                 conn.send(format!("* {refusal}\n").as_bytes()).ignore();
@@ -140,9 +153,10 @@ impl Chat {
         if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
             return Err(format!("a name has 1 to {NAME_CHARS_MAX} characters, try again"));
         }
-        // Or else what somebody says could look like a notice, or like said by somebody else.
-        if name.contains(['*', ':']) {
-            return Err("a name has neither * nor : in it, try again".into());
+        // Or else what somebody says could look like a notice, or like said by somebody else: with
+        // marks that are not seen, that turn the line around, or that look like our own.
+        if !name.chars().all(|char| char.is_alphanumeric() || " -_.'".contains(char)) {
+            return Err("a name has letters, digits, spaces and - _ . ' in it, try again".into());
         }
         if self.members.contains_key(name) {
             return Err(format!("the name {name} is taken, try again"));

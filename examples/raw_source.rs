@@ -9,7 +9,7 @@
 //! When the command ends, every client is sent the rest, and the program ends.
 
 use std::io::{self, ErrorKind, Read};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::{env, mem};
@@ -20,7 +20,17 @@ use oneloop::{
     StreamHandler,
 };
 
-fn main() -> io::Result<()> {
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("raw_source: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
     let mut arguments = env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| String::from("127.0.0.1:7002"));
     let mut command: Vec<String> = arguments.collect();

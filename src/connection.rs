@@ -113,6 +113,14 @@ impl Connection<'_> {
         self.stream().output_len() + scratch
     }
 
+    /// Whether the output is over its high watermark: what [`send`](Self::send) last answered, also
+    /// when somebody else's callback did the sending. Until
+    /// [`on_drained`](crate::StreamHandler::on_drained) nothing is read and nothing is shown.
+    pub fn is_over_high(&self) -> bool {
+        let stream = self.stream();
+        stream.has(OVER_HIGH) || self.output_len() > stream.limits.output_bytes_high
+    }
+
     /// Appends a copy of `data` to the output. All that the callbacks of one run send leaves in one
     /// write at the end of that run; what the kernel does not take is queued.
     #[inline]
@@ -141,7 +149,8 @@ impl Connection<'_> {
     /// socket with unread input would make the kernel send a reset, which destroys output on its way
     /// (RFC 1122, 4.2.2.13).
     ///
-    /// No callback comes after it but `on_close`. Bytes not consumed are thrown away.
+    /// No callback comes after it but `on_close`, which waits for all of that: while the peer stays, it
+    /// comes a linger time-out later. Bytes not consumed are thrown away.
     pub fn close(&mut self) {
         self.context.core.close(self.key, CloseReason::Closed);
     }
@@ -174,7 +183,10 @@ impl Connection<'_> {
     }
 
     /// Asks for the bytes that `on_data` leaves unconsumed to be shown again in the next turn,
-    /// although nothing new came: for a handler that bounds its own work a call.
+    /// although nothing new came: for a handler that bounds its own work a call. While the output is
+    /// over its high watermark they have to wait. A handler that waits for something else should not
+    /// ask again each turn until it has come, which keeps the loop busy, but
+    /// [`pause`](Self::pause), and be resumed by whoever brings it.
     pub fn again(&mut self) {
         let key = self.key;
         let stream = self.stream_mut();

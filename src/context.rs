@@ -41,16 +41,17 @@ impl Context<'_> {
         self.core.next_random()
     }
 
-    /// Appends a copy of `data` to the output of connection `key`. It leaves in the flush phase,
-    /// of the next turn if this one's is over; to the connection whose callback runs, at the end of its run, as with
-    /// [`Connection::send`](crate::Connection::send). A connection that is still being opened keeps
-    /// it until then.
+    /// Appends a copy of `data` to the output of connection `key`. It leaves in the flush phase, of
+    /// the next turn if this one's is over; to the connection whose callback runs, at the end of its
+    /// run, as with [`Connection::send`](crate::Connection::send). A connection that is still being
+    /// opened keeps it until then.
     pub fn send_to(&mut self, key: Key, data: &[u8]) -> Sent {
         self.core.send_general(key, Data::Bytes(data))
     }
 
     /// Appends `data` to the output of connection `key` without copying it, for fan-out: every
-    /// connection that it waits in counts it in full.
+    /// connection that it waits in counts it in full. A small piece is copied after all, which takes
+    /// less than keeping it would.
     pub fn send_shared_to(&mut self, key: Key, data: Rc<[u8]>) -> Sent {
         self.core.send_general(key, Data::shared(&data))
     }
@@ -85,7 +86,8 @@ impl Context<'_> {
 
     /// Asks for a call of [`on_poke`](crate::StreamHandler::on_poke) for connection `key`, in this
     /// turn's mail phase, or the next one's if that has begun. Several pokes before that are one call.
-    /// A connection that is not open gets none.
+    /// A connection that is not open gets none. For the connection whose callback runs, take its key
+    /// first: `let key = conn.key(); conn.poke(key);`.
     pub fn poke(&mut self, key: Key) {
         self.core.poke(key);
     }

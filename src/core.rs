@@ -4,7 +4,7 @@
 //! [`Connection`](crate::Connection), while the other half (sockets, handlers, the poll) stays with
 //! the turn. So nothing that a handler calls does I/O, and none of it needs a cell.
 
-use std::collections::VecDeque;
+use std::collections::{TryReserveError, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -128,10 +128,17 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(limits: ReactorLimits, random: u64, now: Time) -> Core {
+    /// # Errors
+    ///
+    /// There is no memory for the table.
+    pub(crate) fn new(
+        limits: ReactorLimits,
+        random: u64,
+        now: Time,
+    ) -> Result<Core, TryReserveError> {
         let mut sources = Table::new();
-        sources.reserve_touched(limits.connections_max + SLACK_SLOTS);
-        Core {
+        sources.reserve_touched(limits.connections_max + SLACK_SLOTS)?;
+        Ok(Core {
             sources,
             ready: Vec::new(),
             accept: Vec::new(),
@@ -155,7 +162,7 @@ impl Core {
             connect_limits: Rc::default(),
             stats: Stats::default(),
             stopping: false,
-        }
+        })
     }
 
     #[inline]

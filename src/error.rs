@@ -20,7 +20,8 @@ pub enum CloseReason {
     Closed,
     /// A handler called `abort`.
     Aborted,
-    /// The peer reset the connection, or was gone when we wrote (`ECONNRESET`, `EPIPE`).
+    /// The peer reset the connection, or was gone when we wrote (`ECONNRESET`, `EPIPE`). A client that
+    /// closes without having read everything that was sent to it resets, too.
     Reset,
     /// The socket reported another error.
     Io(io::ErrorKind),
@@ -157,6 +158,8 @@ pub enum Sent {
 
 impl Sent {
     /// For producers that answer what the peer sent and no more: their output is bounded by the
-    /// reactor, which stops reading from a connection that is over its high watermark.
+    /// reactor, which stops reading from a connection that is over its high watermark. And for
+    /// fan-out, where the one who talks should not wait for the slowest of those who listen: whose
+    /// output goes over the cap is dropped as [`SlowReader`](CloseReason::SlowReader).
     pub fn ignore(self) {}
 }

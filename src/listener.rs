@@ -367,7 +367,7 @@ impl<D: Driver> Reactor<D> {
         let now = core.now;
         let Some(listener) = core.listener_mut(key) else { return };
         let wait = listener.retry_after;
-        warn!("{key}: accept: {error}; trying again in {wait:?}");
+        warn!("{key}: accepting pauses for {wait:?}: {error}");
         listener.retry_after = (2 * wait).min(RETRY_MAX);
         let was_waiting = std::mem::replace(&mut listener.is_waiting, true);
         core.timers.set(now + wait, Purpose::Accept(key));

@@ -70,7 +70,9 @@ fn context<'a>(core: &'a mut Core, host: &'a dyn Host) -> Context<'a> {
 }
 
 impl<D: Driver> Reactor<D> {
-    /// Registers a source of one's own; its key names it from now on.
+    /// Registers a source of one's own; its key names it from now on. It has to be non-blocking: some
+    /// are made that way (`mio::unix::pipe::new`), others have to be told (a pipe to a child process,
+    /// `set_nonblocking(true)`), and one that is not holds up the whole loop.
     ///
     /// # Errors
     ///

@@ -1,5 +1,7 @@
 //! A slab whose keys never name the wrong thing.
 
+use std::collections::TryReserveError;
+
 use slab::Slab;
 
 use crate::key::Key;
@@ -33,15 +35,23 @@ impl<T, const LAST: u32> Table<T, LAST> {
 
     /// Reserves room for `count` values and touches its pages, so that the first use of a slot does
     /// not pay for a page fault.
-    pub(crate) fn reserve_touched(&mut self, count: usize) {
+    ///
+    /// # Errors
+    ///
+    /// There is not that much memory.
+    pub(crate) fn reserve_touched(&mut self, count: usize) -> Result<(), TryReserveError> {
         debug_assert!(self.slots.is_empty(), "reserved before use");
+        // A slab can only abort when there is no memory. A vector can be asked, and is given back.
+        Vec::<(usize, Slot<T>)>::new().try_reserve_exact(count)?;
         self.slots.reserve_exact(count);
+        self.generations.try_reserve_exact(count)?;
         for _ in 0..count {
             self.slots.insert(Slot { generation: 0, value: None });
         }
         self.slots.clear();
         self.generations.resize(count, 0);
         // What `clear` left is an empty slab with touched pages; slots are handed out from 0 again.
+        Ok(())
     }
 
     pub(crate) fn insert(&mut self, value: T) -> Key {
@@ -187,7 +197,7 @@ mod tests {
     #[test]
     fn a_reserved_table_does_not_move() {
         let mut table = Table::<u64>::new();
-        table.reserve_touched(100);
+        table.reserve_touched(100).unwrap();
         let capacity = table.slots.capacity();
         let keys: Vec<_> = (0..100).map(|i| table.insert(i)).collect();
         assert_eq!(keys[0].index(), 0);
@@ -197,7 +207,7 @@ mod tests {
     #[test]
     fn the_null_key_finds_nothing() {
         let mut table = Table::<u64>::new();
-        table.reserve_touched(1);
+        table.reserve_touched(1).unwrap();
         assert_eq!(table.get(Key::NONE), None);
         table.insert(1);
         assert_eq!(table.get(Key::NONE), None);

@@ -624,3 +624,17 @@ fn one_free_place_is_enough_for_the_client_that_waits() {
     open.pop();
     server.assert_echoes(&mut waits);
 }
+
+#[test]
+fn more_connections_than_there_is_memory_for_are_refused() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    if !alone("more_connections_than_there_is_memory_for_are_refused") {
+        return;
+    }
+    let address_space = Rlimit { current: Some(4 << 30), ..getrlimit(Resource::As) };
+    setrlimit(Resource::As, address_space).unwrap();
+    let error = Reactor::with_limits(ReactorLimits::new().connections_max(1 << 26)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    assert!(error.to_string().contains("connections_max"), "{error}");
+    Reactor::with_limits(ReactorLimits::new().connections_max(1 << 16)).unwrap();
+}

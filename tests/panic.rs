@@ -349,14 +349,14 @@ fn a_connection_whose_handler_panics_after_it_ended_its_output_still_ends() {
         (
             "send_shared and close",
             |conn| {
-                conn.send_shared(Rc::from(*b"shared")).ignore();
+                conn.send_shared(Rc::from([7; 600])).ignore();
                 conn.close();
             },
             CloseReason::Closed,
         ),
         (
             "send_shared",
-            |conn| conn.send_shared(Rc::from(*b"shared")).ignore(),
+            |conn| conn.send_shared(Rc::from([7; 600])).ignore(),
             CloseReason::Panicked,
         ),
     ];

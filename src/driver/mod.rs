@@ -61,7 +61,8 @@ pub enum AcceptError {
 /// # Contract
 ///
 /// - No call blocks, except [`poll`](Driver::poll) for at most its time-out.
-/// - Events are edges, those of listeners perhaps excepted: after a call answered `WouldBlock`, a change is reported once. Registering
+/// - Events are edges: after a call answered `WouldBlock`, a change is reported once. Only those of
+///   listeners may be levels, see [`LISTENERS_ARE_LEVEL`](Driver::LISTENERS_ARE_LEVEL). Registering
 ///   reports what is possible already. Events may be spurious, merged, split, in any order.
 /// - An interrupted call is made again inside; `Interrupted` is never an answer.
 /// - Writing to a connection whose peer is gone is an error, never a signal.

@@ -156,7 +156,8 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// As [`new`](Reactor::new); `InvalidInput` for limits that make no sense.
+    /// As [`new`](Reactor::new); `InvalidInput` for limits that make no sense; `OutOfMemory` for more
+    /// connections than there is memory for.
     pub fn with_limits(limits: ReactorLimits) -> io::Result<Reactor> {
         Reactor::with_driver(Mio::new()?, limits)
     }
@@ -175,17 +176,24 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for limits that make no sense; no descriptor is left to reserve.
+    /// `InvalidInput` for limits that make no sense; `OutOfMemory` for more connections than there is
+    /// memory for; no descriptor is left to reserve.
     pub fn with_driver(mut driver: D, limits: ReactorLimits) -> io::Result<Reactor<D>> {
         limits.check()?;
         driver.set_events_max(limits.events_per_poll_max);
         let reserve = Some(driver.reserve()?);
         let (random, now) = (driver.random_seed(), driver.now());
+        let slots = limits.connections_max + SLACK_SLOTS;
+        let no_memory = |_| {
+            let message = format!("no memory for a table of {slots} connections (connections_max)");
+            io::Error::new(io::ErrorKind::OutOfMemory, message)
+        };
         let mut sockets = Vec::new();
-        sockets.resize_with(limits.connections_max + SLACK_SLOTS, || None);
+        sockets.try_reserve_exact(slots).map_err(no_memory)?;
+        sockets.resize_with(slots, || None);
         Ok(Reactor {
             input: vec![0; limits.read_buffer_bytes].into_boxed_slice(),
-            core: Core::new(limits, random, now),
+            core: Core::new(limits, random, now).map_err(no_memory)?,
             sockets: Sockets { driver, sockets },
             handlers: Vec::new(),
             raws: Slab::new(),

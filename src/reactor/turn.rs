@@ -141,10 +141,8 @@ impl<D: Driver> Reactor<D> {
 
     #[inline]
     fn run_ready(&mut self, key: Key) {
-        if let Some(Source::Stream(_)) = self.core.sources.get(key) {
-            return self.run_common(key);
-        }
         match self.core.sources.get(key) {
+            Some(Source::Stream(_)) => self.run_common(key),
             Some(Source::Raw(_)) => self.run_raw(key),
             _ => {} // ended since it was queued
         }
