@@ -50,6 +50,8 @@ mod limits;
 mod listener;
 mod reactor;
 mod readiness;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod source;
 mod stats;
 mod stream;

@@ -227,8 +227,11 @@ impl<D: Driver> Reactor<D> {
         let turn = self.core.stats.turns;
         let Some(listener) = self.core.listener_mut(key) else { return };
         listener.queued = false;
+        if listener.dead || listener.is_muted() || !listener.readable {
+            return;
+        }
         let limits = Rc::clone(&listener.limits);
-        let budget = if D::LISTENERS_ARE_LEVEL {
+        let budget = if self.sockets.driver.listeners_are_level() {
             listener.next_burst(turn)
         } else {
             // It stays on the list until a call says that the backlog is empty.
@@ -271,7 +274,7 @@ impl<D: Driver> Reactor<D> {
     /// Has a listener reported, or not. Where they are edges, the listener itself remembers that
     /// there may be more, and is queued.
     fn set_listening(&mut self, key: Key, on: bool) {
-        if !D::LISTENERS_ARE_LEVEL {
+        if !self.sockets.driver.listeners_are_level() {
             if on {
                 self.core.queue(key);
             }

@@ -102,10 +102,15 @@ impl Driver for Mio {
     type Socket = OwnedFd;
     type Reserve = OwnedFd;
 
-    // True of TCP under epoll (epoll(7), questions and answers).
-    const SHORT_READ_DRAINS: bool = true;
+    #[inline(always)]
+    fn short_read_drains(&self) -> bool {
+        true // of TCP under epoll (epoll(7), questions and answers)
+    }
 
-    const LISTENERS_ARE_LEVEL: bool = cfg!(target_os = "linux");
+    #[inline(always)]
+    fn listeners_are_level(&self) -> bool {
+        cfg!(target_os = "linux")
+    }
 
     fn set_events_max(&mut self, events_max: usize) {
         self.events = Events::with_capacity(events_max);

@@ -62,7 +62,7 @@ pub enum AcceptError {
 ///
 /// - No call blocks, except [`poll`](Driver::poll) for at most its time-out.
 /// - Events are edges: after a call answered `WouldBlock`, a change is reported once. Only those of
-///   listeners may be levels, see [`LISTENERS_ARE_LEVEL`](Driver::LISTENERS_ARE_LEVEL). Registering
+///   listeners may be levels, see [`listeners_are_level`](Driver::listeners_are_level). Registering
 ///   reports what is possible already. Events may be spurious, merged, split, in any order.
 /// - An interrupted call is made again inside; `Interrupted` is never an answer.
 /// - Writing to a connection whose peer is gone is an error, never a signal.
@@ -75,11 +75,11 @@ pub trait Driver: Sized {
 
     /// Whether a read that fills less than its buffer means that nothing is left, as long as
     /// neither `READ_CLOSED` nor `PRIORITY` was reported for the source.
-    const SHORT_READ_DRAINS: bool;
+    fn short_read_drains(&self) -> bool;
 
     /// Whether a listener is reported by every poll while its backlog holds a connection (level), and
     /// not only when one comes in (edge). A level saves the call of accept that finds nothing.
-    const LISTENERS_ARE_LEVEL: bool;
+    fn listeners_are_level(&self) -> bool;
 
     /// Prepares to report at most so many events a poll.
     fn set_events_max(&mut self, events_max: usize);

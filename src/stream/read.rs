@@ -34,7 +34,7 @@ impl<D: Driver> Reactor<D> {
             Ok(count) => count,
             Err(error) => return self.finish_unusual_read(key, Err(error)),
         };
-        if D::SHORT_READ_DRAINS && count < room {
+        if driver.short_read_drains() && count < room {
             stream.flags &= !READABLE;
         }
         stream.bytes_in += count as u64;
@@ -153,7 +153,8 @@ impl<D: Driver> Reactor<D> {
             }
             Ok(count) => {
                 trace!("{key}: read {count} bytes of at most {room}");
-                if D::SHORT_READ_DRAINS && count < room && !stream.has(READ_CLOSED | PRIORITY) {
+                let drains = self.sockets.driver.short_read_drains();
+                if drains && count < room && !stream.has(READ_CLOSED | PRIORITY) {
                     stream.flags &= !READABLE;
                 }
                 stream.bytes_in += count as u64;

@@ -1,0 +1,512 @@
+//! The simulated driver, and plain sockets for whoever plays a client by hand.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use super::decisions::Decisions;
+use super::faults::{Faults, Kernel};
+use super::net::{Net, TURN};
+use super::socket::{Kind, Owner, Sock};
+use crate::clock::Time;
+use crate::driver::{AcceptError, Driver, Event, ListenConfig, RawSource};
+use crate::key::Key;
+use crate::readiness::{Interest, Readiness};
+
+/// A simulated network: hosts, connections, and one virtual clock. Clones are the same network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub(crate) net: Rc<RefCell<Net>>,
+}
+
+impl Network {
+    /// A network of its own, in which everything that is left to chance follows from `seed`.
+    pub fn new(seed: u64, kernel: Kernel) -> Network {
+        Network::with_decisions(Decisions::new(seed, Vec::new()), kernel)
+    }
+
+    pub(crate) fn with_decisions(decisions: Decisions, kernel: Kernel) -> Network {
+        Network { net: Rc::new(RefCell::new(Net::new(decisions, kernel))) }
+    }
+
+    /// A new host with an address of its own, for a reactor:
+    /// [`Reactor::with_driver`](crate::Reactor::with_driver).
+    pub fn driver(&self, faults: Faults) -> SimDriver {
+        let host = self.net.borrow_mut().add_host(Rc::new(faults));
+        SimDriver { network: self.clone(), host, events: Vec::new(), events_max: 1 }
+    }
+
+    /// A new host, for plain sockets.
+    pub fn host(&self, faults: Faults) -> SimHost {
+        SimHost { network: self.clone(), host: self.net.borrow_mut().add_host(Rc::new(faults)) }
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Time {
+        self.net.borrow().now
+    }
+
+    /// Lets time pass, and what is under way arrive. No reactor has a turn.
+    pub fn pass(&self, duration: Duration) {
+        let mut net = self.net.borrow_mut();
+        let until = net.now + duration;
+        net.pass(until);
+    }
+
+    /// Descriptors that all hosts together have open.
+    pub fn descriptors(&self) -> usize {
+        self.net.borrow().hosts.iter().map(|host| host.descriptors).sum()
+    }
+}
+
+/// A host without a reactor: where plain sockets come from.
+#[derive(Clone, Debug)]
+pub struct SimHost {
+    network: Network,
+    host: u32,
+}
+
+impl SimHost {
+    /// Begins to connect; it goes on while time passes.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` if all ports are in use.
+    pub fn connect(&self, address: SocketAddr) -> io::Result<SimSocket> {
+        let key = self.network.net.borrow_mut().connect(self.host, None, address)?;
+        Ok(SimSocket::new(&self.network, self.host, key))
+    }
+
+    /// The same from an address of one's choice, which need not be the host's.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_from(&self, ip: IpAddr, address: SocketAddr) -> io::Result<SimSocket> {
+        let key = self.network.net.borrow_mut().connect(self.host, Some(ip), address)?;
+        Ok(SimSocket::new(&self.network, self.host, key))
+    }
+}
+
+/// A simulated socket, non-blocking. Dropping it closes it.
+#[derive(Debug)]
+pub struct SimSocket {
+    network: Network,
+    host: u32,
+    pub(crate) key: Key,
+}
+
+impl SimSocket {
+    pub(crate) fn new(network: &Network, host: u32, key: Key) -> SimSocket {
+        network.net.borrow_mut().host(host).descriptors += 1;
+        SimSocket { network: network.clone(), host, key }
+    }
+
+    /// Whether it is connected: `Ok`, `WouldBlock` while it is not, or why it failed.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionRefused`, `TimedOut`.
+    pub fn connect_result(&self) -> io::Result<()> {
+        self.network.net.borrow_mut().connect_result(self.key)
+    }
+
+    /// Sends the end of file.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected`.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        self.network.net.borrow_mut().shutdown_write(self.key)
+    }
+
+    /// Closes with a reset.
+    pub fn reset(self) {
+        self.network.net.borrow_mut().close(self.key, true);
+    }
+
+    /// From now on nothing reaches the other side of this connection, in either direction.
+    pub fn vanish(&self) {
+        self.network.net.borrow_mut().vanish(self.key);
+    }
+
+    /// The address of this side.
+    pub fn local_address(&self) -> SocketAddr {
+        let mut net = self.network.net.borrow_mut();
+        net.stream(self.key).expect("an open socket is in the table").local
+    }
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        // While a panic goes through the network's own code it is borrowed, and nobody will look.
+        if let Ok(mut net) = self.network.net.try_borrow_mut() {
+            net.host(self.host).descriptors -= 1;
+            if net.sockets.get(self.key).is_some() {
+                net.close(self.key, false);
+            }
+        }
+    }
+}
+
+impl Read for SimSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.network.net.borrow_mut().read(self.key, buffer)
+    }
+}
+
+impl Write for SimSocket {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.network.net.borrow_mut().write(self.key, &[IoSlice::new(data)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The driver of a simulated host.
+#[derive(Debug)]
+pub struct SimDriver {
+    network: Network,
+    host: u32,
+    events: Vec<Event>,
+    events_max: usize,
+}
+
+impl SimDriver {
+    /// The network that the host is in.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The host's number.
+    pub fn host(&self) -> u32 {
+        self.host
+    }
+
+    /// The host's address.
+    pub fn ip(&self) -> IpAddr {
+        self.network.net.borrow_mut().host(self.host).ip
+    }
+
+    /// Other faults, from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.network.net.borrow_mut().host(self.host).faults = Rc::new(faults);
+    }
+
+    /// How many descriptors the host may have open, as `RLIMIT_NOFILE` says.
+    pub fn set_descriptors_max(&self, descriptors: usize) {
+        self.network.net.borrow_mut().host(self.host).descriptors_max = descriptors;
+    }
+
+    /// Whether the next poll would report something.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.network.net.borrow_mut().host(self.host).ready.is_empty()
+    }
+
+    fn has_descriptor(&self) -> bool {
+        let mut net = self.network.net.borrow_mut();
+        let host = net.host(self.host);
+        host.descriptors < host.descriptors_max
+    }
+
+    fn no_descriptor() -> io::Error {
+        io::Error::other("no descriptor is left (EMFILE)")
+    }
+}
+
+/// What a turn costs, and what a host may suffer in it.
+fn begin_turn(net: &mut Net, host: u32) {
+    let faults = net.faults(host);
+    let mut until = net.now + TURN;
+    if net.decisions.chance(faults.stalls) {
+        let nanos = faults.stall_max.as_nanos() as u64;
+        until = until + Duration::from_nanos(net.decisions.below(nanos));
+    }
+    if net.decisions.chance(faults.clock_jumps) {
+        let nanos = faults.clock_jump_max.as_nanos() as u64;
+        let jump = Duration::from_nanos(net.decisions.below(nanos));
+        net.host(host).ahead += jump;
+        net.log(host, "clock jump", Key::NONE, jump.as_nanos() as u64);
+    }
+    net.pass(until);
+}
+
+impl Driver for SimDriver {
+    type Socket = SimSocket;
+    type Reserve = SimReserve;
+
+    fn short_read_drains(&self) -> bool {
+        self.network.net.borrow().kernel == Kernel::Linux
+    }
+
+    fn listeners_are_level(&self) -> bool {
+        self.network.net.borrow().kernel == Kernel::Linux
+    }
+
+    fn set_events_max(&mut self, events_max: usize) {
+        self.events_max = events_max;
+    }
+
+    /// Waits in virtual time, which costs none.
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        begin_turn(&mut net, self.host);
+        net.call(self.host, io::ErrorKind::Interrupted).or_else(|_| {
+            net.log(self.host, "poll EINTR", Key::NONE, 0);
+            Ok::<(), io::Error>(())
+        })?;
+        net.collect(self.host, self.events_max, &mut self.events);
+        let end = timeout.map(|timeout| net.now + timeout);
+        while self.events.is_empty() && end.is_none_or(|end| net.now < end) {
+            let next = match (net.next_arrival(), end) {
+                (Some(arrival), Some(end)) => arrival.min(end),
+                (Some(arrival), None) => arrival,
+                (None, Some(end)) => end,
+                (None, None) => return Err(io::Error::other("nothing will ever happen here")),
+            };
+            net.pass(next);
+            net.collect(self.host, self.events_max, &mut self.events);
+        }
+        Ok(())
+    }
+
+    fn events(&self) -> impl Iterator<Item = Event> {
+        self.events.iter().copied()
+    }
+
+    fn now(&self) -> Time {
+        let mut net = self.network.net.borrow_mut();
+        net.now + net.host(self.host).ahead
+    }
+
+    fn wall_clock(&self) -> SystemTime {
+        // The first of January 2000, and what has passed since.
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_800);
+        start + self.now().since(Time::from_nanos(0))
+    }
+
+    fn random_seed(&self) -> u64 {
+        self.network.net.borrow().decisions.number(u64::from(self.host))
+    }
+
+    fn listen(&self, config: &ListenConfig) -> io::Result<SimSocket> {
+        let ListenConfig { address, backlog, reuse_port, only_v6, nodelay: _ } = *config;
+        if !self.has_descriptor() {
+            return Err(SimDriver::no_descriptor());
+        }
+        let key = self
+            .network
+            .net
+            .borrow_mut()
+            .listen(self.host, address, backlog, reuse_port, only_v6)?;
+        Ok(SimSocket::new(&self.network, self.host, key))
+    }
+
+    fn accept(&self, listener: &SimSocket) -> Result<(SimSocket, SocketAddr), AcceptError> {
+        let has_descriptor = self.has_descriptor();
+        let (key, peer) = {
+            let mut net = self.network.net.borrow_mut();
+            let faults = net.faults(self.host);
+            let is_waited_for = net
+                .sockets
+                .get(listener.key)
+                .is_some_and(|sock| sock.readiness() != Readiness::EMPTY);
+            net.call(self.host, io::ErrorKind::ConnectionAborted)
+                .map_err(AcceptError::Connection)?;
+            if is_waited_for {
+                if !has_descriptor || net.decisions.chance(faults.descriptors_out) {
+                    net.log(self.host, "accept EMFILE", listener.key, 0);
+                    return Err(AcceptError::Descriptors(SimDriver::no_descriptor()));
+                }
+                if net.decisions.chance(faults.memory_out) {
+                    net.log(self.host, "accept ENOBUFS", listener.key, 0);
+                    return Err(AcceptError::Other(io::ErrorKind::OutOfMemory.into()));
+                }
+            }
+            match net.accept(listener.key) {
+                Ok(Some((key, _))) if net.decisions.chance(faults.aborted_accepts) => {
+                    net.close(key, true);
+                    let error = io::ErrorKind::ConnectionAborted;
+                    return Err(AcceptError::Connection(error.into()));
+                }
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return Err(AcceptError::WouldBlock),
+                Err(error) => return Err(AcceptError::Other(error)),
+            }
+        };
+        Ok((SimSocket::new(&self.network, self.host, key), peer))
+    }
+
+    fn connect(&self, address: SocketAddr, _nodelay: bool) -> io::Result<SimSocket> {
+        if !self.has_descriptor() {
+            return Err(SimDriver::no_descriptor());
+        }
+        let key = self.network.net.borrow_mut().connect(self.host, None, address)?;
+        Ok(SimSocket::new(&self.network, self.host, key))
+    }
+
+    fn connect_result(&self, socket: &SimSocket) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, io::ErrorKind::ConnectionReset)?;
+        net.connect_result(socket.key)
+    }
+
+    fn take_error(&self, socket: &SimSocket) -> io::Result<Option<io::Error>> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, io::ErrorKind::NotConnected)?;
+        Ok(net.take_error(socket.key).map(io::Error::from))
+    }
+
+    fn register_listener(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
+        self.register_stream(socket, key)
+    }
+
+    fn set_listening(&self, socket: &SimSocket, _: Key, on: bool) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, io::ErrorKind::OutOfMemory)?;
+        net.set_listening(socket.key, on);
+        Ok(())
+    }
+
+    fn register_stream(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, io::ErrorKind::StorageFull)?;
+        let is_listener =
+            net.sockets.get(socket.key).is_some_and(|sock| matches!(sock.kind, Kind::Listener(_)));
+        let faults = net.faults(self.host);
+        if !is_listener && net.decisions.chance(faults.failed_registrations) {
+            net.log(self.host, "register ENOSPC", socket.key, 0);
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        net.register(socket.key, key);
+        Ok(())
+    }
+
+    fn read(&self, socket: &SimSocket, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, io::ErrorKind::ConnectionReset)?;
+        net.read(socket.key, buffer)
+    }
+
+    fn write(&self, socket: &SimSocket, data: &[u8]) -> io::Result<usize> {
+        self.write_vectored(socket, &[IoSlice::new(data)])
+    }
+
+    fn write_vectored(&self, socket: &SimSocket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, io::ErrorKind::BrokenPipe)?;
+        net.write(socket.key, slices)
+    }
+
+    fn shutdown_write(&self, socket: &SimSocket) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, io::ErrorKind::NotConnected)?;
+        net.shutdown_write(socket.key)
+    }
+
+    fn abort(&self, socket: SimSocket) {
+        socket.reset();
+    }
+
+    fn local_address(&self, socket: &SimSocket) -> io::Result<SocketAddr> {
+        let mut net = self.network.net.borrow_mut();
+        match net.sockets.get_mut(socket.key).map(|sock| &sock.kind) {
+            Some(Kind::Listener(listener)) => Ok(listener.address),
+            Some(Kind::Stream(stream)) => Ok(stream.local),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn peer_address(&self, socket: &SimSocket) -> io::Result<SocketAddr> {
+        let mut net = self.network.net.borrow_mut();
+        net.peer_address(socket.key)
+    }
+
+    fn reserve(&self) -> io::Result<SimReserve> {
+        if !self.has_descriptor() {
+            return Err(SimDriver::no_descriptor());
+        }
+        self.network.net.borrow_mut().host(self.host).descriptors += 1;
+        Ok(SimReserve { network: self.network.clone(), host: self.host })
+    }
+}
+
+/// A descriptor that stands for nothing.
+#[derive(Debug)]
+pub struct SimReserve {
+    network: Network,
+    host: u32,
+}
+
+impl Drop for SimReserve {
+    fn drop(&mut self) {
+        if let Ok(mut net) = self.network.net.try_borrow_mut() {
+            net.host(self.host).descriptors -= 1;
+        }
+    }
+}
+
+/// A raw source for simulations: it is ready for what [`set`](SimSource::set) says. Clones are the same
+/// source, so that a test keeps one and gives the reactor the other.
+#[derive(Clone, Debug, Default)]
+pub struct SimSource {
+    registered: Rc<RefCell<Option<(Network, Key)>>>,
+    readiness: Rc<RefCell<Option<Readiness>>>,
+}
+
+impl SimSource {
+    /// Not ready for anything.
+    pub fn new() -> SimSource {
+        SimSource::default()
+    }
+
+    /// It is ready for this from now on, which is reported as an edge.
+    pub fn set(&self, readiness: Readiness) {
+        *self.readiness.borrow_mut() = Some(readiness);
+        if let Some((network, key)) = &*self.registered.borrow() {
+            let mut net = network.net.borrow_mut();
+            if let Some(sock) = net.sockets.get_mut(*key) {
+                sock.kind = Kind::Raw(readiness);
+                sock.armed = sock.armed | readiness;
+            }
+            net.wake(*key);
+        }
+    }
+
+    /// What it is ready for.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.borrow().unwrap_or(Readiness::EMPTY)
+    }
+}
+
+impl RawSource<SimDriver> for SimSource {
+    fn register(&mut self, driver: &mut SimDriver, key: Key, _: Interest) -> io::Result<()> {
+        let mut net = driver.network.net.borrow_mut();
+        let socket = net.sockets.insert(Sock::new(driver.host, Kind::Raw(self.readiness())));
+        net.register(socket, key);
+        *self.registered.borrow_mut() = Some((driver.network.clone(), socket));
+        Ok(())
+    }
+
+    fn deregister(&mut self, driver: &mut SimDriver) -> io::Result<()> {
+        if let Some((_, socket)) = self.registered.borrow_mut().take() {
+            driver.network.net.borrow_mut().close(socket, false);
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    /// Has a scripted client hear of a socket's changes.
+    pub(crate) fn tell_client(&self, socket: &SimSocket, index: usize) {
+        let mut net = self.net.borrow_mut();
+        if let Some(sock) = net.sockets.get_mut(socket.key) {
+            sock.owner = Owner::Client(index);
+        }
+        net.clients_due.push_back(index);
+    }
+}

@@ -1,0 +1,169 @@
+//! How a host hears of its sockets: epoll(7), as Linux does it, or as little as mio promises.
+
+use super::faults::Kernel;
+use super::net::Net;
+use super::socket::{Kind, Owner};
+use crate::driver::Event;
+use crate::key::Key;
+use crate::readiness::Readiness;
+
+/// How many sockets are remembered for spurious events.
+const LATELY_MAX: usize = 32;
+
+const BOTH: Readiness = Readiness(Readiness::READABLE.0 | Readiness::WRITABLE.0);
+
+impl Net {
+    /// Something about a socket has changed.
+    pub(crate) fn wake(&mut self, key: Key) {
+        let kernel = self.kernel;
+        let Some(sock) = self.sockets.get_mut(key) else { return };
+        match sock.owner {
+            Owner::Nobody => {}
+            Owner::Client(index) => self.clients_due.push_back(index),
+            Owner::Reactor(_) => {
+                if kernel == Kernel::Contract {
+                    let news = Readiness(sock.readiness().0 & sock.armed.0);
+                    sock.pending = sock.pending | news;
+                    if sock.pending == Readiness::EMPTY {
+                        return;
+                    }
+                }
+                if !std::mem::replace(&mut sock.is_queued, true) {
+                    let host = sock.host;
+                    self.host(host).ready.push_back(key);
+                }
+            }
+        }
+    }
+
+    /// A call said `WouldBlock`: the next change may be reported.
+    pub(crate) fn arm(&mut self, key: Key, what: Readiness) {
+        if let Some(sock) = self.sockets.get_mut(key) {
+            sock.armed = sock.armed | what;
+        }
+    }
+
+    pub(crate) fn register(&mut self, socket: Key, key: Key) {
+        let Some(sock) = self.sockets.get_mut(socket) else { return };
+        sock.owner = Owner::Reactor(key);
+        sock.armed = BOTH;
+        let (host, is_ready) = (sock.host, sock.readiness() != Readiness::EMPTY);
+        let lately = &mut self.host(host).lately;
+        if lately.len() == LATELY_MAX {
+            lately.pop_front();
+        }
+        lately.push_back(socket);
+        if is_ready {
+            self.wake(socket);
+        }
+    }
+
+    pub(crate) fn deregister(&mut self, socket: Key) {
+        if let Some(sock) = self.sockets.get_mut(socket) {
+            sock.owner = Owner::Nobody;
+        }
+    }
+
+    /// Has a listener reported, or not.
+    pub(crate) fn set_listening(&mut self, socket: Key, on: bool) {
+        let Some(sock) = self.sockets.get_mut(socket) else { return };
+        if let Kind::Listener(listener) = &mut sock.kind {
+            listener.is_on = on;
+        }
+        if on {
+            self.wake(socket);
+        }
+    }
+
+    /// Takes what a host has to be told, at most `events_max`.
+    pub(crate) fn collect(&mut self, host: u32, events_max: usize, events: &mut Vec<Event>) {
+        events.clear();
+        let faults = self.faults(host);
+        let waiting = self.host(host).ready.len();
+        if waiting > 0 && self.decisions.chance(faults.interrupted_polls) {
+            return self.log(host, "poll EINTR", Key::NONE, 0);
+        }
+        let mut take = waiting.min(events_max);
+        if self.decisions.chance(if take > 1 { faults.truncated_events } else { 0.0 }) {
+            take -= self.decisions.below(take as u64) as usize;
+        }
+        for _ in 0..take {
+            let Some(socket) = self.host(host).ready.pop_front() else { break };
+            if let Some(event) = self.report(host, socket) {
+                events.push(event);
+            }
+        }
+        if events.len() < events_max && self.decisions.chance(faults.spurious_events) {
+            events.extend(self.spurious(host));
+        }
+        if events.len() > 1 && self.decisions.chance(faults.reordered_events) {
+            for index in (1..events.len()).rev() {
+                let other = index - self.decisions.below(index as u64 + 1) as usize;
+                events.swap(index, other);
+            }
+        }
+        for event in &*events {
+            let now = self.now;
+            let bits = u64::from(event.readiness.0);
+            self.trace.add(now, host, "event", event.key.index() as u64, bits);
+        }
+    }
+
+    fn report(&mut self, host: u32, socket: Key) -> Option<Event> {
+        let kernel = self.kernel;
+        let sock = self.sockets.get_mut(socket)?;
+        sock.is_queued = false;
+        let Owner::Reactor(key) = sock.owner else { return None };
+        let readiness = sock.readiness();
+        if kernel == Kernel::Contract {
+            return self.report_contract(socket, key);
+        }
+        if let Kind::Listener(listener) = &sock.kind {
+            if !listener.is_on {
+                return None;
+            }
+            if readiness != Readiness::EMPTY {
+                // A level: it is reported again as long as it is true.
+                sock.is_queued = true;
+                self.host(host).ready.push_back(socket);
+            }
+        }
+        (readiness != Readiness::EMPTY).then_some(Event { key, readiness })
+    }
+
+    fn report_contract(&mut self, socket: Key, key: Key) -> Option<Event> {
+        let sock = self.sockets.get_mut(socket)?;
+        let mut readiness = std::mem::take(&mut sock.pending);
+        let hints = Readiness(sock.readiness().0 & !BOTH.0);
+        // Two news of one socket may be two events.
+        if readiness == BOTH && self.decisions.below(4) == 1 {
+            let later = [Readiness::READABLE, Readiness::WRITABLE];
+            let later = later[self.decisions.below(2) as usize];
+            readiness = Readiness(readiness.0 & !later.0);
+            let sock = self.sockets.get_mut(socket)?;
+            sock.pending = later;
+            sock.is_queued = true;
+            let host = sock.host;
+            self.host(host).ready.push_back(socket);
+        }
+        let sock = self.sockets.get_mut(socket)?;
+        sock.armed = Readiness(sock.armed.0 & !readiness.0);
+        if readiness == Readiness::EMPTY {
+            return None;
+        }
+        // What else is true may be told, or not.
+        let is_told = self.decisions.below(2) == 0;
+        Some(Event { key, readiness: if is_told { readiness | hints } else { readiness } })
+    }
+
+    fn spurious(&mut self, host: u32) -> Option<Event> {
+        let count = self.host(host).lately.len() as u64;
+        let index = self.decisions.below(count) as usize;
+        let socket = *self.host(host).lately.get(index)?;
+        let sock = self.sockets.get(socket)?;
+        let Owner::Reactor(key) = sock.owner else { return None };
+        let hints = [Readiness::READABLE, Readiness::WRITABLE, BOTH];
+        let readiness = hints[self.decisions.below(3) as usize];
+        Some(Event { key, readiness })
+    }
+}

@@ -1,0 +1,154 @@
+//! What may go wrong in a simulation, and how often.
+
+use std::time::Duration;
+
+/// Which fake kernel a simulation has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kernel {
+    /// Does what Linux does: level-triggered listeners, events that carry all that is true when they
+    /// are taken, a short read that means drained.
+    Linux,
+    /// Grants only what mio promises: an event comes only after a call said `WouldBlock`, listeners
+    /// are edges too, a short read means nothing, hints about the peer's end may be missing, events
+    /// may be spurious and come in any order.
+    Contract,
+}
+
+/// Writes the struct of faults as a table: one row a fault, with its documentation and the value that
+/// means "never"; each gets a setter for building.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $none:expr,)*) => {
+        /// What may go wrong, and how often. Probabilities are from 0 (never) to 1 (always), for each
+        /// occasion that is named.
+        ///
+        /// ```
+        /// use oneloop::sim::Faults;
+        ///
+        /// let faults = Faults::none().short_reads(0.5).resets(0.01);
+        /// ```
+        #[derive(Clone, PartialEq, Debug)]
+        pub struct Faults {
+            $(pub(crate) $field: $type,)*
+        }
+
+        impl Faults {
+            /// A network without latency and without faults.
+            pub fn none() -> Faults {
+                Faults { $($field: $none,)* }
+            }
+
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $field(mut self, value: $type) -> Faults {
+                    self.$field = value;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+faults! {
+    /// The kernel, for each read: it gives a part of what is there, down to one byte. (On
+    /// [`Kernel::Linux`] a short read means drained, so there it delays the rest's arrival instead,
+    /// which looks the same to a handler.)
+    short_reads: f64 = 0.0,
+    /// The kernel, for each write: it takes a part, down to one byte.
+    short_writes: f64 = 0.0,
+    /// The kernel, for each poll: an event comes for a source for which nothing has changed.
+    spurious_events: f64 = 0.0,
+    /// The kernel, for each poll: the events come in another order.
+    reordered_events: f64 = 0.0,
+    /// The kernel, for each poll: only some of the events come, the others with a later poll.
+    truncated_events: f64 = 0.0,
+    /// The kernel, for each poll: a signal interrupts it, and it reports nothing (`EINTR`).
+    interrupted_polls: f64 = 0.0,
+    /// The kernel, for each accept: the connection was aborted meanwhile (`ECONNABORTED`).
+    aborted_accepts: f64 = 0.0,
+    /// The kernel, for each accept: descriptors have run out (`EMFILE`).
+    descriptors_out: f64 = 0.0,
+    /// The kernel, for each accept: memory has run out (`ENOBUFS`).
+    memory_out: f64 = 0.0,
+    /// The kernel, for each registration: it fails (`ENOSPC`).
+    failed_registrations: f64 = 0.0,
+    /// A host, for each of its turns: it stands still for up to [`stall_max`](Faults::stall_max).
+    stalls: f64 = 0.0,
+    /// How long a stall lasts at most.
+    stall_max: Duration = Duration::from_millis(100),
+    /// A host, for each of its turns: its clock jumps ahead by up to this.
+    clock_jumps: f64 = 0.0,
+    /// How far a clock jumps at most.
+    clock_jump_max: Duration = Duration::from_secs(10),
+    /// The network: how long a byte is under way at least.
+    latency_min: Duration = Duration::ZERO,
+    /// The network: how long a byte is under way at most.
+    latency_max: Duration = Duration::ZERO,
+    /// The network: bytes a second of one direction of a connection.
+    bandwidth: u64 = u64::MAX,
+    /// The network, for each write: what was written arrives in two parts, the later one late.
+    split_deliveries: f64 = 0.0,
+    /// The network, for each end of file: it comes up to a second after the last byte.
+    late_ends: f64 = 0.0,
+    /// The network, for each write: somewhere in these bytes the connection is reset.
+    resets: f64 = 0.0,
+    /// The network, for each connect: it is refused.
+    refused_connects: f64 = 0.0,
+    /// The network, for each connect: it is not answered.
+    unanswered_connects: f64 = 0.0,
+    /// The network, for each write: the peer vanishes without a word; `ETIMEDOUT` comes at the end of
+    /// the retransmissions.
+    vanishing_peers: f64 = 0.0,
+    /// Bytes that a socket takes before it says `WouldBlock`.
+    send_buffer_bytes: usize = 256 * 1024,
+    /// Bytes that a socket receives before its window closes.
+    receive_buffer_bytes: usize = 128 * 1024,
+}
+
+impl Faults {
+    /// Every kernel and network may be like this on a bad day: some of everything.
+    pub fn some() -> Faults {
+        Faults::none()
+            .short_reads(0.2)
+            .short_writes(0.2)
+            .spurious_events(0.05)
+            .reordered_events(0.3)
+            .truncated_events(0.2)
+            .interrupted_polls(0.02)
+            .aborted_accepts(0.02)
+            .descriptors_out(0.02)
+            .memory_out(0.01)
+            .failed_registrations(0.01)
+            .stalls(0.01)
+            .clock_jumps(0.001)
+            .latency_max(Duration::from_millis(20))
+            .split_deliveries(0.2)
+            .late_ends(0.2)
+            .resets(0.005)
+            .refused_connects(0.02)
+            .unanswered_connects(0.02)
+            .vanishing_peers(0.001)
+            .send_buffer_bytes(8 * 1024)
+            .receive_buffer_bytes(4 * 1024)
+    }
+
+    /// Only what delays and cuts: every byte arrives in the end.
+    pub fn lossless() -> Faults {
+        Faults::some()
+            .clock_jumps(0.0)
+            .aborted_accepts(0.0)
+            .descriptors_out(0.0)
+            .memory_out(0.0)
+            .failed_registrations(0.0)
+            .resets(0.0)
+            .refused_connects(0.0)
+            .unanswered_connects(0.0)
+            .vanishing_peers(0.0)
+    }
+}
+
+impl Default for Faults {
+    fn default() -> Faults {
+        Faults::none()
+    }
+}

@@ -1,0 +1,616 @@
+//! What a simulated socket does: tcp(7), send(2), recv(2), shutdown(2), close(2).
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::faults::{Faults, Kernel};
+use super::net::{Event, Net};
+use crate::clock::Time;
+use crate::key::Key;
+use crate::readiness::Readiness;
+
+/// How long what is not acknowledged is sent again, before `ETIMEDOUT` (tcp(7), `tcp_retries2`: "the
+/// default value of 15 corresponds to a duration of approximately between 13 to 30 minutes").
+const RETRIES: u32 = 15;
+
+/// The longest wait between two of them.
+const RETRY_MAX: Duration = Duration::from_secs(120);
+
+#[derive(Debug)]
+pub(crate) struct Sock {
+    pub(crate) host: u32,
+    pub(crate) owner: Owner,
+    /// On its host's ready list.
+    pub(crate) is_queued: bool,
+    /// For [`Kernel::Contract`]: what may be reported, because a call said `WouldBlock` since.
+    pub(crate) armed: Readiness,
+    /// ... and what is to be.
+    pub(crate) pending: Readiness,
+    pub(crate) kind: Kind,
+}
+
+/// Who hears of a socket's changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    Nobody,
+    /// The reactor of its host, under this key.
+    Reactor(Key),
+    /// A scripted client.
+    Client(usize),
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Listener(Box<Listener>),
+    Stream(Stream),
+    /// A source of a test's own, and what it is ready for.
+    Raw(Readiness),
+}
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    pub(crate) backlog: usize,
+    pub(crate) reuse_port: bool,
+    pub(crate) only_v6: bool,
+    pub(crate) queue: VecDeque<Key>,
+    /// Whether it is reported.
+    pub(crate) is_on: bool,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) peer: Key,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    is_connecting: bool,
+    /// Received and not read.
+    received: VecDeque<u8>,
+    received_max: usize,
+    /// The peer's end of file is behind them.
+    is_ended: bool,
+    /// Written, and not in the peer's buffer yet.
+    unsent: VecDeque<u8>,
+    unsent_max: usize,
+    /// So many of them are there but for the room.
+    arrived: usize,
+    /// No byte and no end arrives before.
+    not_before: Time,
+    /// A write found no room: a change is to be told.
+    is_short_of_room: bool,
+    /// We sent our end of file,
+    is_shut: bool,
+    /// ... and it arrived, behind what is unsent.
+    has_end_arrived: bool,
+    /// Its descriptor is closed.
+    is_closed: bool,
+    /// Nothing reaches the other side, in either direction.
+    is_vanished: bool,
+    /// Not connected any more.
+    is_reset: bool,
+    /// `SO_ERROR`.
+    error: Option<io::ErrorKind>,
+}
+
+impl Sock {
+    pub(crate) fn new(host: u32, kind: Kind) -> Sock {
+        Sock {
+            host,
+            owner: Owner::Nobody,
+            is_queued: false,
+            armed: Readiness::EMPTY,
+            pending: Readiness::EMPTY,
+            kind,
+        }
+    }
+
+    pub(crate) fn connecting(
+        host: u32,
+        local: SocketAddr,
+        remote: SocketAddr,
+        faults: &Faults,
+    ) -> Sock {
+        Sock::new(
+            host,
+            Kind::Stream(Stream {
+                peer: Key::NONE,
+                local,
+                remote,
+                is_connecting: true,
+                received: VecDeque::new(),
+                received_max: faults.receive_buffer_bytes,
+                is_ended: false,
+                unsent: VecDeque::new(),
+                unsent_max: faults.send_buffer_bytes,
+                arrived: 0,
+                not_before: Time::from_nanos(0),
+                is_short_of_room: false,
+                is_shut: false,
+                has_end_arrived: false,
+                is_closed: false,
+                is_vanished: false,
+                is_reset: false,
+                error: None,
+            }),
+        )
+    }
+
+    pub(crate) fn connected(
+        host: u32,
+        local: SocketAddr,
+        remote: SocketAddr,
+        peer: Key,
+        faults: &Faults,
+    ) -> Sock {
+        let mut sock = Sock::connecting(host, local, remote, faults);
+        if let Kind::Stream(stream) = &mut sock.kind {
+            stream.is_connecting = false;
+            stream.peer = peer;
+        }
+        sock
+    }
+
+    pub(crate) fn not_before(&mut self, at: Time) {
+        if let Kind::Stream(stream) = &mut self.kind {
+            stream.not_before = at;
+        }
+    }
+
+    pub(crate) fn is_vanished(&self) -> bool {
+        matches!(&self.kind, Kind::Stream(stream) if stream.is_vanished)
+    }
+
+    /// What is true of it now: what epoll finds when it is asked.
+    pub(crate) fn readiness(&self) -> Readiness {
+        match &self.kind {
+            Kind::Listener(listener) if listener.queue.is_empty() => Readiness::EMPTY,
+            Kind::Listener(_) => Readiness::READABLE,
+            Kind::Raw(readiness) => *readiness,
+            Kind::Stream(stream) => stream.readiness(),
+        }
+    }
+}
+
+impl Stream {
+    fn readiness(&self) -> Readiness {
+        let hint = |hint: Readiness, is_set: bool| if is_set { hint } else { Readiness::EMPTY };
+        if self.is_connecting {
+            return Readiness::EMPTY;
+        }
+        let is_over = self.is_reset || self.error.is_some();
+        // A socket is writable with a third of its buffer free, so that it is worth a call.
+        let has_room = 3 * (self.unsent_max - self.unsent.len()) >= self.unsent_max;
+        hint(Readiness::READABLE, is_over || self.is_ended || !self.received.is_empty())
+            | hint(Readiness::WRITABLE, is_over || self.is_shut || has_room)
+            | hint(Readiness::READ_CLOSED, is_over || self.is_ended)
+            | hint(Readiness::ERROR, self.error.is_some())
+    }
+
+    /// Bytes in the kernel's hands, in both directions.
+    #[cfg(debug_assertions)]
+    fn check(&self) {
+        debug_assert!(self.received.len() <= self.received_max);
+        debug_assert!(self.unsent.len() <= self.unsent_max);
+        debug_assert!(self.arrived <= self.unsent.len());
+    }
+
+    #[cfg(not(debug_assertions))]
+    fn check(&self) {}
+}
+
+impl Net {
+    pub(crate) fn stream(&mut self, key: Key) -> Option<&mut Stream> {
+        match self.sockets.get_mut(key).map(|sock| &mut sock.kind) {
+            Some(Kind::Stream(stream)) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Host, own and other address of a socket that is connecting.
+    pub(crate) fn connecting(&mut self, key: Key) -> Option<(u32, SocketAddr, SocketAddr)> {
+        let host = self.sockets.get(key)?.host;
+        let stream = self.stream(key)?;
+        (stream.is_connecting && !stream.is_closed).then_some((host, stream.local, stream.remote))
+    }
+
+    fn host_of(&self, key: Key) -> u32 {
+        self.sockets.get(key).map_or(0, |sock| sock.host)
+    }
+
+    /// The faults of what this socket sends.
+    fn faults_from(&self, key: Key) -> std::rc::Rc<Faults> {
+        let from = self.host_of(key);
+        match self.sockets.get(key).map(|sock| &sock.kind) {
+            Some(Kind::Stream(stream)) => self.link(from, self.host_of(stream.peer)),
+            _ => self.faults(from),
+        }
+    }
+
+    pub(crate) fn accept(&mut self, key: Key) -> io::Result<Option<(Key, SocketAddr)>> {
+        let Some(Kind::Listener(listener)) = self.sockets.get_mut(key).map(|sock| &mut sock.kind)
+        else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let Some(server) = listener.queue.pop_front() else {
+            self.arm(key, Readiness::READABLE);
+            return Ok(None);
+        };
+        let Some(stream) = self.stream(server) else { return Ok(None) };
+        let peer = stream.remote;
+        self.log(self.host_of(key), "accept", server, 0);
+        Ok(Some((server, peer)))
+    }
+
+    pub(crate) fn arrive_established(&mut self, client: Key) {
+        let Some(stream) = self.stream(client) else { return };
+        if stream.is_connecting {
+            stream.is_connecting = false;
+            self.wake(client);
+        }
+    }
+
+    /// How a connect ended.
+    pub(crate) fn connect_result(&mut self, key: Key) -> io::Result<()> {
+        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        if let Some(error) = stream.error.take() {
+            return Err(error.into());
+        }
+        if stream.is_connecting {
+            self.arm(key, Readiness::WRITABLE);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn peer_address(&mut self, key: Key) -> io::Result<SocketAddr> {
+        match self.stream(key) {
+            Some(stream) if !stream.is_reset && !stream.is_connecting => Ok(stream.remote),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    pub(crate) fn take_error(&mut self, key: Key) -> Option<io::ErrorKind> {
+        self.stream(key)?.error.take()
+    }
+
+    pub(crate) fn read(&mut self, key: Key, buffer: &mut [u8]) -> io::Result<usize> {
+        let (is_short, host) = (self.kernel == Kernel::Contract, self.host_of(key));
+        let short_reads = if is_short { self.faults(host).short_reads } else { 0.0 };
+        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let there = stream.received.len().min(buffer.len());
+        if there == 0 {
+            if let Some(error) = stream.error.take() {
+                self.log(host, "read error", key, error as u64);
+                return Err(error.into());
+            }
+            if stream.is_ended || stream.is_reset {
+                self.log(host, "read end", key, 0);
+                return Ok(0);
+            }
+            self.arm(key, Readiness::READABLE);
+            self.log(host, "read block", key, 0);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut count = there;
+        if self.decisions.chance(short_reads) {
+            count -= self.decisions.below(there as u64) as usize;
+        }
+        let Some(stream) = self.stream(key) else { return Ok(0) };
+        let (front, back) = stream.received.as_slices();
+        let from_front = front.len().min(count);
+        buffer[..from_front].copy_from_slice(&front[..from_front]);
+        buffer[from_front..count].copy_from_slice(&back[..count - from_front]);
+        if count == stream.received.len() && stream.received.capacity() > 1024 {
+            stream.received = VecDeque::new();
+        } else {
+            stream.received.drain(..count);
+        }
+        let peer = stream.peer;
+        self.log(host, "read", key, count as u64);
+        // The window has opened: what is held back comes, but not while this call lasts.
+        if self.stream(peer).is_some_and(|sender| sender.arrived > 0) {
+            let faults = self.faults_from(peer);
+            let at = self.now + self.latency(&faults);
+            self.send(at, Event::Window { from: peer });
+        }
+        Ok(count)
+    }
+
+    pub(crate) fn write(&mut self, key: Key, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let host = self.host_of(key);
+        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        if let Some(error) = stream.error.take() {
+            self.log(host, "write error", key, error as u64);
+            return Err(error.into());
+        }
+        if stream.is_reset || stream.is_shut {
+            self.log(host, "write error", key, io::ErrorKind::BrokenPipe as u64);
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let room = if stream.is_connecting { 0 } else { stream.unsent_max - stream.unsent.len() };
+        stream.is_short_of_room = room < wanted;
+        if room == 0 {
+            self.arm(key, Readiness::WRITABLE);
+            self.log(host, "write block", key, 0);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let faults = self.faults_from(key);
+        let mut count = room.min(wanted);
+        if self.decisions.chance(faults.short_writes) {
+            count -= self.decisions.below(count as u64) as usize;
+        }
+        let Some(stream) = self.stream(key) else { return Ok(0) };
+        let mut left = count;
+        for slice in slices {
+            let part = slice.len().min(left);
+            stream.unsent.extend(&slice[..part]);
+            left -= part;
+        }
+        self.log(host, "write", key, count as u64);
+        self.carry(key, count, &faults);
+        Ok(count)
+    }
+
+    /// Sends what was written on its way.
+    fn carry(&mut self, from: Key, count: usize, faults: &Faults) {
+        if self.decisions.chance(faults.vanishing_peers) {
+            self.vanish(from);
+        }
+        let nanos = (count as u64).saturating_mul(1_000_000_000) / faults.bandwidth.max(1);
+        let mut at = self.now + self.latency(faults) + Duration::from_nanos(nanos);
+        let is_cut = self.decisions.chance(faults.resets);
+        let Some(stream) = self.stream(from) else { return };
+        at = at.max(stream.not_before);
+        let (first, rest_at) = if is_cut {
+            (self.decisions.below(count as u64 + 1) as usize, None)
+        } else if self.decisions.chance(faults.split_deliveries) {
+            let first = count - self.decisions.below(count as u64) as usize;
+            (first, Some(at + self.latency(faults) + Duration::from_micros(10)))
+        } else {
+            (count, Some(at))
+        };
+        self.send(at, Event::Bytes { from, count: first, tries: 0 });
+        match rest_at {
+            None => self.send(at, Event::Cut { of: from }),
+            Some(later) if first < count => {
+                at = later;
+                self.send(at, Event::Bytes { from, count: count - first, tries: 0 });
+            }
+            Some(_) => {}
+        }
+        if let Some(stream) = self.stream(from) {
+            stream.not_before = at;
+        }
+    }
+
+    pub(crate) fn arrive_bytes(&mut self, from: Key, count: usize, tries: u32) {
+        let Some(stream) = self.stream(from) else { return };
+        if stream.is_vanished {
+            if tries == RETRIES {
+                return self.arrive_reset(from, io::ErrorKind::TimedOut);
+            }
+            let wait = Duration::from_millis(200 << tries).min(RETRY_MAX);
+            let at = self.now + wait;
+            return self.send(at, Event::Bytes { from, count, tries: tries + 1 });
+        }
+        stream.arrived = (stream.arrived + count).min(stream.unsent.len());
+        self.transfer(from);
+    }
+
+    /// Moves what has arrived into the receiver's buffer, as far as there is room.
+    pub(crate) fn transfer(&mut self, from: Key) {
+        let kernel = self.kernel;
+        let Some(sender) = self.stream(from) else { return };
+        let (peer, arrived) = (sender.peer, sender.arrived);
+        let is_gone = self.stream(peer).is_none_or(|receiver| receiver.is_closed);
+        if is_gone {
+            if arrived > 0 {
+                // Nobody there reads any more: the answer is a reset.
+                self.send_reset(peer, from);
+            }
+            return self.finish_end(from);
+        }
+        let Some(receiver) = self.stream(peer) else { return };
+        let mut count = arrived.min(receiver.received_max - receiver.received.len());
+        if kernel == Kernel::Linux && count > 1 {
+            let faults = self.faults_from(from);
+            if self.decisions.chance(faults.short_reads) {
+                count -= self.decisions.below(count as u64) as usize;
+                let at = self.now + self.latency(&faults) + Duration::from_micros(1);
+                self.send(at, Event::Window { from });
+            }
+        }
+        if count > 0 {
+            let Some(sender) = self.stream(from) else { return };
+            let mut unsent = std::mem::take(&mut sender.unsent);
+            sender.arrived -= count;
+            if let Some(receiver) = self.stream(peer) {
+                receiver.received.extend(unsent.drain(..count));
+                receiver.check();
+            }
+            let is_short_of_room = match self.stream(from) {
+                Some(sender) => {
+                    if !unsent.is_empty() || unsent.capacity() <= 1024 {
+                        sender.unsent = unsent;
+                    }
+                    sender.check();
+                    sender.is_short_of_room
+                        && 3 * (sender.unsent_max - sender.unsent.len()) >= sender.unsent_max
+                }
+                None => false,
+            };
+            self.log(self.host_of(peer), "receive", peer, count as u64);
+            self.wake(peer);
+            if is_short_of_room {
+                if let Some(sender) = self.stream(from) {
+                    sender.is_short_of_room = false;
+                }
+                self.wake(from);
+            }
+        }
+        self.finish_end(from);
+    }
+
+    pub(crate) fn arrive_fin(&mut self, from: Key) {
+        let Some(stream) = self.stream(from) else { return };
+        if stream.is_vanished {
+            let at = self.now + Duration::from_secs(1);
+            return self.send(at, Event::Fin { from });
+        }
+        stream.has_end_arrived = true;
+        self.transfer(from);
+    }
+
+    /// Tells the peer of the end of file, when all before it is there; and forgets a closed socket
+    /// that has nothing left to do.
+    fn finish_end(&mut self, from: Key) {
+        let Some(sender) = self.stream(from) else { return };
+        if !sender.has_end_arrived || !sender.unsent.is_empty() {
+            return;
+        }
+        let (peer, is_closed) = (sender.peer, sender.is_closed);
+        if let Some(receiver) = self.stream(peer)
+            && !receiver.is_ended
+        {
+            receiver.is_ended = true;
+            self.log(self.host_of(peer), "end", peer, 0);
+            self.wake(peer);
+        }
+        if is_closed {
+            self.sockets.remove(from);
+        }
+    }
+
+    pub(crate) fn shutdown_write(&mut self, key: Key) -> io::Result<()> {
+        let host = self.host_of(key);
+        self.log(host, "shutdown", key, 0);
+        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        if stream.is_reset || stream.is_connecting {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        self.send_end(key);
+        Ok(())
+    }
+
+    fn send_end(&mut self, key: Key) {
+        let faults = self.faults_from(key);
+        let late = self.decisions.chance(faults.late_ends);
+        let late = if late { self.decisions.below(1_000_000_000) } else { 0 };
+        let at = self.now + self.latency(&faults) + Duration::from_nanos(late);
+        let Some(stream) = self.stream(key) else { return };
+        if !std::mem::replace(&mut stream.is_shut, true) {
+            let at = at.max(stream.not_before);
+            stream.not_before = at;
+            self.send(at, Event::Fin { from: key });
+        }
+    }
+
+    /// Closes a descriptor; `is_abort` with a reset.
+    pub(crate) fn close(&mut self, key: Key, is_abort: bool) {
+        let host = self.host_of(key);
+        self.log(host, if is_abort { "abort" } else { "close" }, key, 0);
+        let Some(sock) = self.sockets.get_mut(key) else { return };
+        sock.owner = Owner::Nobody;
+        match &mut sock.kind {
+            Kind::Raw(_) => {
+                self.sockets.remove(key);
+            }
+            Kind::Listener(listener) => {
+                let (address, queue) = (listener.address, std::mem::take(&mut listener.queue));
+                self.sockets.remove(key);
+                if let Some(others) = self.listeners.get_mut(&address) {
+                    others.retain(|other| *other != key);
+                    if others.is_empty() {
+                        self.listeners.remove(&address);
+                    }
+                }
+                for server in queue {
+                    self.close(server, true);
+                }
+            }
+            Kind::Stream(stream) => {
+                stream.is_closed = true;
+                let (is_over, peer) = (stream.is_reset || stream.is_connecting, stream.peer);
+                // Whoever closes with unread bytes loses what is on its way (RFC 1122, 4.2.2.13).
+                if is_over {
+                    self.sockets.remove(key);
+                } else if is_abort || !stream.received.is_empty() {
+                    self.send_reset(key, peer);
+                    self.sockets.remove(key);
+                } else {
+                    self.send_end(key);
+                    self.finish_end(key);
+                }
+            }
+        }
+    }
+
+    fn send_reset(&mut self, from: Key, to: Key) {
+        let faults = self.link(self.host_of(from), self.host_of(to));
+        if self.stream(to).is_some_and(|stream| stream.is_vanished) {
+            return;
+        }
+        let at = self.now + self.latency(&faults);
+        self.send(at, Event::Reset { to });
+    }
+
+    pub(crate) fn arrive_reset(&mut self, to: Key, error: io::ErrorKind) {
+        let host = self.host_of(to);
+        let Some(stream) = self.stream(to) else { return };
+        if stream.is_reset {
+            return;
+        }
+        let error = match error {
+            io::ErrorKind::ConnectionReset if stream.is_connecting => {
+                io::ErrorKind::ConnectionRefused
+            }
+            // The peer has ended already, so a reset is the answer to what we wrote.
+            io::ErrorKind::ConnectionReset if stream.is_ended && !stream.is_shut => {
+                io::ErrorKind::BrokenPipe
+            }
+            error => error,
+        };
+        stream.is_connecting = false;
+        stream.is_reset = true;
+        stream.error = Some(error);
+        stream.unsent = VecDeque::new();
+        stream.arrived = 0;
+        let is_closed = stream.is_closed;
+        self.log(host, "reset", to, error as u64);
+        if is_closed {
+            self.sockets.remove(to);
+        } else {
+            self.wake(to);
+        }
+    }
+
+    /// The network resets a connection in both directions.
+    pub(crate) fn arrive_cut(&mut self, of: Key) {
+        let Some(stream) = self.stream(of) else { return };
+        let peer = stream.peer;
+        self.arrive_reset(of, io::ErrorKind::ConnectionReset);
+        self.arrive_reset(peer, io::ErrorKind::ConnectionReset);
+    }
+
+    /// From now on nothing reaches the other side of this connection, in either direction.
+    pub(crate) fn vanish(&mut self, key: Key) {
+        self.log(self.host_of(key), "vanish", key, 0);
+        let Some(stream) = self.stream(key) else { return };
+        stream.is_vanished = true;
+        let peer = stream.peer;
+        if let Some(peer) = self.stream(peer) {
+            peer.is_vanished = true;
+        }
+    }
+
+    /// A connection that had vanished is there again; what was lost is on its way again already.
+    pub(crate) fn return_of(&mut self, key: Key) {
+        if let Some(stream) = self.stream(key) {
+            stream.is_vanished = false;
+        }
+    }
+}
