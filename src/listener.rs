@@ -154,7 +154,7 @@ impl Listener {
         self.burst
     }
 
-    fn is_muted(&self) -> bool {
+    pub(crate) fn is_muted(&self) -> bool {
         self.is_full || self.is_waiting
     }
 }

@@ -57,6 +57,8 @@ pub struct Stats {
     pub memory_bytes: usize,
     /// The most that they ever held.
     pub memory_bytes_peak: usize,
+    /// Why the connection that ended last did.
+    pub last_close: Option<CloseReason>,
     closes: [u64; CloseReason::COUNT],
 }
 
@@ -73,6 +75,7 @@ impl Stats {
 
     pub(crate) fn count_close(&mut self, reason: CloseReason) {
         self.closes[reason.index()] += 1;
+        self.last_close = Some(reason);
     }
 }
 

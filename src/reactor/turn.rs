@@ -47,7 +47,7 @@ impl<D: Driver> Reactor<D> {
         if self.core.stopping {
             self.stop();
         }
-        self.verify();
+        self.verify_in_debug();
         Ok(())
     }
 

@@ -58,12 +58,6 @@ impl Net {
         }
     }
 
-    pub(crate) fn deregister(&mut self, socket: Key) {
-        if let Some(sock) = self.sockets.get_mut(socket) {
-            sock.owner = Owner::Nobody;
-        }
-    }
-
     /// Has a listener reported, or not.
     pub(crate) fn set_listening(&mut self, socket: Key, on: bool) {
         let Some(sock) = self.sockets.get_mut(socket) else { return };

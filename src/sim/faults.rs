@@ -37,6 +37,11 @@ macro_rules! faults {
                 Faults { $($field: $none,)* }
             }
 
+            /// Each of these faults, or its absence, as `toss` says.
+            pub(crate) fn select(&self, toss: &mut impl FnMut() -> bool) -> Faults {
+                Faults { $($field: if toss() { self.$field } else { $none },)* }
+            }
+
             $(
                 $(#[$doc])*
                 #[must_use]

@@ -1,13 +1,38 @@
-//! A simulation of the world.
+//! The same handlers in a simulated world: for tests of protocols, and of the loop itself.
+//!
+//! A simulation has hosts, a network between them, and a clock, all of them in memory. The reactors in
+//! it are the very same as on real sockets, only their [driver](crate::driver::Driver) is another one.
+//! Everything that is left to chance follows from a seed, so what fails once fails again. There are
+//! three levels:
+//!
+//! - [`Harness`]: one handler, one connection, no network: bytes in, bytes out; [`all_splits`] cuts
+//!   an input in every possible way.
+//! - [`Simulation`]: reactors and [scripted](Script) clients, with [`Faults`].
+//! - [`Check`]: a simulation under many seeds; a failure prints how to run it again. [`sweep`] makes
+//!   each system call fail.
+//!
+//! Deterministic means: the same seed and the same program do the same, step by step. A handler that
+//! reads a clock of its own instead of [`Context::now`](crate::Context::now), starts threads, or walks
+//! over a `HashMap` breaks that; [`Check::twice`] finds it.
+//!
+//! `docs/testing-your-protocol.md` is the guide, with a complete example.
 
+mod check;
+mod client;
 mod decisions;
 mod driver;
 mod events;
 mod faults;
+mod harness;
 mod net;
 mod socket;
 mod trace;
+mod world;
 
+pub use check::{Check, sweep};
+pub use client::{End, Script};
 pub use driver::{Network, SimDriver, SimHost, SimReserve, SimSocket, SimSource};
 pub use faults::{Faults, Kernel};
+pub use harness::{Harness, all_splits};
 pub use trace::Entry;
+pub use world::{ClientId, ReactorId, Served, Simulation};

@@ -1,0 +1,369 @@
+//! Scripted clients: they do one thing after another on a socket of their own.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use super::driver::SimSocket;
+use crate::clock::Time;
+
+/// What a client does, in order. It reads all the while, unless it is told not to.
+///
+/// ```
+/// use std::time::Duration;
+/// use oneloop::sim::Script;
+///
+/// let script = Script::new()
+///     .send("GET a\n")
+///     .expect("VALUE 1\n")
+///     .wait(Duration::from_secs(60))
+///     .shutdown()
+///     .expect_end();
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    steps: VecDeque<Step>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send(Vec<u8>, usize),
+    Expect(Vec<u8>),
+    ExpectBytes(usize),
+    ExpectEnd,
+    Wait(Duration),
+    Until(Time),
+    Read(Pace),
+    Shutdown,
+    Close,
+    Reset,
+    Vanish,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Pace {
+    AtOnce,
+    /// So many bytes, then so long nothing.
+    Slowly(usize, Duration),
+    Not,
+}
+
+/// How a client's connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The server sent its end of file.
+    Ended,
+    /// The connection was reset.
+    Reset,
+    /// It never opened, or the network gave up on it: refused, timed out.
+    Failed(io::ErrorKind),
+    /// The client itself closed.
+    Left,
+}
+
+impl Script {
+    /// Does nothing, and stays.
+    pub fn new() -> Script {
+        Script::default()
+    }
+
+    fn with(mut self, step: Step) -> Script {
+        self.steps.push_back(step);
+        self
+    }
+
+    /// Sends these bytes, as fast as they are taken.
+    #[must_use]
+    pub fn send(self, bytes: impl AsRef<[u8]>) -> Script {
+        self.with(Step::Send(bytes.as_ref().to_vec(), 0))
+    }
+
+    /// Waits for these bytes, which have to be the next ones. Others fail the simulation.
+    #[must_use]
+    pub fn expect(self, bytes: impl AsRef<[u8]>) -> Script {
+        self.with(Step::Expect(bytes.as_ref().to_vec()))
+    }
+
+    /// Waits for that many bytes, whatever they are.
+    #[must_use]
+    pub fn expect_bytes(self, count: usize) -> Script {
+        self.with(Step::ExpectBytes(count))
+    }
+
+    /// Waits for the server's end of file, with nothing before it that was not expected.
+    #[must_use]
+    pub fn expect_end(self) -> Script {
+        self.with(Step::ExpectEnd)
+    }
+
+    /// Waits.
+    #[must_use]
+    pub fn wait(self, duration: Duration) -> Script {
+        self.with(Step::Wait(duration))
+    }
+
+    /// From now on reads at most `bytes` each time that `every` has passed.
+    ///
+    /// # Panics
+    ///
+    /// If either is zero.
+    #[must_use]
+    pub fn read_slowly(self, bytes: usize, every: Duration) -> Script {
+        assert!(bytes > 0 && every > Duration::ZERO, "a slow reader reads, and takes its time");
+        self.with(Step::Read(Pace::Slowly(bytes, every)))
+    }
+
+    /// From now on reads nothing.
+    #[must_use]
+    pub fn stop_reading(self) -> Script {
+        self.with(Step::Read(Pace::Not))
+    }
+
+    /// From now on reads all at once again.
+    #[must_use]
+    pub fn read_on(self) -> Script {
+        self.with(Step::Read(Pace::AtOnce))
+    }
+
+    /// Sends the end of file, and goes on reading.
+    #[must_use]
+    pub fn shutdown(self) -> Script {
+        self.with(Step::Shutdown)
+    }
+
+    /// Closes; with unread bytes that resets the connection.
+    #[must_use]
+    pub fn close(self) -> Script {
+        self.with(Step::Close)
+    }
+
+    /// Resets the connection.
+    #[must_use]
+    pub fn reset(self) -> Script {
+        self.with(Step::Reset)
+    }
+
+    /// Vanishes without a word: from now on nothing reaches the other side, in either direction.
+    #[must_use]
+    pub fn vanish(self) -> Script {
+        self.with(Step::Vanish)
+    }
+}
+
+/// What a client wants of the simulation.
+pub(super) enum Wish {
+    /// To hear of the next change of its socket.
+    Nothing,
+    /// To be woken then.
+    WakeAt(Time),
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    socket: Option<SimSocket>,
+    is_connected: bool,
+    steps: VecDeque<Step>,
+    pub(super) received: Vec<u8>,
+    /// Received bytes that were expected.
+    expected: usize,
+    pace: Pace,
+    /// A slow reader reads again then.
+    reads_at: Time,
+    pub(super) end: Option<End>,
+}
+
+impl Client {
+    pub(super) fn new(socket: io::Result<SimSocket>, script: Script) -> Client {
+        let (socket, end) = match socket {
+            Ok(socket) => (Some(socket), None),
+            Err(error) => (None, Some(End::Failed(error.kind()))),
+        };
+        Client {
+            socket,
+            is_connected: false,
+            steps: script.steps,
+            received: Vec::new(),
+            expected: 0,
+            pace: Pace::AtOnce,
+            reads_at: Time::from_nanos(0),
+            end,
+        }
+    }
+
+    /// Whether all steps were taken.
+    pub(super) fn is_done(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Goes as far as it can.
+    ///
+    /// # Errors
+    ///
+    /// The server did not do what the script expects.
+    pub(super) fn run(&mut self, now: Time) -> Result<Wish, String> {
+        if !self.is_connected {
+            let Some(socket) = &self.socket else { return Ok(Wish::Nothing) };
+            match socket.connect_result() {
+                Ok(()) => self.is_connected = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Wish::Nothing);
+                }
+                Err(error) => {
+                    self.finish(End::Failed(error.kind()));
+                    return Ok(Wish::Nothing);
+                }
+            }
+        }
+        let mut wish = None;
+        while self.step(now, &mut wish)? {}
+        self.read(now);
+        // What was read may be what the next step waited for.
+        while self.step(now, &mut wish)? {
+            self.read(now);
+        }
+        if let (Pace::Slowly(..), None) = (self.pace, self.end) {
+            wish = Some(wish.unwrap_or(Time::NEVER).min(self.reads_at));
+        }
+        Ok(wish.map_or(Wish::Nothing, Wish::WakeAt))
+    }
+
+    fn finish(&mut self, end: End) {
+        self.end.get_or_insert(end);
+        if end != End::Ended {
+            self.socket = None;
+        }
+    }
+
+    fn read(&mut self, now: Time) {
+        let mut buffer = [0; 4096];
+        while let Some(socket) = &mut self.socket {
+            let room = match self.pace {
+                _ if self.end.is_some() => return,
+                Pace::Not => return,
+                Pace::Slowly(..) if now < self.reads_at => return,
+                Pace::Slowly(bytes, every) => {
+                    self.reads_at = now + every;
+                    bytes.min(buffer.len())
+                }
+                Pace::AtOnce => buffer.len(),
+            };
+            match socket.read(&mut buffer[..room]) {
+                Ok(0) => self.finish(End::Ended),
+                Ok(count) => self.received.extend(&buffer[..count]),
+                Err(error) => return self.note(&error),
+            }
+        }
+    }
+
+    fn note(&mut self, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {}
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => self.finish(End::Reset),
+            kind => self.finish(End::Failed(kind)),
+        }
+    }
+
+    /// Takes the next step, if it can be taken: whether there may be another one.
+    fn step(&mut self, now: Time, wish: &mut Option<Time>) -> Result<bool, String> {
+        let Some(step) = self.steps.front_mut() else { return Ok(false) };
+        let is_over = self.socket.is_none();
+        let unexpected = &self.received[self.expected..];
+        match step {
+            Step::Send(bytes, sent) => {
+                let Some(socket) = &mut self.socket else { return Ok(false) };
+                if *sent < bytes.len() {
+                    match socket.write(&bytes[*sent..]) {
+                        Ok(count) => {
+                            *sent += count;
+                            return Ok(true);
+                        }
+                        Err(error) => {
+                            self.note(&error);
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+            Step::Expect(bytes) => {
+                let there = unexpected.len().min(bytes.len());
+                if unexpected[..there] != bytes[..there] {
+                    return Err(format!(
+                        "expected \"{}\" and received \"{}\"",
+                        bytes.escape_ascii(),
+                        unexpected.escape_ascii()
+                    ));
+                }
+                if there < bytes.len() {
+                    return match self.end {
+                        Some(End::Ended) => Err(format!(
+                            "expected \"{}\" and received \"{}\", and then the end of file",
+                            bytes.escape_ascii(),
+                            unexpected.escape_ascii()
+                        )),
+                        _ => Ok(false),
+                    };
+                }
+                self.expected += there;
+            }
+            Step::ExpectBytes(count) => {
+                if unexpected.len() < *count {
+                    return match self.end {
+                        Some(End::Ended) => Err(format!(
+                            "expected {count} bytes and received {}, and then the end of file",
+                            unexpected.len()
+                        )),
+                        _ => Ok(false),
+                    };
+                }
+                self.expected += *count;
+            }
+            Step::ExpectEnd => {
+                if !unexpected.is_empty() {
+                    return Err(format!(
+                        "expected the end of file and received \"{}\"",
+                        unexpected.escape_ascii()
+                    ));
+                }
+                if self.end != Some(End::Ended) {
+                    return Ok(false);
+                }
+            }
+            Step::Wait(duration) => {
+                *step = Step::Until(now + *duration);
+                return Ok(true);
+            }
+            Step::Until(until) => {
+                if now < *until {
+                    *wish = Some(*until);
+                    return Ok(false);
+                }
+            }
+            Step::Read(pace) => self.pace = *pace,
+            _ if is_over => return Ok(false),
+            Step::Shutdown => {
+                if let Some(socket) = &self.socket
+                    && let Err(error) = socket.shutdown_write()
+                {
+                    self.note(&error);
+                }
+            }
+            Step::Vanish => {
+                if let Some(socket) = &self.socket {
+                    socket.vanish();
+                }
+            }
+            Step::Close => {
+                self.socket = None;
+                self.end.get_or_insert(End::Left);
+            }
+            Step::Reset => {
+                if let Some(socket) = self.socket.take() {
+                    socket.reset();
+                }
+                self.end.get_or_insert(End::Left);
+            }
+        }
+        self.steps.pop_front();
+        Ok(true)
+    }
+}
