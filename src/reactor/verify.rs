@@ -70,6 +70,11 @@ impl<D: Driver> Reactor<D> {
                                 .is_none_or(|b| b.input_len() <= stream.limits.input_bytes_max),
                         "{key}: more input than its limit"
                     );
+                    assert!(
+                        stream.has(WRITABLE | QUEUED | FLUSHING | DEAD | CONNECTING)
+                            || stream.output_len() <= stream.limits.output_bytes_max,
+                        "{key}: more output than its limit"
+                    );
                     assert!(!stream.has(CLOSING) || stream.reason.is_some(), "{key}");
                     assert!(
                         !stream.has(CLOSING)
@@ -90,5 +95,6 @@ impl<D: Driver> Reactor<D> {
         }
         assert_eq!(connections, core.stats.connections);
         assert_eq!(memory, core.stats.memory_bytes);
+        assert!(memory <= core.limits.memory_bytes_max, "more memory than the limit");
     }
 }

@@ -23,6 +23,7 @@ use crate::clock::Time;
 #[derive(Clone, Debug, Default)]
 pub struct Script {
     steps: VecDeque<Step>,
+    may_end: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +97,13 @@ impl Script {
         self.with(Step::ExpectEnd)
     }
 
+    /// The server may close when it likes: an end of file before what is expected is no failure.
+    #[must_use]
+    pub fn may_end(mut self) -> Script {
+        self.may_end = true;
+        self
+    }
+
     /// Waits.
     #[must_use]
     pub fn wait(self, duration: Duration) -> Script {
@@ -163,6 +171,7 @@ pub(super) struct Client {
     socket: Option<SimSocket>,
     is_connected: bool,
     steps: VecDeque<Step>,
+    may_end: bool,
     pub(super) received: Vec<u8>,
     /// Received bytes that were expected.
     expected: usize,
@@ -182,6 +191,7 @@ impl Client {
             socket,
             is_connected: false,
             steps: script.steps,
+            may_end: script.may_end,
             received: Vec::new(),
             expected: 0,
             pace: Pace::AtOnce,
@@ -195,7 +205,7 @@ impl Client {
         self.steps.is_empty()
     }
 
-    /// Goes as far as it can.
+    /// Goes as far as it can. One that can go no further because the server has ended leaves.
     ///
     /// # Errors
     ///
@@ -220,6 +230,9 @@ impl Client {
         // What was read may be what the next step waited for.
         while self.step(now, &mut wish)? {
             self.read(now);
+        }
+        if self.may_end && self.end == Some(End::Ended) && wish.is_none() {
+            self.socket = None;
         }
         if let (Pace::Slowly(..), None) = (self.pace, self.end) {
             wish = Some(wish.unwrap_or(Time::NEVER).min(self.reads_at));
@@ -295,7 +308,7 @@ impl Client {
                 }
                 if there < bytes.len() {
                     return match self.end {
-                        Some(End::Ended) => Err(format!(
+                        Some(End::Ended) if !self.may_end => Err(format!(
                             "expected \"{}\" and received \"{}\", and then the end of file",
                             bytes.escape_ascii(),
                             unexpected.escape_ascii()
@@ -308,7 +321,7 @@ impl Client {
             Step::ExpectBytes(count) => {
                 if unexpected.len() < *count {
                     return match self.end {
-                        Some(End::Ended) => Err(format!(
+                        Some(End::Ended) if !self.may_end => Err(format!(
                             "expected {count} bytes and received {}, and then the end of file",
                             unexpected.len()
                         )),
