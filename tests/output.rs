@@ -365,3 +365,20 @@ fn one_phase_writes_no_more_than_the_write_budget() {
     assert!(before > 100_000, "it goes on without an event");
     assert!(server.read(&mut client, expected.len()) == expected);
 }
+
+#[test]
+fn an_answer_for_which_no_write_budget_is_left_waits_for_the_next_turn() {
+    // One turn reads 2,000 bytes and writes 1,000: in the second one what waited uses up the budget,
+    // and then there is more to answer.
+    let limits = Limits::new()
+        .read_bytes_per_turn_max(2000)
+        .reads_per_turn_max(1)
+        .write_bytes_per_turn_max(1000);
+    let mut server = Server::with_limits(Recorder::echo(), limits);
+    let (mut client, _) = server.open();
+    let sent = pattern(20_000);
+    client.write_all(&sent).unwrap();
+    assert!(server.read(&mut client, sent.len()) == sent);
+    server.assert_idle();
+    assert_eq!(server.calls.closed(), []);
+}

@@ -151,6 +151,11 @@ impl Simulation {
         self.network.net.borrow_mut().set_link(one, other, Rc::new(faults));
     }
 
+    /// How many descriptors a reactor's host may have open, as `RLIMIT_NOFILE` says.
+    pub fn set_descriptors_max(&mut self, id: ReactorId, descriptors: usize) {
+        self[id].sockets.driver.set_descriptors_max(descriptors);
+    }
+
     fn host(&self, id: ReactorId) -> u32 {
         self.reactors[id.0].sockets.driver.host()
     }

@@ -18,23 +18,26 @@ impl<D: Driver> Reactor<D> {
     pub(super) fn write_scratch(&mut self, key: Key) {
         let stream = self.core.sources.live(key);
         debug_assert!(!stream.has(HAS_OUTPUT));
-        let result = if !stream.has(WRITABLE) {
-            Err(io::ErrorKind::WouldBlock.into())
-        } else {
-            let Some((driver, socket)) = self.sockets.with(key) else { return };
-            self.core.stats.writes += 1;
-            let length = self.core.scratch.len().min(self.core.write_left);
-            driver.write(socket, &self.core.scratch[..length])
-        };
+        // What waited may have used up the budget.
+        let length = self.core.scratch.len().min(self.core.write_left);
+        if !stream.has(WRITABLE) || length == 0 {
+            return self.queue_scratch(key, 0);
+        }
+        let Some((driver, socket)) = self.sockets.with(key) else { return };
+        self.core.stats.writes += 1;
+        let result = driver.write(socket, &self.core.scratch[..length]);
         self.after_scratch_write(key, result);
     }
 
-    /// Queues what a write of the scratch buffer left.
     pub(super) fn after_scratch_write(&mut self, key: Key, result: io::Result<usize>) {
-        let Some(written) = self.after_write(key, result) else {
-            self.core.scratch.clear();
-            return;
-        };
+        match self.after_write(key, result) {
+            Some(written) => self.queue_scratch(key, written),
+            None => self.core.scratch.clear(),
+        }
+    }
+
+    /// Queues what a write of the scratch buffer left.
+    fn queue_scratch(&mut self, key: Key, written: usize) {
         let core = &mut self.core;
         let rest = core.scratch.len() - written;
         if rest > 0

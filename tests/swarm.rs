@@ -1,0 +1,45 @@
+//! The loop under thousands of seeds: mixed workloads, every fault, both kernels.
+
+#![cfg(feature = "sim")]
+
+#[path = "swarm/workloads.rs"]
+mod workloads;
+
+use oneloop::sim::Check;
+
+/// Seeds of each workload: a debug build, which walks over everything after every turn, takes a tenth.
+const SEEDS: u64 = if cfg!(debug_assertions) { 30 } else { 300 };
+
+fn check(name: &'static str) {
+    let find = |all: &&workloads::Workload| name.ends_with(&all.0.replace([' ', '-'], "_"));
+    let (_, faults, run) = workloads::ALL.iter().find(find).expect("a workload of that name");
+    Check::new(name).seeds(SEEDS).faults(faults()).run(run);
+}
+
+macro_rules! swarm {
+    ($($name:ident,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                check(stringify!($name));
+            }
+        )*
+
+        #[test]
+        fn every_workload_is_run() {
+            assert_eq!([$(stringify!($name)),*].len(), workloads::ALL.len());
+        }
+    };
+}
+
+swarm! {
+    the_loop_survives_echo,
+    the_loop_survives_echo_without_loss,
+    the_loop_survives_requests,
+    the_loop_survives_chat,
+    the_loop_survives_proxy,
+    the_loop_survives_proxy_without_loss,
+    the_loop_survives_slow_readers,
+    the_loop_survives_descriptors_run_out,
+    the_loop_survives_half_closed,
+}
