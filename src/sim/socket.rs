@@ -607,10 +607,15 @@ impl Net {
         }
     }
 
-    /// A connection that had vanished is there again; what was lost is on its way again already.
+    /// A connection that had vanished is there again. What was lost is on its way again already, except
+    /// for a reset: whose peer has gone meanwhile learns of it now.
     pub(crate) fn return_of(&mut self, key: Key) {
-        if let Some(stream) = self.stream(key) {
-            stream.is_vanished = false;
+        let Some(stream) = self.stream(key) else { return };
+        stream.is_vanished = false;
+        let peer = stream.peer;
+        if self.stream(peer).is_none() {
+            let now = self.now;
+            self.send(now, Event::Reset { to: key });
         }
     }
 }
