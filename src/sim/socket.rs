@@ -534,9 +534,13 @@ impl Net {
             }
             Kind::Stream(stream) => {
                 stream.is_closed = true;
-                let (is_over, peer) = (stream.is_reset || stream.is_connecting, stream.peer);
+                let peer = stream.peer;
                 // Whoever closes with unread bytes loses what is on its way (RFC 1122, 4.2.2.13).
-                if is_over {
+                if stream.is_connecting {
+                    // The answer may be under way: it finds nobody, and is answered with a reset.
+                    self.send_reset(key, peer);
+                    self.sockets.remove(key);
+                } else if stream.is_reset {
                     self.sockets.remove(key);
                 } else if is_abort || !stream.received.is_empty() {
                     self.send_reset(key, peer);
