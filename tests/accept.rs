@@ -1,7 +1,6 @@
 //! Accepting: when it fails, when there is too much of it, and what the listening socket is.
 
 mod child;
-mod kernel;
 mod support;
 
 use std::cell::RefCell;

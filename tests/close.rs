@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oneloop::{CloseReason, Limits, Sent};
 use support::*;
@@ -197,19 +197,18 @@ fn the_linger_deadline_ends_a_peer_that_never_stops_sending() {
         Limits::new().linger_timeout(Duration::from_millis(100)),
     );
     let mut client = server.connect();
-    let flood = std::thread::spawn(move || {
-        let piece = vec![0; 64 * 1024];
-        loop {
-            if let Err(error) = client.write(&piece) {
-                return error.kind();
-            }
-        }
+    client.set_nonblocking(true).unwrap();
+    let piece = vec![0; 64 * 1024];
+    let mut error = None;
+    run_until(&mut server.reactor, "the flood ends", |_| {
+        error = client.write(&piece).err().map(|error| error.kind());
+        error.is_some_and(|error| error != ErrorKind::WouldBlock)
     });
+    let is_cut = matches!(error, Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe));
+    assert!(is_cut, "{error:?}");
     server.until_closed(1);
     assert_eq!(server.reactor.stats().lingers_cut, 1);
     assert!(server.reactor.stats().bytes_discarded > 0);
-    let error = flood.join().unwrap();
-    assert!(matches!(error, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
 }
 
 #[test]
@@ -352,6 +351,10 @@ fn a_reset_by_the_peer_is_one_close_with_one_reason() {
         ("paused", |server, key| server.reactor.context(server.handler).pause_key(key)),
     ];
     for (state, prepare) in prepares {
+        // The event need not say that it is more than something to read.
+        if state == "paused" && !needs_linux("an event that tells a reset from data") {
+            continue;
+        }
         let mut server = Server::with_limits(Recorder::new().data(|_, _| Ok(0)), roomy());
         let (mut client, key) = server.open();
         client.write_all(b"kept").unwrap();
@@ -423,13 +426,17 @@ fn write_to_a_peer_that_is_gone(pieces: usize) {
 
 #[test]
 fn writing_to_a_peer_that_is_gone_ends_as_reset() {
+    if !needs_linux("an event for whoever did not hear that a call would block") {
+        return;
+    }
     write_to_a_peer_that_is_gone(1);
     write_to_a_peer_that_is_gone(3);
 }
 
 #[test]
 fn writing_to_a_peer_that_is_gone_raises_no_sigpipe() {
-    if !alone("writing_to_a_peer_that_is_gone_raises_no_sigpipe") {
+    const NAME: &str = "writing_to_a_peer_that_is_gone_raises_no_sigpipe";
+    if !needs_kernel("signals") || !alone(NAME) {
         return;
     }
     // A Rust program starts with SIGPIPE ignored; a library may live in one that did not.

@@ -1,18 +1,16 @@
 //! Outbound connections: that they open, that they fail, and that either is told exactly once.
 
-mod kernel;
 mod support;
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oneloop::{
-    CloseReason, ConnectError, Context, Key, Limits, ListenOptions, Origin, Reactor, ReactorLimits,
-    Sent,
+    CloseReason, ConnectError, Context, Key, Limits, ListenOptions, Origin, ReactorLimits, Sent,
 };
 use rustix::net::{AddressFamily, SocketType};
 

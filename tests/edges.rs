@@ -1,15 +1,14 @@
 //! Edges: an edge is reported once, so whatever is left undone has to be remembered.
 
-mod kernel;
 mod support;
 
 use std::cell::{Cell, RefCell};
 use std::io::{IoSlice, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown};
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{CloseReason, Connection, Limits, ListenOptions, Reactor, ReactorLimits, Sent};
+use oneloop::{CloseReason, Connection, Limits, ListenOptions, ReactorLimits, Sent};
 
 use support::*;
 
@@ -94,7 +93,7 @@ fn what_a_budget_leaves_is_read_without_another_event() {
             let mut server = Server::with(recorder, &options, reactor_limits);
             let (mut client, _) = server.open();
             client.write_all(&sent).unwrap();
-            kernel::until_received(server.address, &client, sent.len());
+            until_received(server.address, &client, sent.len());
             let events = server.reactor.stats().events;
             run_until(&mut server.reactor, "all of it is read", |reactor| {
                 reactor.stats().bytes_in == sent.len() as u64
@@ -133,7 +132,7 @@ fn a_partial_message_is_read_within_the_budget_and_shown_within_the_limit() {
         let (mut client, _) = server.open();
         let total = 3 * input_bytes_max;
         client.write_all(&pattern(total)).unwrap();
-        kernel::until_received(server.address, &client, total);
+        until_received(server.address, &client, total);
         let mut before = 0;
         run_until(&mut server.reactor, "all of it is read", |reactor| {
             let now = reactor.stats().bytes_in;
@@ -167,7 +166,7 @@ fn a_short_read_does_not_hide_the_end_of_file_that_came_with_it() {
             let sent = pattern(count);
             client.write_all(&sent).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
-            kernel::until_received(server.address, &client, count + 1);
+            until_received(server.address, &client, count + 1);
             server.until_closed(1);
             assert_eq!(server.calls.shown().concat(), sent);
             assert_eq!(server.calls.count(|call| matches!(call, Call::PeerClosed(_))), 1);
@@ -242,7 +241,7 @@ fn resume_finds_the_bytes_that_came_during_the_pause() {
         let mut server = Server::new(Recorder::new().open(|conn| conn.pause()));
         let (mut client, key) = server.open();
         client.write_all(b"while you were away").unwrap();
-        kernel::until_received(server.address, &client, 19);
+        until_received(server.address, &client, 19);
         if is_seen_before {
             server.assert_idle();
         }
@@ -263,7 +262,7 @@ fn resume_finds_an_end_of_file_that_came_during_the_pause() {
         let (mut client, key) = server.open();
         client.write_all(data).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        kernel::until_received(server.address, &client, data.len() + 1);
+        until_received(server.address, &client, data.len() + 1);
         server.assert_idle();
         assert_eq!(server.calls.all().len(), 3, "accept, open, start: {:?}", server.calls);
         server.reactor.context(server.handler).resume_key(key);
@@ -278,7 +277,7 @@ fn bytes_that_came_before_the_accept_are_read() {
     let mut server = Server::new(Recorder::echo());
     let mut client = server.connect();
     client.write_all(b"early bird").unwrap();
-    kernel::until_received(server.address, &client, 10);
+    until_received(server.address, &client, 10);
     assert_eq!(server.read(&mut client, 10), b"early bird");
     server.assert_idle();
 }

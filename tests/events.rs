@@ -1,13 +1,11 @@
 //! Events: those of the past, of closed sources, of nobody, and too many of them.
 
 mod child;
-mod kernel;
 mod support;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
 use std::rc::Rc;
@@ -17,7 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Interest as MioInterest, Registry, Token};
 use oneloop::{
     CloseReason, ConnectError, Connection, Context, Drained, Interest, Key, Limits, ListenOptions,
-    Reactor, ReactorLimits, Sent, SourceHandler,
+    ReactorLimits, Sent, SourceHandler,
 };
 
 use child::{Child, is_served};
@@ -170,8 +168,8 @@ fn a_connection_that_takes_a_slot_within_the_batch_gets_none_of_its_events() {
     two_.set(Some(key));
     first.write_all(b"1").unwrap();
     second.write_all(b"2").unwrap();
-    kernel::until_received(server.address, &first, 1);
-    kernel::until_received(server.address, &second, 1);
+    until_received(server.address, &first, 1);
+    until_received(server.address, &second, 1);
 
     // Two connections come of it: the new one, and its other end.
     server.until("the new connection is open", |calls| calls.opened().len() == 4);
@@ -377,9 +375,9 @@ fn a_spurious_event_is_a_read_that_would_block_and_no_more() {
     let (mut second, _) = server.open();
     server.assert_idle();
     first.write_all(b"first").unwrap();
-    kernel::until_received(server.address, &first, 5);
+    until_received(server.address, &first, 5);
     second.write_all(b"second").unwrap();
-    kernel::until_received(server.address, &second, 6);
+    until_received(server.address, &second, 6);
     *other.borrow_mut() = Some(kernel::server_side_of(&second).into());
     server.reactor.turn(Some(DEADLINE)).unwrap();
     assert_eq!(server.calls.shown(), [b"first"]);
@@ -563,7 +561,7 @@ fn urgent_data_neither_stalls_nor_spins_and_is_left_out() {
         }
         urgent.send_out_of_band(b"!").unwrap();
         urgent.write_all(b"defghi").unwrap();
-        kernel::until_received(server.address, &client, if read_between { 7 } else { 10 });
+        until_received(server.address, &client, if read_between { 7 } else { 10 });
         server.until("all of it", |calls| calls.shown().concat() == b"abcdefghi");
         server.assert_idle();
         // Again and again. An urgent byte that the next one overtakes becomes an ordinary one.

@@ -4,7 +4,6 @@
 //! one budget of each other ready connection; bytes that arrive during a turn, in the next one; and
 //! where more sources are ready than a poll reports, within ⌈ready / events⌉ turns.
 
-mod kernel;
 mod support;
 
 use std::cell::{Cell, RefCell};
@@ -50,7 +49,7 @@ fn idle_clients(server: &mut Server, count: usize) -> Vec<(TcpStream, Key)> {
 /// Fills what a client's connection has to read, with several budgets.
 fn flood(server: &Server, client: &mut TcpStream) {
     client.write_all(&pattern(4 * BUDGET)).unwrap();
-    kernel::until_received(server.address, client, 4 * BUDGET);
+    until_received(server.address, client, 4 * BUDGET);
 }
 
 #[test]
@@ -71,7 +70,7 @@ fn a_ready_connection_is_served_within_the_turn_after_at_most_a_budget_of_each_o
         }
         // The last one to become ready.
         small.write_all(b"ping").unwrap();
-        kernel::until_received(server.address, &small, 4);
+        until_received(server.address, &small, 4);
 
         server.reactor.turn(Some(DEADLINE)).unwrap();
         let log = shown.borrow();
@@ -88,7 +87,7 @@ fn a_ready_connection_is_served_within_the_turn_after_at_most_a_budget_of_each_o
         let mut pings = 0;
         while server.reactor.stats().bytes_in < (4 * FLOODERS * BUDGET) as u64 {
             small.write_all(b"ping").unwrap();
-            kernel::until_received(server.address, &small, 4);
+            until_received(server.address, &small, 4);
             server.reactor.turn(Some(DEADLINE)).unwrap();
             let turn = server.reactor.stats().turns;
             assert!(shown.borrow().contains(&(turn, small_key, 4)), "not in its turn");
@@ -110,7 +109,7 @@ fn a_connection_that_becomes_ready_during_a_turn_is_served_in_the_next_one() {
     let recorder = Recorder::new().data(move |conn, data| {
         if let Some(mut client) = client.borrow_mut().take() {
             client.write_all(b"ping").unwrap();
-            kernel::until_received(client.peer_addr().unwrap(), &client, 4);
+            until_received(client.peer_addr().unwrap(), &client, 4);
             turn.set(conn.stats().turns);
         }
         log.borrow_mut().push((conn.stats().turns, conn.key(), data.len()));
@@ -147,7 +146,7 @@ fn with_more_ready_than_a_poll_reports_each_is_served_within_its_share_of_turns(
         }
         for (client, _) in &mut small {
             client.write_all(b"ping").unwrap();
-            kernel::until_received(server.address, client, 4);
+            until_received(server.address, client, 4);
         }
         let before = server.reactor.stats().turns;
         let within = (FLOODERS + QUIET).div_ceil(events);

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 
-use oneloop::{CloseReason, Connection, Context, Error, Key, Origin, Reactor, Sent, StreamHandler};
+use oneloop::{CloseReason, Connection, Context, Error, Key, Origin, Sent, StreamHandler};
 use support::*;
 
 fn strings(shown: &[Vec<u8>]) -> Vec<String> {

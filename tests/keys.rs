@@ -6,11 +6,11 @@ use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oneloop::{
     CloseReason, ConnectError, Connection, Context, Error, HandlerId, Key, Limits, ListenOptions,
-    Origin, Reactor, ReactorLimits, Sent, StreamHandler,
+    Origin, ReactorLimits, Sent, StreamHandler,
 };
 use support::*;
 
@@ -69,14 +69,6 @@ const PLACES: [&str; 11] = [
     "on_handler_timer",
 ];
 
-/// An address at which nobody listens, as long as the socket lives.
-fn nobody() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
-}
-
 /// A handler that acts once, in one of its callbacks, on its way through all of them.
 fn acts_in(place: &'static str, action: Action, nobody: SocketAddr) -> Recorder {
     let has_acted = Rc::new(Cell::new(false));
@@ -132,7 +124,7 @@ fn acts_in(place: &'static str, action: Action, nobody: SocketAddr) -> Recorder 
 /// Does `action` to an open connection from each callback in turn, and then `check`s its effect.
 fn from_every_callback(
     action: fn(&mut Context<'_>, Key),
-    check: fn(&str, &mut Server, HandlerId<Target>, Key, std::net::TcpStream),
+    check: fn(&str, &mut Server, HandlerId<Target>, Key, TcpStream),
 ) {
     let (_socket, nobody) = nobody();
     for place in PLACES {

@@ -4,11 +4,11 @@ mod support;
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use oneloop::{CloseReason, ConnectError, Limits, ListenOptions, Reactor, ReactorLimits, Sent};
+use oneloop::{CloseReason, ConnectError, Limits, ListenOptions, ReactorLimits, Sent};
 use support::*;
 
 /// Consumes nothing.
@@ -214,29 +214,40 @@ fn no_more_than_read_bytes_per_turn_max_are_read_in_a_turn() {
             Recorder::new().data(move |_, data| Ok(data.len() / share)),
             limits.clone(),
         );
-        let (client, key) = server.open();
-        let flood = flood(client, total);
+        let (mut client, key) = server.open();
+        let mut flood = flood(&mut client, total);
         let largest = largest_step(
             &mut server,
             |stats| stats.bytes_in,
-            |stats| stats.bytes_in == total as u64,
+            |stats| {
+                flood();
+                stats.bytes_in == total as u64
+            },
         );
         assert!(largest <= 16 * 1024, "1/{share} consumed: {largest} bytes in a turn");
         assert!(server.reactor.stats().budgets_exhausted > 0);
-        let client = flood.join().unwrap();
         server.assert_idle();
         assert!(server.calls.closed().is_empty());
+        drop(flood);
         drop(client);
         server.until("the peer closed", |calls| calls.has(&Call::PeerClosed(key)));
     }
 }
 
-/// Writes so many bytes on a thread of its own.
-fn flood(mut client: TcpStream, total: usize) -> std::thread::JoinHandle<TcpStream> {
-    std::thread::spawn(move || {
-        client.write_all(&pattern(total)).unwrap();
-        client
-    })
+/// Writes whatever the client's socket takes, whenever it is called, up to so many bytes.
+fn flood(client: &mut TcpStream, total: usize) -> impl FnMut() {
+    client.set_nonblocking(true).unwrap();
+    let bytes = pattern(total);
+    let mut written = 0;
+    move || {
+        while written < total {
+            match client.write(&bytes[written..]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error} after {written} bytes"),
+            }
+        }
+    }
 }
 
 #[test]
@@ -250,12 +261,17 @@ fn no_more_than_reads_per_turn_max_are_made_in_a_turn() {
             &ListenOptions::new().limits(limits.clone()),
             reactor_limits.clone(),
         );
-        let (client, _) = server.open();
-        let flood = flood(client, total);
-        let largest =
-            largest_step(&mut server, |s| s.reads, |stats| stats.bytes_in == total as u64);
+        let (mut client, _) = server.open();
+        let mut flood = flood(&mut client, total);
+        let largest = largest_step(
+            &mut server,
+            |stats| stats.reads,
+            |stats| {
+                flood();
+                stats.bytes_in == total as u64
+            },
+        );
         assert!(largest <= 3, "{largest} reads in a turn");
-        let _client = flood.join().unwrap();
         if !keeps_all {
             assert!(server.calls.shown().iter().all(|data| data.len() <= 1000));
         }
@@ -487,11 +503,9 @@ fn a_slow_reader_does_not_delay_the_others() {
 #[test]
 fn a_connect_that_gets_no_answer_times_out_after_connect_timeout() {
     // A backlog that is full drops the SYN.
-    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    full.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    full.listen(0).unwrap();
-    let address = full.local_addr().unwrap().as_socket().unwrap();
-    let _in_the_queue = TcpStream::connect(address).unwrap();
+    let full = listen_with_backlog(0);
+    let address = full.local_addr().unwrap();
+    let _in_the_queue = connect(address);
 
     let timeout = Duration::from_millis(80);
     let recorder = Recorder::new();
@@ -628,7 +642,8 @@ fn one_free_place_is_enough_for_the_client_that_waits() {
 #[test]
 fn more_connections_than_there_is_memory_for_are_refused() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    if !alone("more_connections_than_there_is_memory_for_are_refused") {
+    const NAME: &str = "more_connections_than_there_is_memory_for_are_refused";
+    if !needs_kernel("the memory of the process") || !alone(NAME) {
         return;
     }
     let address_space = Rlimit { current: Some(4 << 30), ..getrlimit(Resource::As) };

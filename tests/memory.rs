@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Write};
 use std::rc::Rc;
 
-use oneloop::{CloseReason, Limits, ListenOptions, Reactor, ReactorLimits};
+use oneloop::{CloseReason, Limits, ListenOptions, ReactorLimits};
 use support::*;
 
 /// Consumes nothing.
@@ -151,7 +151,7 @@ fn small_shared_pieces_cost_what_they_are() {
 
 #[test]
 fn buffers_are_given_back_after_a_burst() {
-    if !alone("buffers_are_given_back_after_a_burst") {
+    if !needs_kernel("resident memory") || !alone("buffers_are_given_back_after_a_burst") {
         return;
     }
     let (connections, size) = (1000, 256 * 1024);
@@ -214,7 +214,9 @@ fn buffers_are_given_back_after_a_burst() {
 
 #[test]
 fn hundreds_of_thousands_of_shared_pieces_leave_nothing_behind() {
-    if !alone("hundreds_of_thousands_of_shared_pieces_leave_nothing_behind") {
+    if !needs_kernel("resident memory")
+        || !alone("hundreds_of_thousands_of_shared_pieces_leave_nothing_behind")
+    {
         return;
     }
     let limits = Limits::new().output_bytes_max(64 << 20).input_bytes_max(1 << 20);

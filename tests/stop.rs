@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{CloseReason, ConnectError, Limits, ListenOptions, Reactor, ReactorLimits};
+use oneloop::{CloseReason, ConnectError, Limits, ListenOptions, ReactorLimits};
 use support::*;
 
 #[test]
@@ -28,7 +28,7 @@ fn stop_closes_everything_as_stopped_before_run_returns() {
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
     }
     assert!(server.reactor.listener_address(server.listener).is_err(), "listeners are closed, too");
-    assert!(std::net::TcpStream::connect(server.address).is_err());
+    assert!(try_connect(server.address).is_err());
 }
 
 #[test]
@@ -240,19 +240,4 @@ fn run_until_asks_before_every_turn_and_closes_nothing() {
     assert!(calls.closed().is_empty());
     assert_eq!(server.read(&mut client, 1), b"x");
     server.assert_echoes(&mut client);
-}
-
-#[test]
-fn the_epoll_descriptor_and_next_wait_embed_a_reactor_in_another_loop() {
-    use std::os::fd::AsRawFd;
-    let mut reactor = Reactor::new().unwrap();
-    assert_eq!(reactor.next_wait(), None, "nothing to wait for");
-    assert!(reactor.as_raw_fd() > 2);
-    let handler = reactor.add(Recorder::new());
-    assert_eq!(reactor.next_wait(), Some(Duration::ZERO), "on_start is due");
-    let _watchdog = Watchdog::new("on_start has come");
-    reactor.turn(None).unwrap();
-    reactor.context(handler).set_handler_timer(Duration::from_secs(3600));
-    let wait = reactor.next_wait().unwrap();
-    assert!(wait > Duration::from_secs(3590) && wait <= Duration::from_secs(3600), "{wait:?}");
 }

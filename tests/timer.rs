@@ -5,7 +5,7 @@ mod support;
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oneloop::{CloseReason, TimerId};
 use support::*;

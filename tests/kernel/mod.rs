@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::support::DEADLINE;
+use super::DEADLINE;
 
 /// Waits until the kernel says so.
 pub fn until(what: &str, mut is_done: impl FnMut() -> bool) {

@@ -1,26 +1,37 @@
 //! What the integration tests share: a handler that records its calls, a server around it, clients.
 //!
 //! The reactor and its clients live on one thread: what a client waits for is awaited by turning the
-//! reactor, always with a deadline. Where a client has to block, it runs on a thread of its own.
+//! reactor, always with a deadline.
+//!
+//! Which world it is in, the kernel's or a simulated one, the test crate says: `crate::support::world`
+//! is `world.rs` in a test file of its own, and `sim.rs` where such files are modules of one crate
+//! (`sim_linux.rs`, `sim_contract.rs`).
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
 #![allow(clippy::type_complexity, reason = "a handler is a row of closures, each of its own type")]
+#![allow(unused_imports, reason = "... or of the world")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{self, Command};
 use std::rc::Rc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant as MachineInstant};
 
 use oneloop::{
     CloseReason, ConnectError, Connection, Context, Error, HandlerId, Key, ListenOptions,
-    ListenerId, Reactor, ReactorLimits, StreamHandler, TimerId,
+    ListenerId, ReactorLimits, StreamHandler, TimerId,
 };
+
+#[path = "../kernel/mod.rs"]
+pub mod kernel;
+pub mod world;
+
+pub use crate::support::world::*;
 
 /// Nothing takes so long unless it is broken.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -361,9 +372,10 @@ impl StreamHandler for Recorder {
 ///
 /// After the deadline, naming what did not happen.
 pub fn run_until(reactor: &mut Reactor, what: &str, mut is_done: impl FnMut(&mut Reactor) -> bool) {
-    let start = Instant::now();
+    let (start, machine_start) = (Instant::now(), MachineInstant::now());
     while !is_done(reactor) {
-        assert!(start.elapsed() < DEADLINE, "waited in vain until {what}: {:?}", reactor.stats());
+        let is_late = start.elapsed() > DEADLINE || machine_start.elapsed() > 2 * DEADLINE;
+        assert!(!is_late, "waited in vain until {what}: {:?}", reactor.stats());
         reactor.turn(Some(TICK)).expect("the poll works");
     }
 }
@@ -571,42 +583,26 @@ impl Watchdog {
     }
 }
 
-/// A client that does not block for ever.
-pub fn connect(address: SocketAddr) -> TcpStream {
-    let client = TcpStream::connect(address).expect("the server listens");
-    client.set_read_timeout(Some(DEADLINE)).unwrap();
-    client.set_write_timeout(Some(DEADLINE)).unwrap();
-    client.set_nodelay(true).unwrap();
-    client
-}
-
-/// A client from another address of the loopback network, and with buffers of the given size (the
-/// kernel doubles it) where it is not 0: loopback takes megabytes at once otherwise.
-pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) -> TcpStream {
-    use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    if buffer_bytes > 0 {
-        // Before the connect, so that the window is never larger.
-        socket.set_recv_buffer_size(buffer_bytes).unwrap();
-        socket.set_send_buffer_size(buffer_bytes).unwrap();
-    }
-    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    socket.connect_timeout(&address.into(), DEADLINE).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    socket.set_write_timeout(Some(DEADLINE)).unwrap();
-    socket.set_tcp_nodelay(true).unwrap();
-    socket.into()
-}
-
 /// A client whose socket holds little, so that the server's output backs up.
 pub fn connect_small(address: SocketAddr) -> TcpStream {
     connect_from(Ipv4Addr::LOCALHOST, 16 * 1024, address)
 }
 
-/// Closes with a reset.
-pub fn reset(client: TcpStream) {
-    let socket = socket2::Socket::from(client);
-    socket.set_linger(Some(Duration::ZERO)).unwrap();
+/// For tests of what only a kernel has: false in a simulation.
+pub fn needs_kernel(why: &str) -> bool {
+    if !HAS_KERNEL {
+        println!("left out of the simulation: {why}");
+    }
+    HAS_KERNEL
+}
+
+/// For tests that count what depends on how Linux reports events: false in a simulation that grants
+/// only what drivers promise.
+pub fn needs_linux(why: &str) -> bool {
+    if !COUNTS_AS_LINUX {
+        println!("left out of the simulation: {why}");
+    }
+    COUNTS_AS_LINUX
 }
 
 /// Bytes that tell where they stand, so that a piece lost, doubled or swapped is seen.
@@ -623,7 +619,8 @@ pub fn pattern(count: usize) -> Vec<u8> {
 /// If the test fails there, with its output.
 pub fn alone(name: &str) -> bool {
     const ALONE: &str = "ONELOOP_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
+    // A simulation has descriptors of its own.
+    if !HAS_KERNEL || std::env::var_os(ALONE).is_some() {
         return true;
     }
     let output = Command::new(std::env::current_exe().unwrap())
@@ -639,12 +636,6 @@ pub fn alone(name: &str) -> bool {
     assert!(output.status.success(), "{name} alone: {}\n{out}{err}", output.status);
     assert!(out.contains("1 passed"), "no test is called {name}:\n{out}");
     false
-}
-
-/// Descriptors of this process that are open now.
-pub fn descriptors() -> usize {
-    // Without the one that reads the directory.
-    std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
 
 /// Bytes of this process that are resident now.

@@ -1,0 +1,298 @@
+//! The simulated world, with the names of `world.rs`: sockets, descriptors and time are those of a
+//! network in memory, one for each thread and so for each test.
+//!
+//! A call of a client that blocks lets the time pass in which it waits; looking at the clock takes a
+//! microsecond, so that whoever waits for it does not wait for ever.
+
+#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, ToSocketAddrs};
+use std::ops::Sub;
+use std::rc::Rc;
+use std::time::Duration;
+
+use oneloop::driver::{AcceptError, Driver, ListenConfig};
+use oneloop::sim::{Faults, Kernel, Network, SimDriver, SimHost, SimSocket, SimSource};
+use oneloop::{ReactorLimits, Readiness, Time};
+
+use super::KERNEL;
+
+/// As long as nothing takes on the kernel's side of these tests.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub const HAS_KERNEL: bool = false;
+
+pub const COUNTS_AS_LINUX: bool = matches!(KERNEL, Kernel::Linux);
+
+pub type Reactor = oneloop::Reactor<SimDriver>;
+
+thread_local! {
+    static NETWORK: Network = Network::new(seed(), KERNEL);
+    static HOST: SimHost = network().host(healthy());
+}
+
+/// `ONELOOP_SEED`, or always the same.
+fn seed() -> u64 {
+    let seed = std::env::var("ONELOOP_SEED").ok();
+    seed.map_or(1, |seed| seed.parse().expect("ONELOOP_SEED is a number"))
+}
+
+/// A host without faults, whose sockets hold megabytes, as those of loopback do.
+fn healthy() -> Faults {
+    Faults::none().send_buffer_bytes(2 << 20).receive_buffer_bytes(1 << 20)
+}
+
+pub fn network() -> Network {
+    NETWORK.with(Network::clone)
+}
+
+/// Lets what is due arrive.
+fn settle() {
+    // There is none any more while the thread ends.
+    let _ = NETWORK.try_with(|network| network.pass(Duration::ZERO));
+}
+
+/// Tries until it does not block any more, while time passes.
+fn wait<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let network = network();
+    let start = network.now();
+    let mut step = Duration::ZERO;
+    loop {
+        network.pass(step);
+        step = (2 * step).clamp(Duration::from_micros(1), Duration::from_millis(1));
+        match call() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+        if network.now() - start > DEADLINE {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+    }
+}
+
+/// What makes a reactor, as [`oneloop::Reactor`] has it for the kernel's world.
+pub trait NewReactor: Sized {
+    fn new() -> io::Result<Self>;
+    fn with_limits(limits: ReactorLimits) -> io::Result<Self>;
+}
+
+impl NewReactor for Reactor {
+    fn new() -> io::Result<Reactor> {
+        Reactor::with_limits(ReactorLimits::new())
+    }
+
+    fn with_limits(limits: ReactorLimits) -> io::Result<Reactor> {
+        Reactor::with_driver(network().driver(healthy()), limits)
+    }
+}
+
+/// A moment of the virtual time.
+#[derive(Clone, Copy, Debug)]
+pub struct Instant(Time);
+
+impl Instant {
+    pub fn now() -> Instant {
+        let network = network();
+        network.pass(Duration::from_micros(1));
+        Instant(network.now())
+    }
+
+    pub fn elapsed(self) -> Duration {
+        Instant::now() - self
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Instant) -> Duration {
+        self.0 - earlier.0
+    }
+}
+
+/// A client, which blocks until it is told not to; clones are the same socket.
+#[derive(Clone, Debug)]
+pub struct TcpStream {
+    socket: Rc<RefCell<SimSocket>>,
+    is_nonblocking: Rc<Cell<bool>>,
+}
+
+impl TcpStream {
+    fn new(socket: SimSocket) -> TcpStream {
+        TcpStream { socket: Rc::new(RefCell::new(socket)), is_nonblocking: Rc::default() }
+    }
+
+    fn call<T>(&self, mut call: impl FnMut(&mut SimSocket) -> io::Result<T>) -> io::Result<T> {
+        if self.is_nonblocking.get() {
+            settle();
+            return call(&mut self.socket.borrow_mut());
+        }
+        wait(|| call(&mut self.socket.borrow_mut()))
+    }
+
+    pub fn set_nonblocking(&self, is_nonblocking: bool) -> io::Result<()> {
+        self.is_nonblocking.set(is_nonblocking);
+        Ok(())
+    }
+
+    pub fn set_read_timeout(&self, _: Option<Duration>) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub fn try_clone(&self) -> io::Result<TcpStream> {
+        Ok(self.clone())
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.socket.borrow().local_address())
+    }
+
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        assert_eq!(how, Shutdown::Write, "no test needs another one");
+        settle();
+        self.socket.borrow().shutdown_write()
+    }
+}
+
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        settle();
+    }
+}
+
+impl Read for &TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.call(|socket| socket.read(buffer))
+    }
+}
+
+impl Write for &TcpStream {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.call(|socket| socket.write(data))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        (&*self).write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A listener that a test accepts from by hand.
+#[derive(Debug)]
+pub struct TcpListener {
+    driver: SimDriver,
+    socket: SimSocket,
+}
+
+impl TcpListener {
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        let address = address.to_socket_addrs()?.next().expect("an address");
+        TcpListener::with_backlog(address, 128)
+    }
+
+    fn with_backlog(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+        let driver = network().driver(healthy());
+        let config =
+            ListenConfig { address, backlog, reuse_port: false, only_v6: true, nodelay: true };
+        let socket = driver.listen(&config)?;
+        Ok(TcpListener { driver, socket })
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.driver.local_address(&self.socket)
+    }
+
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        wait(|| match self.driver.accept(&self.socket) {
+            Ok((socket, peer)) => Ok((TcpStream::new(socket), peer)),
+            Err(AcceptError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
+            Err(error) => panic!("{error:?}"),
+        })
+    }
+}
+
+pub type Signal = SimSource;
+
+pub type SignalSource = SimSource;
+
+pub fn signal() -> (Signal, SignalSource) {
+    let source = SimSource::new();
+    source.set(Readiness::READABLE);
+    (source.clone(), source)
+}
+
+fn connect_by(
+    begin: impl FnOnce(&SimHost) -> io::Result<SimSocket>,
+    host: &SimHost,
+) -> io::Result<TcpStream> {
+    let socket = begin(host)?;
+    wait(|| socket.connect_result())?;
+    Ok(TcpStream::new(socket))
+}
+
+pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
+    HOST.with(|host| connect_by(|host| host.connect(address), host))
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    try_connect(address).expect("the server listens")
+}
+
+pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) -> TcpStream {
+    let faults = match buffer_bytes {
+        0 => healthy(),
+        _ => Faults::none()
+            .send_buffer_bytes(2 * buffer_bytes)
+            .receive_buffer_bytes(2 * buffer_bytes),
+    };
+    let host = network().host(faults);
+    connect_by(|host| host.connect_from(from.into(), address), &host).expect("the server listens")
+}
+
+pub fn reset(client: TcpStream) {
+    settle();
+    // The last one closes; a reset of a socket that others share is what no test does.
+    let socket = Rc::clone(&client.socket);
+    drop(client);
+    Rc::into_inner(socket).expect("nobody else has it").into_inner().reset();
+}
+
+pub fn listen_with_backlog(backlog: i32) -> TcpListener {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    TcpListener::with_backlog(address, backlog as u32).unwrap()
+}
+
+pub fn nobody() -> ((), SocketAddr) {
+    ((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))
+}
+
+pub fn until_received(_: SocketAddr, _: &TcpStream, _: usize) {
+    settle();
+}
+
+pub fn descriptors() -> usize {
+    // Those of clients are no process's, so that they count as well.
+    network().descriptors()
+}
+
+pub fn may_open(_: u64) -> bool {
+    true
+}

@@ -1,0 +1,98 @@
+//! The world that tests run in: here the kernel's. `sim.rs` is the simulated one, with the same names.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::DEADLINE;
+use super::kernel;
+
+pub use std::net::{TcpListener, TcpStream};
+pub use std::time::Instant;
+
+pub use super::kernel::until_received;
+pub use oneloop::Reactor;
+
+/// Whether sockets, descriptors and time are real.
+pub const HAS_KERNEL: bool = true;
+
+/// Whether events, reads and accepts are those of Linux, so that they can be counted.
+pub const COUNTS_AS_LINUX: bool = true;
+
+/// What makes a source readable, as long as it lives.
+pub type Signal = mio::unix::pipe::Sender;
+
+/// A raw source that is readable.
+pub type SignalSource = mio::unix::pipe::Receiver;
+
+/// A raw source that is readable as long as the other half lives.
+pub fn signal() -> (Signal, SignalSource) {
+    use std::io::Write;
+    let (mut sender, receiver) = mio::unix::pipe::new().unwrap();
+    sender.write_all(b"x").unwrap();
+    (sender, receiver)
+}
+
+/// A client that does not block for ever.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let client = TcpStream::connect(address).expect("the server listens");
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.set_write_timeout(Some(DEADLINE)).unwrap();
+    client.set_nodelay(true).unwrap();
+    client
+}
+
+/// A client from another address of the loopback network, and with buffers of the given size (the
+/// kernel doubles it) where it is not 0: loopback takes megabytes at once otherwise.
+pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) -> TcpStream {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    if buffer_bytes > 0 {
+        // Before the connect, so that the window is never larger.
+        socket.set_recv_buffer_size(buffer_bytes).unwrap();
+        socket.set_send_buffer_size(buffer_bytes).unwrap();
+    }
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect_timeout(&address.into(), DEADLINE).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.set_write_timeout(Some(DEADLINE)).unwrap();
+    socket.set_tcp_nodelay(true).unwrap();
+    socket.into()
+}
+
+/// Closes with a reset.
+pub fn reset(client: TcpStream) {
+    let socket = socket2::Socket::from(client);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// A listener whose backlog holds so many connections and one more.
+pub fn listen_with_backlog(backlog: i32) -> TcpListener {
+    let (socket, _) = nobody();
+    socket.listen(backlog).unwrap();
+    socket.into()
+}
+
+/// An address at which nobody listens, as long as the socket lives.
+pub fn nobody() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+/// Whether anybody listens there.
+pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect(address)
+}
+
+/// Descriptors of this process that are open now.
+pub fn descriptors() -> usize {
+    // Without the one that reads the directory.
+    std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}
+
+/// Lets this process open as many descriptors as it may, and says whether these are enough.
+pub fn may_open(descriptors: u64) -> bool {
+    kernel::may_open(descriptors)
+}
