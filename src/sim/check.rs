@@ -42,7 +42,7 @@ use super::world::Simulation;
 #[derive(Debug)]
 #[must_use = "it does nothing before `run`"]
 pub struct Check {
-    name: &'static str,
+    name: String,
     seeds: u64,
     base: u64,
     faults: Faults,
@@ -68,14 +68,20 @@ const TRACE_LINES: usize = 40;
 impl Check {
     /// A check of 100 seeds without faults. `name` is that of the test function, for the command that
     /// runs it again.
-    pub fn new(name: &'static str) -> Check {
+    pub fn new(name: impl Into<String>) -> Check {
         let faults = Faults::none();
-        Check { name, seeds: 100, base: 0, faults, kernel: None, is_twice: false }
+        Check { name: name.into(), seeds: 100, base: 0, faults, kernel: None, is_twice: false }
     }
 
     /// How many seeds are tried, if `ONELOOP_SIM_SEEDS` says nothing.
     pub fn seeds(mut self, seeds: u64) -> Check {
         self.seeds = seeds;
+        self
+    }
+
+    /// The first seed, if `ONELOOP_SIM_BASE` says nothing. If nothing is said at all, it is 0.
+    pub fn base(mut self, seed: u64) -> Check {
+        self.base = seed;
         self
     }
 

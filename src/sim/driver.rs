@@ -73,7 +73,7 @@ impl SimHost {
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if all ports are in use.
+    /// `AddrNotAvailable` if all ports are in use.
     pub fn connect(&self, address: SocketAddr) -> io::Result<SimSocket> {
         let key = self.network.net.borrow_mut().connect(self.host, None, address)?;
         Ok(SimSocket::new(&self.network, self.host, key))

@@ -3,9 +3,10 @@
 //! What a socket does stands in `socket.rs`, how a host hears of it in `events.rs`.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ pub(crate) const TURN: Duration = Duration::from_micros(1);
 /// `tcp_syn_retries`).
 const SYN_RETRIES: u32 = 6;
 
+/// The ports that are given out.
+const PORTS: Range<u16> = 32_768..61_000;
+
 #[derive(Debug)]
 pub(crate) struct Net {
     pub(crate) now: Time,
@@ -39,6 +43,9 @@ pub(crate) struct Net {
     sent: u64,
     /// Listeners by address; several with `SO_REUSEPORT`.
     pub(crate) listeners: BTreeMap<SocketAddr, Vec<Key>>,
+    /// The two addresses of each connection, seen from who connected: no two have the same. Nothing
+    /// walks over the set, so its order tells nothing.
+    pub(crate) pairs: HashSet<(SocketAddr, SocketAddr)>,
     /// Scripted clients that have something to look at.
     pub(crate) clients_due: VecDeque<usize>,
 }
@@ -124,6 +131,7 @@ impl Net {
             under_way: BinaryHeap::new(),
             sent: 0,
             listeners: BTreeMap::new(),
+            pairs: HashSet::new(),
             clients_due: VecDeque::new(),
         }
     }
@@ -240,17 +248,22 @@ impl Net {
         if host.failing_call == Some(host.calls) { Err(fails_with.into()) } else { Ok(()) }
     }
 
-    /// A port that nothing on this host has.
-    fn free_port(&mut self, host: u32, ip: IpAddr) -> io::Result<u16> {
-        for _ in 0..u16::MAX {
+    /// A port for a listener, or for a connection to `remote`, that is not in use
+    /// (ip(7), `ip_local_port_range`).
+    fn free_port(&mut self, host: u32, ip: IpAddr, remote: Option<SocketAddr>) -> io::Result<u16> {
+        for _ in PORTS {
             let next = &mut self.host(host).next_port;
-            *next = if *next < 32_768 || *next >= 60_999 { 32_768 } else { *next + 1 };
-            let port = *next;
-            if !self.listeners.contains_key(&SocketAddr::new(ip, port)) {
-                return Ok(port);
+            *next = if PORTS.contains(&(*next + 1)) { *next + 1 } else { PORTS.start };
+            let local = SocketAddr::new(ip, *next);
+            let is_used = match remote {
+                Some(remote) => self.pairs.contains(&(local, remote)),
+                None => self.listeners.contains_key(&local),
+            };
+            if !is_used {
+                return Ok(local.port());
             }
         }
-        Err(io::ErrorKind::AddrInUse.into())
+        Err(io::ErrorKind::AddrNotAvailable.into())
     }
 
     pub(crate) fn listen(
@@ -263,7 +276,7 @@ impl Net {
     ) -> io::Result<Key> {
         self.call(host, io::ErrorKind::PermissionDenied)?;
         if address.port() == 0 {
-            address.set_port(self.free_port(host, address.ip())?);
+            address.set_port(self.free_port(host, address.ip(), None)?);
         }
         let others = self.listeners.get(&address).map_or(&[][..], Vec::as_slice);
         for other in others {
@@ -323,7 +336,8 @@ impl Net {
             ip if ip.is_loopback() => ip,
             _ => self.host(host).ip,
         });
-        let local = SocketAddr::new(ip, self.free_port(host, ip)?);
+        let local = SocketAddr::new(ip, self.free_port(host, ip, Some(address))?);
+        self.pairs.insert((local, address));
         let sock = Sock::connecting(host, local, address, &faults);
         let client = self.sockets.insert(sock);
         self.log(host, "connect", client, u64::from(address.port()));

@@ -481,7 +481,7 @@ impl Net {
             self.wake(peer);
         }
         if is_closed {
-            self.sockets.remove(from);
+            self.forget(from);
         }
     }
 
@@ -539,17 +539,24 @@ impl Net {
                 if stream.is_connecting {
                     // The answer may be under way: it finds nobody, and is answered with a reset.
                     self.send_reset(key, peer);
-                    self.sockets.remove(key);
+                    self.forget(key);
                 } else if stream.is_reset {
-                    self.sockets.remove(key);
+                    self.forget(key);
                 } else if is_abort || !stream.received.is_empty() {
                     self.send_reset(key, peer);
-                    self.sockets.remove(key);
+                    self.forget(key);
                 } else {
                     self.send_end(key);
                     self.finish_end(key);
                 }
             }
+        }
+    }
+
+    /// Frees a connection's end, and its port if it was the one that connected.
+    fn forget(&mut self, key: Key) {
+        if let Some(Sock { kind: Kind::Stream(stream), .. }) = self.sockets.remove(key) {
+            self.pairs.remove(&(stream.local, stream.remote));
         }
     }
 
@@ -586,7 +593,7 @@ impl Net {
         let is_closed = stream.is_closed;
         self.log(host, "reset", to, error as u64);
         if is_closed {
-            self.sockets.remove(to);
+            self.forget(to);
         } else {
             self.wake(to);
         }
