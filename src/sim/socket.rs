@@ -429,7 +429,11 @@ impl Net {
             let mut unsent = std::mem::take(&mut sender.unsent);
             sender.arrived -= count;
             if let Some(receiver) = self.stream(peer) {
-                receiver.received.extend(unsent.drain(..count));
+                let (front, back) = unsent.as_slices();
+                let from_front = front.len().min(count);
+                receiver.received.extend(&front[..from_front]);
+                receiver.received.extend(&back[..count - from_front]);
+                unsent.drain(..count);
                 receiver.check();
             }
             let is_short_of_room = match self.stream(from) {
