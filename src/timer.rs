@@ -114,9 +114,13 @@ impl Timers {
     /// that is due when the timers have doubled since the last one: so it is paid for by those set in
     /// between.
     pub(crate) fn owner_ended(&mut self, is_alive: impl Fn(Key) -> bool) {
-        if self.live.len() <= 2 * self.live_after_sweep + SWEEP_MIN {
-            return;
+        if self.live.len() > 2 * self.live_after_sweep + SWEEP_MIN {
+            self.sweep(is_alive);
         }
+    }
+
+    /// Cancels the timers of sources that have ended.
+    pub(crate) fn sweep(&mut self, is_alive: impl Fn(Key) -> bool) {
         self.cancel_all(|purpose| purpose.source().is_some_and(|key| !is_alive(key)));
         self.live_after_sweep = self.live.len();
     }

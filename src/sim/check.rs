@@ -1,10 +1,12 @@
 //! Many seeds: run a simulation under each, and tell of the one that fails so that it can be run again.
 
-use std::cell::Cell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::env;
 use std::fmt::Write;
 use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::sync::Once;
 
 use super::decisions::Decisions;
@@ -14,10 +16,14 @@ use super::world::Simulation;
 
 /// Runs a test under many seeds. Each seed has a kernel and a selection of the faults of its own.
 ///
-/// Environment variables say more: `ONELOOP_SIM_SEEDS`, how many; `ONELOOP_SIM_BASE`, the first one;
-/// `ONELOOP_SIM_SEED`, only this one, and `ONELOOP_SIM_ZERO`, without these decisions (both are printed
-/// for a run that failed); `ONELOOP_SIM_TWICE=1`, each seed twice, which finds a handler whose doings
-/// do not follow from the seed: one that reads a clock, or walks over a `HashMap`.
+/// Environment variables say more:
+///
+/// - `ONELOOP_SIM_SEEDS`: how many seeds; `ONELOOP_SIM_BASE`: the first one;
+/// - `ONELOOP_SIM_SEED`: only this one; `ONELOOP_SIM_ZERO`: without these decisions. Both are printed for
+///   a run that failed;
+/// - `ONELOOP_SIM_TRACE`: how many of the last things that happened are printed then, 40 if nothing is
+///   said;
+/// - `ONELOOP_SIM_TWICE=1`: each seed twice, as [`twice`](Check::twice) does.
 ///
 /// ```
 /// use oneloop::sim::{Check, Faults, Script};
@@ -36,7 +42,7 @@ use super::world::Simulation;
 ///     let echo = sim.serve(Echo);
 ///     let client = sim.client(echo.address, Script::new().send("hello").expect("hello").close());
 ///     sim.run_until_idle();
-///     assert!(sim.is_done(client));
+///     sim.assert_done(client);
 /// });
 /// ```
 #[derive(Debug)]
@@ -62,12 +68,20 @@ struct Plan {
 /// How often a failing run is run again to make it smaller.
 const SHRINKS_MAX: usize = 200;
 
-/// How many of the last things that happened are printed.
-const TRACE_LINES: usize = 40;
+/// How many of the last things that happened are printed, if `ONELOOP_SIM_TRACE` says nothing.
+const TRACE_LINES: u64 = 40;
+
+/// Why a run failed.
+#[derive(Clone, Debug)]
+struct Failure {
+    message: String,
+    /// The line of the program that panicked: what makes it the same failure.
+    place: String,
+}
 
 impl Check {
     /// A check of 100 seeds without faults. `name` is that of the test function, for the command that
-    /// runs it again.
+    /// runs it again, with its modules if another test's name contains it.
     pub fn new(name: impl Into<String>) -> Check {
         let faults = Faults::none();
         Check { name: name.into(), seeds: 100, base: 0, faults, kernel: None, is_twice: false }
@@ -98,7 +112,9 @@ impl Check {
         self
     }
 
-    /// Runs each seed twice and compares, as `ONELOOP_SIM_TWICE=1` does.
+    /// Runs each seed twice and compares all that happened, every byte of it, as
+    /// `ONELOOP_SIM_TWICE=1` does. That finds a handler whose doings do not follow from the seed: one
+    /// that reads a clock, or walks over a `HashMap`.
     pub fn twice(mut self) -> Check {
         self.is_twice = true;
         self
@@ -137,33 +153,54 @@ impl Check {
     }
 
     fn run_one(&self, plan: Plan, is_twice: bool, test: &impl Fn(&mut Simulation), shrink: bool) {
+        install_hook();
         let mut sim = plan.simulation();
-        let result = catch_unwind(AssertUnwindSafe(|| test(&mut sim)));
-        if let Err(panic) = result {
-            let plan = if shrink { plan.shrunk(sim.decisions(), test) } else { plan };
-            eprintln!("{}", self.report(&plan, test));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&mut sim))) {
+            let failure = Failure::of(&*panic);
+            let plan =
+                if shrink { plan.shrunk(sim.decisions(), &failure, test) } else { plan.clone() };
+            eprintln!("{}", self.report(&plan, failure, test));
             resume_unwind(panic);
         }
         if is_twice {
             let mut again = plan.simulation();
-            test(&mut again);
-            if sim.trace_hash() != again.trace_hash() {
+            let result = quietly(|| catch_unwind(AssertUnwindSafe(|| test(&mut again))));
+            if result.is_err() || sim.trace_hash() != again.trace_hash() {
                 panic!("seed {}: {}", plan.seed, first_difference(&plan, test));
             }
         }
     }
 
     /// What a person needs to find out why a run failed.
-    fn report(&self, plan: &Plan, test: &impl Fn(&mut Simulation)) -> String {
+    fn report(&self, plan: &Plan, first: Failure, test: &impl Fn(&mut Simulation)) -> String {
         let mut sim = plan.simulation();
-        sim.keep_trace(TRACE_LINES);
-        let _ = quietly(|| catch_unwind(AssertUnwindSafe(|| test(&mut sim))));
-        let mut text = format!("\nseed {} failed, on {:?}.\n", plan.seed, plan.kernel);
-        let zeroed: u64 = plan.zeroed.iter().map(|range| range.end - range.start).sum();
+        sim.keep_trace(number("ONELOOP_SIM_TRACE").unwrap_or(TRACE_LINES) as usize);
+        let again = failure(&mut sim, test);
+        let mut text = format!("\n{}: seed {} failed on {:?}", self.name, plan.seed, plan.kernel);
+        let failure = match again {
+            Some(again) => again,
+            None => {
+                text += ", and did not fail again, so something does not follow from the seed: a \
+                         clock, a HashMap's order, a thread. It was";
+                first
+            }
+        };
+        let _ = writeln!(text, ":\n  {}", failure.message);
+        // Where the simulation found that a client was disappointed helps nobody.
+        let is_ours =
+            Path::new(file!()).parent().is_some_and(|ours| failure.file().starts_with(ours));
+        if !is_ours {
+            let _ = writeln!(text, "  at {}", failure.place);
+        }
         let _ = writeln!(text, "faults: {:?}", plan.faults);
-        let _ = writeln!(text, "{zeroed} of {} decisions do not matter.", sim.decisions());
-        let _ = writeln!(text, "the last things that happened, of {}:", sim.trace_len());
-        for entry in sim.trace() {
+        let taken = sim.decisions();
+        let zeroed: u64 =
+            plan.zeroed.iter().map(|range| range.end.min(taken) - range.start.min(taken)).sum();
+        let _ = writeln!(text, "decisions: {taken}, of which {zeroed} are zeroed");
+        let trace = sim.trace();
+        let _ =
+            writeln!(text, "the last {} of {} things that happened:", trace.len(), sim.trace_len());
+        for entry in trace {
             let _ = writeln!(text, "  {entry}");
         }
         let mut command = format!("ONELOOP_SIM_SEED={}", plan.seed);
@@ -172,9 +209,37 @@ impl Check {
                 plan.zeroed.iter().map(|range| format!("{}-{}", range.start, range.end)).collect();
             let _ = write!(command, " ONELOOP_SIM_ZERO={}", ranges.join(","));
         }
-        let _ = write!(text, "run it again:\n  {command} cargo test --features sim {}", self.name);
+        // Cargo tells whose test this is; only our own tests have the feature to choose.
+        let is_ours = env::var("CARGO_PKG_NAME").is_ok_and(|name| name == env!("CARGO_PKG_NAME"));
+        let feature = if is_ours { " --features sim" } else { "" };
+        let name = &self.name;
+        let _ = write!(
+            text,
+            "run it again:\n  {command} cargo test{feature} {name} -- --include-ignored"
+        );
         text
     }
+}
+
+impl Failure {
+    fn of(panic: &(dyn Any + Send)) -> Failure {
+        let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+            (Some(text), _) => (*text).to_string(),
+            (_, Some(text)) => text.clone(),
+            _ => "a panic without a message".to_string(),
+        };
+        Failure { message, place: PLACE.with(|place| place.borrow().clone()) }
+    }
+
+    fn file(&self) -> &Path {
+        Path::new(self.place.split(':').next().unwrap_or(&self.place))
+    }
+}
+
+/// Runs a test, and tells why it failed, if it did.
+fn failure(sim: &mut Simulation, test: &impl Fn(&mut Simulation)) -> Option<Failure> {
+    let result = quietly(|| catch_unwind(AssertUnwindSafe(|| test(sim))));
+    result.err().map(|panic| Failure::of(&*panic))
 }
 
 impl Plan {
@@ -183,14 +248,9 @@ impl Plan {
         Simulation::with_decisions(self.seed, decisions, self.kernel, self.faults.clone())
     }
 
-    fn fails(&self, test: &impl Fn(&mut Simulation)) -> bool {
-        let mut sim = self.simulation();
-        quietly(|| catch_unwind(AssertUnwindSafe(|| test(&mut sim)))).is_err()
-    }
-
     /// The same failure with as few decisions as possible: all are zeroed that it does not need, first
     /// large parts, then smaller ones.
-    fn shrunk(&self, decisions: u64, test: &impl Fn(&mut Simulation)) -> Plan {
+    fn shrunk(&self, decisions: u64, first: &Failure, test: &impl Fn(&mut Simulation)) -> Plan {
         let mut best = self.clone();
         let mut tries = 0;
         let mut size = decisions.max(1);
@@ -206,7 +266,8 @@ impl Plan {
                 next.zeroed.push(range);
                 next.zeroed = merged(next.zeroed);
                 tries += 1;
-                if next.fails(test) {
+                let failure = failure(&mut next.simulation(), test);
+                if failure.is_some_and(|failure| failure.place == first.place) {
                     best = next;
                 }
             }
@@ -233,17 +294,17 @@ fn first_difference(plan: &Plan, test: &impl Fn(&mut Simulation)) -> String {
     let run = || -> Vec<Entry> {
         let mut sim = plan.simulation();
         sim.keep_trace(usize::MAX);
-        let _ = quietly(|| catch_unwind(AssertUnwindSafe(|| test(&mut sim))));
+        let _ = failure(&mut sim, test);
         sim.trace()
     };
     let (one, other) = (run(), run());
     let index = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
     let entry = |run: &[Entry]| run.get(index).map_or("nothing".to_string(), Entry::to_string);
+    let (one, other) = (entry(&one), entry(&other));
+    let bytes = if one == other { "\n(as many bytes, but other ones)" } else { "" };
     format!(
         "two runs differ, so something does not follow from the seed: a clock, a HashMap's order, a \
-         thread. The first difference is entry {index}:\n  {}\n  {}",
-        entry(&one),
-        entry(&other)
+         thread. The first difference is entry {index}:\n  {one}\n  {other}{bytes}"
     )
 }
 
@@ -262,18 +323,31 @@ fn zeroed_by_environment() -> Vec<Range<u64>> {
     ranges.unwrap_or_else(|| panic!("ONELOOP_SIM_ZERO is like 3-5,9-20, not {text:?}"))
 }
 
-/// Runs `f` without the message that a panic prints: a failing run is run again many times.
-fn quietly<T>(f: impl FnOnce() -> T) -> T {
+thread_local! {
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+    /// Where this thread panicked last.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Has panics remembered, and not printed where they are not wanted.
+fn install_hook() {
     static INSTALL: Once = Once::new();
-    thread_local!(static IS_QUIET: Cell<bool> = const { Cell::new(false) });
     INSTALL.call_once(|| {
         let loud = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
+            if let Some(place) = info.location() {
+                PLACE.with(|last| last.replace(format!("{}:{}", place.file(), place.line())));
+            }
             if !IS_QUIET.with(Cell::get) {
                 loud(info);
             }
         }));
     });
+}
+
+/// Runs `f` without the message that a panic prints: a failing run is run again many times.
+fn quietly<T>(f: impl FnOnce() -> T) -> T {
+    install_hook();
     let before = IS_QUIET.with(|is_quiet| is_quiet.replace(true));
     let result = f();
     IS_QUIET.with(|is_quiet| is_quiet.set(before));

@@ -205,6 +205,21 @@ impl Client {
         self.steps.is_empty()
     }
 
+    /// What it waits for, or failed in, unless all steps were taken.
+    pub(super) fn step_left(&self) -> Option<String> {
+        let step = match self.steps.front()? {
+            Step::Send(bytes, sent) => format!("sending, {sent} of {} bytes gone", bytes.len()),
+            Step::Expect(bytes) => format!("expecting \"{}\"", bytes.escape_ascii()),
+            Step::ExpectBytes(count) => format!("expecting {count} bytes"),
+            Step::ExpectEnd => "expecting the end of file".to_string(),
+            Step::Wait(_) | Step::Until(_) => "waiting".to_string(),
+            step => format!("about to {}", format!("{step:?}").to_lowercase()),
+        };
+        let unexpected = self.received[self.expected..].escape_ascii();
+        let end = self.end.map_or("open".to_string(), |end| format!("over: {end:?}"));
+        Some(format!("{step}; received since: \"{unexpected}\"; its connection is {end}"))
+    }
+
     /// Goes as far as it can. One that can go no further because the server has ended leaves.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What may go wrong in a simulation, and how often.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Which fake kernel a simulation has.
@@ -26,7 +27,7 @@ macro_rules! faults {
         ///
         /// let faults = Faults::none().short_reads(0.5).resets(0.01);
         /// ```
-        #[derive(Clone, PartialEq, Debug)]
+        #[derive(Clone, PartialEq)]
         pub struct Faults {
             $(pub(crate) $field: $type,)*
         }
@@ -50,6 +51,20 @@ macro_rules! faults {
                     self
                 }
             )*
+        }
+
+        /// Those that there are.
+        impl fmt::Debug for Faults {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let none = Faults::none();
+                let mut fields = f.debug_struct("Faults");
+                $(
+                    if self.$field != none.$field {
+                        fields.field(stringify!($field), &self.$field);
+                    }
+                )*
+                fields.finish()
+            }
         }
     };
 }

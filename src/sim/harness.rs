@@ -69,7 +69,8 @@ impl<H: StreamHandler> Harness<H> {
         }
     }
 
-    /// What the handler has sent since the last call.
+    /// What the handler has sent since the last call. After the handler's end of file the harness ends
+    /// its side too, as a client would.
     pub fn output(&mut self) -> Vec<u8> {
         let mut output = Vec::new();
         let mut buffer = [0; 4096];
@@ -77,6 +78,7 @@ impl<H: StreamHandler> Harness<H> {
             match client.read(&mut buffer) {
                 Ok(0) => {
                     self.is_over = true;
+                    self.end();
                     break;
                 }
                 Ok(count) => output.extend(&buffer[..count]),
@@ -118,7 +120,8 @@ impl<H: StreamHandler> Harness<H> {
         self.is_over
     }
 
-    /// Why the connection was closed, once `on_close` was called.
+    /// Why the connection was closed, once `on_close` was called: for an orderly close, after
+    /// [`output`](Harness::output) has come to its end.
     pub fn closed(&self) -> Option<CloseReason> {
         self.sim[self.served.reactor].stats().last_close
     }

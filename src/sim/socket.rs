@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
+use super::trace;
 use crate::clock::Time;
 use crate::key::Key;
 use crate::readiness::Readiness;
@@ -344,13 +345,15 @@ impl Net {
             count -= self.decisions.below(count as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
-        let mut left = count;
+        let (mut left, mut digest) = (count, 0);
         for slice in slices {
             let part = slice.len().min(left);
             stream.unsent.extend(&slice[..part]);
+            digest = trace::digest(digest, &slice[..part]);
             left -= part;
         }
-        self.log(host, "write", key, count as u64);
+        let (now, socket) = (self.now, key.index() as u64);
+        self.trace.add_bytes(now, host, "write", socket, count as u64, digest);
         self.carry(key, count, &faults);
         Ok(count)
     }

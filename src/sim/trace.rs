@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use crate::clock::Time;
+use crate::readiness::Readiness;
 
 /// One thing that happened: when, on which host, and what.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,14 +19,34 @@ pub struct Entry {
     pub socket: u64,
     /// How much: bytes, readiness bits, or an error's number.
     pub value: u64,
+    /// Stands for the bytes, where there are any.
+    digest: u64,
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.at.as_nanos() / 1000;
         write!(f, "{micros:>12} µs  host {}  {:<14}", self.host, self.what)?;
-        write!(f, " socket {:<4} {}", self.socket, self.value)
+        match self.what {
+            "event" => {
+                let readiness = Readiness(self.value as u8);
+                write!(f, " key    {:<4} {readiness:?}", self.socket)
+            }
+            _ => write!(f, " socket {:<4} {}", self.socket, self.value),
+        }
     }
+}
+
+#[inline]
+fn mixed(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+/// A number that stands for these bytes, behind those that `before` stands for.
+pub(crate) fn digest(before: u64, bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks();
+    let hash = words.iter().fold(before, |hash, word| mixed(hash, u64::from_le_bytes(*word)));
+    rest.iter().fold(hash, |hash, byte| mixed(hash, u64::from(*byte) + 1))
 }
 
 #[derive(Debug)]
@@ -47,10 +68,24 @@ impl Trace {
 
     #[inline]
     pub(crate) fn add(&mut self, at: Time, host: u32, what: &'static str, socket: u64, value: u64) {
+        self.add_bytes(at, host, what, socket, value, 0);
+    }
+
+    /// The same about bytes, for which a [`digest`] stands.
+    #[inline]
+    pub(crate) fn add_bytes(
+        &mut self,
+        at: Time,
+        host: u32,
+        what: &'static str,
+        socket: u64,
+        value: u64,
+        digest: u64,
+    ) {
         let mut hash = self.hash;
         let name = what.len() as u64 | u64::from(what.as_bytes()[0]) << 8;
-        for word in [at.as_nanos(), u64::from(host) << 32 | name, socket, value] {
-            hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        for word in [at.as_nanos(), u64::from(host) << 32 | name, socket, value, digest] {
+            hash = mixed(hash, word);
         }
         self.hash = hash;
         self.count += 1;
@@ -60,7 +95,7 @@ impl Trace {
         if self.kept.len() >= self.keep_max {
             self.kept.pop_front();
         }
-        self.kept.push_back(Entry { at, host, what, socket, value });
+        self.kept.push_back(Entry { at, host, what, socket, value, digest });
     }
 
     pub(crate) fn hash(&self) -> u64 {

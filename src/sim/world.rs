@@ -237,6 +237,17 @@ impl Simulation {
         self.clients[client.0].is_done()
     }
 
+    /// Checks that a client has taken every step of its script.
+    ///
+    /// # Panics
+    ///
+    /// If it has not, with what it waits for.
+    pub fn assert_done(&self, client: ClientId) {
+        if let Some(step) = self.clients[client.0].step_left() {
+            panic!("client {} is not done: {step}", client.0);
+        }
+    }
+
     /// How a client's connection ended, once it has.
     pub fn end(&self, client: ClientId) -> Option<End> {
         self.clients[client.0].end
@@ -425,6 +436,9 @@ impl Simulation {
         let reactor = &mut self.reactors[id.0];
         assert_eq!(reactor.connections(), 0, "connections are left");
         assert_eq!(reactor.stats().memory_bytes, 0, "buffers are left");
+        // Those of ended connections are swept now and then, and never fire.
+        let sources = &reactor.core.sources;
+        reactor.core.timers.sweep(|key| sources.get(key).is_some());
         let timers = reactor.core.timers.next_deadline();
         assert_eq!(timers, None, "a timer is left");
         let listeners = reactor.listeners.len();
