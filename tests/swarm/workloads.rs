@@ -129,7 +129,7 @@ impl StreamHandler for Echo {
             }
             _ => conn.send(&data[..count]).ignore(),
         }
-        if random / 32 % 16 == 0 {
+        if (random / 32).is_multiple_of(16) {
             conn.pause();
             conn.set_timer(Duration::from_micros(random / 512 % 5000));
         } else if count < data.len() {
