@@ -13,7 +13,9 @@ use super::net::Event;
 use super::trace::Entry;
 use crate::clock::Time;
 use crate::core::Source;
+use crate::driver::Driver;
 use crate::handler::StreamHandler;
+use crate::key::Key;
 use crate::limits::ReactorLimits;
 use crate::reactor::{HandlerId, Reactor};
 use crate::readiness::Readiness;
@@ -82,6 +84,8 @@ pub struct Simulation {
     turns: u64,
     /// Who could go on now.
     candidates: Vec<Candidate>,
+    /// The sources that a turn touches.
+    touched: Vec<Key>,
     /// The reactor's host and the number of its system call that is to fail.
     pub(super) failing_call: Option<(u32, u64)>,
 }
@@ -98,7 +102,8 @@ const TURNS_MAX: u64 = 20_000_000;
 /// The longest that [`Simulation::run_until`] lets pass.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// A walk over everything is made after every turn while a reactor is small, else now and then.
+/// A walk over everything is made after every turn while a reactor is small, else now and then; what a
+/// turn touched is looked at after every turn.
 const SMALL: usize = 16;
 const NOW_AND_THEN: u64 = 64;
 
@@ -131,6 +136,7 @@ impl Simulation {
             seed,
             turns: 0,
             candidates: Vec::new(),
+            touched: Vec::new(),
             failing_call: None,
         }
     }
@@ -149,6 +155,26 @@ impl Simulation {
     pub fn set_link_faults(&mut self, one: ReactorId, other: ReactorId, faults: Faults) {
         let (one, other) = (self.host(one), self.host(other));
         self.network.net.borrow_mut().set_link(one, other, Rc::new(faults));
+    }
+
+    /// Other faults of a reactor's host, from now on.
+    pub fn set_faults_of(&mut self, id: ReactorId, faults: Faults) {
+        self[id].sockets.driver.set_faults(faults);
+    }
+
+    /// Makes a system call of a reactor's host fail: the next one is number 1. Each call fails with
+    /// an error that it may have.
+    pub fn fail_call(&mut self, id: ReactorId, number: u64) {
+        let host = self.host(id);
+        let mut net = self.network.net.borrow_mut();
+        let host = net.host(host);
+        host.failing_call = Some(host.calls + number);
+    }
+
+    /// Has the clock of a reactor's host jump ahead.
+    pub fn jump_clock(&mut self, id: ReactorId, by: Duration) {
+        let host = self.host(id);
+        self.network.net.borrow_mut().host(host).ahead += by;
     }
 
     /// How many descriptors a reactor's host may have open, as `RLIMIT_NOFILE` says.
@@ -382,12 +408,23 @@ impl Simulation {
     fn turn(&mut self, index: usize) {
         self.turns += 1;
         let reactor = &mut self.reactors[index];
+        let is_walk_due =
+            reactor.core.sources.len() <= SMALL || self.turns.is_multiple_of(NOW_AND_THEN);
+        let touched = &mut self.touched;
+        touched.clear();
+        if !is_walk_due {
+            let core = &reactor.core;
+            let lists = [&core.ready, &core.flush, &core.mail];
+            touched.extend(lists.into_iter().flatten());
+        }
         if let Err(error) = reactor.turn(Some(Duration::ZERO)) {
             panic!("the poll is broken: {error}");
         }
-        if reactor.core.sources.len() <= SMALL || self.turns.is_multiple_of(NOW_AND_THEN) {
-            reactor.verify();
+        if is_walk_due {
+            return reactor.verify();
         }
+        touched.extend(reactor.sockets.driver.events().map(|event| event.key));
+        reactor.verify_some(touched);
     }
 
     fn run_client(&mut self, index: usize) {
