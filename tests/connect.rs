@@ -5,51 +5,33 @@ mod support;
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::{
     CloseReason, ConnectError, Context, Key, Limits, ListenOptions, Origin, ReactorLimits, Sent,
 };
-use rustix::net::{AddressFamily, SocketType};
 
 use support::*;
 
-/// A port that is taken and at which nobody listens.
-struct Deaf {
-    _socket: OwnedFd,
-    address: SocketAddr,
-}
-
-impl Deaf {
-    fn new() -> Deaf {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = rustix::net::getsockname(&socket).unwrap().try_into().unwrap();
-        Deaf { _socket: socket, address }
-    }
-}
-
 /// A port that does not answer: its backlog is full, so the kernel drops every SYN.
 struct BlackHole {
-    socket: OwnedFd,
+    listener: TcpListener,
     filler: TcpStream,
     address: SocketAddr,
 }
 
 impl BlackHole {
     fn new() -> BlackHole {
-        let Deaf { _socket: socket, address } = Deaf::new();
-        rustix::net::listen(&socket, 0).unwrap();
-        let filler = connect(address);
-        BlackHole { socket, filler, address }
+        let listener = listen_with_backlog(0);
+        let address = listener.local_addr().unwrap();
+        BlackHole { filler: connect(address), listener, address }
     }
 
     /// Makes room, and gives both ends of what made it.
-    fn open(self) -> (OwnedFd, OwnedFd, TcpStream) {
-        let accepted = rustix::net::accept(&self.socket).unwrap();
-        (self.socket, accepted, self.filler)
+    fn open(self) -> (TcpListener, TcpStream, TcpStream) {
+        let (accepted, _) = self.listener.accept().unwrap();
+        (self.listener, accepted, self.filler)
     }
 }
 
@@ -112,9 +94,9 @@ fn hasty(timeout: Duration) -> Rc<Limits> {
 
 #[test]
 fn a_refused_connection_is_told_once_with_its_key_and_tag() {
-    let deaf = Deaf::new();
+    let (_deaf, deaf) = nobody();
     let mut client = Client::new(Recorder::new());
-    let keys: Vec<Key> = (0..10).map(|tag| client.cx().connect(deaf.address, tag)).collect();
+    let keys: Vec<Key> = (0..10).map(|tag| client.cx().connect(deaf, tag)).collect();
     let mut failures = client.failed(10);
     failures.sort_by_key(|(_, tag, _)| *tag);
     for (tag, (key, (of, as_, error))) in keys.into_iter().zip(failures).enumerate() {
@@ -229,7 +211,7 @@ fn over_the_reactors_limit_an_attempt_fails_and_under_it_one_succeeds_again() {
 fn a_connection_can_be_made_from_everywhere() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let deaf = Deaf::new();
+    let (_deaf, deaf) = nobody();
     let origins: Rc<RefCell<Vec<Origin>>> = Rc::default();
     let log = Rc::clone(&origins);
     let again = Rc::new(Cell::new(false));
@@ -240,7 +222,7 @@ fn a_connection_can_be_made_from_everywhere() {
         .open(move |conn| {
             log.borrow_mut().push(conn.origin());
             if conn.origin() == Origin::Connected(3) {
-                conn.connect(deaf.address, 4);
+                conn.connect(deaf, 4);
             }
         })
         .close(move |_, _, cx| {
@@ -284,7 +266,7 @@ fn what_is_sent_while_connecting_is_delivered_after_opening() {
 
     let (listener, _accepted, _filler) = hole.open();
     client.until("the next SYN is answered", |calls| calls.opened() == [key]);
-    let mut peer = TcpStream::from(rustix::net::accept(&listener).unwrap());
+    let (mut peer, _) = listener.accept().unwrap();
     peer.set_read_timeout(Some(DEADLINE)).unwrap();
     run_until(&mut client.reactor, "it is sent", |reactor| reactor.stats().bytes_out == 50);
     let mut received = [0; 50];
@@ -298,9 +280,9 @@ fn what_is_sent_while_connecting_is_delivered_after_opening() {
 
 #[test]
 fn what_was_sent_to_an_attempt_that_failed_is_given_back() {
-    let deaf = Deaf::new();
+    let (_deaf, deaf) = nobody();
     let mut client = Client::new(Recorder::new());
-    let key = client.cx().connect(deaf.address, 1);
+    let key = client.cx().connect(deaf, 1);
     let sent = client.cx().send_to(key, &vec![0; 1 << 20]);
     assert_eq!(sent, Sent::OverHigh);
     client.failed(1);
@@ -361,7 +343,7 @@ fn ipv6_is_connected_to_as_well() {
 #[test]
 fn two_thousand_connections_are_made_at_once() {
     const MANY: usize = 2000;
-    assert!(kernel::may_open(2 * MANY as u64 + 100));
+    assert!(may_open(2 * MANY as u64 + 100));
     let answered = Rc::new(Cell::new(0));
     let count = Rc::clone(&answered);
     let tags: Rc<RefCell<Vec<bool>>> = Rc::new(RefCell::new(vec![false; MANY]));

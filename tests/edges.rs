@@ -38,25 +38,31 @@ impl Hash {
     }
 }
 
-/// Hashes what the client receives until the end of file, on another thread, in reads of the given
-/// size.
+/// Hashes what the client receives until the end of file, in reads of the given size, while the
+/// reactor turns; then the client closes.
 fn hash_aside(
     reactor: &mut Reactor,
     mut client: TcpStream,
     read_bytes: usize,
 ) -> std::io::Result<Hash> {
-    let reader = std::thread::spawn(move || {
-        let mut buffer = vec![0; read_bytes];
-        let mut hash = Hash::new();
+    client.set_nonblocking(true)?;
+    let mut buffer = vec![0; read_bytes];
+    let mut hash = Hash::new();
+    let mut result = Ok(());
+    run_until(reactor, "the client has read everything", |_| {
         loop {
-            match client.read(&mut buffer)? {
-                0 => return Ok(hash),
-                count => hash.add(&buffer[..count]),
+            match client.read(&mut buffer) {
+                Ok(0) => return true,
+                Ok(count) => hash.add(&buffer[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    result = Err(error);
+                    return true;
+                }
             }
         }
     });
-    run_until(reactor, "the client has read everything", |_| reader.is_finished());
-    reader.join().unwrap()
+    result.map(|()| hash)
 }
 
 /// Limits of output that let a test queue what it likes.
@@ -99,7 +105,9 @@ fn what_a_budget_leaves_is_read_without_another_event() {
                 reactor.stats().bytes_in == sent.len() as u64
             });
             assert_eq!(server.calls.shown().concat(), sent);
-            assert!(server.reactor.stats().events <= events + 1, "one event for all of it");
+            if needs_linux("events that are counted") {
+                assert!(server.reactor.stats().events <= events + 1, "one event for all of it");
+            }
             assert!(server.reactor.stats().budgets_exhausted >= 10);
             server.assert_idle();
             let log = in_turn.borrow();
@@ -250,7 +258,9 @@ fn resume_finds_the_bytes_that_came_during_the_pause() {
         server.reactor.context(server.handler).resume_key(key);
         server.until("it is shown", |calls| calls.shown() == [b"while you were away"]);
         let more = server.reactor.stats().events - events;
-        assert_eq!(more, u64::from(!is_seen_before), "events");
+        if needs_linux("events that are counted") {
+            assert_eq!(more, u64::from(!is_seen_before), "events");
+        }
         server.assert_idle();
     }
 }
@@ -465,7 +475,7 @@ fn sending_nothing_writes_nothing() {
 /// A burst on every connection, and then silence, again and again.
 #[test]
 fn buffers_that_a_burst_grew_are_given_back() {
-    if !alone("buffers_that_a_burst_grew_are_given_back") {
+    if !needs_kernel("resident memory") || !alone("buffers_that_a_burst_grew_are_given_back") {
         return;
     }
     const CLIENTS: usize = 16;
@@ -488,33 +498,29 @@ fn buffers_that_a_burst_grew_are_given_back() {
     let limits = large_output().input_bytes_max(BYTES);
     let mut server = Server::with_limits(recorder, limits);
     let connect = |_| connect_from(Ipv4Addr::LOCALHOST, 128 * 1024, server.address);
-    let clients: Vec<TcpStream> = (0..CLIENTS).map(connect).collect();
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(connect).collect();
     server.until("all are open", |calls| calls.opened().len() == CLIENTS);
-    let aside = |server: &mut Server, what: fn(&mut TcpStream)| {
-        let all: Vec<_> = clients.iter().map(|client| client.try_clone().unwrap()).collect();
-        let thread =
-            std::thread::spawn(move || all.into_iter().for_each(|mut client| what(&mut client)));
-        run_until(&mut server.reactor, "the clients are done", |_| thread.is_finished());
-        thread.join().unwrap();
-    };
     let mut resident = Vec::new();
     for round in 0..4 {
-        aside(&mut server, |client| client.write_all(&[1; BYTES / 2]).unwrap());
+        for client in &mut clients {
+            assert_eq!(server.write(client, &[1; BYTES / 2]), None);
+        }
         run_until(&mut server.reactor, "the first half is kept", |reactor| {
             reactor.stats().bytes_in == round * BURST + BURST / 2
         });
         let kept = server.reactor.stats().memory_bytes;
         assert!(kept as u64 >= BURST / 2, "{kept} bytes are kept");
-        aside(&mut server, |client| client.write_all(&[2; BYTES / 2]).unwrap());
+        for client in &mut clients {
+            assert_eq!(server.write(client, &[2; BYTES / 2]), None);
+        }
         run_until(&mut server.reactor, "the second half has come", |reactor| {
             reactor.stats().bytes_in == (round + 1) * BURST
         });
         let kept = server.reactor.stats().memory_bytes;
         assert!(kept as u64 >= BURST, "{kept} bytes are kept");
-        aside(&mut server, |client| {
-            let mut answer = vec![0; ANSWERS * BYTES];
-            client.read_exact(&mut answer).unwrap();
-        });
+        for client in &mut clients {
+            server.read(client, ANSWERS * BYTES);
+        }
         server.assert_idle();
         assert_eq!(server.reactor.stats().memory_bytes, 0);
         server.calls.clear();

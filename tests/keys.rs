@@ -286,6 +286,7 @@ fn a_connect_can_be_begun_from_every_callback() {
             server.reactor.context(server.handler).abort_key(key);
             server
                 .until("it is aborted", |calls| calls.has(&Call::Close(key, CloseReason::Aborted)));
+            server.until_closed(2);
             server.calls.clear();
             let (mut client, key) = server.open();
             server.read(&mut client, 101);

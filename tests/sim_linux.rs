@@ -1,8 +1,8 @@
 //! All tests that need no kernel, in a simulation that does what Linux does.
 //!
-//! Single tests that are not for it say so themselves (`needs_kernel`, `needs_linux`). Whole files:
-//! `accept`, `source`, `descriptors`, `interop`, `fairness`, `examples` and `trace` are about the kernel, other
-//! processes, or the machine's time.
+//! Single tests that are not for it say so themselves (`needs_kernel`, `needs_linux`). Whole files
+//! that are not: `accept`, `source` and `descriptors` (the process's own, and what other processes
+//! do), `fairness` (the machine's time), `interop`, `examples` and `trace` (programs and their output).
 
 #![cfg(feature = "sim")]
 #![allow(clippy::duplicate_mod, reason = "each file brings its support along")]
@@ -19,8 +19,14 @@ mod support {
 
 #[path = "close.rs"]
 mod close;
+#[path = "connect.rs"]
+mod connect;
 #[path = "data.rs"]
 mod data;
+#[path = "edges.rs"]
+mod edges;
+#[path = "events.rs"]
+mod events;
 #[path = "handler.rs"]
 mod handler;
 #[path = "keys.rs"]

@@ -1,0 +1,17 @@
+//! `short_way` in a simulation that does what Linux does: alone, because the log level belongs to the
+//! whole process.
+
+#![cfg(feature = "sim")]
+
+/// The world of this file.
+mod support {
+    pub(crate) use oneloop::sim::Kernel;
+
+    #[path = "sim.rs"]
+    pub(crate) mod world;
+
+    pub(crate) const KERNEL: Kernel = Kernel::Linux;
+}
+
+#[path = "short_way.rs"]
+mod short_way;
