@@ -255,7 +255,7 @@ impl Plan {
         let mut tries = 0;
         let mut size = decisions.max(1);
         while size > 0 && tries < SHRINKS_MAX {
-            let mut start = 0;
+            let (mut start, before) = (0, best.zeroed.clone());
             while start < decisions && tries < SHRINKS_MAX {
                 let range = start..(start + size).min(decisions);
                 start = range.end;
@@ -271,7 +271,10 @@ impl Plan {
                     best = next;
                 }
             }
-            size /= 2;
+            // What could not be zeroed one by one may be now, because of the others.
+            if size > 1 || best.zeroed == before {
+                size /= 2;
+            }
         }
         best
     }

@@ -249,7 +249,10 @@ impl Client {
         if self.may_end && self.end == Some(End::Ended) && wish.is_none() {
             self.socket = None;
         }
-        if let (Pace::Slowly(..), None) = (self.pace, self.end) {
+        // Otherwise there was nothing to read, and the socket will tell.
+        if let (Pace::Slowly(..), None) = (self.pace, self.end)
+            && now < self.reads_at
+        {
             wish = Some(wish.unwrap_or(Time::NEVER).min(self.reads_at));
         }
         Ok(wish.map_or(Wish::Nothing, Wish::WakeAt))
@@ -269,15 +272,17 @@ impl Client {
                 _ if self.end.is_some() => return,
                 Pace::Not => return,
                 Pace::Slowly(..) if now < self.reads_at => return,
-                Pace::Slowly(bytes, every) => {
-                    self.reads_at = now + every;
-                    bytes.min(buffer.len())
-                }
+                Pace::Slowly(bytes, _) => bytes.min(buffer.len()),
                 Pace::AtOnce => buffer.len(),
             };
             match socket.read(&mut buffer[..room]) {
                 Ok(0) => self.finish(End::Ended),
-                Ok(count) => self.received.extend(&buffer[..count]),
+                Ok(count) => {
+                    self.received.extend(&buffer[..count]);
+                    if let Pace::Slowly(_, every) = self.pace {
+                        self.reads_at = now + every;
+                    }
+                }
                 Err(error) => return self.note(&error),
             }
         }

@@ -353,6 +353,8 @@ impl Net {
 
     fn arrive_syn(&mut self, client: Key, tries: u32, is_lost: bool) {
         let Some((from, local, remote)) = self.connecting(client) else { return };
+        // Who tries again after the faults have ended is answered.
+        let is_lost = is_lost && self.faults(from).unanswered_connects > 0.0;
         let listener = self.listener_at(remote);
         let Some(listener_key) = listener.filter(|_| !is_lost) else {
             if is_lost {

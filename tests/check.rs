@@ -1,0 +1,413 @@
+//! What `Check`, `sweep` and `heal` promise. The tests that are ignored are made to fail: others run
+//! them in a process of their own and read what is printed.
+
+#![cfg(feature = "sim")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use oneloop::sim::{Check, End, Faults, Kernel, Script, Simulation, sweep};
+use oneloop::{Connection, Error, StreamHandler};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Sends back what it receives, as `answer` makes it.
+struct Answerer<F>(F);
+
+impl<F: FnMut(&[u8]) -> Vec<u8> + 'static> StreamHandler for Answerer<F> {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let answer = (self.0)(data);
+        conn.send(&answer).ignore();
+        Ok(data.len())
+    }
+}
+
+fn echo() -> Answerer<impl FnMut(&[u8]) -> Vec<u8>> {
+    Answerer(<[u8]>::to_vec)
+}
+
+fn hello() -> Script {
+    Script::new().send("hello").expect("hello")
+}
+
+fn ask(sim: &mut Simulation, address: SocketAddr) {
+    sim.client(address, Script::new().send("hello").close());
+    sim.run_for(SECOND);
+}
+
+/// Runs a test that fails, in a process of its own, with these variables; gives all it printed.
+fn failing(name: &str, variables: &[(&str, &str)]) -> String {
+    let (is_ok, text) = run(name, variables);
+    assert!(!is_ok, "{name} did not fail:\n{text}");
+    text
+}
+
+fn run(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("ONELOOP_SIM_") {
+            command.env_remove(variable);
+        }
+    }
+    let output = command
+        .args(["--exact", name, "--include-ignored", "--nocapture"])
+        .env("RUST_BACKTRACE", "0")
+        .env("CARGO_PKG_NAME", "a-crate-that-uses-it")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stderr) + &text(&output.stdout))
+}
+
+/// What stands between the two.
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let rest = text.split_once(start).unwrap_or_else(|| panic!("no {start:?}:\n{text}")).1;
+    rest.split_once(end).unwrap_or_else(|| panic!("no {end:?}:\n{text}")).0
+}
+
+/// The variables of the command that is printed.
+fn command(text: &str) -> Vec<(&str, &str)> {
+    let command = between(text, "run it again:\n  ", " cargo test");
+    command.split(' ').filter_map(|word| word.split_once('=')).collect()
+}
+
+// The report.
+
+#[test]
+#[ignore = "it fails"]
+fn cuts_are_a_failure() {
+    let faults = Faults::none().short_reads(0.2).spurious_events(0.2).stalls(0.2);
+    let check = Check::new("cuts_are_a_failure").faults(faults);
+    check.kernel(Kernel::Contract).seeds(1000).run(|sim| {
+        let cut = |data: &[u8]| {
+            assert!(data.len() == 5, "cut after {:?}", data.escape_ascii().to_string());
+            Vec::new()
+        };
+        let served = sim.serve(Answerer(cut));
+        ask(sim, served.address);
+    });
+}
+
+#[test]
+fn a_failure_is_told_with_seed_faults_trace_and_a_command_that_shows_it_again() {
+    let text = failing("cuts_are_a_failure", &[]);
+    assert!(text.contains("cuts_are_a_failure: seed "), "{text}");
+    assert!(text.contains(" failed on Contract:\n  cut after "), "{text}");
+    assert!(text.contains("\n  at tests/check.rs:"), "{text}");
+    assert!(between(&text, "faults: Faults {", "}").contains("short_reads: 0.2"), "{text}");
+    assert!(text.contains("host 1  read  "), "{text}");
+    let line = between(&text, "run it again:\n", "\n");
+    assert!(line.ends_with(" cargo test cuts_are_a_failure -- --include-ignored"), "{line}");
+
+    let report = |text: &str| between(text, "cuts_are_a_failure: seed ", "--include").to_string();
+    let again = failing("cuts_are_a_failure", &command(&text));
+    assert_eq!(report(&again), report(&text));
+}
+
+#[test]
+fn only_our_own_tests_are_run_again_with_the_feature() {
+    let text = failing("cuts_are_a_failure", &[("CARGO_PKG_NAME", "oneloop")]);
+    assert!(text.contains(" cargo test --features sim cuts_are_a_failure -- "), "{text}");
+}
+
+#[test]
+fn as_many_lines_of_the_trace_are_printed_as_one_asks_for() {
+    for (lines, variable) in [(3, "3"), (1, "1")] {
+        let text = failing("cuts_are_a_failure", &[("ONELOOP_SIM_TRACE", variable)]);
+        assert!(text.contains(&format!("the last {lines} of ")), "{text}");
+        assert_eq!(text.matches(" µs  host ").count(), lines);
+    }
+}
+
+/// Numbers of all decisions of the last run, and of those that are zeroed.
+fn decisions(text: &str) -> (u64, u64) {
+    let taken = between(text, "\ndecisions: ", ", of which");
+    (taken.parse().unwrap(), between(text, ", of which ", " are zeroed").parse().unwrap())
+}
+
+#[test]
+fn shrinking_leaves_only_the_decisions_that_the_failure_needs() {
+    let text = failing("cuts_are_a_failure", &[]);
+    let (taken, zeroed) = decisions(&text);
+    // The cut itself takes two; some may be left that say which ones these are.
+    assert!(zeroed > 0 && (1..=6).contains(&(taken - zeroed)), "{text}");
+    let seed = command(&text)[0];
+    assert_eq!(seed.0, "ONELOOP_SIM_SEED");
+    let whole = failing("cuts_are_a_failure", &[seed]);
+    assert_eq!(decisions(&whole).1, 0, "a replay with the seed alone");
+    let trace_len = |text| between(text, " of ", " things that happened").len();
+    assert!(trace_len(&text) <= trace_len(&whole));
+}
+
+#[test]
+#[ignore = "it fails"]
+fn cuts_are_one_failure_and_wholes_another() {
+    let name = "cuts_are_one_failure_and_wholes_another";
+    Check::new(name).kernel(Kernel::Contract).faults(Faults::none().short_reads(0.5)).run(|sim| {
+        let rare = |data: &[u8]| {
+            assert!(data.len() == 5, "cut");
+            Vec::new()
+        };
+        let served = sim.serve(Answerer(rare));
+        ask(sim, served.address);
+        assert!(sim.decisions() == 0 && sim.seed() < 3, "whole");
+    });
+}
+
+#[test]
+fn shrinking_keeps_to_the_same_failure() {
+    // Seeds from 3 on fail in either way; without any decision it is the second one.
+    for seed in 3..10 {
+        let variables = [("ONELOOP_SIM_BASE", &*seed.to_string()), ("ONELOOP_SIM_SEEDS", "1")];
+        let text = failing("cuts_are_one_failure_and_wholes_another", &variables);
+        let first = between(&text, "panicked at ", "\ncuts_are").lines().nth(1).unwrap();
+        assert_eq!(between(&text, "Contract:\n  ", "\n"), first);
+    }
+}
+
+// Which seeds are run.
+
+#[test]
+#[ignore = "it prints"]
+fn the_seeds_are_printed() {
+    Check::new("the_seeds_are_printed").seeds(4).base(10).run(|sim| eprintln!("<{}>", sim.seed()));
+}
+
+#[test]
+fn variables_say_which_seeds_are_run() {
+    let seeds = |variables: &[(&str, &str)]| -> Vec<u64> {
+        let (is_ok, text) = run("the_seeds_are_printed", variables);
+        assert!(is_ok, "{text}");
+        let parts = text.split('<').skip(1);
+        parts.map(|part| part.split_once('>').unwrap().0.parse().unwrap()).collect()
+    };
+    assert_eq!(seeds(&[]), [10, 11, 12, 13]);
+    assert_eq!(seeds(&[("ONELOOP_SIM_SEEDS", "2")]), [10, 11]);
+    assert_eq!(seeds(&[("ONELOOP_SIM_BASE", "90"), ("ONELOOP_SIM_SEEDS", "3")]), [90, 91, 92]);
+    assert_eq!(seeds(&[("ONELOOP_SIM_SEED", "77"), ("ONELOOP_SIM_SEEDS", "3")]), [77]);
+    assert_eq!(seeds(&[("ONELOOP_SIM_SEED", "77"), ("ONELOOP_SIM_TWICE", "1")]), [77, 77]);
+    assert_eq!(seeds(&[("ONELOOP_SIM_TWICE", "0"), ("ONELOOP_SIM_SEEDS", "1")]), [10]);
+}
+
+#[test]
+fn a_variable_that_cannot_be_read_is_named() {
+    for (variable, value) in [
+        ("ONELOOP_SIM_SEED", "x"),
+        ("ONELOOP_SIM_SEEDS", "-1"),
+        ("ONELOOP_SIM_BASE", ""),
+        ("ONELOOP_SIM_TWICE", "yes"),
+    ] {
+        let text = failing("the_seeds_are_printed", &[(variable, value)]);
+        assert!(text.contains(&format!("{variable} is a number, not {value:?}")), "{text}");
+    }
+    let text =
+        failing("the_seeds_are_printed", &[("ONELOOP_SIM_SEED", "1"), ("ONELOOP_SIM_ZERO", "3")]);
+    assert!(text.contains("ONELOOP_SIM_ZERO is like 3-5,9-20"), "{text}");
+}
+
+#[test]
+fn seeds_choose_among_the_kernels_and_the_faults() {
+    let (kernels, stalls) = (RefCell::new(HashSet::new()), RefCell::new(HashSet::new()));
+    let faults = Faults::none().stalls(1.0);
+    Check::new("seeds_choose_among_the_kernels_and_the_faults").faults(faults).run(|sim| {
+        sim.keep_trace(usize::MAX);
+        let served = sim.serve(echo());
+        let client = sim.client(served.address, hello().close());
+        sim.run_until_idle();
+        sim.assert_done(client);
+        // Linux reports at once all that is true, and a short read is the end there.
+        let blocks = sim.trace().iter().filter(|e| e.host == 1 && e.what == "read block").count();
+        kernels.borrow_mut().insert(blocks > 0);
+        stalls.borrow_mut().insert(sim.decisions() > 10);
+    });
+    assert_eq!((kernels.into_inner().len(), stalls.into_inner().len()), (2, 2));
+}
+
+// Determinism.
+
+fn twice(make: impl Fn() -> Answerer<fn(&[u8]) -> Vec<u8>>) -> String {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        Check::new("a_test").seeds(1).twice().run(|sim| {
+            let served = sim.serve(make());
+            ask(sim, served.address);
+        });
+    }));
+    let panic = result.expect_err("it does not follow from the seed");
+    panic.downcast_ref::<String>().expect("a message").clone()
+}
+
+#[test]
+fn a_handler_that_walks_over_a_hash_map_is_found() {
+    fn names(_: &[u8]) -> Vec<u8> {
+        let map: HashMap<u8, ()> = (0..50).map(|name| (name, ())).collect();
+        map.into_keys().collect()
+    }
+    let message = twice(|| Answerer(names));
+    assert!(message.starts_with("seed 0: two runs differ"), "{message}");
+    assert!(message.contains("The first difference is entry "), "{message}");
+    assert!(message.contains("host 1  write"), "{message}");
+    assert!(message.contains("(as many bytes, but other ones)"), "{message}");
+}
+
+#[test]
+fn a_handler_that_reads_a_clock_of_its_own_is_found() {
+    fn time(_: &[u8]) -> Vec<u8> {
+        thread_local!(static START: Instant = Instant::now());
+        START.with(|start| start.elapsed().as_nanos().to_le_bytes().to_vec())
+    }
+    let message = twice(|| Answerer(time));
+    assert!(message.contains("host 1  write") && message.contains("other ones"), "{message}");
+}
+
+#[test]
+fn a_handler_that_remembers_more_than_a_run_is_found() {
+    static RUNS: AtomicU32 = AtomicU32::new(1);
+    fn longer(_: &[u8]) -> Vec<u8> {
+        vec![0; RUNS.fetch_add(1, Ordering::Relaxed) as usize]
+    }
+    let message = twice(|| Answerer(longer));
+    let (one, other) = message.split_once("host 1  write").expect("two lines");
+    assert!(one.contains("entry") && other.contains("host 1  write"), "{message}");
+    assert!(!message.contains("other ones"), "{message}");
+}
+
+#[test]
+#[ignore = "it fails"]
+fn only_the_first_run_fails() {
+    static IS_FIRST: AtomicU32 = AtomicU32::new(0);
+    Check::new("only_the_first_run_fails").run(|_| {
+        assert!(IS_FIRST.fetch_add(1, Ordering::Relaxed) > 0, "the first one");
+    });
+}
+
+#[test]
+fn a_failure_that_does_not_come_again_is_told_as_such() {
+    let text = failing("only_the_first_run_fails", &[]);
+    assert!(text.contains("and did not fail again"), "{text}");
+    assert!(text.contains("It was:\n  the first one\n  at tests/check.rs:"), "{text}");
+}
+
+// Sweeps.
+
+#[test]
+fn a_sweep_makes_every_system_call_fail_once_and_the_server_goes_on() {
+    for kernel in [Kernel::Linux, Kernel::Contract] {
+        let (served, unserved) = (Cell::new(0_u64), Cell::new(0_u64));
+        let runs = sweep(1, kernel, |sim| {
+            let echo = sim.serve(echo());
+            let first = sim.client(echo.address, hello().shutdown().may_end());
+            sim.run_for(10 * SECOND);
+            let is_first_served = sim.is_done(first);
+            // Whatever became of that one, the next one is served; but for the calls that listen and
+            // register the listener, without which nobody is.
+            let next = sim.client(echo.address, hello().shutdown().may_end());
+            sim.run_for(10 * SECOND);
+            if sim.end(next) == Some(End::Failed(std::io::ErrorKind::ConnectionRefused)) {
+                return unserved.set(unserved.get() + 1);
+            }
+            assert!(is_first_served || sim.is_done(next));
+            served.set(served.get() + u64::from(is_first_served && sim.is_done(next)));
+            sim.run_for(10 * SECOND);
+            sim.assert_empty(echo.reactor);
+        });
+        assert!(runs > 15, "{runs}");
+        assert_eq!(unserved.get(), 2, "of {runs}");
+        assert!(served.get() < runs, "some failure has to be felt");
+    }
+}
+
+#[test]
+#[ignore = "it fails"]
+fn the_third_call_is_a_failure() {
+    let runs = Cell::new(0);
+    sweep(1, Kernel::Linux, |sim| {
+        let served = sim.serve(echo());
+        ask(sim, served.address);
+        runs.set(runs.get() + 1);
+        assert!(runs.get() != 1 + 3);
+    });
+}
+
+#[test]
+fn a_sweep_says_which_call_failed() {
+    let text = failing("the_third_call_is_a_failure", &[]);
+    assert!(text.contains("system call 3 of host 1 failed, and so did the test"), "{text}");
+}
+
+// Healing.
+
+#[test]
+fn who_had_vanished_is_back_once_healed() {
+    let mut sim = Simulation::new(1);
+    let served = sim.serve(echo());
+    let script = hello().vanish().send("more").expect("more").shutdown().expect_end();
+    let client = sim.client(served.address, script);
+    sim.run_for(100 * SECOND);
+    assert_eq!((sim.received(client), sim.end(client)), (&b"hello"[..], None));
+    sim.heal();
+    sim.run_for(200 * SECOND);
+    sim.assert_done(client);
+    sim.assert_empty(served.reactor);
+}
+
+#[test]
+fn a_connect_without_an_answer_has_one_once_healed() {
+    let faults = Faults::none().unanswered_connects(1.0);
+    let mut sim = Simulation::with(1, Kernel::Linux, faults);
+    let served = sim.serve(echo());
+    let client = sim.client(served.address, hello().close());
+    sim.run_for(10 * SECOND);
+    assert_eq!(sim.end(client), None);
+    sim.heal();
+    sim.run_for(10 * SECOND);
+    sim.assert_done(client);
+}
+
+#[test]
+fn descriptors_are_back_once_healed() {
+    let faults = Faults::none().descriptors_out(1.0);
+    let mut sim = Simulation::with(1, Kernel::Linux, faults);
+    let served = sim.serve(echo());
+    let first = sim.client(served.address, hello().may_end());
+    sim.run_for(10 * SECOND);
+    assert!(!sim.is_done(first));
+    sim.heal();
+    let next = sim.client(served.address, hello().close());
+    sim.run_for(10 * SECOND);
+    sim.assert_done(next);
+}
+
+#[test]
+fn after_any_faults_everything_comes_to_rest_once_healed() {
+    let name = "after_any_faults_everything_comes_to_rest_once_healed";
+    Check::new(name).seeds(50).faults(Faults::some().vanishing_peers(0.02)).run(|sim| {
+        let served = sim.serve(echo());
+        for _ in 0..10 {
+            let bytes = [7; 20_000];
+            let script = Script::new().send(bytes).expect(bytes).shutdown().expect_end();
+            sim.client(served.address, script.may_end());
+        }
+        sim.run_for(5 * SECOND);
+        sim.heal();
+        sim.run_for(300 * SECOND);
+        sim.assert_empty(served.reactor);
+        let turns = sim.turns();
+        sim.run_for(3600 * SECOND);
+        assert!(sim.turns() <= turns + 2, "it does not rest");
+    });
+}
