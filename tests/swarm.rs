@@ -42,4 +42,10 @@ swarm! {
     the_loop_survives_slow_readers,
     the_loop_survives_descriptors_run_out,
     the_loop_survives_half_closed,
+    the_loop_survives_orders,
+    the_loop_survives_memory,
+    the_loop_survives_clocks,
+    the_loop_survives_full_house,
+    the_loop_survives_told,
+    the_loop_survives_callers,
 }

@@ -23,6 +23,8 @@ use super::world::Simulation;
 ///   a run that failed;
 /// - `ONELOOP_SIM_TRACE`: how many of the last things that happened are printed then, 40 if nothing is
 ///   said;
+/// - `ONELOOP_SIM_SHRINKS`: how often a failing run is run again to make it smaller, 200 if nothing is
+///   said;
 /// - `ONELOOP_SIM_TWICE=1`: each seed twice, as [`twice`](Check::twice) does.
 ///
 /// ```
@@ -65,8 +67,8 @@ struct Plan {
     zeroed: Vec<Range<u64>>,
 }
 
-/// How often a failing run is run again to make it smaller.
-const SHRINKS_MAX: usize = 200;
+/// How often a failing run is run again to make it smaller, if `ONELOOP_SIM_SHRINKS` says nothing.
+const SHRINKS: u64 = 200;
 
 /// How many of the last things that happened are printed, if `ONELOOP_SIM_TRACE` says nothing.
 const TRACE_LINES: u64 = 40;
@@ -251,12 +253,13 @@ impl Plan {
     /// The same failure with as few decisions as possible: all are zeroed that it does not need, first
     /// large parts, then smaller ones.
     fn shrunk(&self, decisions: u64, first: &Failure, test: &impl Fn(&mut Simulation)) -> Plan {
+        let tries_max = number("ONELOOP_SIM_SHRINKS").unwrap_or(SHRINKS);
         let mut best = self.clone();
         let mut tries = 0;
         let mut size = decisions.max(1);
-        while size > 0 && tries < SHRINKS_MAX {
+        while size > 0 && tries < tries_max {
             let (mut start, before) = (0, best.zeroed.clone());
-            while start < decisions && tries < SHRINKS_MAX {
+            while start < decisions && tries < tries_max {
                 let range = start..(start + size).min(decisions);
                 start = range.end;
                 if best.zeroed.iter().any(|old| old.start <= range.start && range.end <= old.end) {

@@ -221,6 +221,7 @@ impl SimDriver {
 /// What a turn costs, and what a host may suffer in it.
 fn begin_turn(net: &mut Net, host: u32) {
     let faults = net.faults(host);
+    net.host(host).calls_before_turn = net.host(host).calls;
     let mut until = net.now + TURN;
     if net.decisions.chance(faults.stalls) {
         let nanos = faults.stall_max.as_nanos() as u64;

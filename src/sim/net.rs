@@ -28,6 +28,9 @@ const SYN_RETRIES: u32 = 6;
 /// The ports that are given out.
 const PORTS: Range<u16> = 32_768..61_000;
 
+/// A turn is bounded; one with so many system calls is an endless loop.
+const CALLS_PER_TURN_MAX: u64 = 10_000_000;
+
 #[derive(Debug)]
 pub(crate) struct Net {
     pub(crate) now: Time,
@@ -63,8 +66,10 @@ pub(crate) struct Host {
     pub(crate) lately: VecDeque<Key>,
     pub(crate) descriptors: usize,
     pub(crate) descriptors_max: usize,
-    /// System calls so far.
+    /// System calls so far,
     pub(crate) calls: u64,
+    /// ... and when its last turn began.
+    pub(crate) calls_before_turn: u64,
     /// The one that is to fail.
     pub(crate) failing_call: Option<u64>,
     next_port: u16,
@@ -149,6 +154,7 @@ impl Net {
             descriptors: 0,
             descriptors_max: usize::MAX,
             calls: 0,
+            calls_before_turn: 0,
             failing_call: None,
             next_port: 0,
         });
@@ -245,6 +251,8 @@ impl Net {
     pub(crate) fn call(&mut self, host: u32, fails_with: io::ErrorKind) -> io::Result<()> {
         let host = self.host(host);
         host.calls += 1;
+        let in_turn = host.calls - host.calls_before_turn;
+        assert!(in_turn < CALLS_PER_TURN_MAX, "a turn does not end: {in_turn} system calls");
         if host.failing_call == Some(host.calls) { Err(fails_with.into()) } else { Ok(()) }
     }
 

@@ -19,6 +19,7 @@ use crate::key::Key;
 use crate::limits::ReactorLimits;
 use crate::reactor::{HandlerId, Reactor};
 use crate::readiness::Readiness;
+use crate::stats::Stats;
 use crate::stream::flag::*;
 
 /// Names a reactor of a simulation.
@@ -82,6 +83,8 @@ pub struct Simulation {
     faults: Faults,
     seed: u64,
     turns: u64,
+    /// Turns on end in which nothing came of it.
+    idle_turns: u64,
     /// Who could go on now.
     candidates: Vec<Candidate>,
     /// The sources that a turn touches.
@@ -98,6 +101,9 @@ enum Candidate {
 
 /// So many turns without rest are no test any more but an endless loop.
 const TURNS_MAX: u64 = 20_000_000;
+
+/// So many turns on end without a byte, an end or a newcomer are none, either.
+const IDLE_TURNS_MAX: u64 = 100_000;
 
 /// The longest that [`Simulation::run_until`] lets pass.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -135,6 +141,7 @@ impl Simulation {
             faults,
             seed,
             turns: 0,
+            idle_turns: 0,
             candidates: Vec::new(),
             touched: Vec::new(),
             failing_call: None,
@@ -386,6 +393,7 @@ impl Simulation {
                 true
             }
             None => {
+                self.idle_turns = 0;
                 let arrival = net.next_arrival();
                 let next = match (arrival, until) {
                     (None, None) => return false,
@@ -417,9 +425,17 @@ impl Simulation {
             let lists = [&core.ready, &core.flush, &core.mail];
             touched.extend(lists.into_iter().flatten());
         }
+        let before = achieved(reactor.stats());
         if let Err(error) = reactor.turn(Some(Duration::ZERO)) {
             panic!("the poll is broken: {error}");
         }
+        let is_idle = achieved(reactor.stats()) == before;
+        self.idle_turns = if is_idle { self.idle_turns + 1 } else { 0 };
+        assert!(
+            self.idle_turns < IDLE_TURNS_MAX,
+            "reactor {index} has work and does nothing: {IDLE_TURNS_MAX} turns without a byte, an end \
+             or a newcomer"
+        );
         if is_walk_due {
             return reactor.verify();
         }
@@ -476,6 +492,9 @@ impl Simulation {
         // Those of ended connections are swept now and then, and never fire.
         let sources = &reactor.core.sources;
         reactor.core.timers.sweep(|key| sources.get(key).is_some());
+        let stats = reactor.stats();
+        let opened = stats.accepts + stats.connects;
+        assert_eq!(stats.closes_total(), opened, "who opened was told of the end, once");
         let timers = reactor.core.timers.next_deadline();
         assert_eq!(timers, None, "a timer is left");
         let listeners = reactor.listeners.len();
@@ -484,6 +503,13 @@ impl Simulation {
         let descriptors = self.network.net.borrow_mut().host(host).descriptors;
         assert_eq!(descriptors, listeners + reserves, "descriptors are left");
     }
+}
+
+/// What a turn is good for.
+fn achieved(stats: &Stats) -> [u64; 4] {
+    let newcomers = stats.accepts + stats.connects + stats.refusals + stats.sheds;
+    let ends = stats.closes_total() + stats.connect_failures + stats.accept_errors;
+    [stats.bytes_in, stats.bytes_out, newcomers, ends]
 }
 
 impl Index<ReactorId> for Simulation {

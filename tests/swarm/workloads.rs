@@ -5,12 +5,16 @@
 
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
+mod clocks;
+mod doors;
+mod orders;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::sim::{ClientId, End, Faults, ReactorId, Script, Simulation};
+use oneloop::sim::{ClientId, End, Faults, ReactorId, Script, Served, Simulation};
 use oneloop::{
     CloseReason, ConnectError, Connection, Context, Error, Key, Limits, ListenOptions, Origin,
     ReactorLimits, StreamHandler, TimerId,
@@ -29,7 +33,21 @@ pub const ALL: &[Workload] = &[
     ("slow readers", Faults::some, slow_readers),
     ("descriptors run out", Faults::some, descriptors_run_out),
     ("half-closed", Faults::lossless, half_closed),
+    ("orders", Faults::lossless, orders::orders),
+    ("memory", Faults::lossless, orders::memory),
+    ("clocks", lossless_with_clock_jumps, clocks::clocks),
+    ("full house", Faults::lossless, doors::full_house),
+    ("told", Faults::lossless, doors::told),
+    ("callers", lossless_with_silence, doors::callers),
 ];
+
+fn lossless_with_clock_jumps() -> Faults {
+    Faults::lossless().clock_jumps(0.01)
+}
+
+fn lossless_with_silence() -> Faults {
+    Faults::lossless().unanswered_connects(0.3)
+}
 
 /// Deterministic numbers for what a workload chooses itself (SplitMix64).
 pub struct Numbers(u64);
@@ -85,6 +103,16 @@ impl Lives {
         assert_eq!(life.key, key);
         self.open -= 1;
     }
+
+    /// Some connection that there is, or was.
+    fn any(&self, random: u64) -> Key {
+        let place = random as usize % self.ever.len().max(1);
+        self.ever.iter().nth(place).copied().unwrap_or(Key::from_bits(0))
+    }
+}
+
+fn assert_all_closed(lives: &Lives) {
+    assert_eq!(lives.open, 0, "on_close was not called for all who had opened");
 }
 
 impl Life {
@@ -114,6 +142,7 @@ impl StreamHandler for Echo {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
+        assert!(!conn.is_paused(), "called while it is paused");
         let random = conn.random();
         let count = match random % 8 {
             0 => 1 + random as usize / 8 % data.len(),
@@ -148,19 +177,28 @@ impl StreamHandler for Echo {
 }
 
 /// A server of `handler` with limits that are soon reached.
-fn serve<H: StreamHandler>(
+fn serve<H: StreamHandler>(sim: &mut Simulation, handler: H, limits: Limits) -> Served<H> {
+    let own = ReactorLimits::new().connections_max(64).events_per_poll_max(7);
+    serve_with(sim, handler, own.memory_bytes_max(512 * 1024), limits)
+}
+
+fn serve_with<H: StreamHandler>(
     sim: &mut Simulation,
     handler: H,
+    own: ReactorLimits,
     limits: Limits,
-) -> (ReactorId, SocketAddr) {
-    let own = ReactorLimits::new().connections_max(64).events_per_poll_max(7);
-    let reactor = sim.add_reactor(own.memory_bytes_max(512 * 1024));
+) -> Served<H> {
+    let reactor = sim.add_reactor(own);
     let handler = sim[reactor].add(handler);
+    // A mark that is met exactly, and one that hardly ever is.
+    let limits = if sim.seed() % 2 == 1 { limits.output_bytes_low(0) } else { limits };
     let options = ListenOptions::new().limits(limits).backlog(8);
     let address = SocketAddr::new([10, 0, 0, 2].into(), 7000);
     sim[reactor].listen_with(handler, address, &options).expect("the port is free");
-    (reactor, address)
+    Served { reactor, handler, address }
 }
+
+const INPUT_BYTES_MAX: usize = 5000;
 
 fn tight() -> Limits {
     Limits::new()
@@ -168,7 +206,7 @@ fn tight() -> Limits {
         .read_bytes_per_turn_max(3000)
         .reads_per_turn_max(3)
         .write_bytes_per_turn_max(2500)
-        .input_bytes_max(5000)
+        .input_bytes_max(INPUT_BYTES_MAX)
         .output_bytes_low(500)
         .output_bytes_high(2000)
         .output_bytes_max(64 * 1024)
@@ -230,29 +268,32 @@ fn echo_clients(sim: &mut Simulation, address: SocketAddr) -> Vec<ClientId> {
 }
 
 fn echo(sim: &mut Simulation) {
-    let (reactor, address) = serve(sim, Echo::default(), tight());
-    let clients = echo_clients(sim, address);
-    conclude(sim, &[reactor], &clients, false);
+    let served = serve(sim, Echo::default(), tight());
+    let clients = echo_clients(sim, served.address);
+    conclude(sim, &[served.reactor], &clients, false);
+    assert_all_closed(&sim.handler(served).lives);
 }
 
 fn echo_without_loss(sim: &mut Simulation) {
-    let (reactor, address) = serve(sim, Echo::default(), tight());
-    let clients = echo_clients(sim, address);
-    conclude(sim, &[reactor], &clients, true);
+    let served = serve(sim, Echo::default(), tight());
+    let clients = echo_clients(sim, served.address);
+    conclude(sim, &[served.reactor], &clients, true);
+    assert_all_closed(&sim.handler(served).lives);
 }
 
 /// Half of what is sent is still to come when the client ends its side; all of it comes back.
 fn half_closed(sim: &mut Simulation) {
-    let (reactor, address) = serve(sim, Echo::default(), tight());
+    let served = serve(sim, Echo::default(), tight());
     let mut numbers = Numbers::of(sim);
     let clients: Vec<ClientId> = (0..numbers.within(1..6))
         .map(|_| {
             let size = numbers.within(1..60_000);
             let script = Script::new().send(pattern(0, size)).shutdown();
-            sim.client(address, script.expect(pattern(0, size)).expect_end().close())
+            sim.client(served.address, script.expect(pattern(0, size)).expect_end().close())
         })
         .collect();
-    conclude(sim, &[reactor], &clients, true);
+    conclude(sim, &[served.reactor], &clients, true);
+    assert_all_closed(&sim.handler(served).lives);
 }
 
 /// Requests of a length in two bytes and as many bytes; the answer is the same. It asks for what it
@@ -302,7 +343,7 @@ impl StreamHandler for Requests {
 }
 
 fn requests(sim: &mut Simulation) {
-    let (reactor, address) = serve(sim, Requests::default(), tight());
+    let served = serve(sim, Requests::default(), tight());
     let mut numbers = Numbers::of(sim);
     let clients: Vec<ClientId> = (0..numbers.within(1..10))
         .map(|_| {
@@ -313,10 +354,11 @@ fn requests(sim: &mut Simulation) {
                 all.extend(pattern(length, length));
             }
             let script = Script::new().may_end().send(&all).expect(&all);
-            sim.client(address, script.shutdown().expect_end().close())
+            sim.client(served.address, script.shutdown().expect_end().close())
         })
         .collect();
-    conclude(sim, &[reactor], &clients, false);
+    conclude(sim, &[served.reactor], &clients, false);
+    assert_all_closed(&sim.handler(served).lives);
 }
 
 /// Passes every line on to everybody.
@@ -362,7 +404,7 @@ impl StreamHandler for Chat {
 }
 
 fn chat(sim: &mut Simulation) {
-    let (reactor, address) = serve(sim, Chat::default(), tight());
+    let served = serve(sim, Chat::default(), tight());
     let mut numbers = Numbers::of(sim);
     let clients: Vec<ClientId> = (0..numbers.within(2..8))
         .map(|name| {
@@ -375,10 +417,11 @@ fn chat(sim: &mut Simulation) {
                 script = script.send(format!("{name} {number} {filler}\n"));
                 script = script.wait(Duration::from_micros(numbers.within(0..3000) as u64));
             }
-            sim.client(address, script.wait(Duration::from_secs(1)).close())
+            sim.client(served.address, script.wait(Duration::from_secs(1)).close())
         })
         .collect();
-    conclude(sim, &[reactor], &clients, false);
+    conclude(sim, &[served.reactor], &clients, false);
+    assert_all_closed(&sim.handler(served).lives);
     for client in clients {
         assert_lines_in_order(sim.received(client));
     }
@@ -478,7 +521,7 @@ impl StreamHandler for Proxy {
 }
 
 fn run_proxy(sim: &mut Simulation, without_loss: bool) {
-    let (front, address) = serve(
+    let front = serve(
         sim,
         Proxy { lives: Lives::default(), backend: ([10, 0, 0, 3], 7000).into() },
         tight(),
@@ -489,10 +532,12 @@ fn run_proxy(sim: &mut Simulation, without_loss: bool) {
     let clients: Vec<ClientId> = (0..numbers.within(1..6))
         .map(|_| {
             let script = talker(&mut numbers);
-            sim.client(address, script.close())
+            sim.client(front.address, script.close())
         })
         .collect();
-    conclude(sim, &[front, back.reactor], &clients, without_loss);
+    conclude(sim, &[front.reactor, back.reactor], &clients, without_loss);
+    assert_all_closed(&sim.handler(front).lives);
+    assert_all_closed(&sim.handler(back).lives);
 }
 
 fn proxy(sim: &mut Simulation) {
@@ -506,7 +551,7 @@ fn proxy_without_loss(sim: &mut Simulation) {
 /// Clients that send much and read late, little or nothing.
 fn slow_readers(sim: &mut Simulation) {
     let limits = tight().output_bytes_max(4000).linger_timeout(Duration::from_millis(200));
-    let (reactor, address) = serve(sim, Echo::default(), limits);
+    let served = serve(sim, Echo::default(), limits);
     let mut numbers = Numbers::of(sim);
     let mut clients = Vec::new();
     for _ in 0..numbers.within(1..8) {
@@ -517,14 +562,14 @@ fn slow_readers(sim: &mut Simulation) {
             _ => script.stop_reading(),
         };
         let script = script.send(pattern(0, size)).read_on();
-        clients.push(sim.client(address, script.expect(pattern(0, size)).close()));
+        clients.push(sim.client(served.address, script.expect(pattern(0, size)).close()));
     }
     for _ in 0..3 {
-        clients.push(sim.client(address, talker(&mut numbers).close()));
+        clients.push(sim.client(served.address, talker(&mut numbers).close()));
     }
     sim.run_for(Duration::from_millis(300));
     // Who sends and does not read is held up by its own doing, until it leaves.
-    conclude_slow(sim, reactor, &clients);
+    conclude_slow(sim, served.reactor, &clients);
 }
 
 fn conclude_slow(sim: &mut Simulation, reactor: ReactorId, clients: &[ClientId]) {
@@ -543,19 +588,20 @@ fn conclude_slow(sim: &mut Simulation, reactor: ReactorId, clients: &[ClientId])
 /// Many clients, few descriptors: those that come are served or turned away, and afterwards a new one
 /// is served.
 fn descriptors_run_out(sim: &mut Simulation) {
-    let (reactor, address) = serve(sim, Echo::default(), tight());
+    let served = serve(sim, Echo::default(), tight());
     let mut numbers = Numbers::of(sim);
-    sim.set_descriptors_max(reactor, numbers.within(3..8));
+    sim.set_descriptors_max(served.reactor, numbers.within(3..8));
     let clients: Vec<ClientId> = (0..numbers.within(5..40))
         .map(|_| {
             let script = talker(&mut numbers);
-            sim.client(address, script.close())
+            sim.client(served.address, script.close())
         })
         .collect();
     sim.run_for(Duration::from_secs(numbers.within(0..5) as u64));
-    conclude(sim, &[reactor], &clients, false);
-    let late =
-        sim.client(address, Script::new().send(pattern(0, 10)).expect(pattern(0, 10)).close());
+    conclude(sim, &[served.reactor], &clients, false);
+    assert_all_closed(&sim.handler(served).lives);
+    let late = sim
+        .client(served.address, Script::new().send(pattern(0, 10)).expect(pattern(0, 10)).close());
     sim.run_for(Duration::from_secs(2));
     assert!(sim.is_done(late), "accepting has not resumed: {:?}", sim.end(late));
     assert_eq!(sim.end(late), Some(End::Left));
