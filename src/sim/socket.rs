@@ -283,7 +283,10 @@ impl Net {
         let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
         let there = stream.received.len().min(buffer.len());
         if there == 0 {
-            if let Some(error) = stream.error.take() {
+            // An end of file that came stays one: only a write meets the reset after it.
+            if !stream.is_ended
+                && let Some(error) = stream.error.take()
+            {
                 self.log(host, "read error", key, error as u64);
                 return Err(error.into());
             }
@@ -579,7 +582,9 @@ impl Net {
     pub(crate) fn arrive_reset(&mut self, to: Key, error: io::ErrorKind) {
         let host = self.host_of(to);
         let Some(stream) = self.stream(to) else { return };
-        if stream.is_reset {
+        // Once both ends have come, there is nothing left that could be reset.
+        let is_over = stream.is_ended && stream.has_end_arrived && stream.unsent.is_empty();
+        if stream.is_reset || is_over {
             return;
         }
         let error = match error {
