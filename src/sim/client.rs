@@ -178,6 +178,8 @@ pub(super) struct Client {
     pace: Pace,
     /// A slow reader reads again then.
     reads_at: Time,
+    /// When it will be woken, as it last wished.
+    wakes_at: Time,
     pub(super) end: Option<End>,
 }
 
@@ -196,6 +198,7 @@ impl Client {
             expected: 0,
             pace: Pace::AtOnce,
             reads_at: Time::from_nanos(0),
+            wakes_at: Time::from_nanos(0),
             end,
         }
     }
@@ -255,7 +258,14 @@ impl Client {
         {
             wish = Some(wish.unwrap_or(Time::NEVER).min(self.reads_at));
         }
-        Ok(wish.map_or(Wish::Nothing, Wish::WakeAt))
+        match wish {
+            // One call is enough, however often the socket tells of something before it.
+            Some(at) if at != self.wakes_at => {
+                self.wakes_at = at;
+                Ok(Wish::WakeAt(at))
+            }
+            _ => Ok(Wish::Nothing),
+        }
     }
 
     fn finish(&mut self, end: End) {
