@@ -143,8 +143,8 @@ struct Caller {
     lives: Lives,
     friend: SocketAddr,
     calls: u64,
-    /// What may come of each call, and when it was made.
-    pending: BTreeMap<u64, (Call, Time)>,
+    /// What may come of each call, when it was made, and whether there was no place for it then.
+    pending: BTreeMap<u64, (Call, Time, bool)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -170,8 +170,8 @@ impl Caller {
             1 => (Call::GivenUp, self.friend),
             _ => (Call::Friend, self.friend),
         };
-        let now = cx.now();
-        self.pending.insert(self.calls, (call, now));
+        let (now, is_full) = (cx.now(), cx.stats().connections >= CALLERS_MAX);
+        self.pending.insert(self.calls, (call, now, is_full));
         let key = cx.connect(address, self.calls);
         if call == Call::GivenUp && (random / 4).is_multiple_of(2) {
             cx.close_key(key);
@@ -200,8 +200,8 @@ impl StreamHandler for Caller {
 
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Talk {
         let Origin::Connected(tag) = conn.origin() else { panic!("nobody calls back") };
-        let (call, _) = self.pending.remove(&tag).expect("one outcome a call");
-        assert_ne!(call, Call::Nobody, "there is nobody");
+        let (call, _, is_full) = self.pending.remove(&tag).expect("one outcome a call");
+        assert!(call != Call::Nobody && !is_full, "there is nobody, or no place");
         if call == Call::GivenUp {
             conn.close();
         } else {
@@ -237,15 +237,13 @@ impl StreamHandler for Caller {
     }
 
     fn on_connect_failed(&mut self, _: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>) {
-        let (call, since) = self.pending.remove(&tag).expect("one outcome a call");
+        let (call, since, is_full) = self.pending.remove(&tag).expect("one outcome a call");
         let took = cx.now().since(since);
         match (call, error) {
             (Call::Nobody, ConnectError::Refused) => {}
             (Call::GivenUp, ConnectError::Cancelled) => {}
-            (Call::Friend, ConnectError::TooManyConnections) => {
-                assert!(cx.stats().connections >= CALLERS_MAX, "there was a place");
-            }
-            (_, ConnectError::TooManyConnections) => {}
+            (_, ConnectError::TooManyConnections) => assert!(is_full, "there was a place"),
+            _ if is_full => panic!("there was no place: {call:?} failed: {error}"),
             (_, ConnectError::TimedOut) => {
                 assert!(took >= PATIENCE && took <= PATIENCE + SLACK, "timed out after {took:?}");
             }
