@@ -27,6 +27,7 @@ mod harness;
 mod net;
 mod socket;
 mod trace;
+mod wire;
 mod world;
 
 pub use check::{Check, sweep};

@@ -1,6 +1,7 @@
 //! The simulated network: hosts, time, and what is under way.
 //!
-//! What a socket does stands in `socket.rs`, how a host hears of it in `events.rs`.
+//! What a program asks of a socket stands in `socket.rs`, what goes over the wire in `wire.rs`, how a
+//! host hears of it in `events.rs`.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, HashSet, VecDeque};

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
@@ -11,13 +10,6 @@ use super::trace;
 use crate::clock::Time;
 use crate::key::Key;
 use crate::readiness::Readiness;
-
-/// How long what is not acknowledged is sent again, before `ETIMEDOUT` (tcp(7), `tcp_retries2`: "the
-/// default value of 15 corresponds to a duration of approximately between 13 to 30 minutes").
-const RETRIES: u32 = 15;
-
-/// The longest wait between two of them.
-const RETRY_MAX: Duration = Duration::from_secs(120);
 
 #[derive(Debug)]
 pub(crate) struct Sock {
@@ -67,33 +59,33 @@ pub(crate) struct Stream {
     pub(crate) peer: Key,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
-    is_connecting: bool,
+    pub(super) is_connecting: bool,
     /// Received and not read.
-    received: VecDeque<u8>,
-    received_max: usize,
+    pub(super) received: VecDeque<u8>,
+    pub(super) received_max: usize,
     /// The peer's end of file is behind them.
-    is_ended: bool,
+    pub(super) is_ended: bool,
     /// Written, and not in the peer's buffer yet.
-    unsent: VecDeque<u8>,
-    unsent_max: usize,
+    pub(super) unsent: VecDeque<u8>,
+    pub(super) unsent_max: usize,
     /// So many of them are there but for the room.
-    arrived: usize,
+    pub(super) arrived: usize,
     /// No byte and no end arrives before.
-    not_before: Time,
+    pub(super) not_before: Time,
     /// A write found no room: a change is to be told.
-    is_short_of_room: bool,
+    pub(super) is_short_of_room: bool,
     /// We sent our end of file,
-    is_shut: bool,
+    pub(super) is_shut: bool,
     /// ... and it arrived, behind what is unsent.
-    has_end_arrived: bool,
+    pub(super) has_end_arrived: bool,
     /// Its descriptor is closed.
-    is_closed: bool,
+    pub(super) is_closed: bool,
     /// Nothing reaches the other side, in either direction.
-    is_vanished: bool,
+    pub(super) is_vanished: bool,
     /// Not connected any more.
-    is_reset: bool,
+    pub(super) is_reset: bool,
     /// `SO_ERROR`.
-    error: Option<io::ErrorKind>,
+    pub(super) error: Option<io::ErrorKind>,
 }
 
 impl Sock {
@@ -192,16 +184,15 @@ impl Stream {
 
     /// Bytes in the kernel's hands, in both directions.
     #[cfg(debug_assertions)]
-    fn check(&self) {
+    pub(super) fn check(&self) {
         debug_assert!(self.received.len() <= self.received_max);
         debug_assert!(self.unsent.len() <= self.unsent_max);
         debug_assert!(self.arrived <= self.unsent.len());
     }
 
     #[cfg(not(debug_assertions))]
-    fn check(&self) {}
+    pub(super) fn check(&self) {}
 }
-
 impl Net {
     pub(crate) fn stream(&mut self, key: Key) -> Option<&mut Stream> {
         match self.sockets.get_mut(key).map(|sock| &mut sock.kind) {
@@ -217,12 +208,12 @@ impl Net {
         (stream.is_connecting && !stream.is_closed).then_some((host, stream.local, stream.remote))
     }
 
-    fn host_of(&self, key: Key) -> u32 {
+    pub(super) fn host_of(&self, key: Key) -> u32 {
         self.sockets.get(key).map_or(0, |sock| sock.host)
     }
 
     /// The faults of what this socket sends.
-    fn faults_from(&self, key: Key) -> std::rc::Rc<Faults> {
+    pub(super) fn faults_from(&self, key: Key) -> std::rc::Rc<Faults> {
         let from = self.host_of(key);
         match self.sockets.get(key).map(|sock| &sock.kind) {
             Some(Kind::Stream(stream)) => self.link(from, self.host_of(stream.peer)),
@@ -243,14 +234,6 @@ impl Net {
         let peer = stream.remote;
         self.log(self.host_of(key), "accept", server, 0);
         Ok(Some((server, peer)))
-    }
-
-    pub(crate) fn arrive_established(&mut self, client: Key) {
-        let Some(stream) = self.stream(client) else { return };
-        if stream.is_connecting {
-            stream.is_connecting = false;
-            self.wake(client);
-        }
     }
 
     /// How a connect ended.
@@ -361,140 +344,6 @@ impl Net {
         Ok(count)
     }
 
-    /// Sends what was written on its way.
-    fn carry(&mut self, from: Key, count: usize, faults: &Faults) {
-        if self.decisions.chance(faults.vanishing_peers) {
-            self.vanish(from);
-        }
-        let nanos = (count as u64).saturating_mul(1_000_000_000) / faults.bandwidth.max(1);
-        let mut at = self.now + self.latency(faults) + Duration::from_nanos(nanos);
-        let is_cut = self.decisions.chance(faults.resets);
-        let Some(stream) = self.stream(from) else { return };
-        at = at.max(stream.not_before);
-        let (first, rest_at) = if is_cut {
-            (self.decisions.below(count as u64 + 1) as usize, None)
-        } else if self.decisions.chance(faults.split_deliveries) {
-            let first = count - self.decisions.below(count as u64) as usize;
-            (first, Some(at + self.latency(faults) + Duration::from_micros(10)))
-        } else {
-            (count, Some(at))
-        };
-        self.send(at, Event::Bytes { from, count: first, tries: 0 });
-        match rest_at {
-            None => self.send(at, Event::Cut { of: from }),
-            Some(later) if first < count => {
-                at = later;
-                self.send(at, Event::Bytes { from, count: count - first, tries: 0 });
-            }
-            Some(_) => {}
-        }
-        if let Some(stream) = self.stream(from) {
-            stream.not_before = at;
-        }
-    }
-
-    pub(crate) fn arrive_bytes(&mut self, from: Key, count: usize, tries: u32) {
-        let Some(stream) = self.stream(from) else { return };
-        if stream.is_vanished {
-            if tries == RETRIES {
-                return self.arrive_reset(from, io::ErrorKind::TimedOut);
-            }
-            let wait = Duration::from_millis(200 << tries).min(RETRY_MAX);
-            let at = self.now + wait;
-            return self.send(at, Event::Bytes { from, count, tries: tries + 1 });
-        }
-        stream.arrived = (stream.arrived + count).min(stream.unsent.len());
-        self.transfer(from);
-    }
-
-    /// Moves what has arrived into the receiver's buffer, as far as there is room.
-    pub(crate) fn transfer(&mut self, from: Key) {
-        let kernel = self.kernel;
-        let Some(sender) = self.stream(from) else { return };
-        let (peer, arrived) = (sender.peer, sender.arrived);
-        let is_gone = self.stream(peer).is_none_or(|receiver| receiver.is_closed);
-        if is_gone {
-            if arrived > 0 {
-                // Nobody there reads any more: the answer is a reset.
-                self.send_reset(peer, from);
-            }
-            return self.finish_end(from);
-        }
-        let Some(receiver) = self.stream(peer) else { return };
-        let mut count = arrived.min(receiver.received_max - receiver.received.len());
-        if kernel == Kernel::Linux && count > 1 {
-            let faults = self.faults_from(from);
-            if self.decisions.chance(faults.short_reads) {
-                count -= self.decisions.below(count as u64) as usize;
-                let at = self.now + self.latency(&faults) + Duration::from_micros(1);
-                self.send(at, Event::Window { from });
-            }
-        }
-        if count > 0 {
-            let Some(sender) = self.stream(from) else { return };
-            let mut unsent = std::mem::take(&mut sender.unsent);
-            sender.arrived -= count;
-            if let Some(receiver) = self.stream(peer) {
-                let (front, back) = unsent.as_slices();
-                let from_front = front.len().min(count);
-                receiver.received.extend(&front[..from_front]);
-                receiver.received.extend(&back[..count - from_front]);
-                unsent.drain(..count);
-                receiver.check();
-            }
-            let is_short_of_room = match self.stream(from) {
-                Some(sender) => {
-                    if !unsent.is_empty() || unsent.capacity() <= 1024 {
-                        sender.unsent = unsent;
-                    }
-                    sender.check();
-                    sender.is_short_of_room
-                        && 3 * (sender.unsent_max - sender.unsent.len()) >= sender.unsent_max
-                }
-                None => false,
-            };
-            self.log(self.host_of(peer), "receive", peer, count as u64);
-            self.wake(peer);
-            if is_short_of_room {
-                if let Some(sender) = self.stream(from) {
-                    sender.is_short_of_room = false;
-                }
-                self.wake(from);
-            }
-        }
-        self.finish_end(from);
-    }
-
-    pub(crate) fn arrive_fin(&mut self, from: Key) {
-        let Some(stream) = self.stream(from) else { return };
-        if stream.is_vanished {
-            let at = self.now + Duration::from_secs(1);
-            return self.send(at, Event::Fin { from });
-        }
-        stream.has_end_arrived = true;
-        self.transfer(from);
-    }
-
-    /// Tells the peer of the end of file, when all before it is there; and forgets a closed socket
-    /// that has nothing left to do.
-    fn finish_end(&mut self, from: Key) {
-        let Some(sender) = self.stream(from) else { return };
-        if !sender.has_end_arrived || !sender.unsent.is_empty() {
-            return;
-        }
-        let (peer, is_closed) = (sender.peer, sender.is_closed);
-        if let Some(receiver) = self.stream(peer)
-            && !receiver.is_ended
-        {
-            receiver.is_ended = true;
-            self.log(self.host_of(peer), "end", peer, 0);
-            self.wake(peer);
-        }
-        if is_closed {
-            self.forget(from);
-        }
-    }
-
     pub(crate) fn shutdown_write(&mut self, key: Key) -> io::Result<()> {
         let host = self.host_of(key);
         self.log(host, "shutdown", key, 0);
@@ -504,19 +353,6 @@ impl Net {
         }
         self.send_end(key);
         Ok(())
-    }
-
-    fn send_end(&mut self, key: Key) {
-        let faults = self.faults_from(key);
-        let late = self.decisions.chance(faults.late_ends);
-        let late = if late { self.decisions.below(1_000_000_000) } else { 0 };
-        let at = self.now + self.latency(&faults) + Duration::from_nanos(late);
-        let Some(stream) = self.stream(key) else { return };
-        if !std::mem::replace(&mut stream.is_shut, true) {
-            let at = at.max(stream.not_before);
-            stream.not_before = at;
-            self.send(at, Event::Fin { from: key });
-        }
     }
 
     /// Closes a descriptor; `is_abort` with a reset.
@@ -560,85 +396,6 @@ impl Net {
                     self.finish_end(key);
                 }
             }
-        }
-    }
-
-    /// Frees a connection's end, and its port if it was the one that connected.
-    fn forget(&mut self, key: Key) {
-        if let Some(Sock { kind: Kind::Stream(stream), .. }) = self.sockets.remove(key) {
-            self.pairs.remove(&(stream.local, stream.remote));
-        }
-    }
-
-    fn send_reset(&mut self, from: Key, to: Key) {
-        let faults = self.link(self.host_of(from), self.host_of(to));
-        if self.stream(to).is_some_and(|stream| stream.is_vanished) {
-            return;
-        }
-        let at = self.now + self.latency(&faults);
-        self.send(at, Event::Reset { to });
-    }
-
-    pub(crate) fn arrive_reset(&mut self, to: Key, error: io::ErrorKind) {
-        let host = self.host_of(to);
-        let Some(stream) = self.stream(to) else { return };
-        // Once both ends have come, there is nothing left that could be reset.
-        let is_over = stream.is_ended && stream.has_end_arrived && stream.unsent.is_empty();
-        if stream.is_reset || is_over {
-            return;
-        }
-        let error = match error {
-            io::ErrorKind::ConnectionReset if stream.is_connecting => {
-                io::ErrorKind::ConnectionRefused
-            }
-            // The peer has ended already, so a reset is the answer to what we wrote.
-            io::ErrorKind::ConnectionReset if stream.is_ended && !stream.is_shut => {
-                io::ErrorKind::BrokenPipe
-            }
-            error => error,
-        };
-        stream.is_connecting = false;
-        stream.is_reset = true;
-        stream.error = Some(error);
-        stream.unsent = VecDeque::new();
-        stream.arrived = 0;
-        let is_closed = stream.is_closed;
-        self.log(host, "reset", to, error as u64);
-        if is_closed {
-            self.forget(to);
-        } else {
-            self.wake(to);
-        }
-    }
-
-    /// The network resets a connection in both directions.
-    pub(crate) fn arrive_cut(&mut self, of: Key) {
-        let Some(stream) = self.stream(of) else { return };
-        let peer = stream.peer;
-        self.arrive_reset(of, io::ErrorKind::ConnectionReset);
-        self.arrive_reset(peer, io::ErrorKind::ConnectionReset);
-    }
-
-    /// From now on nothing reaches the other side of this connection, in either direction.
-    pub(crate) fn vanish(&mut self, key: Key) {
-        self.log(self.host_of(key), "vanish", key, 0);
-        let Some(stream) = self.stream(key) else { return };
-        stream.is_vanished = true;
-        let peer = stream.peer;
-        if let Some(peer) = self.stream(peer) {
-            peer.is_vanished = true;
-        }
-    }
-
-    /// A connection that had vanished is there again. What was lost is on its way again already, except
-    /// for a reset: whose peer has gone meanwhile learns of it now.
-    pub(crate) fn return_of(&mut self, key: Key) {
-        let Some(stream) = self.stream(key) else { return };
-        stream.is_vanished = false;
-        let peer = stream.peer;
-        if self.stream(peer).is_none() {
-            let now = self.now;
-            self.send(now, Event::Reset { to: key });
         }
     }
 }
