@@ -47,7 +47,8 @@ impl<D: Driver> Reactor<D> {
                     for (list, bit) in
                         [(&ready, QUEUED), (&flush, FLUSHING), (&mail, POKED), (&reap, DEAD)]
                     {
-                        assert_eq!(list.contains(&key), stream.has(bit), "{key}: {stream:?}");
+                        let is_listed = list.contains(&key);
+                        assert_eq!(is_listed, stream.has(bit), "{key}: list and flag: {stream:?}");
                     }
                     stream.verify(key);
                 }
@@ -61,8 +62,8 @@ impl<D: Driver> Reactor<D> {
                 }
             }
         }
-        assert_eq!(connections, core.stats.connections);
-        assert_eq!(memory, core.stats.memory_bytes);
+        assert_eq!(connections, core.stats.connections, "connections are counted");
+        assert_eq!(memory, core.stats.memory_bytes, "memory is accounted for");
         assert!(memory <= core.limits.memory_bytes_max, "more memory than the limit");
     }
 
@@ -74,7 +75,10 @@ impl<D: Driver> Reactor<D> {
                 stream.verify(*key);
             }
         }
-        assert!(self.core.stats.memory_bytes <= self.core.limits.memory_bytes_max);
+        assert!(
+            self.core.stats.memory_bytes <= self.core.limits.memory_bytes_max,
+            "more memory than the limit"
+        );
     }
 }
 

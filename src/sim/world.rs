@@ -458,6 +458,13 @@ impl Simulation {
     fn assert_rest(&self) {
         for (number, reactor) in self.reactors.iter().enumerate() {
             reactor.verify();
+            assert!(!reactor.core.has_work(), "reactor {number} rests, and has work");
+            let core = &reactor.core;
+            let lists = [&core.ready, &core.accept, &core.flush, &core.mail, &core.due];
+            assert!(
+                lists.iter().all(|list| list.is_empty()),
+                "reactor {number} forgets a work list"
+            );
             let net = self.network.net.borrow();
             for (key, source) in reactor.core.sources.iter() {
                 let Some(socket) = reactor.sockets.of(key) else { continue };

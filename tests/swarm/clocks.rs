@@ -23,6 +23,10 @@ struct Clocks {
     poked: BTreeMap<Key, u64>,
     /// What its next poke answers.
     owed: BTreeMap<Key, usize>,
+    /// What was left of the last data.
+    kept: BTreeMap<Key, usize>,
+    /// The next call has to show what is left to this one: it was poked.
+    shown_next: Option<Key>,
 }
 
 impl Clocks {
@@ -57,11 +61,14 @@ impl StreamHandler for Clocks {
         data: &[u8],
     ) -> Result<usize, Error> {
         let key = conn.key();
+        let shown_next = self.shown_next.take();
+        assert!(shown_next.is_none_or(|next| next == key), "poked, and not shown what is kept");
         let turn = conn.stats().turns;
         let poked = self.poked.get(&key).copied().unwrap_or(turn);
         assert!(poked + 1 >= turn, "poked in turn {poked}, and not told in {turn}");
         // One after the other, so that some input is always kept.
         life.consume(conn, &data[..1]);
+        self.kept.insert(key, data.len() - 1);
         if data.len() > 1 {
             conn.again();
         }
@@ -111,8 +118,16 @@ impl StreamHandler for Clocks {
     fn on_poke(&mut self, _: &mut Life, conn: &mut Connection<'_>) {
         let key = conn.key();
         assert!(self.poked.remove(&key).is_some(), "nobody poked {key}");
-        for _ in 0..self.owed.remove(&key).unwrap_or(0) {
-            conn.send(b".").ignore();
+        assert_eq!(self.shown_next, None, "poked, and not shown what is kept");
+        self.shown_next = Some(key).filter(|key| self.kept.get(key).is_some_and(|kept| *kept > 0));
+        let Some(owed) = self.owed.get_mut(&key) else { return };
+        conn.send(b".").ignore();
+        *owed -= 1;
+        if *owed > 0 {
+            self.poked.insert(key, conn.stats().turns);
+            conn.poke(key);
+        } else {
+            self.owed.remove(&key);
         }
     }
 

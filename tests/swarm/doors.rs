@@ -55,6 +55,10 @@ impl StreamHandler for House {
         self.echo.on_data(life, conn, data)
     }
 
+    fn on_peer_closed(&mut self, _: &mut (Life, Origin), conn: &mut Connection<'_>) {
+        conn.abort();
+    }
+
     fn on_timer(&mut self, (life, _): &mut (Life, Origin), conn: &mut Connection<'_>, id: TimerId) {
         self.echo.on_timer(life, conn, id);
     }
@@ -85,18 +89,20 @@ pub fn full_house(sim: &mut Simulation) {
     for _ in 0..numbers.within(1..20) {
         let pause = Duration::from_micros(numbers.within(0..100_000) as u64);
         let script = talker(&mut numbers).wait(pause);
-        let script = match numbers.within(0..4) {
-            0 => script.send([]).reset(),
-            _ => script.close(),
+        let (script, end) = match numbers.within(0..4) {
+            0 => (script.reset(), End::Left),
+            1 => (script.shutdown(), End::Reset),
+            _ => (script.close(), End::Left),
         };
         match numbers.within(0..3) {
             0 => turned_away.push(sim.client(by_address, script)),
-            _ => clients.push(sim.client(served.address, script)),
+            _ => clients.push((sim.client(served.address, script), end)),
         }
     }
-    conclude(sim, &[served.reactor], &clients, true);
-    for client in clients {
-        assert_eq!(sim.end(client), Some(End::Left), "{client:?} waited to be served");
+    let ids: Vec<ClientId> = clients.iter().map(|(client, _)| *client).collect();
+    conclude(sim, &[served.reactor], &ids, true);
+    for (client, end) in clients {
+        assert_eq!(sim.end(client), Some(end), "{client:?} waited to be served");
     }
     for client in turned_away {
         assert!(sim.end(client).is_some(), "{client:?} hears nothing");
@@ -271,7 +277,7 @@ pub fn callers(sim: &mut Simulation) {
     sim.assert_empty(reactor);
     sim.assert_empty(friend.reactor);
     let caller = sim[reactor].handler(handler);
-    assert_eq!(caller.calls, CALLS);
+    assert_eq!(caller.calls, CALLS, "a handler's timer is lost");
     assert!(caller.pending.is_empty(), "{:?}", caller.pending);
     assert_all_closed(&caller.lives);
     assert_all_closed(&sim.handler(friend).lives);

@@ -220,7 +220,7 @@ impl StreamHandler for Orders {
         let turn = cx.stats().turns;
         assert_eq!(session.aborted.unwrap_or(turn), turn, "told in a later turn");
         let due = session.order.and_then(Order::reason);
-        assert_eq!(due.unwrap_or(reason), reason, "{:?}", session.order);
+        assert_eq!(due.unwrap_or(reason), reason, "{:?} has another reason", session.order);
     }
 }
 
@@ -251,7 +251,7 @@ pub fn orders(sim: &mut Simulation) {
             Reset | Hog => End::Left,
             _ => End::Ended,
         };
-        assert_eq!(sim.end(client), Some(due), "{order:?}");
+        assert_eq!(sim.end(client), Some(due), "{order:?} has another end");
     }
 }
 
@@ -302,22 +302,24 @@ fn script(order: Order, numbers: &mut Numbers) -> Script {
 
 /// Some take all the memory and read nothing; it is they who are cut, and not those who hold little.
 pub fn memory(sim: &mut Simulation) {
-    let own = ReactorLimits::new().connections_max(64).memory_bytes_max(200_000);
+    let own = ReactorLimits::new().connections_max(64).memory_bytes_max(500_000);
     let served = serve_with(sim, Orders::default(), own, limits());
     let mut numbers = Numbers::of(sim);
     let mut clients = Vec::new();
     let mut hogs = Vec::new();
     for _ in 0..10 {
+        let pause = Duration::from_micros(numbers.within(0..200_000) as u64);
+        let script = Script::new().wait(pause);
         if numbers.within(0..2) == 0 {
-            let script =
-                Script::new().stop_reading().send(Hog.bytes(numbers.within(30_000..70_000)));
+            let size = numbers.within(100_000..200_000);
+            let script = script.stop_reading().send(Hog.bytes(size));
             hogs.push(sim.client(served.address, script.wait(Duration::from_secs(60)).close()));
         } else {
-            let wait = Duration::from_micros(numbers.within(0..200_000) as u64);
-            let size = numbers.within(0..3000);
-            let script = Script::new().wait(wait).send(AnswerAndWait.bytes(size));
-            let script = script.expect(pattern(0, size)).shutdown().expect_end().close();
-            clients.push(sim.client(served.address, script));
+            // It holds little, but for a while: ten of them are no trouble.
+            let size = numbers.within(0..20_000);
+            let script = script.read_slowly(600, Duration::from_millis(100));
+            let script = script.send(AnswerAndWait.bytes(size)).expect(pattern(0, size));
+            clients.push(sim.client(served.address, script.shutdown().expect_end().close()));
         }
     }
     conclude(sim, &[served.reactor], &clients, true);
