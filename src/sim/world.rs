@@ -475,6 +475,7 @@ impl Simulation {
                     Source::Stream(stream) => {
                         kernel.contains(Readiness::READABLE) && stream.wants_read()
                             || kernel.contains(Readiness::WRITABLE) && stream.has(HAS_OUTPUT)
+                            || kernel.contains(Readiness::ERROR) && net.kernel == Kernel::Linux
                     }
                     Source::Listener(listener) => {
                         kernel.contains(Readiness::READABLE) && !listener.is_muted()

@@ -39,11 +39,13 @@ enum Order {
     Stuff,
     /// Wait for the peer's reset.
     Reset,
+    /// The same, and read nothing.
+    PausedReset,
 }
 
 use Order::*;
 
-const ALL: [Order; 14] = [
+const ALL: [Order; 15] = [
     AnswerAndClose,
     AnswerAndWait,
     AnswerAndShutdown,
@@ -58,6 +60,7 @@ const ALL: [Order; 14] = [
     Misuse,
     Stuff,
     Reset,
+    PausedReset,
 ];
 
 /// An order is its number and a size in four bytes.
@@ -80,7 +83,7 @@ impl Order {
             Fail => Some(CloseReason::HandlerError),
             Misuse => Some(CloseReason::Misuse),
             Stuff => Some(CloseReason::InputTooLong),
-            Reset => Some(CloseReason::Reset),
+            Reset | PausedReset => Some(CloseReason::Reset),
             Hog => None,
         }
     }
@@ -195,6 +198,11 @@ impl StreamHandler for Orders {
             }
             Stuff => return Ok(0),
             Reset => {}
+            PausedReset => {
+                conn.pause();
+                // Not every kernel tells of a reset to who does not read.
+                conn.set_timer(Duration::from_secs(1000));
+            }
         }
         Ok(ORDER_BYTES)
     }
@@ -208,6 +216,9 @@ impl StreamHandler for Orders {
 
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, timer: TimerId) {
         assert!(!session.is_over, "{:?}: on_timer after the end", session.order);
+        if session.order == Some(PausedReset) {
+            return conn.resume();
+        }
         let (alarm, at) = session.alarm.expect("a timer was set");
         assert_eq!(alarm, timer);
         assert!(conn.now() >= at, "a timer fired early");
@@ -243,12 +254,14 @@ pub fn orders(sim: &mut Simulation) {
         })
         .collect();
     let ids: Vec<ClientId> = clients.iter().map(|(_, client)| *client).collect();
+    sim.run_for(Duration::from_secs(500));
+    sim.run_until_idle();
     conclude(sim, &[served.reactor], &ids, true);
     assert_all_closed(&sim.handler(served).lives);
     for (order, client) in clients {
         let due = match order {
             Abort | CloseAndAbort | TooMuch | TooMuchAndClose => End::Reset,
-            Reset | Hog => End::Left,
+            Reset | PausedReset | Hog => End::Left,
             _ => End::Ended,
         };
         assert_eq!(sim.end(client), Some(due), "{order:?} has another end");
@@ -296,7 +309,7 @@ fn script(order: Order, numbers: &mut Numbers) -> Script {
         Abort | CloseAndAbort => script.send(order.bytes(0)),
         Fail | Misuse => script.send(order.bytes(0)).send(junk).expect_end().close(),
         Stuff => script.send(order.bytes(0)).send(pattern(0, 20_000)).expect_end().close(),
-        Reset => script.send(order.bytes(0)).wait(Duration::from_secs(2)).reset(),
+        Reset | PausedReset => script.send(order.bytes(0)).wait(Duration::from_secs(2)).reset(),
     }
 }
 
