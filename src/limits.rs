@@ -106,8 +106,8 @@ limits! {
         connections_max: usize = 10_240,
         /// Bytes held in the buffers of all connections; over it the connection that holds the most
         /// is closed as [`MemoryLimit`](crate::CloseReason::MemoryLimit), until an eighth is free. It
-        /// is judged after every run of a connection's callbacks, so it is exceeded by what one run
-        /// sends and no more. A reference-counted piece counts for every connection that it waits
+        /// is judged after every run of a connection's callbacks (a run that only sends to others is
+        /// judged with the next one), so it is exceeded by what two runs send and no more. A reference-counted piece counts for every connection that it waits
         /// in. Default 256 MiB.
         memory_bytes_max: usize = 256 * 1024 * 1024,
         /// The size of the buffer that all connections are read into. Default 64 KiB: a larger read
