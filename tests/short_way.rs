@@ -1,8 +1,6 @@
 //! The common case has a way of its own through the loop. While every step is logged it is not taken:
 //! the general code runs instead. So a logger that is told everything is how to hold the two against
 //! each other.
-//!
-//! One test alone in its file, because the log level belongs to the whole process.
 
 mod support;
 
@@ -10,7 +8,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use oneloop::{Connection, Error};
-use support::{Call, Recorder, Server};
+use support::{Call, Recorder, Server, alone_also_in_simulation};
 
 struct Nowhere;
 
@@ -121,6 +119,11 @@ fn play(seed: u64) -> (Vec<Call>, Vec<u8>, [u64; 5]) {
 
 #[test]
 fn the_short_way_does_what_the_general_way_does() {
+    // The log level belongs to the whole process.
+    const NAME: &str = "the_short_way_does_what_the_general_way_does";
+    if !alone_also_in_simulation(module_path!(), NAME) {
+        return;
+    }
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // Those that are asked for would fill the screen.

@@ -618,9 +618,22 @@ pub fn pattern(count: usize) -> Vec<u8> {
 ///
 /// If the test fails there, with its output.
 pub fn alone(name: &str) -> bool {
-    const ALONE: &str = "ONELOOP_TEST_ALONE";
     // A simulation has descriptors of its own.
-    if !HAS_KERNEL || std::env::var_os(ALONE).is_some() {
+    !HAS_KERNEL || is_alone(name)
+}
+
+/// The same for what belongs to the process in a simulation, too, such as its logger: there `file` is
+/// the module that the test is in.
+pub fn alone_also_in_simulation(file: &str, name: &str) -> bool {
+    match file.split_once("::") {
+        Some((_, modules)) => is_alone(&format!("{modules}::{name}")),
+        None => is_alone(name),
+    }
+}
+
+fn is_alone(name: &str) -> bool {
+    const ALONE: &str = "ONELOOP_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
         return true;
     }
     let output = Command::new(std::env::current_exe().unwrap())

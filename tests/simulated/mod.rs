@@ -1,0 +1,39 @@
+//! The tests of the core, as they are, in a simulation: everything that needs no kernel.
+//!
+//! Single tests that do need one say so themselves (`needs_kernel`, `needs_linux`). Whole files that
+//! are not here need it from one end to the other: `accept_errors` and `descriptors` (the process's
+//! own, and calls that fail in another process), `flood` (the machine's time), `interop` and
+//! `examples` (programs).
+
+#[path = "../close.rs"]
+mod close;
+#[path = "../connect.rs"]
+mod connect;
+#[path = "../data.rs"]
+mod data;
+#[path = "../edges.rs"]
+mod edges;
+#[path = "../events.rs"]
+mod events;
+#[path = "../handler.rs"]
+mod handler;
+#[path = "../keys.rs"]
+mod keys;
+#[path = "../limits.rs"]
+mod limits;
+#[path = "../memory.rs"]
+mod memory;
+#[path = "../misuse.rs"]
+mod misuse;
+#[path = "../output.rs"]
+mod output;
+#[path = "../panic.rs"]
+mod panic;
+#[path = "../short_way.rs"]
+mod short_way;
+#[path = "../stop.rs"]
+mod stop;
+#[path = "../timer.rs"]
+mod timer;
+#[path = "../trace.rs"]
+mod trace;
