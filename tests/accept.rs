@@ -235,29 +235,6 @@ fn the_default_backlog_holds_a_crowd_before_the_first_turn() {
     assert_eq!(clients.len() as u64, crowd);
 }
 
-/// Set once on the listener, and handed down by the kernel.
-#[test]
-fn accepted_sockets_inherit_nodelay() {
-    for nodelay in [true, false] {
-        let options = ListenOptions::new().nodelay(nodelay);
-        let mut server = Server::with(Recorder::new(), &options, ReactorLimits::new());
-        let (client, _) = server.open();
-        let accepted = kernel::server_side_of(&client);
-        assert_eq!(rustix::net::sockopt::tcp_nodelay(&accepted).unwrap(), nodelay);
-    }
-}
-
-#[test]
-fn nodelay_is_the_default_for_outbound_connections_too() {
-    let mut server = Server::new(Recorder::new());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    server.reactor.context(server.handler).connect(listener.local_addr().unwrap(), 0);
-    server.until("it opens", |calls| calls.opened().len() == 1);
-    let (client, _) = listener.accept().unwrap();
-    let outbound = kernel::server_side_of(&client);
-    assert!(rustix::net::sockopt::tcp_nodelay(&outbound).unwrap());
-}
-
 #[test]
 fn two_reactors_share_a_port_if_both_ask_for_it() {
     let options = ListenOptions::new().reuse_port(true);

@@ -1,18 +1,16 @@
-//! What descriptors of the process do: stale events, duplicates, urgent data, and none that is left over.
+//! What descriptors of the process do: duplicates, options, urgent data, and none that is left over.
 
 mod child;
 mod support;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Interest as MioInterest, Registry, Token};
-use oneloop::{CloseReason, ConnectError, Context, Drained, Interest, Key, SourceHandler};
+use oneloop::{CloseReason, ConnectError, ListenOptions, ReactorLimits};
 
 use child::{Child, is_served};
 use support::*;
@@ -21,88 +19,6 @@ use support::*;
 #[ignore = "the server process of the other tests"]
 fn child() {
     child::serve();
-}
-
-fn index(key: Key) -> u64 {
-    key.to_bits() & u64::from(u32::MAX)
-}
-
-/// A descriptor as a raw source. A careless one stays registered when it should be taken out.
-struct Descriptor {
-    fd: OwnedFd,
-    is_careless: bool,
-}
-
-impl mio::event::Source for Descriptor {
-    fn register(&mut self, r: &Registry, token: Token, interest: MioInterest) -> io::Result<()> {
-        SourceFd(&self.fd.as_raw_fd()).register(r, token, interest)
-    }
-
-    fn reregister(&mut self, r: &Registry, token: Token, interest: MioInterest) -> io::Result<()> {
-        SourceFd(&self.fd.as_raw_fd()).reregister(r, token, interest)
-    }
-
-    fn deregister(&mut self, r: &Registry) -> io::Result<()> {
-        if self.is_careless {
-            return Ok(());
-        }
-        SourceFd(&self.fd.as_raw_fd()).deregister(r)
-    }
-}
-
-/// Counts its calls and reads nothing.
-#[derive(Clone, Default)]
-struct Count(Rc<Cell<u32>>);
-
-impl SourceHandler for Count {
-    type Source = Descriptor;
-
-    fn on_readable(&mut self, _: Key, _: &mut Descriptor, _: &mut Context<'_>) -> Drained {
-        self.0.set(self.0.get() + 1);
-        Drained::Yes
-    }
-}
-
-/// A raw source that was closed while a duplicate of its descriptor lives; gives what writes to it,
-/// and the duplicate.
-fn closed_source(reactor: &mut Reactor, is_careless: bool) -> (Key, io::PipeWriter, OwnedFd) {
-    let (receiver, sender) = io::pipe().unwrap();
-    let duplicate = receiver.as_fd().try_clone_to_owned().unwrap();
-    let handler = reactor.add(Recorder::new());
-    let source = Descriptor { fd: receiver.into(), is_careless };
-    let key = reactor.add_source(Count::default(), source, Interest::Readable).unwrap();
-    reactor.context(handler).close_key(key);
-    assert_idle(reactor);
-    (key, sender, duplicate)
-}
-
-#[test]
-fn a_stale_event_finds_nobody_although_its_slot_is_in_use_again() {
-    let mut reactor = Reactor::new().unwrap();
-    let (old, mut old_sender, _duplicate) = closed_source(&mut reactor, true);
-
-    let (receiver, _sender) = io::pipe().unwrap();
-    let heir = Count::default();
-    let source = Descriptor { fd: receiver.into(), is_careless: false };
-    let key = reactor.add_source(heir.clone(), source, Interest::Readable).unwrap();
-    assert_eq!(index(key), index(old), "the slot is used again");
-    assert_ne!(key, old);
-
-    assert_eq!(reactor.stats().stale_events, 0);
-    old_sender.write_all(b"boo").unwrap();
-    run_until(&mut reactor, "the event is dropped", |reactor| reactor.stats().stale_events > 0);
-    assert_idle(&mut reactor);
-    assert_eq!(heir.0.get(), 0, "the new owner of the slot was called for the old one");
-}
-
-#[test]
-fn a_duplicate_of_a_removed_raw_source_makes_no_ghost_events() {
-    let mut reactor = Reactor::new().unwrap();
-    let (_, mut sender, _duplicate) = closed_source(&mut reactor, false);
-    let events = reactor.stats().events;
-    sender.write_all(b"boo").unwrap();
-    assert_idle(&mut reactor);
-    assert_eq!(reactor.stats().events, events);
 }
 
 #[test]
@@ -230,6 +146,29 @@ fn an_outbound_connection_without_a_descriptor_fails_and_leaks_nothing() {
     server.until("it works again", |calls| calls.opened().len() == 2);
 }
 
+/// Set once on the listener, and handed down by the kernel.
+#[test]
+fn accepted_sockets_inherit_nodelay() {
+    for nodelay in [true, false] {
+        let options = ListenOptions::new().nodelay(nodelay);
+        let mut server = Server::with(Recorder::new(), &options, ReactorLimits::new());
+        let (client, _) = server.open();
+        let accepted = kernel::server_side_of(&client);
+        assert_eq!(rustix::net::sockopt::tcp_nodelay(&accepted).unwrap(), nodelay);
+    }
+}
+
+#[test]
+fn nodelay_is_the_default_for_outbound_connections_too() {
+    let mut server = Server::new(Recorder::new());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.reactor.context(server.handler).connect(listener.local_addr().unwrap(), 0);
+    server.until("it opens", |calls| calls.opened().len() == 1);
+    let (client, _) = listener.accept().unwrap();
+    let outbound = kernel::server_side_of(&client);
+    assert!(rustix::net::sockopt::tcp_nodelay(&outbound).unwrap());
+}
+
 /// `abc`, a byte of urgent data, `defghi`: a read stops at the urgent mark, which looks like the end of
 /// what is there (tcp(7), `SIOCATMARK`).
 #[test]
@@ -277,16 +216,21 @@ fn urgent_data_before_the_end_of_file_does_not_hide_it() {
     assert_eq!(server.calls.closed(), [(key, CloseReason::PeerClosed)]);
 }
 
+/// So that a reactor can be a part of another loop.
 #[test]
-fn the_epoll_descriptor_and_next_wait_embed_a_reactor_in_another_loop() {
-    let mut reactor = Reactor::new().unwrap();
-    assert_eq!(reactor.next_wait(), None, "nothing to wait for");
-    assert!(reactor.as_raw_fd() > 2);
-    let handler = reactor.add(Recorder::new());
-    assert_eq!(reactor.next_wait(), Some(Duration::ZERO), "on_start is due");
-    let _watchdog = Watchdog::new("on_start has come");
-    reactor.turn(None).unwrap();
-    reactor.context(handler).set_handler_timer(Duration::from_secs(3600));
-    let wait = reactor.next_wait().unwrap();
-    assert!(wait > Duration::from_secs(3590) && wait <= Duration::from_secs(3600), "{wait:?}");
+fn the_epoll_descriptor_is_readable_when_a_turn_would_find_events() {
+    let mut server = Server::new(Recorder::new());
+    server.assert_idle();
+    let mut outer = mio::Poll::new().unwrap();
+    let mut events = mio::Events::with_capacity(1);
+    let fd = server.reactor.as_raw_fd();
+    let mut source = mio::unix::SourceFd(&fd);
+    outer.registry().register(&mut source, mio::Token(0), mio::Interest::READABLE).unwrap();
+    outer.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    assert!(events.is_empty(), "nobody came");
+    let _client = server.connect();
+    outer.poll(&mut events, Some(DEADLINE)).unwrap();
+    assert!(!events.is_empty());
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(server.calls.opened().len(), 1);
 }

@@ -62,15 +62,15 @@ fn a_handler_of_another_reactor_is_refused_at_the_call() {
 struct Raw<F>(F);
 
 impl<F: FnMut(&mut Context<'_>) + 'static> SourceHandler for Raw<F> {
-    type Source = SignalSource;
+    type Source = PipeReceiver;
 
-    fn on_readable(&mut self, _: Key, _: &mut SignalSource, cx: &mut Context<'_>) -> Drained {
+    fn on_readable(&mut self, _: Key, _: &mut PipeReceiver, cx: &mut Context<'_>) -> Drained {
         (self.0)(cx);
         Drained::Yes
     }
 }
 
-fn when_readable(server: &mut Server, call: impl FnMut(&mut Context<'_>) + 'static) -> Signal {
+fn when_readable(server: &mut Server, call: impl FnMut(&mut Context<'_>) + 'static) -> PipeSender {
     let (signal, source) = signal();
     server.reactor.add_source(Raw(call), source, Interest::Readable).unwrap();
     signal

@@ -3,17 +3,11 @@
 mod support;
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::unix::pipe::{self, Receiver, Sender};
-use mio::{Interest as MioInterest, Registry, Token};
-use oneloop::{CloseReason, Context, Drained, HandlerId, Interest, Key, Reactor, SourceHandler};
+use oneloop::{CloseReason, Context, Drained, HandlerId, Interest, Key, SourceHandler};
 
 use support::*;
 
@@ -30,7 +24,7 @@ struct Log {
 type Shared = Rc<RefCell<Log>>;
 
 /// Where a source that came back is put.
-type Back = Rc<RefCell<Option<Fd>>>;
+type Back = Rc<RefCell<Option<PairSource>>>;
 
 fn reactor() -> (Reactor, HandlerId<Recorder>) {
     let mut reactor = Reactor::new().unwrap();
@@ -52,9 +46,14 @@ impl Reader {
 }
 
 impl SourceHandler for Reader {
-    type Source = Receiver;
+    type Source = PipeReceiver;
 
-    fn on_readable(&mut self, key: Key, source: &mut Receiver, cx: &mut Context<'_>) -> Drained {
+    fn on_readable(
+        &mut self,
+        key: Key,
+        source: &mut PipeReceiver,
+        cx: &mut Context<'_>,
+    ) -> Drained {
         let mut log = self.log.borrow_mut();
         log.readable += 1;
         let mut buffer = vec![0; self.piece];
@@ -72,11 +71,17 @@ impl SourceHandler for Reader {
         Drained::No
     }
 
-    fn on_writable(&mut self, _: Key, _: &mut Receiver, _: &mut Context<'_>) -> Drained {
+    fn on_writable(&mut self, _: Key, _: &mut PipeReceiver, _: &mut Context<'_>) -> Drained {
         panic!("nobody asked");
     }
 
-    fn on_close(&mut self, source: Receiver, key: Key, reason: CloseReason, _: &mut Context<'_>) {
+    fn on_close(
+        &mut self,
+        source: PipeReceiver,
+        key: Key,
+        reason: CloseReason,
+        _: &mut Context<'_>,
+    ) {
         drop(source);
         self.log.borrow_mut().closed.push((key, reason));
     }
@@ -89,14 +94,14 @@ struct Writer {
 }
 
 impl SourceHandler for Writer {
-    type Source = Sender;
+    type Source = PipeSender;
 
-    fn on_readable(&mut self, _: Key, _: &mut Sender, _: &mut Context<'_>) -> Drained {
+    fn on_readable(&mut self, _: Key, _: &mut PipeSender, _: &mut Context<'_>) -> Drained {
         // An error is told to both sides; a pipe's write end has no other reason.
         Drained::Yes
     }
 
-    fn on_writable(&mut self, key: Key, source: &mut Sender, cx: &mut Context<'_>) -> Drained {
+    fn on_writable(&mut self, key: Key, source: &mut PipeSender, cx: &mut Context<'_>) -> Drained {
         let mut log = self.log.borrow_mut();
         log.writable += 1;
         while self.left > 0 {
@@ -114,7 +119,7 @@ impl SourceHandler for Writer {
         Drained::Yes
     }
 
-    fn on_close(&mut self, _: Sender, key: Key, reason: CloseReason, _: &mut Context<'_>) {
+    fn on_close(&mut self, _: PipeSender, key: Key, reason: CloseReason, _: &mut Context<'_>) {
         self.log.borrow_mut().closed.push((key, reason));
     }
 }
@@ -123,7 +128,7 @@ impl SourceHandler for Writer {
 fn a_pipe_is_read_as_bytes_come_and_closed_at_its_end() {
     let (mut reactor, _) = reactor();
     let log = Shared::default();
-    let (mut sender, receiver) = pipe::new().unwrap();
+    let (mut sender, receiver) = pipe();
     let key = reactor.add_source(Reader::new(&log), receiver, Interest::Readable).unwrap();
     assert_idle(&mut reactor);
     assert_eq!(log.borrow().readable, 0, "there is nothing yet");
@@ -143,7 +148,7 @@ fn a_pipe_is_read_as_bytes_come_and_closed_at_its_end() {
 fn bytes_that_were_there_before_the_source_was_added_are_reported() {
     let (mut reactor, _) = reactor();
     let log = Shared::default();
-    let (mut sender, receiver) = pipe::new().unwrap();
+    let (mut sender, receiver) = pipe();
     sender.write_all(b"early").unwrap();
     reactor.add_source(Reader::new(&log), receiver, Interest::Readable).unwrap();
     run_until(&mut reactor, "it is read", |_| log.borrow().read == b"early");
@@ -155,7 +160,7 @@ fn bytes_that_were_there_before_the_source_was_added_are_reported() {
 fn a_source_that_is_not_drained_is_called_again_in_the_next_turn() {
     let (mut reactor, _) = reactor();
     let log = Shared::default();
-    let (mut sender, receiver) = pipe::new().unwrap();
+    let (mut sender, receiver) = pipe();
     let reader = Reader { piece: 10, per_call: 1, ..Reader::new(&log) };
     reactor.add_source(reader, receiver, Interest::Readable).unwrap();
     let sent = pattern(1000);
@@ -173,7 +178,7 @@ fn a_source_that_is_not_drained_is_called_again_in_the_next_turn() {
 fn a_writer_is_called_when_there_is_room_and_not_before() {
     let (mut reactor, _) = reactor();
     let log = Shared::default();
-    let (sender, mut receiver) = pipe::new().unwrap();
+    let (sender, mut receiver) = pipe();
     const BYTES: usize = 1 << 20;
     let writer = Writer { log: Rc::clone(&log), left: BYTES };
     let key = reactor.add_source(writer, sender, Interest::Writable).unwrap();
@@ -200,7 +205,7 @@ fn a_writer_is_called_when_there_is_room_and_not_before() {
 fn the_error_of_a_closed_read_end_wakes_the_writer() {
     let (mut reactor, _) = reactor();
     let log = Shared::default();
-    let (sender, receiver) = pipe::new().unwrap();
+    let (sender, receiver) = pipe();
     let writer = Writer { log: Rc::clone(&log), left: 1 << 20 };
     let key = reactor.add_source(writer, sender, Interest::Writable).unwrap();
     run_until(&mut reactor, "the pipe is full", |_| log.borrow().writable == 1);
@@ -219,32 +224,15 @@ struct Both {
     back: Back,
 }
 
-/// A descriptor that is read and written with the standard library's calls.
-struct Fd(OwnedFd);
-
-impl mio::event::Source for Fd {
-    fn register(&mut self, r: &Registry, token: Token, interest: MioInterest) -> io::Result<()> {
-        SourceFd(&self.0.as_raw_fd()).register(r, token, interest)
-    }
-
-    fn reregister(&mut self, r: &Registry, token: Token, interest: MioInterest) -> io::Result<()> {
-        SourceFd(&self.0.as_raw_fd()).reregister(r, token, interest)
-    }
-
-    fn deregister(&mut self, r: &Registry) -> io::Result<()> {
-        SourceFd(&self.0.as_raw_fd()).deregister(r)
-    }
-}
-
 impl SourceHandler for Both {
-    type Source = Fd;
+    type Source = PairSource;
 
-    fn on_readable(&mut self, _: Key, source: &mut Fd, _: &mut Context<'_>) -> Drained {
+    fn on_readable(&mut self, _: Key, source: &mut PairSource, _: &mut Context<'_>) -> Drained {
         let mut log = self.log.borrow_mut();
         log.readable += 1;
         let mut buffer = [0; 100];
-        match rustix::net::recv(&source.0, &mut buffer, rustix::net::RecvFlags::empty()) {
-            Ok((count, _)) if count > 0 => {
+        match source.read(&mut buffer) {
+            Ok(count) if count > 0 => {
                 log.read.extend_from_slice(&buffer[..count]);
                 Drained::No
             }
@@ -252,14 +240,13 @@ impl SourceHandler for Both {
         }
     }
 
-    fn on_writable(&mut self, _: Key, source: &mut Fd, _: &mut Context<'_>) -> Drained {
+    fn on_writable(&mut self, _: Key, source: &mut PairSource, _: &mut Context<'_>) -> Drained {
         let mut log = self.log.borrow_mut();
         log.writable += 1;
         if self.fill {
-            let flags = rustix::net::SendFlags::NOSIGNAL;
             let error = loop {
-                if let Err(error) = rustix::net::send(&source.0, &[0; 4096], flags) {
-                    break io::Error::from(error);
+                if let Err(error) = source.write(&[0; 4096]) {
+                    break error;
                 }
             };
             log.errors.push(error.kind());
@@ -267,18 +254,17 @@ impl SourceHandler for Both {
         Drained::Yes
     }
 
-    fn on_close(&mut self, source: Fd, key: Key, reason: CloseReason, _: &mut Context<'_>) {
+    fn on_close(&mut self, source: PairSource, key: Key, reason: CloseReason, _: &mut Context<'_>) {
         *self.back.borrow_mut() = Some(source);
         self.log.borrow_mut().closed.push((key, reason));
     }
 }
 
-fn both(reactor: &mut Reactor, interest: Interest, fill: bool) -> (UnixStream, Key, Shared, Back) {
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
+fn both(reactor: &mut Reactor, interest: Interest, fill: bool) -> (PairSource, Key, Shared, Back) {
+    let (ours, theirs) = pair();
     let (log, back) = (Shared::default(), Rc::default());
     let handler = Both { log: Rc::clone(&log), fill, back: Rc::clone(&back) };
-    let key = reactor.add_source(handler, Fd(ours.into()), interest).unwrap();
+    let key = reactor.add_source(handler, ours, interest).unwrap();
     (theirs, key, log, back)
 }
 
@@ -325,15 +311,14 @@ fn close_by_key_gives_the_source_back_working_and_forgotten() {
     peer.write_all(b"hello").unwrap();
     assert_idle(&mut reactor);
     assert_eq!((log.borrow().readable, log.borrow().writable), calls, "called after its end");
-    let Fd(fd) = back.borrow_mut().take().expect("it came back");
-    let mut stream = UnixStream::from(fd);
+    let mut stream = back.borrow_mut().take().expect("it came back");
     let mut buffer = [0; 5];
     stream.read_exact(&mut buffer).unwrap();
     assert_eq!(&buffer, b"hello");
 
     // And it can be added again.
     let handler = Both { log: Rc::clone(&log), fill: false, back };
-    let again = reactor.add_source(handler, Fd(stream.into()), Interest::Readable).unwrap();
+    let again = reactor.add_source(handler, stream, Interest::Readable).unwrap();
     assert_ne!(again, key);
     peer.write_all(b"again").unwrap();
     run_until(&mut reactor, "it is read", |_| log.borrow().read == b"again");
@@ -354,29 +339,29 @@ fn a_source_closed_while_readable_is_not_called_as_writable() {
     struct Once(Rc<Cell<u32>>, Shared);
 
     impl SourceHandler for Once {
-        type Source = Fd;
+        type Source = PairSource;
 
-        fn on_readable(&mut self, key: Key, _: &mut Fd, cx: &mut Context<'_>) -> Drained {
+        fn on_readable(&mut self, key: Key, _: &mut PairSource, cx: &mut Context<'_>) -> Drained {
             self.0.set(self.0.get() + 1);
             cx.close_key(key);
             Drained::No
         }
 
-        fn on_writable(&mut self, _: Key, _: &mut Fd, _: &mut Context<'_>) -> Drained {
+        fn on_writable(&mut self, _: Key, _: &mut PairSource, _: &mut Context<'_>) -> Drained {
             panic!("it was closed");
         }
 
-        fn on_close(&mut self, _: Fd, key: Key, reason: CloseReason, _: &mut Context<'_>) {
+        fn on_close(&mut self, _: PairSource, key: Key, reason: CloseReason, _: &mut Context<'_>) {
             self.1.borrow_mut().closed.push((key, reason));
         }
     }
 
     let (mut reactor, _) = reactor();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = pair();
     theirs.write_all(b"x").unwrap();
     let (calls, log) = (Rc::default(), Shared::default());
     let handler = Once(Rc::clone(&calls), Rc::clone(&log));
-    let key = reactor.add_source(handler, Fd(ours.into()), Interest::Both).unwrap();
+    let key = reactor.add_source(handler, ours, Interest::Both).unwrap();
     assert_idle(&mut reactor);
     assert_eq!(calls.get(), 1);
     assert_eq!(log.borrow().closed, [(key, CloseReason::Closed)]);
@@ -389,19 +374,19 @@ struct Panicking {
 }
 
 impl SourceHandler for Panicking {
-    type Source = Fd;
+    type Source = PairSource;
 
-    fn on_readable(&mut self, _: Key, _: &mut Fd, _: &mut Context<'_>) -> Drained {
+    fn on_readable(&mut self, _: Key, _: &mut PairSource, _: &mut Context<'_>) -> Drained {
         assert!(!self.in_readable, "on purpose");
         Drained::Yes
     }
 
-    fn on_writable(&mut self, _: Key, _: &mut Fd, _: &mut Context<'_>) -> Drained {
+    fn on_writable(&mut self, _: Key, _: &mut PairSource, _: &mut Context<'_>) -> Drained {
         assert!(self.in_readable, "on purpose");
         Drained::Yes
     }
 
-    fn on_close(&mut self, _: Fd, _: Key, reason: CloseReason, _: &mut Context<'_>) {
+    fn on_close(&mut self, _: PairSource, _: Key, reason: CloseReason, _: &mut Context<'_>) {
         self.closed.borrow_mut().push(reason);
     }
 }
@@ -410,13 +395,13 @@ impl SourceHandler for Panicking {
 fn a_panic_removes_the_source_and_the_others_go_on() {
     for in_readable in [true, false] {
         let (mut reactor, _) = reactor();
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = pair();
         theirs.write_all(b"x").unwrap();
         let closed = Rc::default();
         let handler = Panicking { in_readable, closed: Rc::clone(&closed) };
-        reactor.add_source(handler, Fd(ours.into()), Interest::Both).unwrap();
+        reactor.add_source(handler, ours, Interest::Both).unwrap();
         let log = Shared::default();
-        let (mut sender, receiver) = pipe::new().unwrap();
+        let (mut sender, receiver) = pipe();
         reactor.add_source(Reader::new(&log), receiver, Interest::Readable).unwrap();
         sender.write_all(b"me too").unwrap();
         run_until(&mut reactor, "the other one is served", |_| log.borrow().read == b"me too");
@@ -424,29 +409,88 @@ fn a_panic_removes_the_source_and_the_others_go_on() {
         assert_eq!(*closed.borrow(), [CloseReason::Panicked]);
         assert_eq!(reactor.stats().panics, 1);
         // The descriptor is closed: the other end sees it.
-        theirs.set_read_timeout(Some(DEADLINE)).unwrap();
-        let end = theirs.read(&mut [0]);
-        assert!(matches!(&end, Ok(0) | Err(_)), "{end:?}");
+        let end = theirs.read(&mut [0]).map_err(|error| error.kind());
+        assert!(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)), "{end:?}");
+    }
+}
+
+/// Is never to be called.
+struct Refused(Rc<Cell<bool>>);
+
+impl SourceHandler for Refused {
+    type Source = Unpollable;
+
+    fn on_close(&mut self, _: Unpollable, _: Key, _: CloseReason, _: &mut Context<'_>) {
+        self.0.set(true);
     }
 }
 
 #[test]
 fn a_source_that_cannot_be_polled_is_a_clear_error_and_leaves_nothing_behind() {
     let (mut reactor, _) = reactor();
-    let (log, back) = (Shared::default(), Back::default());
+    let was_closed = Rc::new(Cell::new(false));
     let turns = if cfg!(debug_assertions) { 10 } else { 1000 };
     for _ in 0..turns {
-        let file = File::open(std::env::current_exe().unwrap()).unwrap();
-        let handler = Both { log: Rc::clone(&log), fill: false, back: Rc::clone(&back) };
-        let error = reactor.add_source(handler, Fd(file.into()), Interest::Readable).unwrap_err();
+        let handler = Refused(Rc::clone(&was_closed));
+        let error = reactor.add_source(handler, unpollable(), Interest::Readable).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     }
-    assert!(log.borrow().closed.is_empty() && back.borrow().is_none());
     reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert!(!was_closed.get(), "it was never there");
     // Nothing is left of it in the tables either: the next one is the first.
-    let (_sender, receiver) = pipe::new().unwrap();
-    let key = reactor.add_source(Reader::new(&log), receiver, Interest::Readable).unwrap();
-    assert_eq!(key.to_bits() & u64::from(u32::MAX), 0);
+    let (_sender, receiver) = pipe();
+    let reader = Reader::new(&Shared::default());
+    let key = reactor.add_source(reader, receiver, Interest::Readable).unwrap();
+    assert_eq!(slot(key), 0);
+}
+
+/// Its place in the table.
+fn slot(key: Key) -> u32 {
+    key.to_bits() as u32
+}
+
+/// Stays registered, and reads nothing.
+struct Forgotten;
+
+impl SourceHandler for Forgotten {
+    type Source = Careless;
+}
+
+#[test]
+fn a_stale_event_finds_nobody_although_its_slot_is_in_use_again() {
+    let (mut reactor, handler) = reactor();
+    let (mut old_sender, receiver) = pipe();
+    let _duplicate = duplicate(&receiver);
+    let old = reactor.add_source(Forgotten, Careless(receiver), Interest::Readable).unwrap();
+    reactor.context(handler).close_key(old);
+    assert_idle(&mut reactor);
+
+    let (_sender, receiver) = pipe();
+    let log = Shared::default();
+    let heir = reactor.add_source(Reader::new(&log), receiver, Interest::Readable).unwrap();
+    assert_eq!(slot(heir), slot(old), "the slot is used again");
+    assert_ne!(heir, old);
+
+    assert_eq!(reactor.stats().stale_events, 0);
+    old_sender.write_all(b"boo").unwrap();
+    run_until(&mut reactor, "the event is dropped", |reactor| reactor.stats().stale_events > 0);
+    assert_idle(&mut reactor);
+    assert_eq!(log.borrow().readable, 0, "the new owner of the slot was called for the old one");
+}
+
+#[test]
+fn a_duplicate_of_a_removed_raw_source_makes_no_ghost_events() {
+    let (mut reactor, handler) = reactor();
+    let (mut sender, receiver) = pipe();
+    let _duplicate = duplicate(&receiver);
+    let reader = Reader::new(&Shared::default());
+    let key = reactor.add_source(reader, receiver, Interest::Readable).unwrap();
+    reactor.context(handler).close_key(key);
+    assert_idle(&mut reactor);
+    let events = reactor.stats().events;
+    sender.write_all(b"boo").unwrap();
+    assert_idle(&mut reactor);
+    assert_eq!(reactor.stats().events, events);
 }
 
 /// A raw source can do whatever a connection's handler can: here it hands on what it reads.
@@ -455,9 +499,14 @@ fn a_source_reaches_connections_by_key() {
     struct Relay(Rc<Cell<Option<Key>>>);
 
     impl SourceHandler for Relay {
-        type Source = Receiver;
+        type Source = PipeReceiver;
 
-        fn on_readable(&mut self, _: Key, source: &mut Receiver, cx: &mut Context<'_>) -> Drained {
+        fn on_readable(
+            &mut self,
+            _: Key,
+            source: &mut PipeReceiver,
+            cx: &mut Context<'_>,
+        ) -> Drained {
             let mut buffer = [0; 100];
             while let Ok(count @ 1..) = source.read(&mut buffer) {
                 cx.send_to(self.0.get().unwrap(), &buffer[..count]).ignore();
@@ -468,7 +517,7 @@ fn a_source_reaches_connections_by_key() {
 
     let mut server = Server::new(Recorder::new());
     let to = Rc::new(Cell::new(None));
-    let (mut sender, receiver) = pipe::new().unwrap();
+    let (mut sender, receiver) = pipe();
     server.reactor.add_source(Relay(Rc::clone(&to)), receiver, Interest::Readable).unwrap();
     let (mut client, key) = server.open();
     to.set(Some(key));

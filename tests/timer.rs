@@ -205,3 +205,18 @@ fn the_time_stands_still_within_a_turn() {
     assert!(times[..3].iter().all(|time| *time == times[0]), "{times:?}");
     assert!(times[3].0 > times[0].0 && times[3].1 - times[0].1 >= MS, "{times:?}");
 }
+
+/// With it a reactor can be a part of another loop.
+#[test]
+fn next_wait_is_how_long_a_turn_may_wait() {
+    let mut reactor = Reactor::new().unwrap();
+    assert_eq!(reactor.next_wait(), None, "nothing to wait for");
+    let handler = reactor.add(Recorder::new());
+    assert_eq!(reactor.next_wait(), Some(Duration::ZERO), "on_start is due");
+    let _watchdog = Watchdog::new("on_start has come");
+    reactor.turn(None).unwrap();
+    let hour = Duration::from_secs(3600);
+    reactor.context(handler).set_handler_timer(hour);
+    let wait = reactor.next_wait().unwrap();
+    assert!(wait > hour - Duration::from_secs(10) && wait <= hour, "{wait:?}");
+}

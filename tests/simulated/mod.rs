@@ -31,6 +31,8 @@ mod output;
 mod panic;
 #[path = "../short_way.rs"]
 mod short_way;
+#[path = "../source.rs"]
+mod source;
 #[path = "../stop.rs"]
 mod stop;
 #[path = "../timer.rs"]

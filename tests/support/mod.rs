@@ -583,6 +583,13 @@ impl Watchdog {
     }
 }
 
+/// A raw source that is readable, and what keeps it open.
+pub fn signal() -> (PipeSender, PipeReceiver) {
+    let (mut sender, receiver) = pipe();
+    sender.write_all(b"x").unwrap();
+    (sender, receiver)
+}
+
 /// A client whose socket holds little, so that the server's output backs up.
 pub fn connect_small(address: SocketAddr) -> TcpStream {
     connect_from(Ipv4Addr::LOCALHOST, 16 * 1024, address)

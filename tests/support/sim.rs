@@ -15,10 +15,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::driver::{AcceptError, Driver, ListenConfig};
-use oneloop::sim::{Faults, Kernel, Network, SimDriver, SimHost, SimSocket, SimSource};
-use oneloop::{ReactorLimits, Readiness, Time};
+use oneloop::sim::{Faults, Kernel, Network, SimDriver, SimHost, SimSocket};
+use oneloop::{ReactorLimits, Time};
 
 use super::KERNEL;
+
+#[path = "sim_pipe.rs"]
+mod pipe;
+
+pub use self::pipe::*;
 
 /// As long as nothing takes on the kernel's side of these tests.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -227,16 +232,6 @@ impl TcpListener {
             Err(error) => panic!("{error:?}"),
         })
     }
-}
-
-pub type Signal = SimSource;
-
-pub type SignalSource = SimSource;
-
-pub fn signal() -> (Signal, SignalSource) {
-    let source = SimSource::new();
-    source.set(Readiness::READABLE);
-    (source.clone(), source)
 }
 
 fn connect_by(

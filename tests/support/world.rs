@@ -7,6 +7,10 @@ use std::time::Duration;
 use super::DEADLINE;
 use super::kernel;
 
+#[path = "pipe.rs"]
+mod pipe;
+
+pub use self::pipe::*;
 pub use std::net::{TcpListener, TcpStream};
 pub use std::time::Instant;
 
@@ -18,20 +22,6 @@ pub const HAS_KERNEL: bool = true;
 
 /// Whether events, reads and accepts are those of Linux, so that they can be counted.
 pub const COUNTS_AS_LINUX: bool = true;
-
-/// What makes a source readable, as long as it lives.
-pub type Signal = mio::unix::pipe::Sender;
-
-/// A raw source that is readable.
-pub type SignalSource = mio::unix::pipe::Receiver;
-
-/// A raw source that is readable as long as the other half lives.
-pub fn signal() -> (Signal, SignalSource) {
-    use std::io::Write;
-    let (mut sender, receiver) = mio::unix::pipe::new().unwrap();
-    sender.write_all(b"x").unwrap();
-    (sender, receiver)
-}
 
 /// A client that does not block for ever.
 pub fn connect(address: SocketAddr) -> TcpStream {
