@@ -199,14 +199,23 @@ fn a_timer_that_is_set_between_turns_counts_from_then() {
 }
 
 #[test]
-fn the_calendar_and_chance_are_to_be_had() {
+fn the_calendar_is_that_of_the_machine() {
     if !needs_kernel("the calendar of the machine") {
         return;
     }
     let mut server = Server::new(Recorder::echo());
-    let mut cx = server.reactor.context(server.handler);
+    let cx = server.reactor.context(server.handler);
     let wall = cx.wall_clock().duration_since(std::time::SystemTime::now());
     assert!(wall.unwrap_or_else(|e| e.duration()) < Duration::from_secs(60));
-    let numbers: std::collections::HashSet<u64> = (0..1000).map(|_| cx.random()).collect();
-    assert_eq!(numbers.len(), 1000);
+}
+
+#[test]
+fn chance_gives_another_number_each_time_and_to_each_reactor() {
+    let mut numbers = std::collections::HashSet::new();
+    for _ in 0..2 {
+        let mut server = Server::new(Recorder::echo());
+        let mut cx = server.reactor.context(server.handler);
+        numbers.extend((0..1000).map(|_| cx.random()));
+    }
+    assert_eq!(numbers.len(), 2000);
 }

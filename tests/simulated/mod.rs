@@ -5,6 +5,8 @@
 //! own, and calls that fail in another process), `flood` (the machine's time), `interop` and
 //! `examples` (programs).
 
+#[path = "../accept.rs"]
+mod accept;
 #[path = "../close.rs"]
 mod close;
 #[path = "../connect.rs"]
@@ -15,6 +17,8 @@ mod data;
 mod edges;
 #[path = "../events.rs"]
 mod events;
+#[path = "../fairness.rs"]
+mod fairness;
 #[path = "../handler.rs"]
 mod handler;
 #[path = "../keys.rs"]

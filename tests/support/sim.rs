@@ -61,7 +61,11 @@ fn settle() {
 }
 
 /// Tries until it does not block any more, while time passes.
-fn wait<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn wait<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    wait_for(DEADLINE, call)
+}
+
+fn wait_for<T>(patience: Duration, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let network = network();
     let start = network.now();
     let mut step = Duration::ZERO;
@@ -72,7 +76,7 @@ fn wait<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             result => return result,
         }
-        if network.now() - start > DEADLINE {
+        if network.now() - start > patience {
             return Err(ErrorKind::WouldBlock.into());
         }
     }
@@ -122,12 +126,14 @@ impl Sub for Instant {
 #[derive(Clone, Debug)]
 pub struct TcpStream {
     socket: Rc<RefCell<SimSocket>>,
+    peer: SocketAddr,
     is_nonblocking: Rc<Cell<bool>>,
 }
 
 impl TcpStream {
-    fn new(socket: SimSocket) -> TcpStream {
-        TcpStream { socket: Rc::new(RefCell::new(socket)), is_nonblocking: Rc::default() }
+    fn new(socket: SimSocket, peer: SocketAddr) -> TcpStream {
+        let socket = Rc::new(RefCell::new(socket));
+        TcpStream { socket, peer, is_nonblocking: Rc::default() }
     }
 
     fn call<T>(&self, mut call: impl FnMut(&mut SimSocket) -> io::Result<T>) -> io::Result<T> {
@@ -153,6 +159,10 @@ impl TcpStream {
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.socket.borrow().local_address())
+    }
+
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.peer)
     }
 
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
@@ -227,28 +237,39 @@ impl TcpListener {
 
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         wait(|| match self.driver.accept(&self.socket) {
-            Ok((socket, peer)) => Ok((TcpStream::new(socket), peer)),
+            Ok((socket, peer)) => Ok((TcpStream::new(socket, peer), peer)),
             Err(AcceptError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(error) => panic!("{error:?}"),
         })
     }
 }
 
+/// As long as a client waits for an answer to its connect where there may be none.
+const ANSWER: Duration = Duration::from_millis(300);
+
 fn connect_by(
-    begin: impl FnOnce(&SimHost) -> io::Result<SimSocket>,
     host: &SimHost,
+    from: Option<Ipv4Addr>,
+    address: SocketAddr,
+    patience: Duration,
 ) -> io::Result<TcpStream> {
-    let socket = begin(host)?;
-    wait(|| socket.connect_result())?;
-    Ok(TcpStream::new(socket))
+    let socket = match from {
+        Some(from) => host.connect_from(from.into(), address)?,
+        None => host.connect(address)?,
+    };
+    match wait_for(patience, || socket.connect_result()) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
+        Err(error) => Err(error),
+        Ok(()) => Ok(TcpStream::new(socket, address)),
+    }
 }
 
 pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
-    HOST.with(|host| connect_by(|host| host.connect(address), host))
+    HOST.with(|host| connect_by(host, None, address, ANSWER))
 }
 
 pub fn connect(address: SocketAddr) -> TcpStream {
-    try_connect(address).expect("the server listens")
+    HOST.with(|host| connect_by(host, None, address, DEADLINE)).expect("the server listens")
 }
 
 pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) -> TcpStream {
@@ -259,7 +280,7 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
             .receive_buffer_bytes(2 * buffer_bytes),
     };
     let host = network().host(faults);
-    connect_by(|host| host.connect_from(from.into(), address), &host).expect("the server listens")
+    connect_by(&host, Some(from), address, DEADLINE).expect("the server listens")
 }
 
 pub fn reset(client: TcpStream) {
@@ -286,6 +307,10 @@ pub fn until_received(_: SocketAddr, _: &TcpStream, _: usize) {
 pub fn descriptors() -> usize {
     // Those of clients are no process's, so that they count as well.
     network().descriptors()
+}
+
+pub fn backlog_max() -> usize {
+    usize::MAX
 }
 
 pub fn may_open(_: u64) -> bool {

@@ -71,9 +71,15 @@ pub fn nobody() -> (socket2::Socket, SocketAddr) {
     (socket, address)
 }
 
-/// Whether anybody listens there.
+/// A client that gives up after a while that is short for a person and long for loopback.
 pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
-    TcpStream::connect(address)
+    TcpStream::connect_timeout(&address, Duration::from_millis(300))
+}
+
+/// The longest backlog that there can be (listen(2)).
+pub fn backlog_max() -> usize {
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    somaxconn.trim().parse().unwrap()
 }
 
 /// Descriptors of this process that are open now.
