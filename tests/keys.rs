@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::{
-    CloseReason, ConnectError, Connection, Context, Error, HandlerId, Key, Limits, ListenOptions,
-    Origin, ReactorLimits, Sent, StreamHandler,
+    CloseReason, Connection, Context, Error, HandlerId, Key, Limits, ListenOptions, Origin,
+    ReactorLimits, Sent, StreamHandler,
 };
 use support::*;
 
@@ -461,73 +461,6 @@ fn a_resume_by_another_connection_of_the_same_turn_shows_what_is_left() {
     };
     server.until("all is shown", |calls| calls.shown().concat().ends_with(b"holdmore"));
     server.assert_idle();
-}
-
-#[test]
-fn a_connecting_key_can_be_paused_poked_and_shut() {
-    let mut server = Server::new(Recorder::new().open(|conn| conn.send(b"greeting").ignore()));
-    let address = server.address;
-    let recorder = Recorder::new();
-    let calls = recorder.calls.clone();
-    let client = server.reactor.add(recorder);
-    let mut cx = server.reactor.context(client);
-    let key = cx.connect(address, 1);
-    cx.pause_key(key);
-    cx.poke(key);
-    assert_eq!(cx.send_to(key, b"early"), Sent::Ok);
-    server.until("the bytes arrive", |calls| calls.shown() == [b"early"]);
-    server.assert_idle();
-    assert_eq!(calls.opened(), [key]);
-    assert_eq!(calls.shown().len(), 0, "it was paused before it opened");
-    server.reactor.context(client).resume_key(key);
-    run_until(&mut server.reactor, "the greeting is shown", |_| calls.shown() == [b"greeting"]);
-}
-
-#[test]
-fn a_connecting_key_that_is_closed_or_aborted_fails_as_cancelled_and_never_opens() {
-    let server = Server::new(Recorder::new());
-    for (is_begun, is_abort) in [(false, false), (false, true), (true, false), (true, true)] {
-        let recorder = Recorder::new();
-        let calls = recorder.calls.clone();
-        let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(8)).unwrap();
-        let handler = reactor.add(recorder);
-        let key = reactor.context(handler).connect(server.address, 3);
-        let _ = reactor.context(handler).send_to(key, &[1; 1000]);
-        if is_begun {
-            reactor.turn(Some(Duration::ZERO)).unwrap();
-            if calls.opened().len() == 1 {
-                continue;
-            }
-        }
-        let mut cx = reactor.context(handler);
-        if is_abort {
-            cx.abort_key(key);
-        }
-        cx.close_key(key);
-        run_until(&mut reactor, "it failed", |_| calls.all().len() == 2);
-        assert_eq!(
-            calls.all(),
-            [Call::Start, Call::ConnectFailed(key, 3, ConnectError::Cancelled)]
-        );
-        assert_idle(&mut reactor);
-        assert_eq!((reactor.connections(), reactor.stats().memory_bytes), (0, 0));
-    }
-}
-
-#[test]
-fn a_refused_connect_is_told_once_with_its_tag() {
-    let (_socket, nobody) = nobody();
-    let recorder = Recorder::new();
-    let calls = recorder.calls.clone();
-    let mut reactor = Reactor::new().unwrap();
-    let handler = reactor.add(recorder);
-    let key = reactor.context(handler).connect(nobody, 42);
-    let _ = reactor.context(handler).send_to(key, b"never sent");
-    run_until(&mut reactor, "it failed", |_| calls.all().len() == 2);
-    assert_eq!(calls.all()[1], Call::ConnectFailed(key, 42, ConnectError::Refused));
-    assert_idle(&mut reactor);
-    assert_eq!(reactor.stats().connect_failures, 1);
-    assert_eq!((reactor.connections(), reactor.stats().memory_bytes), (0, 0));
 }
 
 #[test]

@@ -33,6 +33,8 @@ mod misuse;
 mod output;
 #[path = "../panic.rs"]
 mod panic;
+#[path = "../places.rs"]
+mod places;
 #[path = "../short_way.rs"]
 mod short_way;
 #[path = "../source.rs"]

@@ -4,7 +4,7 @@
 //! A call of a client that blocks lets the time pass in which it waits; looking at the clock takes a
 //! microsecond, so that whoever waits for it does not wait for ever.
 
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test file uses a part of it")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
 use std::cell::{Cell, RefCell};
