@@ -40,6 +40,30 @@ fn a_listener_with_nobody_to_accept_lets_the_loop_sleep() {
     server.assert_echoes(&mut third);
 }
 
+/// The descriptor that is kept for the day on which there are no more tells them.
+#[test]
+fn who_waits_while_descriptors_are_out_is_told_and_the_next_one_is_served() {
+    if !alone("who_waits_while_descriptors_are_out_is_told_and_the_next_one_is_served") {
+        return;
+    }
+    let mut server = Server::new(Recorder::echo());
+    let (mut established, _) = server.open();
+    for round in 1..=3 {
+        let mut waiting: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
+        without_descriptors(|| {
+            for client in &mut waiting {
+                assert_eq!(server.read_to_end(client), (Vec::new(), None));
+            }
+            server.assert_echoes(&mut established);
+        });
+        assert_eq!(server.reactor.stats().sheds, 10 * round);
+        let mut next = server.connect();
+        server.assert_echoes(&mut next);
+    }
+    assert!(server.reactor.stats().accept_errors >= 3);
+    assert_eq!(server.reactor.stats().accepts, 1 + 3);
+}
+
 /// On Linux the accept succeeds, and then nothing about the connection does: its address is unknown,
 /// its options cannot be set.
 #[test]

@@ -382,6 +382,26 @@ fn two_thousand_connections_are_made_at_once() {
     assert_eq!(server.calls.closed().len(), 2 * MANY);
 }
 
+#[test]
+fn an_outbound_connection_without_a_descriptor_fails_and_leaks_nothing() {
+    if !alone("an_outbound_connection_without_a_descriptor_fails_and_leaks_nothing") {
+        return;
+    }
+    let mut server = Server::new(Recorder::new());
+    let (address, before) = (server.address, descriptors());
+    without_descriptors(|| {
+        for tag in 0..3 {
+            server.reactor.context(server.handler).connect(address, tag);
+        }
+        server.until("they failed", |calls| {
+            calls.count(|call| matches!(call, Call::ConnectFailed(_, _, ConnectError::Io(_)))) == 3
+        });
+    });
+    assert_eq!(descriptors(), before);
+    server.reactor.context(server.handler).connect(address, 9);
+    server.until("it works again", |calls| calls.opened().len() == 2);
+}
+
 // What is done to one by its key, before it is connected
 
 #[test]

@@ -4,13 +4,13 @@ mod child;
 mod support;
 
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{CloseReason, ConnectError, ListenOptions, ReactorLimits};
+use oneloop::{CloseReason, ListenOptions, ReactorLimits};
 
 use child::{Child, is_served};
 use support::*;
@@ -120,30 +120,6 @@ fn a_connection_that_cannot_be_registered_is_closed_and_leaks_nothing_and_the_ot
     }
     let report = child.report();
     assert_eq!(report.get("refusals"), 3 * CLIENTS as u64 / 2);
-}
-
-#[test]
-fn an_outbound_connection_without_a_descriptor_fails_and_leaks_nothing() {
-    if !alone("an_outbound_connection_without_a_descriptor_fails_and_leaks_nothing") {
-        return;
-    }
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let mut server = Server::new(Recorder::new());
-    let before = descriptors();
-    let limit = getrlimit(Resource::Nofile);
-    let next = io::pipe().unwrap().0.as_raw_fd() as u64;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(next), ..limit }).unwrap();
-    let address = server.address;
-    for tag in 0..3 {
-        server.reactor.context(server.handler).connect(address, tag);
-    }
-    server.until("they failed", |calls| {
-        calls.count(|call| matches!(call, Call::ConnectFailed(_, _, ConnectError::Io(_)))) == 3
-    });
-    setrlimit(Resource::Nofile, limit).unwrap();
-    assert_eq!(descriptors(), before);
-    server.reactor.context(server.handler).connect(address, 9);
-    server.until("it works again", |calls| calls.opened().len() == 2);
 }
 
 /// Set once on the listener, and handed down by the kernel.

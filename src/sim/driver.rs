@@ -55,6 +55,14 @@ impl Network {
         net.pass(until);
     }
 
+    /// How many descriptors a host may open besides those that it has; its number is that of
+    /// [`SimDriver::host`].
+    pub fn set_descriptors_left(&self, host: u32, descriptors: usize) {
+        let mut net = self.net.borrow_mut();
+        let host = net.host(host);
+        host.descriptors_max = host.descriptors.saturating_add(descriptors);
+    }
+
     /// Descriptors that all hosts together have open.
     pub fn descriptors(&self) -> usize {
         self.net.borrow().hosts.iter().map(|host| host.descriptors).sum()

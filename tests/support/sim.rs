@@ -37,6 +37,8 @@ pub type Reactor = oneloop::Reactor<SimDriver>;
 thread_local! {
     static NETWORK: Network = Network::new(seed(), KERNEL);
     static HOST: SimHost = network().host(healthy());
+    /// Of all reactors.
+    static HOSTS: RefCell<Vec<u32>> = RefCell::default();
 }
 
 /// `ONELOOP_SEED`, or always the same.
@@ -94,7 +96,9 @@ impl NewReactor for Reactor {
     }
 
     fn with_limits(limits: ReactorLimits) -> io::Result<Reactor> {
-        Reactor::with_driver(network().driver(healthy()), limits)
+        let driver = network().driver(healthy());
+        HOSTS.with_borrow_mut(|hosts| hosts.push(driver.host()));
+        Reactor::with_driver(driver, limits)
     }
 }
 
@@ -311,6 +315,18 @@ pub fn descriptors() -> usize {
 
 pub fn backlog_max() -> usize {
     usize::MAX
+}
+
+pub fn without_descriptors<T>(act: impl FnOnce() -> T) -> T {
+    let set_all_left = |descriptors| {
+        for host in HOSTS.with_borrow(Vec::clone) {
+            network().set_descriptors_left(host, descriptors);
+        }
+    };
+    set_all_left(0);
+    let result = act();
+    set_all_left(usize::MAX);
+    result
 }
 
 pub fn may_open(_: u64) -> bool {

@@ -88,6 +88,18 @@ pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
 
+/// Does something while no reactor can have another descriptor; nor can anybody else in the process.
+pub fn without_descriptors<T>(act: impl FnOnce() -> T) -> T {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use std::os::fd::AsRawFd;
+    let limit = getrlimit(Resource::Nofile);
+    let next = io::pipe().unwrap().0.as_raw_fd() as u64;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(next), ..limit }).unwrap();
+    let result = act();
+    setrlimit(Resource::Nofile, limit).unwrap();
+    result
+}
+
 /// Lets this process open as many descriptors as it may, and says whether these are enough.
 pub fn may_open(descriptors: u64) -> bool {
     kernel::may_open(descriptors)
