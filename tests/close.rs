@@ -194,7 +194,8 @@ fn the_linger_deadline_ends_a_peer_that_never_closes() {
 fn the_linger_deadline_ends_a_peer_that_never_stops_sending() {
     let mut server = Server::with_limits(
         replies_and_closes(b"bye".to_vec()),
-        Limits::new().linger_timeout(Duration::from_millis(100)),
+        // A millisecond of a simulation is hundreds of turns, each of which floods.
+        Limits::new().linger_timeout(Duration::from_millis(10)),
     );
     let mut client = server.connect();
     client.set_nonblocking(true).unwrap();
