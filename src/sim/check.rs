@@ -1,15 +1,12 @@
 //! Many seeds: run a simulation under each, and tell of the one that fails so that it can be run again.
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write;
-use std::ops::Range;
-use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
-use std::sync::Once;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::decisions::Decisions;
+use super::decisions::{Decision, Decisions, Numbers, listed, parsed};
+use super::failure::{self, Failure};
 use super::faults::{Faults, Kernel};
 use super::trace::Entry;
 use super::world::Simulation;
@@ -19,8 +16,8 @@ use super::world::Simulation;
 /// Environment variables say more:
 ///
 /// - `ONELOOP_SIM_SEEDS`: how many seeds; `ONELOOP_SIM_BASE`: the first one;
-/// - `ONELOOP_SIM_SEED`: only this one; `ONELOOP_SIM_ZERO`: without these decisions. Both are printed for
-///   a run that failed;
+/// - `ONELOOP_SIM_SEED`: only this one; `ONELOOP_SIM_ONLY`: with the harmless answer to all but these
+///   decisions. Both are printed for a run that failed;
 /// - `ONELOOP_SIM_TRACE`: how many of the last things that happened are printed then, 40 if nothing is
 ///   said;
 /// - `ONELOOP_SIM_SHRINKS`: how often a failing run is run again to make it smaller, 200 if nothing is
@@ -64,7 +61,8 @@ struct Plan {
     seed: u64,
     kernel: Kernel,
     faults: Faults,
-    zeroed: Vec<Range<u64>>,
+    /// No other decisions than these, if there is a choice.
+    only: Option<BTreeSet<Decision>>,
 }
 
 /// How often a failing run is run again to make it smaller, if `ONELOOP_SIM_SHRINKS` says nothing.
@@ -73,13 +71,8 @@ const SHRINKS: u64 = 200;
 /// How many of the last things that happened are printed, if `ONELOOP_SIM_TRACE` says nothing.
 const TRACE_LINES: u64 = 40;
 
-/// Why a run failed.
-#[derive(Clone, Debug)]
-struct Failure {
-    message: String,
-    /// The line of the program that panicked: what makes it the same failure.
-    place: String,
-}
+/// More decisions than these tell a reader nothing.
+const DECISIONS_MAX: usize = 12;
 
 impl Check {
     /// A check of 100 seeds without faults. `name` is that of the test function, for the command that
@@ -123,15 +116,12 @@ impl Check {
     }
 
     fn plan(&self, seed: u64) -> Plan {
-        let numbers = Decisions::new(seed, Vec::new());
-        let mut salt = 1 << 40;
-        let mut toss = || {
-            salt += 1;
-            numbers.number(salt) >> 63 == 1
-        };
+        // Other numbers than those of the run.
+        let mut numbers = Numbers::new(!seed);
+        let mut toss = || numbers.below(2) == 1;
         let kernels = [Kernel::Linux, Kernel::Contract];
         let kernel = self.kernel.unwrap_or(kernels[usize::from(toss())]);
-        Plan { seed, kernel, faults: self.faults.select(&mut toss), zeroed: Vec::new() }
+        Plan { seed, kernel, faults: self.faults.select(&mut toss), only: None }
     }
 
     /// Runs `test` under every seed.
@@ -144,7 +134,7 @@ impl Check {
     pub fn run(self, test: impl Fn(&mut Simulation)) {
         let is_twice = self.is_twice || number("ONELOOP_SIM_TWICE").is_some_and(|n| n > 0);
         if let Some(seed) = number("ONELOOP_SIM_SEED") {
-            let plan = Plan { zeroed: zeroed_by_environment(), ..self.plan(seed) };
+            let plan = Plan { only: only_by_environment(), ..self.plan(seed) };
             return self.run_one(plan, is_twice, &test, false);
         }
         let base = number("ONELOOP_SIM_BASE").unwrap_or(self.base);
@@ -155,19 +145,16 @@ impl Check {
     }
 
     fn run_one(&self, plan: Plan, is_twice: bool, test: &impl Fn(&mut Simulation), shrink: bool) {
-        install_hook();
         let mut sim = plan.simulation();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&mut sim))) {
-            let failure = Failure::of(&*panic);
-            let plan =
-                if shrink { plan.shrunk(sim.decisions(), &failure, test) } else { plan.clone() };
+        if let Err((panic, failure)) = failure::caught(&mut sim, test) {
+            let plan = if shrink { plan.shrunk(&failure, test) } else { plan };
             eprintln!("{}", self.report(&plan, failure, test));
             resume_unwind(panic);
         }
         if is_twice {
             let mut again = plan.simulation();
-            let result = quietly(|| catch_unwind(AssertUnwindSafe(|| test(&mut again))));
-            if result.is_err() || sim.trace_hash() != again.trace_hash() {
+            let failure = failure::quiet(&mut again, test);
+            if failure.is_some() || sim.trace_hash() != again.trace_hash() {
                 panic!("seed {}: {}", plan.seed, first_difference(&plan, test));
             }
         }
@@ -177,7 +164,8 @@ impl Check {
     fn report(&self, plan: &Plan, first: Failure, test: &impl Fn(&mut Simulation)) -> String {
         let mut sim = plan.simulation();
         sim.keep_trace(number("ONELOOP_SIM_TRACE").unwrap_or(TRACE_LINES) as usize);
-        let again = failure(&mut sim, test);
+        sim.note_decisions();
+        let again = failure::quiet(&mut sim, test);
         let mut text = format!("\n{}: seed {} failed on {:?}", self.name, plan.seed, plan.kernel);
         let failure = match again {
             Some(again) => again,
@@ -187,18 +175,15 @@ impl Check {
                 first
             }
         };
-        let _ = writeln!(text, ":\n  {}", failure.message);
-        // Where the simulation found that a client was disappointed helps nobody.
-        let is_ours =
-            Path::new(file!()).parent().is_some_and(|ours| failure.file().starts_with(ours));
-        if !is_ours {
-            let _ = writeln!(text, "  at {}", failure.place);
-        }
+        let _ = writeln!(text, ":\n  {failure}");
         let _ = writeln!(text, "faults: {:?}", plan.faults);
-        let taken = sim.decisions();
-        let zeroed: u64 =
-            plan.zeroed.iter().map(|range| range.end.min(taken) - range.start.min(taken)).sum();
-        let _ = writeln!(text, "decisions: {taken}, of which {zeroed} are zeroed");
+        let felt = sim.felt_decisions();
+        let harmful = match felt.len() {
+            0 => String::new(),
+            1..=DECISIONS_MAX => format!(" but {}", listed(&felt)),
+            count => format!(" but {count}"),
+        };
+        let _ = writeln!(text, "decisions: {}, all harmless{harmful}", sim.decisions());
         let trace = sim.trace();
         let _ =
             writeln!(text, "the last {} of {} things that happened:", trace.len(), sim.trace_len());
@@ -206,10 +191,8 @@ impl Check {
             let _ = writeln!(text, "  {entry}");
         }
         let mut command = format!("ONELOOP_SIM_SEED={}", plan.seed);
-        if !plan.zeroed.is_empty() {
-            let ranges: Vec<String> =
-                plan.zeroed.iter().map(|range| format!("{}-{}", range.start, range.end)).collect();
-            let _ = write!(command, " ONELOOP_SIM_ZERO={}", ranges.join(","));
+        if let Some(only) = &plan.only {
+            let _ = write!(command, " ONELOOP_SIM_ONLY={}", listed(only));
         }
         // Cargo tells whose test this is; only our own tests have the feature to choose.
         let is_ours = env::var("CARGO_PKG_NAME").is_ok_and(|name| name == env!("CARGO_PKG_NAME"));
@@ -223,84 +206,55 @@ impl Check {
     }
 }
 
-impl Failure {
-    fn of(panic: &(dyn Any + Send)) -> Failure {
-        let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-            (Some(text), _) => (*text).to_string(),
-            (_, Some(text)) => text.clone(),
-            _ => "a panic without a message".to_string(),
-        };
-        Failure { message, place: PLACE.with(|place| place.borrow().clone()) }
-    }
-
-    fn file(&self) -> &Path {
-        Path::new(self.place.split(':').next().unwrap_or(&self.place))
-    }
-}
-
-/// Runs a test, and tells why it failed, if it did.
-fn failure(sim: &mut Simulation, test: &impl Fn(&mut Simulation)) -> Option<Failure> {
-    let result = quietly(|| catch_unwind(AssertUnwindSafe(|| test(sim))));
-    result.err().map(|panic| Failure::of(&*panic))
-}
-
 impl Plan {
     fn simulation(&self) -> Simulation {
-        let decisions = Decisions::new(self.seed, self.zeroed.clone());
+        let decisions = Decisions::new(self.seed).only(self.only.clone());
         Simulation::with_decisions(self.seed, decisions, self.kernel, self.faults.clone())
     }
 
-    /// The same failure with as few decisions as possible: all are zeroed that it does not need, first
-    /// large parts, then smaller ones.
-    fn shrunk(&self, decisions: u64, first: &Failure, test: &impl Fn(&mut Simulation)) -> Plan {
+    /// The same failure with no decision that it does not need: first large parts of them are made
+    /// harmless, then smaller ones, until without any one of them it is not the same failure.
+    fn shrunk(&self, first: &Failure, test: &impl Fn(&mut Simulation)) -> Plan {
         let tries_max = number("ONELOOP_SIM_SHRINKS").unwrap_or(SHRINKS);
-        let mut best = self.clone();
-        let mut tries = 0;
-        let mut size = decisions.max(1);
-        while size > 0 && tries < tries_max {
-            let (mut start, before) = (0, best.zeroed.clone());
-            while start < decisions && tries < tries_max {
-                let range = start..(start + size).min(decisions);
-                start = range.end;
-                if best.zeroed.iter().any(|old| old.start <= range.start && range.end <= old.end) {
-                    continue;
-                }
-                let mut next = best.clone();
-                next.zeroed.push(range);
-                next.zeroed = merged(next.zeroed);
+        let with = |only| Plan { only, ..self.clone() };
+        // Those of them that made a difference, if it is the same failure.
+        let needed = |only| {
+            let mut sim = with(only).simulation();
+            sim.note_decisions();
+            let failure = failure::quiet(&mut sim, test)?;
+            failure.is_same_as(first).then(|| sim.felt_decisions())
+        };
+        if tries_max == 0 {
+            return self.clone();
+        }
+        let Some(mut left) = needed(self.only.clone()) else { return self.clone() };
+        let (mut tries, mut size) = (1, left.len());
+        while size > 0 {
+            let (mut start, before) = (0, left.len());
+            while start < left.len() && tries < tries_max {
+                let part = start..start + size;
+                let rest = left.iter().enumerate().filter(|(place, _)| !part.contains(place));
                 tries += 1;
-                let failure = failure(&mut next.simulation(), test);
-                if failure.is_some_and(|failure| failure.place == first.place) {
-                    best = next;
+                match needed(Some(rest.map(|(_, decision)| *decision).collect())) {
+                    Some(fewer) => left = fewer,
+                    None => start = part.end,
                 }
             }
-            // What could not be zeroed one by one may be now, because of the others.
-            if size > 1 || best.zeroed == before {
+            // What could not be left out may be now, because of the others.
+            if size > 1 || left.len() == before {
                 size /= 2;
             }
+            size = size.min(left.len());
         }
-        best
+        with(Some(left))
     }
-}
-
-/// The same numbers in as few ranges as possible, in order.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
 }
 
 fn first_difference(plan: &Plan, test: &impl Fn(&mut Simulation)) -> String {
     let run = || -> Vec<Entry> {
         let mut sim = plan.simulation();
         sim.keep_trace(usize::MAX);
-        let _ = failure(&mut sim, test);
+        let _ = failure::quiet(&mut sim, test);
         sim.trace()
     };
     let (one, other) = (run(), run());
@@ -319,45 +273,12 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
 }
 
-fn zeroed_by_environment() -> Vec<Range<u64>> {
-    let Ok(text) = env::var("ONELOOP_SIM_ZERO") else { return Vec::new() };
-    let range = |part: &str| {
-        let (start, end) = part.split_once('-')?;
-        Some(start.parse().ok()?..end.parse().ok()?)
-    };
-    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    ranges.unwrap_or_else(|| panic!("ONELOOP_SIM_ZERO is like 3-5,9-20, not {text:?}"))
-}
-
-thread_local! {
-    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
-    /// Where this thread panicked last.
-    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// Has panics remembered, and not printed where they are not wanted.
-fn install_hook() {
-    static INSTALL: Once = Once::new();
-    INSTALL.call_once(|| {
-        let loud = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if let Some(place) = info.location() {
-                PLACE.with(|last| last.replace(format!("{}:{}", place.file(), place.line())));
-            }
-            if !IS_QUIET.with(Cell::get) {
-                loud(info);
-            }
-        }));
-    });
-}
-
-/// Runs `f` without the message that a panic prints: a failing run is run again many times.
-fn quietly<T>(f: impl FnOnce() -> T) -> T {
-    install_hook();
-    let before = IS_QUIET.with(|is_quiet| is_quiet.replace(true));
-    let result = f();
-    IS_QUIET.with(|is_quiet| is_quiet.set(before));
-    result
+fn only_by_environment() -> Option<BTreeSet<Decision>> {
+    let text = env::var("ONELOOP_SIM_ONLY").ok()?;
+    let only = parsed(&text);
+    Some(only.unwrap_or_else(|| {
+        panic!("ONELOOP_SIM_ONLY is like turn.0.3,latency.2.0-7 or none, not {text:?}")
+    }))
 }
 
 /// Makes each system call of each reactor fail, one a run: the first, the second, and so on. `test`
@@ -368,7 +289,7 @@ fn quietly<T>(f: impl FnOnce() -> T) -> T {
 ///
 /// If `test` does, after saying which call failed.
 pub fn sweep(seed: u64, kernel: Kernel, test: impl Fn(&mut Simulation)) -> u64 {
-    let plan = Plan { seed, kernel, faults: Faults::none(), zeroed: Vec::new() };
+    let plan = Plan { seed, kernel, faults: Faults::none(), only: None };
     let mut sim = plan.simulation();
     test(&mut sim);
     let mut runs = 0;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::panic::Location;
 use std::time::Duration;
 
 use super::driver::SimSocket;
@@ -22,9 +23,12 @@ use crate::clock::Time;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Script {
-    steps: VecDeque<Step>,
+    steps: VecDeque<(Step, Place)>,
     may_end: bool,
 }
+
+/// The line of the test that wrote a step.
+pub(super) type Place = &'static Location<'static>;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -68,31 +72,36 @@ impl Script {
         Script::default()
     }
 
+    #[track_caller]
     fn with(mut self, step: Step) -> Script {
-        self.steps.push_back(step);
+        self.steps.push_back((step, Location::caller()));
         self
     }
 
     /// Sends these bytes, as fast as they are taken.
     #[must_use]
+    #[track_caller]
     pub fn send(self, bytes: impl AsRef<[u8]>) -> Script {
         self.with(Step::Send(bytes.as_ref().to_vec(), 0))
     }
 
     /// Waits for these bytes, which have to be the next ones. Others fail the simulation.
     #[must_use]
+    #[track_caller]
     pub fn expect(self, bytes: impl AsRef<[u8]>) -> Script {
         self.with(Step::Expect(bytes.as_ref().to_vec()))
     }
 
     /// Waits for that many bytes, whatever they are.
     #[must_use]
+    #[track_caller]
     pub fn expect_bytes(self, count: usize) -> Script {
         self.with(Step::ExpectBytes(count))
     }
 
     /// Waits for the server's end of file, with nothing before it that was not expected.
     #[must_use]
+    #[track_caller]
     pub fn expect_end(self) -> Script {
         self.with(Step::ExpectEnd)
     }
@@ -106,6 +115,7 @@ impl Script {
 
     /// Waits.
     #[must_use]
+    #[track_caller]
     pub fn wait(self, duration: Duration) -> Script {
         self.with(Step::Wait(duration))
     }
@@ -116,6 +126,7 @@ impl Script {
     ///
     /// If either is zero.
     #[must_use]
+    #[track_caller]
     pub fn read_slowly(self, bytes: usize, every: Duration) -> Script {
         assert!(bytes > 0 && every > Duration::ZERO, "a slow reader reads, and takes its time");
         self.with(Step::Read(Pace::Slowly(bytes, every)))
@@ -123,36 +134,42 @@ impl Script {
 
     /// From now on reads nothing.
     #[must_use]
+    #[track_caller]
     pub fn stop_reading(self) -> Script {
         self.with(Step::Read(Pace::Not))
     }
 
     /// From now on reads all at once again.
     #[must_use]
+    #[track_caller]
     pub fn read_on(self) -> Script {
         self.with(Step::Read(Pace::AtOnce))
     }
 
     /// Sends the end of file, and goes on reading.
     #[must_use]
+    #[track_caller]
     pub fn shutdown(self) -> Script {
         self.with(Step::Shutdown)
     }
 
     /// Closes; with unread bytes that resets the connection.
     #[must_use]
+    #[track_caller]
     pub fn close(self) -> Script {
         self.with(Step::Close)
     }
 
     /// Resets the connection.
     #[must_use]
+    #[track_caller]
     pub fn reset(self) -> Script {
         self.with(Step::Reset)
     }
 
     /// Vanishes without a word: from now on nothing reaches the other side, in either direction.
     #[must_use]
+    #[track_caller]
     pub fn vanish(self) -> Script {
         self.with(Step::Vanish)
     }
@@ -170,7 +187,7 @@ pub(super) enum Wish {
 pub(super) struct Client {
     socket: Option<SimSocket>,
     is_connected: bool,
-    steps: VecDeque<Step>,
+    steps: VecDeque<(Step, Place)>,
     may_end: bool,
     pub(super) received: Vec<u8>,
     /// Received bytes that were expected.
@@ -210,7 +227,8 @@ impl Client {
 
     /// What it waits for, or failed in, unless all steps were taken.
     pub(super) fn step_left(&self) -> Option<String> {
-        let step = match self.steps.front()? {
+        let (step, place) = self.steps.front()?;
+        let step = match step {
             Step::Send(bytes, sent) => format!("sending, {sent} of {} bytes gone", bytes.len()),
             Step::Expect(bytes) => format!("expecting \"{}\"", bytes.escape_ascii()),
             Step::ExpectBytes(count) => format!("expecting {count} bytes"),
@@ -220,7 +238,16 @@ impl Client {
         };
         let unexpected = self.received[self.expected..].escape_ascii();
         let end = self.end.map_or("open".to_string(), |end| format!("over: {end:?}"));
-        Some(format!("{step}; received since: \"{unexpected}\"; its connection is {end}"))
+        Some(format!(
+            "{step}, at {}:{}; received since: \"{unexpected}\"; its connection is {end}",
+            place.file(),
+            place.line()
+        ))
+    }
+
+    /// The line of the step that it is at.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.steps.front().map(|(_, place)| *place)
     }
 
     /// Goes as far as it can. One that can go no further because the server has ended leaves.
@@ -308,7 +335,7 @@ impl Client {
 
     /// Takes the next step, if it can be taken: whether there may be another one.
     fn step(&mut self, now: Time, wish: &mut Option<Time>) -> Result<bool, String> {
-        let Some(step) = self.steps.front_mut() else { return Ok(false) };
+        let Some((step, _)) = self.steps.front_mut() else { return Ok(false) };
         let is_over = self.socket.is_none();
         let unexpected = &self.received[self.expected..];
         match step {

@@ -1,28 +1,185 @@
-//! All chance of a simulation comes from here: one stream of decisions, each known by its number.
+//! All chance of a simulation comes from here: decisions, each known by what it is about.
 
-use std::ops::Range;
+use std::collections::BTreeSet;
 
-/// The value of decision number `index` under `seed`: SplitMix64, entered at any place.
-fn value(seed: u64, index: u64) -> u64 {
-    let mut z = seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// Writes the matters as a table: the name that is printed, and of what each is decided.
+macro_rules! matters {
+    ($($(#[$doc:meta])* $matter:ident = $name:literal,)*) => {
+        /// What is decided. Most are named as the fault that they are about.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub(crate) enum Matter {
+            $($(#[$doc])* $matter,)*
+        }
+
+        impl Matter {
+            const ALL: &[Matter] = &[$(Matter::$matter,)*];
+
+            fn name(self) -> &'static str {
+                match self {
+                    $(Matter::$matter => $name,)*
+                }
+            }
+        }
+    };
 }
 
-/// A stream of decisions. Each depends on the seed and on its own number only, and 0 is always the
-/// harmless answer: so a decision can be taken out of a run, by zeroing it, without another value for
-/// any that comes after it.
+matters! {
+    /// Who goes on instead of this reactor.
+    Turn = "turn",
+
+    // Of a host:
+    Stall = "stalls",
+    ClockJump = "clock_jumps",
+    InterruptedPoll = "interrupted_polls",
+    TruncatedEvents = "truncated_events",
+    ReorderedEvents = "reordered_events",
+    SpuriousEvent = "spurious_events",
+
+    // Of a socket:
+    SplitEvent = "split_events",
+    MissingHint = "missing_hints",
+    ShortRead = "short_reads",
+    ShortWrite = "short_writes",
+    AbortedAccept = "aborted_accepts",
+    DescriptorsOut = "descriptors_out",
+    MemoryOut = "memory_out",
+    FailedRegistration = "failed_registrations",
+    SplitDelivery = "split_deliveries",
+    LateEnd = "late_ends",
+    Reset = "resets",
+    RefusedConnect = "refused_connects",
+    UnansweredConnect = "unanswered_connects",
+    VanishingPeer = "vanishing_peers",
+
+    // How long what a socket sends is under way:
+    ConnectLatency = "connect_latency",
+    AnswerLatency = "answer_latency",
+    Latency = "latency",
+    WindowLatency = "window_latency",
+    EndLatency = "end_latency",
+    ResetLatency = "reset_latency",
+}
+
+/// Names one decision: the so-many-th about this matter, of this socket, host or reactor.
+///
+/// So whether one thing happens changes the names of nothing but what comes later in the same matter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Decision {
+    matter: Matter,
+    of: u32,
+    number: u32,
+}
+
+impl Decision {
+    fn bits(self) -> u64 {
+        u64::from(self.number) << 32 ^ u64::from(self.of) << 8 ^ self.matter as u64
+    }
+}
+
+/// Writes decisions as [`parsed`] reads them: `latency.2.0-7,turn.0.3`, or `none`.
+pub(crate) fn listed(decisions: &BTreeSet<Decision>) -> String {
+    let mut ranges: Vec<(Decision, u32)> = Vec::new();
+    for decision in decisions {
+        match ranges.last_mut() {
+            Some((first, last)) if Decision { number: *last + 1, ..*first } == *decision => {
+                *last += 1;
+            }
+            _ => ranges.push((*decision, decision.number)),
+        }
+    }
+    if ranges.is_empty() {
+        return "none".to_string();
+    }
+    let texts = ranges.into_iter().map(|(Decision { matter, of, number }, last)| {
+        let end = if last > number { format!("-{last}") } else { String::new() };
+        format!("{}.{of}.{number}{end}", matter.name())
+    });
+    texts.collect::<Vec<_>>().join(",")
+}
+
+/// What [`listed`] wrote.
+pub(crate) fn parsed(text: &str) -> Option<BTreeSet<Decision>> {
+    let mut decisions = BTreeSet::new();
+    for range in text.split(',').filter(|_| text != "none") {
+        let mut words = range.split('.');
+        let name = words.next()?;
+        let matter = *Matter::ALL.iter().find(|matter| matter.name() == name)?;
+        let (of, numbers) = (words.next()?.parse().ok()?, words.next()?);
+        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+        for number in first.parse().ok()?..=last.parse().ok()? {
+            decisions.insert(Decision { matter, of, number });
+        }
+        if words.next().is_some() {
+            return None;
+        }
+    }
+    Some(decisions)
+}
+
+/// Numbers that follow from a first one: SplitMix64.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn new(seed: u64) -> Numbers {
+        Numbers(seed)
+    }
+
+    #[inline]
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// One of `0..count`; 0 where there is no choice.
+    pub(crate) fn below(&mut self, count: u64) -> u64 {
+        if count > 1 { self.next() % count } else { 0 }
+    }
+}
+
+/// The decisions of a run. Each depends on the seed and on its own name only, and 0 is always the
+/// harmless answer: so one is taken out of a run without another value for any that is left.
 #[derive(Debug)]
 pub(crate) struct Decisions {
     seed: u64,
     taken: u64,
-    zeroed: Vec<Range<u64>>,
+    /// How many were taken of each object, about each matter.
+    counts: Vec<[u32; Matter::ALL.len()]>,
+    /// All others are harmless.
+    only: Option<BTreeSet<Decision>>,
+    /// Those that were not harmless, if somebody wants to know.
+    felt: Option<BTreeSet<Decision>>,
 }
 
 impl Decisions {
-    pub(crate) fn new(seed: u64, zeroed: Vec<Range<u64>>) -> Decisions {
-        Decisions { seed, taken: 0, zeroed }
+    pub(crate) fn new(seed: u64) -> Decisions {
+        // Neighbouring seeds have nothing in common.
+        let seed = Numbers(seed).next();
+        Decisions { seed, taken: 0, counts: Vec::new(), only: None, felt: None }
+    }
+
+    /// The same, in which all others than these are harmless.
+    pub(crate) fn only(mut self, decisions: Option<BTreeSet<Decision>>) -> Decisions {
+        self.only = decisions;
+        self
+    }
+
+    /// Notes from now on which decisions are not harmless.
+    pub(crate) fn note(&mut self) {
+        self.felt = Some(BTreeSet::new());
+    }
+
+    /// Those that were not harmless: the same run needs no others.
+    pub(crate) fn felt(&mut self) -> BTreeSet<Decision> {
+        self.felt.take().unwrap_or_default()
+    }
+
+    /// A number that is no decision, because no answer is more harmless than another.
+    pub(crate) fn number(&self, salt: u64) -> u64 {
+        Numbers(!self.seed ^ salt).next()
     }
 
     /// How many were taken.
@@ -30,27 +187,54 @@ impl Decisions {
         self.taken
     }
 
-    fn next(&mut self) -> u64 {
-        let index = self.taken;
+    #[inline]
+    fn next(&mut self, matter: Matter, of: usize) -> (Decision, u64) {
+        if of >= self.counts.len() {
+            self.counts.resize(of + 1, [0; Matter::ALL.len()]);
+        }
+        let count = &mut self.counts[of][matter as usize];
+        let decision = Decision { matter, of: of as u32, number: *count };
+        *count += 1;
         self.taken += 1;
-        let is_zeroed = self.zeroed.iter().any(|range| range.contains(&index));
-        if is_zeroed { 0 } else { value(self.seed, index) }
+        (decision, Numbers(self.seed ^ decision.bits()).next())
     }
 
-    /// Whether something of this probability happens. What cannot happen takes no decision.
-    pub(crate) fn chance(&mut self, probability: f64) -> bool {
-        // Certain things are decided too, so that they can be zeroed.
-        probability > 0.0 && self.next() as f64 >= (1.0 - probability) * u64::MAX as f64
+    /// Whether a decision that is not harmless holds.
+    fn holds(&mut self, decision: Decision) -> bool {
+        let holds = self.only.as_ref().is_none_or(|only| only.contains(&decision));
+        if holds && let Some(felt) = &mut self.felt {
+            felt.insert(decision);
+        }
+        holds
+    }
+
+    /// Whether something of this probability happens, and if so, the numbers that say how. What cannot
+    /// happen takes no decision.
+    #[inline]
+    pub(crate) fn chance(
+        &mut self,
+        matter: Matter,
+        of: usize,
+        probability: f64,
+    ) -> Option<Numbers> {
+        if probability <= 0.0 {
+            return None;
+        }
+        // Certain things are decided too, so that they can be taken out.
+        let (decision, value) = self.next(matter, of);
+        let happens = value as f64 >= (1.0 - probability) * u64::MAX as f64;
+        (happens && self.holds(decision)).then_some(Numbers(value))
     }
 
     /// One of `0..count`. Where there is no choice, no decision is taken.
-    pub(crate) fn below(&mut self, count: u64) -> u64 {
-        if count > 1 { self.next() % count } else { 0 }
-    }
-
-    /// A number that does not count as a decision, because no answer is more harmless than another.
-    pub(crate) fn number(&self, salt: u64) -> u64 {
-        value(!self.seed, salt)
+    #[inline]
+    pub(crate) fn below(&mut self, matter: Matter, of: usize, count: u64) -> u64 {
+        if count <= 1 {
+            return 0;
+        }
+        let (decision, value) = self.next(matter, of);
+        let answer = value % count;
+        if answer != 0 && self.holds(decision) { answer } else { 0 }
     }
 }
 
@@ -59,24 +243,62 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_zeroed_decision_changes_no_other() {
-        let mut all = Decisions::new(7, Vec::new());
-        let mut some = Decisions::new(7, vec![3..5, 9..10]);
-        for index in 0..20 {
-            let (one, other) = (all.next(), some.next());
-            let is_zeroed = matches!(index, 3 | 4 | 9);
-            assert_eq!(other, if is_zeroed { 0 } else { one });
-        }
+    fn what_is_taken_out_changes_nothing_else() {
+        let latencies = |only| {
+            let mut decisions = Decisions::new(7).only(only);
+            let mut answers = Vec::new();
+            for of in [3, 4, 3, 3, 4] {
+                answers.push(decisions.below(Matter::Latency, of, 1000));
+                if decisions.chance(Matter::ShortRead, of, 0.5).is_some() {
+                    decisions.below(Matter::WindowLatency, of, 1000);
+                }
+            }
+            (answers, decisions.taken())
+        };
+        let of = |of| (0..3).map(move |number| Decision { matter: Matter::Latency, of, number });
+        let (all, only) = (latencies(None), latencies(Some(of(3).chain(of(4)).collect())));
+        assert_eq!(only.0, all.0);
+        assert!(only.1 < all.1, "a window follows from a short read");
+    }
+
+    #[test]
+    fn a_run_needs_only_the_decisions_that_were_felt() {
+        let run = |only| {
+            let mut decisions = Decisions::new(7).only(only);
+            decisions.note();
+            let answers: Vec<bool> =
+                (0..100).map(|_| decisions.chance(Matter::Stall, 0, 0.25).is_some()).collect();
+            (answers, decisions.felt())
+        };
+        let (answers, felt) = run(None);
+        assert_eq!(felt.len(), answers.iter().filter(|answer| **answer).count());
+        assert_eq!(run(Some(felt.clone())), (answers, felt));
     }
 
     #[test]
     fn chances_come_as_often_as_they_should() {
-        let mut decisions = Decisions::new(1, Vec::new());
-        let hits = (0..100_000).filter(|_| decisions.chance(0.25)).count();
-        assert!((24_000..26_000).contains(&hits), "{hits}");
-        assert_eq!((0..1000).filter(|_| decisions.chance(1.0)).count(), 1000);
-        let taken = decisions.taken();
-        assert!(!decisions.chance(0.0));
-        assert_eq!((decisions.below(1), decisions.taken()), (0, taken));
+        let mut decisions = Decisions::new(1);
+        let mut hits = |of, probability| {
+            (0..100_000)
+                .filter(|_| decisions.chance(Matter::Stall, of, probability).is_some())
+                .count()
+        };
+        assert!((24_000..26_000).contains(&hits(0, 0.25)));
+        assert_eq!((hits(1, 1.0), hits(2, 0.0)), (100_000, 0));
+        assert_eq!((decisions.below(Matter::Stall, 2, 1), decisions.taken()), (0, 200_000));
+    }
+
+    #[test]
+    fn what_is_listed_can_be_read() {
+        let all = Matter::ALL.iter().enumerate().flat_map(|(of, matter)| {
+            [7, 8, 9, 11].map(|number| Decision { matter: *matter, of: of as u32, number })
+        });
+        let all: BTreeSet<Decision> = all.collect();
+        assert!(listed(&all).starts_with("turn.0.7-9,turn.0.11,stalls.1.7-9,"));
+        assert_eq!(parsed(&listed(&all)), Some(all));
+        assert_eq!(parsed("none"), Some(BTreeSet::new()));
+        for text in ["", "turn", "turn.1", "turn.1.x", "turn.1.2.3", "nothing.1.2", "turn.1.2-"] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use super::decisions::Decisions;
+use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
 use super::net::{Net, TURN};
 use super::socket::{Kind, Owner, Sock};
@@ -24,7 +24,7 @@ pub struct Network {
 impl Network {
     /// A network of its own, in which everything that is left to chance follows from `seed`.
     pub fn new(seed: u64, kernel: Kernel) -> Network {
-        Network::with_decisions(Decisions::new(seed, Vec::new()), kernel)
+        Network::with_decisions(Decisions::new(seed), kernel)
     }
 
     pub(crate) fn with_decisions(decisions: Decisions, kernel: Kernel) -> Network {
@@ -231,13 +231,14 @@ fn begin_turn(net: &mut Net, host: u32) {
     let faults = net.faults(host);
     net.host(host).calls_before_turn = net.host(host).calls;
     let mut until = net.now + TURN;
-    if net.decisions.chance(faults.stalls) {
+    let of = host as usize;
+    if let Some(mut how) = net.decisions.chance(Matter::Stall, of, faults.stalls) {
         let nanos = faults.stall_max.as_nanos() as u64;
-        until = until + Duration::from_nanos(net.decisions.below(nanos));
+        until = until + Duration::from_nanos(how.below(nanos));
     }
-    if net.decisions.chance(faults.clock_jumps) {
+    if let Some(mut how) = net.decisions.chance(Matter::ClockJump, of, faults.clock_jumps) {
         let nanos = faults.clock_jump_max.as_nanos() as u64;
-        let jump = Duration::from_nanos(net.decisions.below(nanos));
+        let jump = Duration::from_nanos(how.below(nanos));
         net.host(host).ahead += jump;
         net.log(host, "clock jump", Key::NONE, jump.as_nanos() as u64);
     }
@@ -265,7 +266,7 @@ impl Driver for SimDriver {
         let mut net = self.network.net.borrow_mut();
         begin_turn(&mut net, self.host);
         if net.call(self.host, io::ErrorKind::Interrupted).is_err() {
-            net.log(self.host, "poll EINTR", Key::NONE, 0);
+            net.log_error(self.host, "poll", Key::NONE, "Interrupted");
             self.events.clear();
             return Ok(());
         }
@@ -328,25 +329,30 @@ impl Driver for SimDriver {
             net.call(self.host, io::ErrorKind::ConnectionAborted)
                 .map_err(AcceptError::Connection)?;
             if is_waited_for {
-                if !has_descriptor || net.decisions.chance(faults.descriptors_out) {
-                    net.log(self.host, "accept EMFILE", listener.key, 0);
+                let (of, out) = (listener.key.index(), faults.descriptors_out);
+                if !has_descriptor
+                    || net.decisions.chance(Matter::DescriptorsOut, of, out).is_some()
+                {
+                    net.log_error(self.host, "accept", listener.key, "EMFILE");
                     return Err(AcceptError::Descriptors(SimDriver::no_descriptor()));
                 }
-                if net.decisions.chance(faults.memory_out) {
-                    net.log(self.host, "accept ENOBUFS", listener.key, 0);
+                if net.decisions.chance(Matter::MemoryOut, of, faults.memory_out).is_some() {
+                    net.log_error(self.host, "accept", listener.key, "OutOfMemory");
                     return Err(AcceptError::Other(io::ErrorKind::OutOfMemory.into()));
                 }
             }
-            match net.accept(listener.key) {
-                Ok(Some((key, _))) if net.decisions.chance(faults.aborted_accepts) => {
-                    net.close(key, true);
-                    let error = io::ErrorKind::ConnectionAborted;
-                    return Err(AcceptError::Connection(error.into()));
-                }
+            let (key, peer) = match net.accept(listener.key) {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return Err(AcceptError::WouldBlock),
                 Err(error) => return Err(AcceptError::Other(error)),
+            };
+            let (of, aborted) = (key.index(), faults.aborted_accepts);
+            if net.decisions.chance(Matter::AbortedAccept, of, aborted).is_some() {
+                net.close(key, true);
+                let error = io::ErrorKind::ConnectionAborted;
+                return Err(AcceptError::Connection(error.into()));
             }
+            (key, peer)
         };
         Ok((SimSocket::new(&self.network, self.host, key), peer))
     }
@@ -388,8 +394,10 @@ impl Driver for SimDriver {
         let is_listener =
             net.sockets.get(socket.key).is_some_and(|sock| matches!(sock.kind, Kind::Listener(_)));
         let faults = net.faults(self.host);
-        if !is_listener && net.decisions.chance(faults.failed_registrations) {
-            net.log(self.host, "register ENOSPC", socket.key, 0);
+        let fails = if is_listener { 0.0 } else { faults.failed_registrations };
+        let of = socket.key.index();
+        if net.decisions.chance(Matter::FailedRegistration, of, fails).is_some() {
+            net.log_error(self.host, "register", socket.key, "StorageFull");
             return Err(io::ErrorKind::StorageFull.into());
         }
         net.register(socket.key, key);

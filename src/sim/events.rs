@@ -1,5 +1,6 @@
 //! How a host hears of its sockets: epoll(7), as Linux does it, or as little as mio promises.
 
+use super::decisions::{Matter, Numbers};
 use super::faults::Kernel;
 use super::net::Net;
 use super::socket::{Kind, Owner};
@@ -74,12 +75,15 @@ impl Net {
         events.clear();
         let faults = self.faults(host);
         let waiting = self.host(host).ready.len();
-        if waiting > 0 && self.decisions.chance(faults.interrupted_polls) {
-            return self.log(host, "poll EINTR", Key::NONE, 0);
+        let of = host as usize;
+        let interrupted = if waiting > 0 { faults.interrupted_polls } else { 0.0 };
+        if self.decisions.chance(Matter::InterruptedPoll, of, interrupted).is_some() {
+            return self.log_error(host, "poll", Key::NONE, "Interrupted");
         }
         let mut take = waiting.min(events_max);
-        if self.decisions.chance(if take > 1 { faults.truncated_events } else { 0.0 }) {
-            take -= self.decisions.below(take as u64) as usize;
+        let truncated = if take > 1 { faults.truncated_events } else { 0.0 };
+        if let Some(mut how) = self.decisions.chance(Matter::TruncatedEvents, of, truncated) {
+            take -= how.below(take as u64) as usize;
         }
         for _ in 0..take {
             let Some(socket) = self.host(host).ready.pop_front() else { break };
@@ -87,19 +91,19 @@ impl Net {
                 events.push(event);
             }
         }
-        if events.len() < events_max && self.decisions.chance(faults.spurious_events) {
-            events.extend(self.spurious(host));
+        let spurious = if events.len() < events_max { faults.spurious_events } else { 0.0 };
+        if let Some(how) = self.decisions.chance(Matter::SpuriousEvent, of, spurious) {
+            events.extend(self.spurious(host, how));
         }
-        if events.len() > 1 && self.decisions.chance(faults.reordered_events) {
+        let reordered = if events.len() > 1 { faults.reordered_events } else { 0.0 };
+        if let Some(mut how) = self.decisions.chance(Matter::ReorderedEvents, of, reordered) {
             for index in (1..events.len()).rev() {
-                let other = index - self.decisions.below(index as u64 + 1) as usize;
+                let other = how.below(index as u64 + 1) as usize;
                 events.swap(index, other);
             }
         }
         for event in &*events {
-            let now = self.now;
-            let bits = u64::from(event.readiness.0);
-            self.trace.add(now, host, "event", event.key.index() as u64, bits);
+            self.log(host, "event", event.key, u64::from(event.readiness.0));
         }
     }
 
@@ -130,9 +134,11 @@ impl Net {
         let mut readiness = std::mem::take(&mut sock.pending);
         let hints = Readiness(sock.readiness().0 & !BOTH.0);
         // Two news of one socket may be two events.
-        if readiness == BOTH && self.decisions.below(4) == 1 {
+        let split = if readiness == BOTH { 0.25 } else { 0.0 };
+        let of = socket.index();
+        if let Some(mut how) = self.decisions.chance(Matter::SplitEvent, of, split) {
             let later = [Readiness::READABLE, Readiness::WRITABLE];
-            let later = later[self.decisions.below(2) as usize];
+            let later = later[how.below(2) as usize];
             readiness = Readiness(readiness.0 & !later.0);
             let sock = self.sockets.get_mut(socket)?;
             sock.pending = later;
@@ -146,18 +152,19 @@ impl Net {
             return None;
         }
         // What else is true may be told, or not.
-        let is_told = self.decisions.below(2) == 0;
+        let missing = if hints == Readiness::EMPTY { 0.0 } else { 0.5 };
+        let is_told = self.decisions.chance(Matter::MissingHint, of, missing).is_none();
         Some(Event { key, readiness: if is_told { readiness | hints } else { readiness } })
     }
 
-    fn spurious(&mut self, host: u32) -> Option<Event> {
+    fn spurious(&mut self, host: u32, mut how: Numbers) -> Option<Event> {
         let count = self.host(host).lately.len() as u64;
-        let index = self.decisions.below(count) as usize;
+        let index = how.below(count) as usize;
         let socket = *self.host(host).lately.get(index)?;
         let sock = self.sockets.get(socket)?;
         let Owner::Reactor(key) = sock.owner else { return None };
         let hints = [Readiness::READABLE, Readiness::WRITABLE, BOTH];
-        let readiness = hints[self.decisions.below(3) as usize];
+        let readiness = hints[how.below(3) as usize];
         Some(Event { key, readiness })
     }
 }

@@ -152,6 +152,12 @@ impl Faults {
             .receive_buffer_bytes(4 * 1024)
     }
 
+    /// How many latencies there are to choose from, each a nanosecond more than the one before.
+    pub(crate) fn latencies(&self) -> u64 {
+        let spread = self.latency_max.saturating_sub(self.latency_min);
+        u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
     /// Only what delays and cuts: every byte arrives in the end.
     pub fn lossless() -> Faults {
         Faults::some()

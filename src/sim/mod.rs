@@ -22,6 +22,7 @@ mod client;
 mod decisions;
 mod driver;
 mod events;
+mod failure;
 mod faults;
 mod harness;
 mod net;

@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::decisions::Decisions;
+use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
 use super::socket::{Kind, Listener, Sock};
-use super::trace::Trace;
+use super::trace::{Entry, Trace};
 use crate::clock::Time;
 use crate::key::Key;
 use crate::table::Table;
@@ -201,16 +201,44 @@ impl Net {
         }
     }
 
-    pub(crate) fn log(&mut self, host: u32, what: &'static str, socket: Key, value: u64) {
-        let now = self.now;
-        self.trace.add(now, host, what, socket.index() as u64, value);
+    #[inline]
+    fn entry(&self, host: u32, what: &'static str, socket: Key) -> Entry {
+        let socket = (socket != Key::NONE).then_some(socket.index() as u32);
+        Entry { at: self.now, host, what, socket, value: 0, error: None, digest: 0 }
     }
 
-    /// How long something takes on its way.
-    pub(crate) fn latency(&mut self, faults: &Faults) -> Duration {
-        let spread = faults.latency_max.saturating_sub(faults.latency_min);
-        let spread = u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX);
-        faults.latency_min + Duration::from_nanos(self.decisions.below(spread.saturating_add(1)))
+    #[inline]
+    pub(crate) fn log(&mut self, host: u32, what: &'static str, socket: Key, value: u64) {
+        self.trace.add(Entry { value, ..self.entry(host, what, socket) });
+    }
+
+    /// The same about bytes, for which a [digest](super::trace::digest) stands.
+    pub(crate) fn log_bytes(
+        &mut self,
+        host: u32,
+        what: &'static str,
+        socket: Key,
+        value: u64,
+        digest: u64,
+    ) {
+        self.trace.add(Entry { value, digest, ..self.entry(host, what, socket) });
+    }
+
+    /// ... and about what failed.
+    pub(crate) fn log_error(
+        &mut self,
+        host: u32,
+        what: &'static str,
+        socket: Key,
+        error: &'static str,
+    ) {
+        self.trace.add(Entry { error: Some(error), ..self.entry(host, what, socket) });
+    }
+
+    /// How long something of a socket's takes on its way.
+    pub(crate) fn latency(&mut self, faults: &Faults, matter: Matter, of: Key) -> Duration {
+        let nanos = self.decisions.below(matter, of.index(), faults.latencies());
+        faults.latency_min + Duration::from_nanos(nanos)
     }
 
     pub(crate) fn send(&mut self, at: Time, event: Event) {
@@ -350,11 +378,13 @@ impl Net {
         let sock = Sock::connecting(host, local, address, &faults);
         let client = self.sockets.insert(sock);
         self.log(host, "connect", client, u64::from(address.port()));
-        let at = self.now + self.latency(&faults);
-        if self.decisions.chance(faults.refused_connects) {
+        let at = self.now + self.latency(&faults, Matter::ConnectLatency, client);
+        let (of, refused, lost) =
+            (client.index(), faults.refused_connects, faults.unanswered_connects);
+        if self.decisions.chance(Matter::RefusedConnect, of, refused).is_some() {
             self.send(at, Event::Reset { to: client });
         } else {
-            let is_lost = self.decisions.chance(faults.unanswered_connects);
+            let is_lost = self.decisions.chance(Matter::UnansweredConnect, of, lost).is_some();
             self.send(at, Event::Syn { client, tries: 0, is_lost });
         }
         Ok(client)
@@ -370,7 +400,7 @@ impl Net {
                 return self.retry_syn(client, tries, is_lost);
             }
             let faults = self.faults(from);
-            let at = self.now + self.latency(&faults);
+            let at = self.now + self.latency(&faults, Matter::AnswerLatency, client);
             return self.send(at, Event::Reset { to: client });
         };
         let Some(sock) = self.sockets.get(listener_key) else { return };
@@ -382,7 +412,7 @@ impl Net {
         }
         let is_mapped = listener.address.is_ipv6();
         let faults = self.link(host, from);
-        let at = self.now + self.latency(&faults);
+        let at = self.now + self.latency(&faults, Matter::AnswerLatency, client);
         let mut server = Sock::connected(host, remote, mapped(local, is_mapped), client, &faults);
         server.not_before(at);
         let server = self.sockets.insert(server);

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
+use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
-use super::trace;
+use super::trace::{self, error_name};
 use crate::clock::Time;
 use crate::key::Key;
 use crate::readiness::Readiness;
@@ -193,6 +194,7 @@ impl Stream {
     #[cfg(not(debug_assertions))]
     pub(super) fn check(&self) {}
 }
+
 impl Net {
     pub(crate) fn stream(&mut self, key: Key) -> Option<&mut Stream> {
         match self.sockets.get_mut(key).map(|sock| &mut sock.kind) {
@@ -270,20 +272,20 @@ impl Net {
             if !stream.is_ended
                 && let Some(error) = stream.error.take()
             {
-                self.log(host, "read error", key, error as u64);
+                self.log_error(host, "read", key, error_name(error));
                 return Err(error.into());
             }
             if stream.is_ended || stream.is_reset {
-                self.log(host, "read end", key, 0);
+                self.log(host, "read", key, 0);
                 return Ok(0);
             }
             self.arm(key, Readiness::READABLE);
-            self.log(host, "read block", key, 0);
+            self.log_error(host, "read", key, "WouldBlock");
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut count = there;
-        if self.decisions.chance(short_reads) {
-            count -= self.decisions.below(there as u64) as usize;
+        if let Some(mut how) = self.decisions.chance(Matter::ShortRead, key.index(), short_reads) {
+            count -= how.below(there as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
         let (front, back) = stream.received.as_slices();
@@ -300,7 +302,7 @@ impl Net {
         // The window has opened: what is held back comes, but not while this call lasts.
         if self.stream(peer).is_some_and(|sender| sender.arrived > 0) {
             let faults = self.faults_from(peer);
-            let at = self.now + self.latency(&faults);
+            let at = self.now + self.latency(&faults, Matter::WindowLatency, key);
             self.send(at, Event::Window { from: peer });
         }
         Ok(count)
@@ -310,11 +312,11 @@ impl Net {
         let host = self.host_of(key);
         let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
         if let Some(error) = stream.error.take() {
-            self.log(host, "write error", key, error as u64);
+            self.log_error(host, "write", key, error_name(error));
             return Err(error.into());
         }
         if stream.is_reset || stream.is_shut {
-            self.log(host, "write error", key, io::ErrorKind::BrokenPipe as u64);
+            self.log_error(host, "write", key, "BrokenPipe");
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
@@ -322,13 +324,14 @@ impl Net {
         stream.is_short_of_room = room < wanted;
         if room == 0 {
             self.arm(key, Readiness::WRITABLE);
-            self.log(host, "write block", key, 0);
+            self.log_error(host, "write", key, "WouldBlock");
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let faults = self.faults_from(key);
         let mut count = room.min(wanted);
-        if self.decisions.chance(faults.short_writes) {
-            count -= self.decisions.below(count as u64) as usize;
+        let (of, short) = (key.index(), faults.short_writes);
+        if let Some(mut how) = self.decisions.chance(Matter::ShortWrite, of, short) {
+            count -= how.below(count as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
         let (mut left, mut digest) = (count, 0);
@@ -338,8 +341,7 @@ impl Net {
             digest = trace::digest(digest, &slice[..part]);
             left -= part;
         }
-        let (now, socket) = (self.now, key.index() as u64);
-        self.trace.add_bytes(now, host, "write", socket, count as u64, digest);
+        self.log_bytes(host, "write", key, count as u64, digest);
         self.carry(key, count, &faults);
         Ok(count)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::ErrorKind;
 
 use crate::clock::Time;
 use crate::readiness::Readiness;
@@ -15,25 +16,43 @@ pub struct Entry {
     pub host: u32,
     /// What happened: a system call, or something that the network did.
     pub what: &'static str,
-    /// The number of the socket.
-    pub socket: u64,
-    /// How much: bytes, readiness bits, or an error's number.
+    /// The number of the socket, if it is about one; of an event, the index of the reactor's key.
+    pub socket: Option<u32>,
+    /// How much: bytes, a port, nanoseconds of a clock's jump, or an event's readiness bits; else 0.
     pub value: u64,
+    /// What it failed with, if it did: the name of the [`ErrorKind`], or `EMFILE`, which has none.
+    pub error: Option<&'static str>,
     /// Stands for the bytes, where there are any.
-    digest: u64,
+    pub(crate) digest: u64,
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.at.as_nanos() / 1000;
-        write!(f, "{micros:>12} µs  host {}  {:<14}", self.host, self.what)?;
-        match self.what {
-            "event" => {
-                let readiness = Readiness(self.value as u8);
-                write!(f, " key    {:<4} {readiness:?}", self.socket)
-            }
-            _ => write!(f, " socket {:<4} {}", self.socket, self.value),
+        write!(f, "{micros:>12} µs  host {}  {:<10}", self.host, self.what)?;
+        let thing = if self.what == "event" { "key" } else { "socket" };
+        match self.socket {
+            Some(socket) => write!(f, " {thing:<6} {socket:<4} ")?,
+            None => write!(f, " {:<11} ", "")?,
         }
+        match self.error {
+            Some(error) => f.write_str(error),
+            None if self.what == "event" => write!(f, "{:?}", Readiness(self.value as u8)),
+            None => write!(f, "{}", self.value),
+        }
+    }
+}
+
+/// The name of an error that a simulated call may have. (Its number differs between releases of Rust.)
+pub(crate) fn error_name(error: ErrorKind) -> &'static str {
+    match error {
+        ErrorKind::BrokenPipe => "BrokenPipe",
+        ErrorKind::ConnectionAborted => "ConnectionAborted",
+        ErrorKind::ConnectionRefused => "ConnectionRefused",
+        ErrorKind::ConnectionReset => "ConnectionReset",
+        ErrorKind::TimedOut => "TimedOut",
+        ErrorKind::WouldBlock => "WouldBlock",
+        _ => "another error",
     }
 }
 
@@ -67,25 +86,16 @@ impl Trace {
     }
 
     #[inline]
-    pub(crate) fn add(&mut self, at: Time, host: u32, what: &'static str, socket: u64, value: u64) {
-        self.add_bytes(at, host, what, socket, value, 0);
-    }
-
-    /// The same about bytes, for which a [`digest`] stands.
-    #[inline]
-    pub(crate) fn add_bytes(
-        &mut self,
-        at: Time,
-        host: u32,
-        what: &'static str,
-        socket: u64,
-        value: u64,
-        digest: u64,
-    ) {
+    pub(crate) fn add(&mut self, entry: Entry) {
         let mut hash = self.hash;
-        let name = what.len() as u64 | u64::from(what.as_bytes()[0]) << 8;
-        for word in [at.as_nanos(), u64::from(host) << 32 | name, socket, value, digest] {
+        let name = entry.what.len() as u64 | u64::from(entry.what.as_bytes()[0]) << 8;
+        let socket = entry.socket.map_or(u64::MAX, u64::from);
+        let place = u64::from(entry.host) << 32 | name;
+        for word in [entry.at.as_nanos(), place, socket, entry.value, entry.digest] {
             hash = mixed(hash, word);
+        }
+        if let Some(error) = entry.error {
+            hash = digest(hash, error.as_bytes());
         }
         self.hash = hash;
         self.count += 1;
@@ -95,7 +105,7 @@ impl Trace {
         if self.kept.len() >= self.keep_max {
             self.kept.pop_front();
         }
-        self.kept.push_back(Entry { at, host, what, socket, value, digest });
+        self.kept.push_back(entry);
     }
 
     pub(crate) fn hash(&self) -> u64 {

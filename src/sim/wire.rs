@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
 use super::socket::{Kind, Sock};
+use super::trace::error_name;
 use crate::key::Key;
 
 /// How long what is not acknowledged is sent again, before `ETIMEDOUT` (tcp(7), `tcp_retries2`: "the
@@ -27,19 +29,24 @@ impl Net {
 
     /// Sends what was written on its way.
     pub(super) fn carry(&mut self, from: Key, count: usize, faults: &Faults) {
-        if self.decisions.chance(faults.vanishing_peers) {
+        let of = from.index();
+        if self.decisions.chance(Matter::VanishingPeer, of, faults.vanishing_peers).is_some() {
             self.vanish(from);
         }
         let nanos = (count as u64).saturating_mul(1_000_000_000) / faults.bandwidth.max(1);
-        let mut at = self.now + self.latency(faults) + Duration::from_nanos(nanos);
-        let is_cut = self.decisions.chance(faults.resets);
+        let mut at =
+            self.now + self.latency(faults, Matter::Latency, from) + Duration::from_nanos(nanos);
+        let cut = self.decisions.chance(Matter::Reset, of, faults.resets);
+        let split = if cut.is_none() { faults.split_deliveries } else { 0.0 };
+        let split = self.decisions.chance(Matter::SplitDelivery, of, split);
         let Some(stream) = self.stream(from) else { return };
         at = at.max(stream.not_before);
-        let (first, rest_at) = if is_cut {
-            (self.decisions.below(count as u64 + 1) as usize, None)
-        } else if self.decisions.chance(faults.split_deliveries) {
-            let first = count - self.decisions.below(count as u64) as usize;
-            (first, Some(at + self.latency(faults) + Duration::from_micros(10)))
+        let (first, rest_at) = if let Some(mut how) = cut {
+            (how.below(count as u64 + 1) as usize, None)
+        } else if let Some(mut how) = split {
+            let first = count - how.below(count as u64) as usize;
+            let late = faults.latency_min + Duration::from_nanos(how.below(faults.latencies()));
+            (first, Some(at + late + Duration::from_micros(10)))
         } else {
             (count, Some(at))
         };
@@ -88,9 +95,11 @@ impl Net {
         let mut count = arrived.min(receiver.received_max - receiver.received.len());
         if kernel == Kernel::Linux && count > 1 {
             let faults = self.faults_from(from);
-            if self.decisions.chance(faults.short_reads) {
-                count -= self.decisions.below(count as u64) as usize;
-                let at = self.now + self.latency(&faults) + Duration::from_micros(1);
+            let (of, short) = (peer.index(), faults.short_reads);
+            if let Some(mut how) = self.decisions.chance(Matter::ShortRead, of, short) {
+                count -= how.below(count as u64) as usize;
+                let late = faults.latency_min + Duration::from_nanos(how.below(faults.latencies()));
+                let at = self.now + late + Duration::from_micros(1);
                 self.send(at, Event::Window { from });
             }
         }
@@ -161,9 +170,10 @@ impl Net {
 
     pub(super) fn send_end(&mut self, key: Key) {
         let faults = self.faults_from(key);
-        let late = self.decisions.chance(faults.late_ends);
-        let late = if late { self.decisions.below(1_000_000_000) } else { 0 };
-        let at = self.now + self.latency(&faults) + Duration::from_nanos(late);
+        let late = self.decisions.chance(Matter::LateEnd, key.index(), faults.late_ends);
+        let late = late.map_or(0, |mut how| how.below(1_000_000_000));
+        let latency = self.latency(&faults, Matter::EndLatency, key);
+        let at = self.now + latency + Duration::from_nanos(late);
         let Some(stream) = self.stream(key) else { return };
         if !std::mem::replace(&mut stream.is_shut, true) {
             let at = at.max(stream.not_before);
@@ -184,7 +194,7 @@ impl Net {
         if self.stream(to).is_some_and(|stream| stream.is_vanished) {
             return;
         }
-        let at = self.now + self.latency(&faults);
+        let at = self.now + self.latency(&faults, Matter::ResetLatency, from);
         self.send(at, Event::Reset { to });
     }
 
@@ -212,7 +222,7 @@ impl Net {
         stream.unsent = VecDeque::new();
         stream.arrived = 0;
         let is_closed = stream.is_closed;
-        self.log(host, "reset", to, error as u64);
+        self.log_error(host, "reset", to, error_name(error));
         if is_closed {
             self.forget(to);
         } else {

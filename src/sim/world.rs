@@ -1,12 +1,14 @@
 //! A world of reactors and clients, in which one thing happens after another.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::{Index, IndexMut};
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::client::{Client, End, Script, Wish};
-use super::decisions::Decisions;
+use super::decisions::{Decision, Decisions, Matter};
 use super::driver::{Network, SimDriver, SimHost, SimSocket};
 use super::faults::{Faults, Kernel};
 use super::net::Event;
@@ -91,6 +93,8 @@ pub struct Simulation {
     touched: Vec<Key>,
     /// The reactor's host and the number of its system call that is to fail.
     pub(super) failing_call: Option<(u32, u64)>,
+    /// The step of a script that failed.
+    failed_step: Option<&'static Location<'static>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +125,7 @@ impl Simulation {
 
     /// A world with these faults, for every host that is added from now on.
     pub fn with(seed: u64, kernel: Kernel, faults: Faults) -> Simulation {
-        Simulation::with_decisions(seed, Decisions::new(seed, Vec::new()), kernel, faults)
+        Simulation::with_decisions(seed, Decisions::new(seed), kernel, faults)
     }
 
     pub(super) fn with_decisions(
@@ -145,6 +149,7 @@ impl Simulation {
             candidates: Vec::new(),
             touched: Vec::new(),
             failing_call: None,
+            failed_step: None,
         }
     }
 
@@ -274,7 +279,8 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// If it has not, with what it waits for.
+    /// If it has not, with the step that it is at and what it has received since the one before.
+    #[track_caller]
     pub fn assert_done(&self, client: ClientId) {
         if let Some(step) = self.clients[client.0].step_left() {
             panic!("client {} is not done: {step}", client.0);
@@ -319,6 +325,19 @@ impl Simulation {
     /// How many decisions were left to chance.
     pub fn decisions(&self) -> u64 {
         self.network.net.borrow().decisions.taken()
+    }
+
+    pub(super) fn note_decisions(&mut self) {
+        self.network.net.borrow_mut().decisions.note();
+    }
+
+    pub(super) fn felt_decisions(&mut self) -> BTreeSet<Decision> {
+        self.network.net.borrow_mut().decisions.felt()
+    }
+
+    /// The line of the script whose step failed.
+    pub(super) fn failed_step(&self) -> Option<String> {
+        self.failed_step.map(|place| format!("{}:{}", place.file(), place.line()))
     }
 
     /// Ends all faults; who had vanished is back.
@@ -377,7 +396,13 @@ impl Simulation {
         }
         let mut net = self.network.net.borrow_mut();
         candidates.extend(net.clients_due.front().map(|index| Candidate::Client(*index)));
-        let choice = net.decisions.below(candidates.len() as u64) as usize;
+        // To be the first is harmless, and the decision is whether it has its turn: so a turn more or
+        // less of anybody else is another decision. (A client that is the first is the only one.)
+        let first = match candidates.first() {
+            Some(Candidate::Reactor(index)) => *index,
+            _ => 0,
+        };
+        let choice = net.decisions.below(Matter::Turn, first, candidates.len() as u64) as usize;
         let chosen = candidates.get(choice).copied();
         self.candidates = candidates;
         match chosen {
@@ -450,7 +475,11 @@ impl Simulation {
             Ok(Wish::WakeAt(at)) => {
                 self.network.net.borrow_mut().send(at, Event::Client { index });
             }
-            Err(message) => panic!("client {index}: {message}"),
+            Err(message) => {
+                self.failed_step = self.clients[index].place();
+                let place = self.failed_step().unwrap_or_default();
+                panic!("client {index}: {message}\n  at {place}");
+            }
         }
     }
 
