@@ -174,6 +174,41 @@ fn shrinking_keeps_to_the_same_failure() {
     }
 }
 
+/// If the first client is not disappointed, the second one is.
+#[test]
+#[ignore = "it fails"]
+fn a_second_client_fails_anyway() {
+    let check = Check::new("a_second_client_fails_anyway").kernel(Kernel::Contract);
+    check.faults(Faults::none().short_reads(0.5)).run(|sim| {
+        let rare = |data: &[u8]| if data.len() == 5 { b"whole".to_vec() } else { b"cut".to_vec() };
+        let served = sim.serve(Answerer(rare));
+        sim.client(served.address, Script::new().send("hello").expect("whole"));
+        sim.run_for(SECOND);
+        sim.client(served.address, Script::new().send("hello").expect("something else"));
+        sim.run_for(SECOND);
+    });
+}
+
+#[test]
+fn shrinking_keeps_to_the_same_step() {
+    let mut steps = HashSet::new();
+    for seed in 0..10 {
+        let variables = [("ONELOOP_SIM_BASE", &*seed.to_string()), ("ONELOOP_SIM_SEEDS", "1")];
+        let text = failing("a_second_client_fails_anyway", &variables);
+        let (panic, report) = text.split_once("failed on Contract").expect("a report");
+        let step = |text| between(text, "\n  at tests/check.rs:", "\n").to_string();
+        assert_eq!(step(panic), step(report), "{text}");
+        let only = if panic.contains("client 0: ") {
+            "all harmless but short_reads."
+        } else {
+            "all harmless\n"
+        };
+        assert!(report.contains(only), "{text}");
+        steps.insert(step(report));
+    }
+    assert_eq!(steps.len(), 2);
+}
+
 // Which seeds are run.
 
 #[test]

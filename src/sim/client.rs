@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::panic::Location;
 use std::time::Duration;
 
-use super::driver::SimSocket;
+use super::network::SimSocket;
 use crate::clock::Time;
 
 /// What a client does, in order. It reads all the while, unless it is told not to.

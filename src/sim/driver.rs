@@ -1,179 +1,19 @@
-//! The simulated driver, and plain sockets for whoever plays a client by hand.
+//! The simulated driver.
 
-use std::cell::RefCell;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use super::decisions::{Decisions, Matter};
+use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Net, TURN};
-use super::socket::{Kind, Owner, Sock};
+use super::network::{Network, SimSocket};
+use super::socket::Kind;
 use crate::clock::Time;
-use crate::driver::{AcceptError, Driver, Event, ListenConfig, RawSource};
+use crate::driver::{AcceptError, Driver, Event, ListenConfig};
 use crate::key::Key;
-use crate::readiness::{Interest, Readiness};
-
-/// A simulated network: hosts, connections, and one virtual clock. Clones are the same network.
-#[derive(Clone, Debug)]
-pub struct Network {
-    pub(crate) net: Rc<RefCell<Net>>,
-}
-
-impl Network {
-    /// A network of its own, in which everything that is left to chance follows from `seed`.
-    pub fn new(seed: u64, kernel: Kernel) -> Network {
-        Network::with_decisions(Decisions::new(seed), kernel)
-    }
-
-    pub(crate) fn with_decisions(decisions: Decisions, kernel: Kernel) -> Network {
-        Network { net: Rc::new(RefCell::new(Net::new(decisions, kernel))) }
-    }
-
-    /// A new host with an address of its own, for a reactor:
-    /// [`Reactor::with_driver`](crate::Reactor::with_driver).
-    pub fn driver(&self, faults: Faults) -> SimDriver {
-        let host = self.net.borrow_mut().add_host(Rc::new(faults));
-        SimDriver { network: self.clone(), host, events: Vec::new(), events_max: 1 }
-    }
-
-    /// A new host, for plain sockets.
-    pub fn host(&self, faults: Faults) -> SimHost {
-        SimHost { network: self.clone(), host: self.net.borrow_mut().add_host(Rc::new(faults)) }
-    }
-
-    /// The virtual time.
-    pub fn now(&self) -> Time {
-        self.net.borrow().now
-    }
-
-    /// Lets time pass, and what is under way arrive. No reactor has a turn.
-    pub fn pass(&self, duration: Duration) {
-        let mut net = self.net.borrow_mut();
-        let until = net.now + duration;
-        net.pass(until);
-    }
-
-    /// How many descriptors a host may open besides those that it has; its number is that of
-    /// [`SimDriver::host`].
-    pub fn set_descriptors_left(&self, host: u32, descriptors: usize) {
-        let mut net = self.net.borrow_mut();
-        let host = net.host(host);
-        host.descriptors_max = host.descriptors.saturating_add(descriptors);
-    }
-
-    /// Descriptors that all hosts together have open.
-    pub fn descriptors(&self) -> usize {
-        self.net.borrow().hosts.iter().map(|host| host.descriptors).sum()
-    }
-}
-
-/// A host without a reactor: where plain sockets come from.
-#[derive(Clone, Debug)]
-pub struct SimHost {
-    network: Network,
-    host: u32,
-}
-
-impl SimHost {
-    /// Begins to connect; it goes on while time passes.
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable` if all ports are in use.
-    pub fn connect(&self, address: SocketAddr) -> io::Result<SimSocket> {
-        let key = self.network.net.borrow_mut().connect(self.host, None, address)?;
-        Ok(SimSocket::new(&self.network, self.host, key))
-    }
-
-    /// The same from an address of one's choice, which need not be the host's.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect).
-    pub fn connect_from(&self, ip: IpAddr, address: SocketAddr) -> io::Result<SimSocket> {
-        let key = self.network.net.borrow_mut().connect(self.host, Some(ip), address)?;
-        Ok(SimSocket::new(&self.network, self.host, key))
-    }
-}
-
-/// A simulated socket, non-blocking. Dropping it closes it.
-#[derive(Debug)]
-pub struct SimSocket {
-    network: Network,
-    host: u32,
-    pub(crate) key: Key,
-}
-
-impl SimSocket {
-    pub(crate) fn new(network: &Network, host: u32, key: Key) -> SimSocket {
-        network.net.borrow_mut().host(host).descriptors += 1;
-        SimSocket { network: network.clone(), host, key }
-    }
-
-    /// Whether it is connected: `Ok`, `WouldBlock` while it is not, or why it failed.
-    ///
-    /// # Errors
-    ///
-    /// `ConnectionRefused`, `TimedOut`.
-    pub fn connect_result(&self) -> io::Result<()> {
-        self.network.net.borrow_mut().connect_result(self.key)
-    }
-
-    /// Sends the end of file.
-    ///
-    /// # Errors
-    ///
-    /// `NotConnected`.
-    pub fn shutdown_write(&self) -> io::Result<()> {
-        self.network.net.borrow_mut().shutdown_write(self.key)
-    }
-
-    /// Closes with a reset.
-    pub fn reset(self) {
-        self.network.net.borrow_mut().close(self.key, true);
-    }
-
-    /// From now on nothing reaches the other side of this connection, in either direction.
-    pub fn vanish(&self) {
-        self.network.net.borrow_mut().vanish(self.key);
-    }
-
-    /// The address of this side.
-    pub fn local_address(&self) -> SocketAddr {
-        let mut net = self.network.net.borrow_mut();
-        net.stream(self.key).expect("an open socket is in the table").local
-    }
-}
-
-impl Drop for SimSocket {
-    fn drop(&mut self) {
-        // While a panic goes through the network's own code it is borrowed, and nobody will look.
-        if let Ok(mut net) = self.network.net.try_borrow_mut() {
-            net.host(self.host).descriptors -= 1;
-            if net.sockets.get(self.key).is_some() {
-                net.close(self.key, false);
-            }
-        }
-    }
-}
-
-impl Read for SimSocket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.network.net.borrow_mut().read(self.key, buffer)
-    }
-}
-
-impl Write for SimSocket {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.network.net.borrow_mut().write(self.key, &[IoSlice::new(data)])
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::readiness::Readiness;
 
 /// The driver of a simulated host.
 #[derive(Debug)]
@@ -185,6 +25,10 @@ pub struct SimDriver {
 }
 
 impl SimDriver {
+    pub(super) fn new(network: &Network, host: u32) -> SimDriver {
+        SimDriver { network: network.clone(), host, events: Vec::new(), events_max: 1 }
+    }
+
     /// The network that the host is in.
     pub fn network(&self) -> &Network {
         &self.network
@@ -465,78 +309,5 @@ impl Drop for SimReserve {
         if let Ok(mut net) = self.network.net.try_borrow_mut() {
             net.host(self.host).descriptors -= 1;
         }
-    }
-}
-
-/// A raw source for simulations: it is ready for what [`set`](SimSource::set) says. Clones are the same
-/// source, so that a test keeps one and gives the reactor the other.
-#[derive(Clone, Debug, Default)]
-pub struct SimSource {
-    registered: Rc<RefCell<Option<(Network, Key, Interest)>>>,
-    readiness: Rc<RefCell<Option<Readiness>>>,
-}
-
-impl SimSource {
-    /// Not ready for anything.
-    pub fn new() -> SimSource {
-        SimSource::default()
-    }
-
-    /// It is ready for this from now on, which is reported as an edge.
-    pub fn set(&self, readiness: Readiness) {
-        *self.readiness.borrow_mut() = Some(readiness);
-        if let Some((network, key, interest)) = &*self.registered.borrow() {
-            let mut net = network.net.borrow_mut();
-            let readiness = asked_for(readiness, *interest);
-            if let Some(sock) = net.sockets.get_mut(*key) {
-                sock.kind = Kind::Raw(readiness);
-                sock.armed = sock.armed | readiness;
-            }
-            net.wake(*key);
-        }
-    }
-
-    /// What it is ready for.
-    pub fn readiness(&self) -> Readiness {
-        self.readiness.borrow().unwrap_or(Readiness::EMPTY)
-    }
-}
-
-/// The part that is reported: hang-ups and errors always are (epoll_ctl(2)).
-fn asked_for(readiness: Readiness, interest: Interest) -> Readiness {
-    let hidden = match interest {
-        Interest::Readable => Readiness::WRITABLE,
-        Interest::Writable => Readiness::READABLE,
-        Interest::Both => Readiness::EMPTY,
-    };
-    Readiness(readiness.0 & !hidden.0)
-}
-
-impl RawSource<SimDriver> for SimSource {
-    fn register(&mut self, driver: &mut SimDriver, key: Key, interest: Interest) -> io::Result<()> {
-        let mut net = driver.network.net.borrow_mut();
-        let readiness = asked_for(self.readiness(), interest);
-        let socket = net.sockets.insert(Sock::new(driver.host, Kind::Raw(readiness)));
-        net.register(socket, key);
-        *self.registered.borrow_mut() = Some((driver.network.clone(), socket, interest));
-        Ok(())
-    }
-
-    fn deregister(&mut self, driver: &mut SimDriver) -> io::Result<()> {
-        if let Some((_, socket, _)) = self.registered.borrow_mut().take() {
-            driver.network.net.borrow_mut().close(socket, false);
-        }
-        Ok(())
-    }
-}
-
-impl Network {
-    /// Has a scripted client hear of a socket's changes.
-    pub(crate) fn tell_client(&self, socket: &SimSocket, index: usize) {
-        let mut net = self.net.borrow_mut();
-        if let Some(sock) = net.sockets.get_mut(socket.key) {
-            sock.owner = Owner::Client(index);
-        }
-        net.clients_due.push_back(index);
     }
 }

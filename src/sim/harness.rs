@@ -3,10 +3,12 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use super::driver::SimSocket;
-use super::world::{Served, Simulation};
+use super::network::SimSocket;
+use super::world::{Served, Simulation, small};
 use crate::error::CloseReason;
 use crate::handler::StreamHandler;
+use crate::limits::Limits;
+use crate::listener::ListenOptions;
 
 /// A handler with one open connection. Each [`feed`](Harness::feed) is shown to it by itself, so a
 /// test says exactly how its input is cut.
@@ -38,10 +40,41 @@ pub struct Harness<H> {
 }
 
 impl<H: StreamHandler> Harness<H> {
-    /// Opens a connection to `handler`.
+    /// Opens a connection to `handler`, with the limits that a listener has if nothing is said.
+    #[track_caller]
     pub fn new(handler: H) -> Harness<H> {
+        Harness::with_limits(handler, Limits::new())
+    }
+
+    /// The same with other limits: of input that is not consumed, of output, of time.
+    ///
+    /// # Panics
+    ///
+    /// If they make no sense.
+    ///
+    /// ```
+    /// use oneloop::sim::Harness;
+    /// use oneloop::{CloseReason, Limits};
+    /// # use oneloop::{Connection, Error, StreamHandler};
+    /// # struct Lines;
+    /// # impl StreamHandler for Lines {
+    /// #     type Session = ();
+    /// #     fn on_open(&mut self, _: &mut Connection<'_>) {}
+    /// #     fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+    /// #         Ok(data.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1))
+    /// #     }
+    /// # }
+    ///
+    /// let limits = Limits::new().input_bytes_max(1024);
+    /// let mut harness = Harness::with_limits(Lines, limits);
+    /// harness.feed([b'x'; 1024]);
+    /// harness.output();
+    /// assert_eq!(harness.closed(), Some(CloseReason::InputTooLong));
+    /// ```
+    #[track_caller]
+    pub fn with_limits(handler: H, limits: Limits) -> Harness<H> {
         let mut sim = Simulation::new(0);
-        let served = sim.serve(handler);
+        let served = sim.serve_with(handler, small(), &ListenOptions::new().limits(limits));
         let client = sim.connect(served.address);
         sim.run_until_idle();
         Harness { sim, served, client: Some(client), is_over: false }
@@ -53,6 +86,7 @@ impl<H: StreamHandler> Harness<H> {
     /// # Panics
     ///
     /// If more is fed than the kernel's buffers hold, 256 KiB, before the handler reads any of it.
+    #[track_caller]
     pub fn feed(&mut self, bytes: impl AsRef<[u8]>) {
         let mut left = bytes.as_ref();
         while let Some(client) = &mut self.client

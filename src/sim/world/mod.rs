@@ -1,5 +1,8 @@
 //! A world of reactors and clients, in which one thing happens after another.
 
+mod rest;
+mod run;
+
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::{Index, IndexMut};
@@ -7,22 +10,18 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::client::{Client, End, Script, Wish};
-use super::decisions::{Decision, Decisions, Matter};
-use super::driver::{Network, SimDriver, SimHost, SimSocket};
+use super::client::{Client, End, Script};
+use super::decisions::{Decision, Decisions, Numbers};
+use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
-use super::net::Event;
+use super::network::{Network, SimHost, SimSocket};
 use super::trace::Entry;
 use crate::clock::Time;
-use crate::core::Source;
-use crate::driver::Driver;
 use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::limits::ReactorLimits;
+use crate::listener::ListenOptions;
 use crate::reactor::{HandlerId, Reactor};
-use crate::readiness::Readiness;
-use crate::stats::Stats;
-use crate::stream::flag::*;
 
 /// Names a reactor of a simulation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +83,7 @@ pub struct Simulation {
     clients_host: SimHost,
     faults: Faults,
     seed: u64,
+    random: Numbers,
     turns: u64,
     /// Turns on end in which nothing came of it.
     idle_turns: u64,
@@ -103,20 +103,6 @@ enum Candidate {
     Client(usize),
 }
 
-/// So many turns without rest are no test any more but an endless loop.
-const TURNS_MAX: u64 = 20_000_000;
-
-/// So many turns on end without a byte, an end or a newcomer are none, either.
-const IDLE_TURNS_MAX: u64 = 100_000;
-
-/// The longest that [`Simulation::run_until`] lets pass.
-const PATIENCE: Duration = Duration::from_secs(24 * 3600);
-
-/// A walk over everything is made after every turn while a reactor is small, else now and then; what a
-/// turn touched is looked at after every turn.
-const SMALL: usize = 16;
-const NOW_AND_THEN: u64 = 64;
-
 impl Simulation {
     /// A world without faults, on the fake Linux.
     pub fn new(seed: u64) -> Simulation {
@@ -134,6 +120,7 @@ impl Simulation {
         kernel: Kernel,
         faults: Faults,
     ) -> Simulation {
+        let random = Numbers::new(decisions.number(u64::MAX));
         let network = Network::with_decisions(decisions, kernel);
         // The first host is the clients', whose addresses nobody needs to know.
         let clients_host = network.host(faults.clone());
@@ -144,6 +131,7 @@ impl Simulation {
             clients_host,
             faults,
             seed,
+            random,
             turns: 0,
             idle_turns: 0,
             candidates: Vec::new(),
@@ -156,6 +144,13 @@ impl Simulation {
     /// The seed.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// A number that follows from the seed, for what the test itself leaves to chance: how many clients
+    /// there are, what they send. When [`Check`](super::Check) makes a failing run smaller, these
+    /// numbers stay.
+    pub fn random(&mut self) -> u64 {
+        self.random.next()
     }
 
     /// Other faults, for the hosts that are added from now on.
@@ -203,6 +198,7 @@ impl Simulation {
     /// # Panics
     ///
     /// If the limits make no sense.
+    #[track_caller]
     pub fn add_reactor(&mut self, limits: ReactorLimits) -> ReactorId {
         let driver = self.network.driver(self.faults.clone());
         if let Some((host, call)) = self.failing_call
@@ -219,14 +215,54 @@ impl Simulation {
         ReactorId(self.reactors.len() - 1)
     }
 
-    /// Adds a host that serves `handler` on port 7000 of its address.
+    /// Adds a host that serves `handler` on port 7000 of its address, for up to 1024 connections.
+    #[track_caller]
     pub fn serve<H: StreamHandler>(&mut self, handler: H) -> Served<H> {
-        let reactor = self.add_reactor(ReactorLimits::new().connections_max(1024));
+        self.serve_with(handler, small(), &ListenOptions::new())
+    }
+
+    /// The same with other limits, those of the reactor and those of its listener.
+    ///
+    /// # Panics
+    ///
+    /// If they make no sense.
+    ///
+    /// ```
+    /// use oneloop::sim::{Script, Simulation};
+    /// use oneloop::{Limits, ListenOptions, ReactorLimits};
+    /// # use oneloop::{Connection, Error, StreamHandler};
+    /// # struct Echo;
+    /// # impl StreamHandler for Echo {
+    /// #     type Session = ();
+    /// #     fn on_open(&mut self, _: &mut Connection<'_>) {}
+    /// #     fn on_data(&mut self, _: &mut (), conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+    /// #         conn.send(data).ignore();
+    /// #         Ok(data.len())
+    /// #     }
+    /// # }
+    ///
+    /// let mut sim = Simulation::new(1);
+    /// let own = ReactorLimits::new().connections_max(10);
+    /// let options = ListenOptions::new().limits(Limits::new().connections_per_address_max(1));
+    /// let echo = sim.serve_with(Echo, own, &options);
+    /// sim.client(echo.address, Script::new());
+    /// let second = sim.client(echo.address, Script::new().expect_end());
+    /// sim.run_until_idle();
+    /// sim.assert_done(second);
+    /// ```
+    #[track_caller]
+    pub fn serve_with<H: StreamHandler>(
+        &mut self,
+        handler: H,
+        limits: ReactorLimits,
+        options: &ListenOptions,
+    ) -> Served<H> {
+        let reactor = self.add_reactor(limits);
         let ip = self[reactor].sockets.driver.ip();
         let address = SocketAddr::new(ip, 7000);
         let handler = self[reactor].add(handler);
         // Which may fail if a system call is told to.
-        let listened = self[reactor].listen(handler, address);
+        let listened = self[reactor].listen_with(handler, address, options);
         assert!(listened.is_ok() || self.failing_call.is_some(), "{listened:?}");
         Served { reactor, handler, address }
     }
@@ -241,6 +277,7 @@ impl Simulation {
     /// # Panics
     ///
     /// If the address stands for no socket address.
+    #[track_caller]
     pub fn client(&mut self, address: impl ToSocketAddrs, script: Script) -> ClientId {
         let address = address.to_socket_addrs().ok().and_then(|mut all| all.next());
         let address = address.expect("an IP address and a port");
@@ -273,18 +310,6 @@ impl Simulation {
     /// Whether a client has taken every step of its script.
     pub fn is_done(&self, client: ClientId) -> bool {
         self.clients[client.0].is_done()
-    }
-
-    /// Checks that a client has taken every step of its script.
-    ///
-    /// # Panics
-    ///
-    /// If it has not, with the step that it is at and what it has received since the one before.
-    #[track_caller]
-    pub fn assert_done(&self, client: ClientId) {
-        if let Some(step) = self.clients[client.0].step_left() {
-            panic!("client {} is not done: {step}", client.0);
-        }
     }
 
     /// How a client's connection ended, once it has.
@@ -345,208 +370,11 @@ impl Simulation {
         self.faults = Faults::none();
         self.network.net.borrow_mut().heal();
     }
-
-    /// Runs until nothing more happens by itself: nothing is under way, nobody has anything to do.
-    /// What only a reactor's timer would bring does not count. Then nothing that could be delivered
-    /// may wait anywhere.
-    ///
-    /// # Panics
-    ///
-    /// If it does not come to rest; or a byte, an end, or a client waits and nobody will see to it.
-    pub fn run_until_idle(&mut self) {
-        let end = self.turns + TURNS_MAX;
-        while self.step(None) {
-            assert!(self.turns < end, "no rest after {TURNS_MAX} turns");
-        }
-        self.assert_rest();
-    }
-
-    /// Runs for a while of virtual time.
-    pub fn run_for(&mut self, duration: Duration) {
-        let until = self.now() + duration;
-        while self.now() < until && self.step(Some(until)) {}
-    }
-
-    /// Runs until `is_done`, which is asked after every step.
-    ///
-    /// # Panics
-    ///
-    /// If it does not come within a day, or nothing happens any more.
-    pub fn run_until(&mut self, mut is_done: impl FnMut(&Simulation) -> bool) {
-        let until = self.now() + PATIENCE;
-        while !is_done(self) {
-            assert!(self.step(Some(until)), "nothing happens any more, or not for a day");
-        }
-    }
-
-    /// One thing happens: a reactor has a turn, a client goes on, or else time passes until something
-    /// arrives. With `until`, a reactor's timer is something to wait for. Whether there was anything.
-    fn step(&mut self, until: Option<Time>) -> bool {
-        let mut candidates = std::mem::take(&mut self.candidates);
-        candidates.clear();
-        let mut next_timer = Time::NEVER;
-        let now = self.now();
-        for (index, reactor) in self.reactors.iter_mut().enumerate() {
-            let wait = reactor.next_wait();
-            if wait == Some(Duration::ZERO) || reactor.sockets.driver.has_events() {
-                candidates.push(Candidate::Reactor(index));
-            } else if let Some(wait) = wait {
-                next_timer = next_timer.min(now + wait);
-            }
-        }
-        let mut net = self.network.net.borrow_mut();
-        candidates.extend(net.clients_due.front().map(|index| Candidate::Client(*index)));
-        // To be the first is harmless, and the decision is whether it has its turn: so a turn more or
-        // less of anybody else is another decision. (A client that is the first is the only one.)
-        let first = match candidates.first() {
-            Some(Candidate::Reactor(index)) => *index,
-            _ => 0,
-        };
-        let choice = net.decisions.below(Matter::Turn, first, candidates.len() as u64) as usize;
-        let chosen = candidates.get(choice).copied();
-        self.candidates = candidates;
-        match chosen {
-            Some(Candidate::Reactor(index)) => {
-                drop(net);
-                self.turn(index);
-                true
-            }
-            Some(Candidate::Client(index)) => {
-                net.clients_due.pop_front();
-                drop(net);
-                self.run_client(index);
-                true
-            }
-            None => {
-                self.idle_turns = 0;
-                let arrival = net.next_arrival();
-                let next = match (arrival, until) {
-                    (None, None) => return false,
-                    (Some(arrival), None) => arrival,
-                    (arrival, Some(until)) => {
-                        let next = arrival.unwrap_or(Time::NEVER).min(next_timer);
-                        if next > until {
-                            net.pass(until);
-                            return false;
-                        }
-                        next
-                    }
-                };
-                net.pass(next);
-                true
-            }
-        }
-    }
-
-    fn turn(&mut self, index: usize) {
-        self.turns += 1;
-        let reactor = &mut self.reactors[index];
-        let is_walk_due =
-            reactor.core.sources.len() <= SMALL || self.turns.is_multiple_of(NOW_AND_THEN);
-        let touched = &mut self.touched;
-        touched.clear();
-        if !is_walk_due {
-            let core = &reactor.core;
-            let lists = [&core.ready, &core.flush, &core.mail];
-            touched.extend(lists.into_iter().flatten());
-        }
-        let before = achieved(reactor.stats());
-        if let Err(error) = reactor.turn(Some(Duration::ZERO)) {
-            panic!("the poll is broken: {error}");
-        }
-        let is_idle = achieved(reactor.stats()) == before;
-        self.idle_turns = if is_idle { self.idle_turns + 1 } else { 0 };
-        assert!(
-            self.idle_turns < IDLE_TURNS_MAX,
-            "reactor {index} has work and does nothing: {IDLE_TURNS_MAX} turns without a byte, an end \
-             or a newcomer"
-        );
-        if is_walk_due {
-            return reactor.verify();
-        }
-        touched.extend(reactor.sockets.driver.events().map(|event| event.key));
-        reactor.verify_some(touched);
-    }
-
-    fn run_client(&mut self, index: usize) {
-        let now = self.now();
-        match self.clients[index].run(now) {
-            Ok(Wish::Nothing) => {}
-            Ok(Wish::WakeAt(at)) => {
-                self.network.net.borrow_mut().send(at, Event::Client { index });
-            }
-            Err(message) => {
-                self.failed_step = self.clients[index].place();
-                let place = self.failed_step().unwrap_or_default();
-                panic!("client {index}: {message}\n  at {place}");
-            }
-        }
-    }
-
-    /// Checks that nothing waits that could go on.
-    fn assert_rest(&self) {
-        for (number, reactor) in self.reactors.iter().enumerate() {
-            reactor.verify();
-            assert!(!reactor.core.has_work(), "reactor {number} rests, and has work");
-            let core = &reactor.core;
-            let lists = [&core.ready, &core.accept, &core.flush, &core.mail, &core.due];
-            assert!(
-                lists.iter().all(|list| list.is_empty()),
-                "reactor {number} forgets a work list"
-            );
-            let net = self.network.net.borrow();
-            for (key, source) in reactor.core.sources.iter() {
-                let Some(socket) = reactor.sockets.of(key) else { continue };
-                let Some(socket) = net.sockets.get(socket.key) else { continue };
-                let kernel = socket.readiness();
-                let waits = match source {
-                    Source::Stream(stream) if stream.has(DEAD | CONNECTING) => false,
-                    Source::Stream(stream) => {
-                        kernel.contains(Readiness::READABLE) && stream.wants_read()
-                            || kernel.contains(Readiness::WRITABLE) && stream.has(HAS_OUTPUT)
-                            || kernel.contains(Readiness::ERROR) && net.kernel == Kernel::Linux
-                    }
-                    Source::Listener(listener) => {
-                        kernel.contains(Readiness::READABLE) && !listener.is_muted()
-                    }
-                    Source::Raw(_) => false,
-                };
-                assert!(!waits, "reactor {number}: {key} waits for ever: {source:?}, {kernel:?}");
-            }
-        }
-    }
-
-    /// Checks that a reactor is as it was at the start, but for its listeners: no connection, no
-    /// buffer, no timer and no descriptor is left.
-    ///
-    /// # Panics
-    ///
-    /// If something is left.
-    pub fn assert_empty(&mut self, id: ReactorId) {
-        let reactor = &mut self.reactors[id.0];
-        assert_eq!(reactor.connections(), 0, "connections are left");
-        assert_eq!(reactor.stats().memory_bytes, 0, "buffers are left");
-        // Those of ended connections are swept now and then, and never fire.
-        let sources = &reactor.core.sources;
-        reactor.core.timers.sweep(|key| sources.get(key).is_some());
-        let stats = reactor.stats();
-        let opened = stats.accepts + stats.connects;
-        assert_eq!(stats.closes_total(), opened, "who opened was told of the end, once");
-        let timers = reactor.core.timers.next_deadline();
-        assert_eq!(timers, None, "a timer is left");
-        let listeners = reactor.listeners.len();
-        let reserves = usize::from(reactor.reserve.is_some());
-        let host = reactor.sockets.driver.host();
-        let descriptors = self.network.net.borrow_mut().host(host).descriptors;
-        assert_eq!(descriptors, listeners + reserves, "descriptors are left");
-    }
 }
 
-/// What a turn is good for.
-fn achieved(stats: &Stats) -> [u64; 4] {
-    let newcomers = stats.accepts + stats.connects + stats.refusals + stats.sheds;
-    let ends = stats.closes_total() + stats.connect_failures + stats.accept_errors;
-    [stats.bytes_in, stats.bytes_out, newcomers, ends]
+/// The limits of a reactor that is made in no time, and large enough for a test.
+pub(super) fn small() -> ReactorLimits {
+    ReactorLimits::new().connections_max(1024)
 }
 
 impl Index<ReactorId> for Simulation {

@@ -1,0 +1,184 @@
+//! A network by itself, for whoever turns the reactors and plays the clients by hand.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::decisions::Decisions;
+use super::driver::SimDriver;
+use super::faults::{Faults, Kernel};
+use super::net::Net;
+use super::socket::Owner;
+use crate::clock::Time;
+use crate::key::Key;
+
+/// A simulated network: hosts, connections, and one virtual clock. Clones are the same network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub(crate) net: Rc<RefCell<Net>>,
+}
+
+impl Network {
+    /// A network of its own, in which everything that is left to chance follows from `seed`.
+    pub fn new(seed: u64, kernel: Kernel) -> Network {
+        Network::with_decisions(Decisions::new(seed), kernel)
+    }
+
+    pub(crate) fn with_decisions(decisions: Decisions, kernel: Kernel) -> Network {
+        Network { net: Rc::new(RefCell::new(Net::new(decisions, kernel))) }
+    }
+
+    /// A new host with an address of its own, for a reactor:
+    /// [`Reactor::with_driver`](crate::Reactor::with_driver).
+    pub fn driver(&self, faults: Faults) -> SimDriver {
+        let host = self.net.borrow_mut().add_host(Rc::new(faults));
+        SimDriver::new(self, host)
+    }
+
+    /// A new host, for plain sockets.
+    pub fn host(&self, faults: Faults) -> SimHost {
+        SimHost { network: self.clone(), host: self.net.borrow_mut().add_host(Rc::new(faults)) }
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Time {
+        self.net.borrow().now
+    }
+
+    /// Lets time pass, and what is under way arrive. No reactor has a turn.
+    pub fn pass(&self, duration: Duration) {
+        let mut net = self.net.borrow_mut();
+        let until = net.now + duration;
+        net.pass(until);
+    }
+
+    /// Has a scripted client hear of a socket's changes.
+    pub(crate) fn tell_client(&self, socket: &SimSocket, index: usize) {
+        let mut net = self.net.borrow_mut();
+        if let Some(sock) = net.sockets.get_mut(socket.key) {
+            sock.owner = Owner::Client(index);
+        }
+        net.clients_due.push_back(index);
+    }
+
+    /// How many descriptors a host may open besides those that it has; its number is that of
+    /// [`SimDriver::host`].
+    pub fn set_descriptors_left(&self, host: u32, descriptors: usize) {
+        let mut net = self.net.borrow_mut();
+        let host = net.host(host);
+        host.descriptors_max = host.descriptors.saturating_add(descriptors);
+    }
+
+    /// Descriptors that all hosts together have open.
+    pub fn descriptors(&self) -> usize {
+        self.net.borrow().hosts.iter().map(|host| host.descriptors).sum()
+    }
+}
+
+/// A host without a reactor: where plain sockets come from.
+#[derive(Clone, Debug)]
+pub struct SimHost {
+    network: Network,
+    host: u32,
+}
+
+impl SimHost {
+    /// Begins to connect; it goes on while time passes.
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable` if all ports are in use.
+    pub fn connect(&self, address: SocketAddr) -> io::Result<SimSocket> {
+        let key = self.network.net.borrow_mut().connect(self.host, None, address)?;
+        Ok(SimSocket::new(&self.network, self.host, key))
+    }
+
+    /// The same from an address of one's choice, which need not be the host's.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_from(&self, ip: IpAddr, address: SocketAddr) -> io::Result<SimSocket> {
+        let key = self.network.net.borrow_mut().connect(self.host, Some(ip), address)?;
+        Ok(SimSocket::new(&self.network, self.host, key))
+    }
+}
+
+/// A simulated socket, non-blocking. Dropping it closes it.
+#[derive(Debug)]
+pub struct SimSocket {
+    network: Network,
+    host: u32,
+    pub(crate) key: Key,
+}
+
+impl SimSocket {
+    pub(crate) fn new(network: &Network, host: u32, key: Key) -> SimSocket {
+        network.net.borrow_mut().host(host).descriptors += 1;
+        SimSocket { network: network.clone(), host, key }
+    }
+
+    /// Whether it is connected: `Ok`, `WouldBlock` while it is not, or why it failed.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionRefused`, `TimedOut`.
+    pub fn connect_result(&self) -> io::Result<()> {
+        self.network.net.borrow_mut().connect_result(self.key)
+    }
+
+    /// Sends the end of file.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected`.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        self.network.net.borrow_mut().shutdown_write(self.key)
+    }
+
+    /// Closes with a reset.
+    pub fn reset(self) {
+        self.network.net.borrow_mut().close(self.key, true);
+    }
+
+    /// From now on nothing reaches the other side of this connection, in either direction.
+    pub fn vanish(&self) {
+        self.network.net.borrow_mut().vanish(self.key);
+    }
+
+    /// The address of this side.
+    pub fn local_address(&self) -> SocketAddr {
+        let mut net = self.network.net.borrow_mut();
+        net.stream(self.key).expect("an open socket is in the table").local
+    }
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        // While a panic goes through the network's own code it is borrowed, and nobody will look.
+        if let Ok(mut net) = self.network.net.try_borrow_mut() {
+            net.host(self.host).descriptors -= 1;
+            if net.sockets.get(self.key).is_some() {
+                net.close(self.key, false);
+            }
+        }
+    }
+}
+
+impl Read for SimSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.network.net.borrow_mut().read(self.key, buffer)
+    }
+}
+
+impl Write for SimSocket {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.network.net.borrow_mut().write(self.key, &[IoSlice::new(data)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! What has to be true when nothing happens any more, and when everybody has left.
+
+use super::{ClientId, ReactorId, Simulation};
+use crate::core::Source;
+use crate::readiness::Readiness;
+use crate::sim::faults::Kernel;
+use crate::stream::flag::*;
+
+impl Simulation {
+    /// Checks that a client has taken every step of its script.
+    ///
+    /// # Panics
+    ///
+    /// If it has not, with the step that it is at and what it has received since the one before.
+    #[track_caller]
+    pub fn assert_done(&self, client: ClientId) {
+        if let Some(step) = self.clients[client.0].step_left() {
+            panic!("client {} is not done: {step}", client.0);
+        }
+    }
+
+    /// Checks that nothing waits that could go on.
+    #[track_caller]
+    pub(super) fn assert_rest(&self) {
+        for (number, reactor) in self.reactors.iter().enumerate() {
+            reactor.verify();
+            assert!(!reactor.core.has_work(), "reactor {number} rests, and has work");
+            let core = &reactor.core;
+            let lists = [&core.ready, &core.accept, &core.flush, &core.mail, &core.due];
+            assert!(
+                lists.iter().all(|list| list.is_empty()),
+                "reactor {number} forgets a work list"
+            );
+            let net = self.network.net.borrow();
+            for (key, source) in reactor.core.sources.iter() {
+                let Some(socket) = reactor.sockets.of(key) else { continue };
+                let Some(socket) = net.sockets.get(socket.key) else { continue };
+                let kernel = socket.readiness();
+                let waits = match source {
+                    Source::Stream(stream) if stream.has(DEAD | CONNECTING) => false,
+                    Source::Stream(stream) => {
+                        kernel.contains(Readiness::READABLE) && stream.wants_read()
+                            || kernel.contains(Readiness::WRITABLE) && stream.has(HAS_OUTPUT)
+                            || kernel.contains(Readiness::ERROR) && net.kernel == Kernel::Linux
+                    }
+                    Source::Listener(listener) => {
+                        kernel.contains(Readiness::READABLE) && !listener.is_muted()
+                    }
+                    Source::Raw(_) => false,
+                };
+                assert!(!waits, "reactor {number}: {key} waits for ever: {source:?}, {kernel:?}");
+            }
+        }
+    }
+
+    /// Checks that a reactor is as it was at the start, but for its listeners: no connection, no
+    /// buffer, no timer and no descriptor is left.
+    ///
+    /// # Panics
+    ///
+    /// If something is left.
+    #[track_caller]
+    pub fn assert_empty(&mut self, id: ReactorId) {
+        let reactor = &mut self.reactors[id.0];
+        assert_eq!(reactor.connections(), 0, "connections are left");
+        assert_eq!(reactor.stats().memory_bytes, 0, "buffers are left");
+        // Those of ended connections are swept now and then, and never fire.
+        let sources = &reactor.core.sources;
+        reactor.core.timers.sweep(|key| sources.get(key).is_some());
+        let stats = reactor.stats();
+        let opened = stats.accepts + stats.connects;
+        assert_eq!(stats.closes_total(), opened, "who opened was told of the end, once");
+        let timers = reactor.core.timers.next_deadline();
+        assert_eq!(timers, None, "a timer is left");
+        let listeners = reactor.listeners.len();
+        let reserves = usize::from(reactor.reserve.is_some());
+        let host = reactor.sockets.driver.host();
+        let descriptors = self.network.net.borrow_mut().host(host).descriptors;
+        assert_eq!(descriptors, listeners + reserves, "descriptors are left");
+    }
+}

@@ -1,0 +1,178 @@
+//! Scripted clients.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use oneloop::CloseReason;
+use oneloop::sim::{ClientId, End, Faults, Kernel, Script, Simulation};
+
+use super::{Echo, Flood, SECOND, hello, served_echo};
+
+#[test]
+#[should_panic(expected = r#"client 1: expected "hallo" and received "hello""#)]
+fn other_bytes_than_expected_fail_the_test() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim.client(echo.address, hello());
+    sim.client(echo.address, Script::new().send("hello").expect("hallo"));
+    sim.run_until_idle();
+}
+
+#[test]
+fn a_step_that_fails_or_is_left_is_told_with_its_line() {
+    let message = |run: fn(&mut Simulation, ClientId)| {
+        let mut sim = Simulation::new(1);
+        let echo = served_echo(&mut sim);
+        let client = sim.client(echo.address, hello().send("you").expect("me"));
+        let panic = catch_unwind(AssertUnwindSafe(|| run(&mut sim, client))).unwrap_err();
+        panic.downcast_ref::<String>().expect("a message").clone()
+    };
+    let line = line!() - 4;
+    let failed = message(|sim, _| sim.run_until_idle());
+    let place = format!("\n  at {}:{line}", file!());
+    assert!(failed.ends_with(&place), "{failed}");
+    let left = message(|sim, client| sim.assert_done(client));
+    assert!(left.starts_with("client 0 is not done: sending"), "{left}");
+    assert!(left.contains(", at tests/sim.rs:"), "{left}");
+}
+
+#[test]
+#[should_panic(expected = r#"expected "hello" and received "hell", and then the end of file"#)]
+fn an_end_before_what_is_expected_fails_the_test() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim.client(echo.address, Script::new().send("hell").shutdown().expect("hello"));
+    sim.run_until_idle();
+}
+
+#[test]
+fn a_client_that_may_end_leaves_instead() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let script = Script::new().send("hell").shutdown().expect("hello").may_end();
+    let client = sim.client(echo.address, script);
+    sim.run_until_idle();
+    assert!(!sim.is_done(client));
+    assert_eq!(sim.end(client), Some(End::Ended));
+    sim.assert_empty(echo.reactor);
+}
+
+#[test]
+#[should_panic(expected = r#"expected the end of file and received "hello""#)]
+fn bytes_before_the_expected_end_fail_the_test() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim.client(echo.address, Script::new().send("hello").shutdown().expect_end());
+    sim.run_until_idle();
+}
+
+#[test]
+#[should_panic(expected = r#"client 0 is not done: expecting "more""#)]
+fn a_client_that_is_not_done_says_what_it_waits_for() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let client = sim.client(echo.address, hello().expect("more"));
+    sim.run_until_idle();
+    sim.assert_done(client);
+}
+
+#[test]
+fn a_slow_reader_reads_that_many_bytes_each_time() {
+    let mut sim = Simulation::new(1);
+    let flood = sim.serve(Flood(100));
+    let script = Script::new().read_slowly(10, SECOND).expect_bytes(100).close();
+    let client = sim.client(flood.address, script);
+    sim.run_for(4 * SECOND + SECOND / 2);
+    assert_eq!(sim.received(client).len(), 50);
+    sim.run_until_idle();
+    assert_eq!(sim.received(client).len(), 100);
+    sim.assert_done(client);
+    assert_eq!(sim.end(client), Some(End::Left));
+}
+
+#[test]
+fn a_slow_reader_with_nothing_to_read_is_at_rest() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let script = Script::new().read_slowly(1, SECOND).send("hello").expect("hello");
+    let client = sim.client(echo.address, script);
+    sim.run_until_idle();
+    sim.assert_done(client);
+}
+
+#[test]
+fn a_client_that_stops_reading_is_sent_the_rest_when_it_reads_on() {
+    let mut sim = Simulation::new(1);
+    let flood = sim.serve(Flood(900_000));
+    let script = Script::new().stop_reading().wait(SECOND).read_on().expect_bytes(900_000).close();
+    let client = sim.client(flood.address, script);
+    sim.run_for(SECOND / 2);
+    assert_eq!(sim.received(client), b"");
+    assert!(sim[flood.reactor].stats().memory_bytes > 400_000, "what the kernels do not hold");
+    sim.run_until_idle();
+    sim.assert_done(client);
+    sim.assert_empty(flood.reactor);
+}
+
+#[test]
+fn a_client_that_closes_with_unread_bytes_resets() {
+    for (read_first, reason) in [(true, CloseReason::PeerClosed), (false, CloseReason::Reset)] {
+        let mut sim = Simulation::new(1);
+        let echo = served_echo(&mut sim);
+        let script = Script::new().send("hello");
+        let script = if read_first { script } else { script.stop_reading() };
+        sim.client(echo.address, script.wait(SECOND).close());
+        sim.run_until_idle();
+        assert_eq!(sim.handler(echo).closed, [reason]);
+        sim.assert_empty(echo.reactor);
+    }
+}
+
+#[test]
+fn a_client_that_resets_is_a_reset_to_the_server() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let client = sim.client(echo.address, hello().reset());
+    sim.run_until_idle();
+    assert_eq!(sim.end(client), Some(End::Left));
+    assert_eq!(sim.handler(echo).closed, [CloseReason::Reset]);
+}
+
+#[test]
+fn a_peer_that_vanished_times_out_at_the_end_of_the_retransmissions() {
+    let mut sim = Simulation::new(1);
+    let flood = sim.serve(Echo { is_paused: true, ..Echo::default() });
+    let client = sim.client(flood.address, hello().send("more").wait(SECOND / 2).vanish());
+    // The answer to "more" is written when the timer resumes, and then nobody is there.
+    sim.run_for(600 * SECOND);
+    assert_eq!(sim.handler(flood).closed, []);
+    sim.run_for(1800 * SECOND);
+    assert_eq!(sim.handler(flood).closed, [CloseReason::Io(io::ErrorKind::TimedOut)]);
+    assert_eq!(sim.received(client), b"hello");
+    sim.assert_empty(flood.reactor);
+}
+
+#[test]
+fn a_connect_without_an_answer_times_out_after_its_retries() {
+    let faults = Faults::none().unanswered_connects(1.0);
+    let mut sim = Simulation::with(1, Kernel::Linux, faults);
+    let echo = served_echo(&mut sim);
+    let start = sim.now();
+    let client = sim.client(echo.address, hello());
+    sim.run_for(60 * SECOND);
+    assert_eq!(sim.end(client), None);
+    sim.run_until_idle();
+    assert_eq!(sim.end(client), Some(End::Failed(io::ErrorKind::TimedOut)));
+    assert_eq!(sim.now().since(start).as_secs(), 1 + 2 + 4 + 8 + 16 + 32, "six retries");
+}
+
+#[test]
+fn a_connect_to_nobody_is_refused() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let nobody = SocketAddr::new(echo.address.ip(), 7001);
+    let client = sim.client(nobody, hello());
+    sim.run_until_idle();
+    assert_eq!(sim.end(client), Some(End::Failed(io::ErrorKind::ConnectionRefused)));
+}
