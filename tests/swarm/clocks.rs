@@ -8,7 +8,7 @@ use oneloop::{
     CloseReason, Connection, Context, Error, Key, ReactorLimits, StreamHandler, Time, TimerId,
 };
 
-use super::{Life, Lives, Numbers, assert_all_closed, conclude, pattern, serve_with, tight};
+use super::{Life, Lives, assert_all_closed, conclude, pattern, serve_with, tight, within};
 
 /// Answers every byte with one, by a timer of the connection, a timer of its own, or a poke.
 #[derive(Default)]
@@ -140,12 +140,11 @@ impl StreamHandler for Clocks {
 pub fn clocks(sim: &mut Simulation) {
     let own = ReactorLimits::new().connections_max(64).events_per_poll_max(7);
     let served = serve_with(sim, Clocks::default(), own, tight());
-    let mut numbers = Numbers::of(sim);
-    let clients: Vec<ClientId> = (0..numbers.within(1..8))
+    let clients: Vec<ClientId> = (0..within(sim, 1..8))
         .map(|_| {
             let (mut script, mut sent) = (Script::new(), 0);
-            for _ in 0..numbers.within(1..5) {
-                let count = numbers.within(1..40);
+            for _ in 0..within(sim, 1..5) {
+                let count = within(sim, 1..40);
                 script = script.send(pattern(sent, count)).expect(vec![b'.'; count]);
                 sent += count;
             }

@@ -10,9 +10,8 @@ use oneloop::{
     ReactorLimits, StreamHandler, Time, TimerId,
 };
 
-use super::{
-    Echo, Life, Lives, Numbers, assert_all_closed, conclude, pattern, serve_with, talker, tight,
-};
+use super::echo::Echo;
+use super::{Life, Lives, assert_all_closed, conclude, pattern, serve_with, talker, tight, within};
 
 /// An echo that is never shown more connections than there may be.
 #[derive(Default)]
@@ -84,17 +83,16 @@ pub fn full_house(sim: &mut Simulation) {
     let options = ListenOptions::new().limits(strict);
     let by_address = SocketAddr::new(served.address.ip(), 7001);
     sim[served.reactor].listen_with(served.handler, by_address, &options).expect("a free port");
-    let mut numbers = Numbers::of(sim);
     let (mut clients, mut turned_away) = (Vec::new(), Vec::new());
-    for _ in 0..numbers.within(1..20) {
-        let pause = Duration::from_micros(numbers.within(0..100_000) as u64);
-        let script = talker(&mut numbers).wait(pause);
-        let (script, end) = match numbers.within(0..4) {
+    for _ in 0..within(sim, 1..20) {
+        let pause = Duration::from_micros(within(sim, 0..100_000) as u64);
+        let script = talker(sim).wait(pause);
+        let (script, end) = match within(sim, 0..4) {
             0 => (script.reset(), End::Left),
             1 => (script.shutdown(), End::Reset),
             _ => (script.close(), End::Left),
         };
-        match numbers.within(0..3) {
+        match within(sim, 0..3) {
             0 => turned_away.push(sim.client(by_address, script)),
             _ => clients.push((sim.client(served.address, script), end)),
         }

@@ -9,7 +9,7 @@ use oneloop::{
 };
 
 use super::{
-    INPUT_BYTES_MAX, Life, Lives, Numbers, assert_all_closed, conclude, pattern, serve_with, tight,
+    INPUT_BYTES_MAX, Life, Lives, assert_all_closed, conclude, pattern, serve_with, tight, within,
 };
 
 /// What a client tells the server to do.
@@ -246,11 +246,11 @@ fn limits() -> Limits {
 pub fn orders(sim: &mut Simulation) {
     let own = ReactorLimits::new().connections_max(64).events_per_poll_max(7);
     let served = serve_with(sim, Orders::default(), own, limits());
-    let mut numbers = Numbers::of(sim);
-    let clients: Vec<(Order, ClientId)> = (0..numbers.within(1..9))
+    let clients: Vec<(Order, ClientId)> = (0..within(sim, 1..9))
         .map(|_| {
-            let order = ALL[numbers.within(0..ALL.len())];
-            (order, sim.client(served.address, script(order, &mut numbers)))
+            let order = ALL[within(sim, 0..ALL.len())];
+            let script = script(order, sim);
+            (order, sim.client(served.address, script))
         })
         .collect();
     let ids: Vec<ClientId> = clients.iter().map(|(_, client)| *client).collect();
@@ -268,10 +268,10 @@ pub fn orders(sim: &mut Simulation) {
     }
 }
 
-fn script(order: Order, numbers: &mut Numbers) -> Script {
-    let is_slow = numbers.within(0..3) == 0;
-    let size = if is_slow { 60_000 } else { numbers.within(0..60_000) };
-    let junk = pattern(0, if numbers.within(0..2) == 0 { 0 } else { numbers.within(1..30_000) });
+fn script(order: Order, sim: &mut Simulation) -> Script {
+    let is_slow = within(sim, 0..3) == 0;
+    let size = if is_slow { 60_000 } else { within(sim, 0..60_000) };
+    let junk = pattern(0, if within(sim, 0..2) == 0 { 0 } else { within(sim, 1..30_000) });
     let script = match is_slow {
         // Five times as long as the deadline for lingering, which is one for progress.
         true => Script::new().read_slowly(400, Duration::from_millis(100)),
@@ -301,11 +301,11 @@ fn script(order: Order, numbers: &mut Numbers) -> Script {
         }
         Tail => {
             // Less than the limit of input, so that only the end of file shows it.
-            let tail = numbers.within(1..4000);
+            let tail = within(sim, 1..4000);
             let script = script.send(order.bytes(tail)).send(pattern(0, tail)).shutdown();
             script.expect(pattern(0, tail)).expect_end().close()
         }
-        Timer => script.send(order.bytes(numbers.within(0..3_000_000))).expect_end().close(),
+        Timer => script.send(order.bytes(within(sim, 0..3_000_000))).expect_end().close(),
         Abort | CloseAndAbort => script.send(order.bytes(0)),
         Fail | Misuse => script.send(order.bytes(0)).send(junk).expect_end().close(),
         Stuff => script.send(order.bytes(0)).send(pattern(0, 20_000)).expect_end().close(),
@@ -317,19 +317,18 @@ fn script(order: Order, numbers: &mut Numbers) -> Script {
 pub fn memory(sim: &mut Simulation) {
     let own = ReactorLimits::new().connections_max(64).memory_bytes_max(500_000);
     let served = serve_with(sim, Orders::default(), own, limits());
-    let mut numbers = Numbers::of(sim);
     let mut clients = Vec::new();
     let mut hogs = Vec::new();
     for _ in 0..10 {
-        let pause = Duration::from_micros(numbers.within(0..200_000) as u64);
+        let pause = Duration::from_micros(within(sim, 0..200_000) as u64);
         let script = Script::new().wait(pause);
-        if numbers.within(0..2) == 0 {
-            let size = numbers.within(100_000..200_000);
+        if within(sim, 0..2) == 0 {
+            let size = within(sim, 100_000..200_000);
             let script = script.stop_reading().send(Hog.bytes(size));
             hogs.push(sim.client(served.address, script.wait(Duration::from_secs(60)).close()));
         } else {
             // It holds little, but for a while: ten of them are no trouble.
-            let size = numbers.within(0..20_000);
+            let size = within(sim, 0..20_000);
             let script = script.read_slowly(600, Duration::from_millis(100));
             let script = script.send(AnswerAndWait.bytes(size)).expect(pattern(0, size));
             clients.push(sim.client(served.address, script.shutdown().expect_end().close()));

@@ -1,5 +1,6 @@
 //! Long runs of the simulation, and how fast it is.
 
+mod echo;
 mod million;
 mod speed;
 #[path = "../../../tests/swarm/workloads.rs"]

@@ -6,28 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use oneloop::sim::{Faults, Kernel, Network, SimDriver, SimSocket};
-use oneloop::{Connection, Error, Limits, ListenOptions, Reactor, ReactorLimits, StreamHandler};
+use oneloop::{Limits, ListenOptions, Reactor, ReactorLimits};
+
+use crate::echo::Echo;
 
 /// Connections from one address: there are no more ports.
 const AN_ADDRESS: usize = 28_000;
-
-struct Echo;
-
-impl StreamHandler for Echo {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
-
-    fn on_data(
-        &mut self,
-        _: &mut (),
-        conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        conn.send(data).ignore();
-        Ok(data.len())
-    }
-}
 
 /// Bytes that are resident, of a line of /proc/self/status.
 fn resident(line: &str) -> usize {

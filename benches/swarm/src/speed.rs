@@ -7,27 +7,11 @@ use oneloop::driver::Driver;
 use oneloop::sim::Simulation;
 use oneloop::{Connection, Error, HandlerId, Reactor, ReactorLimits, StreamHandler};
 
+use crate::echo::Echo;
+
 const CONNECTIONS: usize = 64;
 const MESSAGES: u64 = 5_000;
 const ROUNDS: usize = 5;
-
-struct Echo;
-
-impl StreamHandler for Echo {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
-
-    fn on_data(
-        &mut self,
-        _: &mut (),
-        conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        conn.send(data).ignore();
-        Ok(data.len())
-    }
-}
 
 /// Sends a message, and when it is back the next one.
 struct Ping;

@@ -1,0 +1,118 @@
+//! A proxy: two connections, each of which holds up and ends the other.
+
+use std::net::SocketAddr;
+
+use oneloop::sim::{ClientId, Simulation};
+use oneloop::{
+    CloseReason, ConnectError, Connection, Context, Error, Key, Origin, Sent, StreamHandler,
+};
+
+use super::echo::Echo;
+use super::{Life, Lives, assert_all_closed, conclude, serve, talker, tight, within};
+
+/// Passes everything on, both ways, with the pressure of each side on the other.
+struct Proxy {
+    lives: Lives,
+    backend: SocketAddr,
+}
+
+/// One side: its own life, and the other side's key.
+struct Side {
+    life: Life,
+    other: Key,
+}
+
+impl StreamHandler for Proxy {
+    type Session = Side;
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) -> Side {
+        let life = self.lives.open(conn);
+        let other = match conn.origin() {
+            Origin::Accepted(_) => {
+                // Nothing is read before there is somebody to give it to.
+                conn.pause();
+                let own = conn.key();
+                conn.connect(self.backend, own.to_bits())
+            }
+            Origin::Connected(tag) => {
+                let front = Key::from_bits(tag);
+                if conn.is_open(front) {
+                    conn.resume_key(front);
+                } else {
+                    conn.close();
+                }
+                front
+            }
+        };
+        Side { life, other }
+    }
+
+    fn on_data(
+        &mut self,
+        side: &mut Side,
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        side.life.consume(conn, data);
+        if conn.send_to(side.other, data) == Sent::OverHigh {
+            conn.pause();
+        }
+        Ok(data.len())
+    }
+
+    fn on_drained(&mut self, side: &mut Side, conn: &mut Connection<'_>) {
+        conn.resume_key(side.other);
+    }
+
+    fn on_peer_closed(&mut self, side: &mut Side, conn: &mut Connection<'_>) {
+        // The end goes on to the other side; both are over when both sides have ended.
+        if conn.is_open(side.other) {
+            conn.shutdown_write_key(side.other);
+            // A run of the other side would send its end, too.
+            if conn.random().is_multiple_of(2) {
+                conn.poke(side.other);
+            }
+        } else {
+            conn.close();
+        }
+    }
+
+    fn on_close(&mut self, side: Side, key: Key, reason: CloseReason, cx: &mut Context<'_>) {
+        match reason {
+            CloseReason::Closed | CloseReason::PeerClosed => cx.close_key(side.other),
+            _ => cx.abort_key(side.other),
+        }
+        self.lives.close(&side.life, key);
+    }
+
+    fn on_connect_failed(&mut self, _: Key, tag: u64, _: ConnectError, cx: &mut Context<'_>) {
+        cx.close_key(Key::from_bits(tag));
+    }
+}
+
+fn run_proxy(sim: &mut Simulation, without_loss: bool) {
+    let front = serve(
+        sim,
+        Proxy { lives: Lives::default(), backend: ([10, 0, 0, 3], 7000).into() },
+        tight(),
+    );
+    let back = sim.serve(Echo::default());
+    assert_eq!(back.address, ([10, 0, 0, 3], 7000).into());
+    let clients: Vec<ClientId> = (0..within(sim, 1..6))
+        .map(|_| {
+            let script = talker(sim);
+            sim.client(front.address, script.close())
+        })
+        .collect();
+    conclude(sim, &[front.reactor, back.reactor], &clients, without_loss);
+    assert_all_closed(&sim.handler(front).lives);
+    assert_all_closed(&sim.handler(back).lives);
+}
+
+pub fn proxy(sim: &mut Simulation) {
+    run_proxy(sim, false);
+}
+
+pub fn proxy_without_loss(sim: &mut Simulation) {
+    run_proxy(sim, true);
+}
