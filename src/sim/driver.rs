@@ -34,7 +34,7 @@ impl SimDriver {
         &self.network
     }
 
-    /// The host's number.
+    /// The host's number, as in the trace.
     pub fn host(&self) -> u32 {
         self.host
     }

@@ -15,12 +15,45 @@ pub enum Kernel {
     Contract,
 }
 
+/// What a fault can be set to.
+trait Setting {
+    fn makes_sense(&self) -> bool;
+}
+
+impl Setting for f64 {
+    fn makes_sense(&self) -> bool {
+        (0.0..=1.0).contains(self)
+    }
+}
+
+impl Setting for u64 {
+    fn makes_sense(&self) -> bool {
+        *self > 0
+    }
+}
+
+impl Setting for usize {
+    fn makes_sense(&self) -> bool {
+        *self > 0
+    }
+}
+
+impl Setting for Duration {
+    fn makes_sense(&self) -> bool {
+        true
+    }
+}
+
 /// Writes the struct of faults as a table: one row a fault, with its documentation and the value that
 /// means "never"; each gets a setter for building.
 macro_rules! faults {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $none:expr,)*) => {
         /// What may go wrong, and how often. Probabilities are from 0 (never) to 1 (always), for each
         /// occasion that is named.
+        ///
+        /// # Panics
+        ///
+        /// A method panics if it is given a probability that is not from 0 to 1, or a size of 0 bytes.
         ///
         /// ```
         /// use oneloop::sim::Faults;
@@ -46,7 +79,10 @@ macro_rules! faults {
             $(
                 $(#[$doc])*
                 #[must_use]
+                #[track_caller]
                 pub fn $field(mut self, value: $type) -> Faults {
+                    let name = stringify!($field);
+                    assert!(value.makes_sense(), "Faults::{name} cannot be {value:?}");
                     self.$field = value;
                     self
                 }
@@ -102,7 +138,8 @@ faults! {
     clock_jump_max: Duration = Duration::from_secs(10),
     /// The network: how long a byte is under way at least.
     latency_min: Duration = Duration::ZERO,
-    /// The network: how long a byte is under way at most.
+    /// The network: how long a byte is under way at most, if that is more than
+    /// [`latency_min`](Faults::latency_min).
     latency_max: Duration = Duration::ZERO,
     /// The network: bytes a second of one direction of a connection.
     bandwidth: u64 = u64::MAX,

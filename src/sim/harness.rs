@@ -169,6 +169,26 @@ impl<H: StreamHandler> Harness<H> {
 /// Feeds `input` in every way to cut it, each to a handler of its own that `make` makes, and calls
 /// `check` with what it did: up to 12 bytes every way there is, beyond that every way with two cuts at
 /// most.
+///
+/// ```
+/// use oneloop::sim::all_splits;
+/// # use oneloop::{Connection, Error, StreamHandler};
+/// # struct Echo;
+/// # impl StreamHandler for Echo {
+/// #     type Session = ();
+/// #     fn on_open(&mut self, _: &mut Connection<'_>) {}
+/// #     fn on_data(&mut self, _: &mut (), conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+/// #         conn.send(data).ignore();
+/// #         Ok(data.len())
+/// #     }
+/// # }
+///
+/// all_splits(b"hello", || Echo, |harness| assert_eq!(harness.output(), b"hello"));
+/// ```
+///
+/// # Panics
+///
+/// If `check` does, or `make`.
 pub fn all_splits<H: StreamHandler>(
     input: &[u8],
     make: impl Fn() -> H,

@@ -15,6 +15,39 @@ use crate::clock::Time;
 use crate::key::Key;
 
 /// A simulated network: hosts, connections, and one virtual clock. Clones are the same network.
+///
+/// ```
+/// use std::io::Write;
+/// use std::time::Duration;
+///
+/// use oneloop::sim::{Faults, Kernel, Network};
+/// use oneloop::{Reactor, ReactorLimits};
+/// # use oneloop::{Connection, Error, StreamHandler};
+/// # struct Echo;
+/// # impl StreamHandler for Echo {
+/// #     type Session = ();
+/// #     fn on_open(&mut self, _: &mut Connection<'_>) {}
+/// #     fn on_data(&mut self, _: &mut (), conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+/// #         conn.send(data).ignore();
+/// #         Ok(data.len())
+/// #     }
+/// # }
+///
+/// let network = Network::new(1, Kernel::Linux);
+/// let limits = ReactorLimits::new().connections_max(16);
+/// let mut reactor = Reactor::with_driver(network.driver(Faults::none()), limits)?;
+/// let echo = reactor.add(Echo);
+/// let listener = reactor.listen(echo, "10.0.0.1:7000")?;
+///
+/// let address = reactor.listener_address(listener)?;
+/// let mut client = network.host(Faults::none()).connect(address)?;
+/// reactor.turn(Some(Duration::from_millis(1)))?;
+/// client.write_all(b"hello")?;
+/// while reactor.stats().bytes_out < 5 {
+///     reactor.turn(Some(Duration::from_millis(1)))?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Network {
     pub(crate) net: Rc<RefCell<Net>>,

@@ -33,7 +33,7 @@ impl Net {
         if self.decisions.chance(Matter::VanishingPeer, of, faults.vanishing_peers).is_some() {
             self.vanish(from);
         }
-        let nanos = (count as u64).saturating_mul(1_000_000_000) / faults.bandwidth.max(1);
+        let nanos = (count as u64).saturating_mul(1_000_000_000) / faults.bandwidth;
         let mut at =
             self.now + self.latency(faults, Matter::Latency, from) + Duration::from_nanos(nanos);
         let cut = self.decisions.chance(Matter::Reset, of, faults.resets);

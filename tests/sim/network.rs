@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::catch_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -186,6 +187,20 @@ fn a_raw_source_wakes_its_handler_once_for_each_change() {
             assert_eq!(*seen.borrow(), vec![Readiness::READABLE; count], "{kernel:?}");
         }
         assert_eq!(source.readiness(), Readiness::EMPTY);
+    }
+}
+
+#[test]
+fn a_fault_that_makes_no_sense_is_named() {
+    let cases: [(fn() -> Faults, &str); 4] = [
+        (|| Faults::none().short_reads(1.5), "Faults::short_reads cannot be 1.5"),
+        (|| Faults::none().resets(f64::NAN), "Faults::resets cannot be NaN"),
+        (|| Faults::none().receive_buffer_bytes(0), "Faults::receive_buffer_bytes cannot be 0"),
+        (|| Faults::none().bandwidth(0), "Faults::bandwidth cannot be 0"),
+    ];
+    for (make, message) in cases {
+        let panic = catch_unwind(make).unwrap_err();
+        assert_eq!(panic.downcast_ref::<String>().expect("a message"), message);
     }
 }
 

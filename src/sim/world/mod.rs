@@ -153,7 +153,7 @@ impl Simulation {
         self.random.next()
     }
 
-    /// Other faults, for the hosts that are added from now on.
+    /// Other faults, for the hosts that are added from now on. The clients keep theirs.
     pub fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
     }
@@ -327,7 +327,7 @@ impl Simulation {
         self.turns
     }
 
-    /// The last things that happened.
+    /// The last things that happened, as many as [`keep_trace`](Simulation::keep_trace) says.
     pub fn trace(&self) -> Vec<Entry> {
         self.network.net.borrow().trace.entries().cloned().collect()
     }
@@ -347,7 +347,8 @@ impl Simulation {
         self.network.net.borrow().trace.count()
     }
 
-    /// How many decisions were left to chance.
+    /// How many decisions were left to chance: what a fault does, how long something is under way, who
+    /// goes on first.
     pub fn decisions(&self) -> u64 {
         self.network.net.borrow().decisions.taken()
     }
