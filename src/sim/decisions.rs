@@ -210,16 +210,18 @@ impl Decisions {
 
     /// Whether something of this probability happens, and if so, the numbers that say how. What cannot
     /// happen takes no decision.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn chance(
         &mut self,
         matter: Matter,
         of: usize,
         probability: f64,
     ) -> Option<Numbers> {
-        if probability <= 0.0 {
-            return None;
-        }
+        // Most faults are not there: that is no call.
+        if probability > 0.0 { self.happens(matter, of, probability) } else { None }
+    }
+
+    fn happens(&mut self, matter: Matter, of: usize, probability: f64) -> Option<Numbers> {
         // Certain things are decided too, so that they can be taken out.
         let (decision, value) = self.next(matter, of);
         let happens = value as f64 >= (1.0 - probability) * u64::MAX as f64;

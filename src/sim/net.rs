@@ -201,13 +201,12 @@ impl Net {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn entry(&self, host: u32, what: &'static str, socket: Key) -> Entry {
         let socket = (socket != Key::NONE).then_some(socket.index() as u32);
         Entry { at: self.now, host, what, socket, value: 0, error: None, digest: 0 }
     }
 
-    #[inline]
     pub(crate) fn log(&mut self, host: u32, what: &'static str, socket: Key, value: u64) {
         self.trace.add(Entry { value, ..self.entry(host, what, socket) });
     }

@@ -85,7 +85,7 @@ impl Trace {
         self.keep_max = entries_max;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add(&mut self, entry: Entry) {
         let mut hash = self.hash;
         let name = entry.what.len() as u64 | u64::from(entry.what.as_bytes()[0]) << 8;
