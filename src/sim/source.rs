@@ -57,11 +57,11 @@ fn asked_for(readiness: Readiness, interest: Interest) -> Readiness {
 
 impl RawSource<SimDriver> for SimSource {
     fn register(&mut self, driver: &mut SimDriver, key: Key, interest: Interest) -> io::Result<()> {
-        let mut net = driver.network.net.borrow_mut();
+        let mut net = driver.network().net.borrow_mut();
         let readiness = asked_for(self.readiness(), interest);
-        let socket = net.sockets.insert(Sock::new(driver.host, Kind::Raw(readiness)));
+        let socket = net.sockets.insert(Sock::new(driver.host(), Kind::Raw(readiness)));
         net.register(socket, key);
-        *self.registered.borrow_mut() = Some((driver.network.clone(), socket, interest));
+        *self.registered.borrow_mut() = Some((driver.network().clone(), socket, interest));
         Ok(())
     }
 
