@@ -45,7 +45,8 @@ fn serve() -> io::Result<()> {
     let chat = reactor.add(Chat::default());
     let listener = reactor.listen_with(chat, address, &ListenOptions::new().limits(limits))?;
     println!("listening on {}", reactor.listener_address(listener)?);
-    reactor.run()
+    reactor.run()?;
+    Ok(())
 }
 
 #[derive(Default)]

@@ -169,6 +169,17 @@ impl Context<'_> {
         &self.core.stats
     }
 
+    /// Drains the reactor, beginning in this turn's flush phase: see
+    /// [`Reactor::drain`](crate::Reactor::drain).
+    pub fn drain(&mut self, timeout: Duration) {
+        self.core.drain(timeout);
+    }
+
+    /// Whether the reactor drains: who would begin something new leaves it.
+    pub fn is_draining(&self) -> bool {
+        self.core.drain.is_some()
+    }
+
     /// Stops the reactor: everything is closed as [`Stopped`](CloseReason::Stopped) at the end of this
     /// turn, without a flush, and then `run` returns.
     pub fn stop(&mut self) {

@@ -14,6 +14,7 @@ use log::debug;
 
 use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
+use crate::drain::Drain;
 use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
@@ -53,7 +54,12 @@ impl Table<Source> {
 /// What callbacks ask for that needs the driver; done in the flush phase.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Connect { key: Key, address: SocketAddr },
+    Connect {
+        key: Key,
+        address: SocketAddr,
+    },
+    /// A drain was asked for.
+    Drain,
 }
 
 /// What callbacks may ask of the world right away.
@@ -125,6 +131,8 @@ pub(crate) struct Core {
     pub(crate) connect_limits: Rc<Limits>,
     pub(crate) stats: Stats,
     pub(crate) stopping: bool,
+    /// A drain that goes on; until the flush phase, one that was only asked for.
+    pub(crate) drain: Option<Box<Drain>>,
 }
 
 impl Core {
@@ -162,6 +170,7 @@ impl Core {
             connect_limits: Rc::default(),
             stats: Stats::default(),
             stopping: false,
+            drain: None,
         })
     }
 
@@ -370,7 +379,7 @@ impl Core {
                 let is_after_peer = reason == CloseReason::Closed && stream.has(EOF_SHOWN);
                 let reason = if is_after_peer { CloseReason::PeerClosed } else { reason };
                 stream.flags |= CLOSING | FIN_WANTED;
-                stream.flags &= !(PAUSED | SHOW | OVER_HIGH | HAS_INPUT);
+                stream.flags &= !(PAUSED | SHOW | OVER_HIGH | HAS_INPUT | DRAINING);
                 stream.reason = Some(reason);
                 if let Some(buffers) = &mut stream.buffers {
                     self.stats.bytes_discarded += buffers.input_len() as u64;
@@ -403,6 +412,7 @@ impl Core {
                     stream.reason = Some(reason);
                 }
                 if let Some(buffers) = &mut stream.buffers {
+                    self.stats.bytes_undelivered += buffers.output.len() as u64;
                     buffers.drop_input();
                     buffers.output.clear();
                 }
@@ -411,6 +421,7 @@ impl Core {
                 self.leave_address(listener, address);
                 self.account(key);
                 if key == self.running {
+                    self.stats.bytes_undelivered += self.scratch.len() as u64;
                     self.scratch.clear();
                     self.direct_max = 0;
                 }

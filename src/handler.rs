@@ -107,6 +107,23 @@ pub trait StreamHandler: 'static {
         let _ = (session, conn);
     }
 
+    /// Phase 4. The reactor drains, and all that the peer had sent when that began was shown; see
+    /// [`Reactor::drain`](crate::Reactor::drain). By default: flush, then close.
+    ///
+    /// A handler that answers later than in `on_data` overrides it: it stays while an answer is owed,
+    /// and closes when that is sent; one that waits for the rest of a message may go on receiving. The
+    /// drain's deadline ends who stays too long. Outbound connections are told, too, also those that
+    /// open later: a proxy keeps them while they are in use.
+    ///
+    /// To a connection that is paused it is told at once, and a second time when it was resumed and
+    /// all was shown. The default lets it be until then: who is paused may be at work on a request.
+    fn on_drain(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
+        let _ = session;
+        if !conn.is_paused() {
+            conn.close();
+        }
+    }
+
     /// Phase 8. The connection is over; its key finds nothing any more. The session comes back by
     /// value, for whoever wants to keep something of it.
     fn on_close(

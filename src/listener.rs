@@ -122,11 +122,14 @@ pub(crate) struct Listener {
     burst: usize,
     burst_turn: u64,
     retry_after: Duration,
+    backlog: usize,
+    /// In a drain: how many may have been waiting when it began.
+    pub(crate) drain_left: Option<usize>,
     pub(crate) addresses: AddressCounts,
 }
 
 impl Listener {
-    pub(crate) fn new(handler: u16, limits: Rc<Limits>) -> Listener {
+    pub(crate) fn new(handler: u16, limits: Rc<Limits>, backlog: u32) -> Listener {
         Listener {
             handler,
             limits,
@@ -139,6 +142,8 @@ impl Listener {
             burst: 1,
             burst_turn: 0,
             retry_after: RETRY_FIRST,
+            backlog: backlog as usize,
+            drain_left: None,
             addresses: AddressCounts::default(),
         }
     }
@@ -152,6 +157,25 @@ impl Listener {
         self.burst = burst.min(self.limits.accepts_per_turn_max);
         self.burst_turn = turn;
         self.burst
+    }
+
+    /// Whoever waits now is still accepted: no more than the backlog, and the one that the kernel lets
+    /// in on top of it. Without that number, who keeps connecting would keep the door open.
+    pub(crate) fn begin_drain(&mut self) {
+        self.drain_left = Some(self.backlog + 1);
+        self.is_full = false;
+        self.is_waiting = false;
+    }
+
+    /// One accept of a drain; gives how many were left before it, unless there were none.
+    pub(crate) fn take_from_drain(&mut self) -> Option<usize> {
+        let left = self.drain_left.filter(|left| *left > 0)?;
+        self.drain_left = Some(left - 1);
+        Some(left)
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_waiting
     }
 
     pub(crate) fn is_muted(&self) -> bool {
@@ -227,6 +251,9 @@ impl<D: Driver> Reactor<D> {
         let turn = self.core.stats.turns;
         let Some(listener) = self.core.listener_mut(key) else { return };
         listener.queued = false;
+        if listener.drain_left.is_some() && !listener.dead {
+            return self.drain_listener(key);
+        }
         if listener.dead || listener.is_muted() || !listener.readable {
             return;
         }
@@ -288,7 +315,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// Takes in an accepted connection, or turns it away.
-    fn admit(&mut self, listener_key: Key, socket: D::Socket, peer: SocketAddr) {
+    pub(crate) fn admit(&mut self, listener_key: Key, socket: D::Socket, peer: SocketAddr) {
         let Some(listener) = self.core.listener_mut(listener_key) else { return };
         listener.retry_after = RETRY_FIRST;
         let handler = listener.handler;
@@ -338,7 +365,7 @@ impl<D: Driver> Reactor<D> {
 
     /// Without a descriptor nothing can be accepted, and nothing in the backlog would ever be told:
     /// gives up the reserved one, so that the clients that wait now get an end of file instead.
-    fn shed(&mut self, key: Key) {
+    pub(crate) fn shed(&mut self, key: Key) {
         self.reserve = None;
         let Some(listener) = self.core.listener_mut(key) else { return };
         let accepts_max = listener.limits.accepts_per_turn_max;
@@ -364,7 +391,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// Pauses accepting for a while. Under edge triggering no event would ask for the next attempt.
-    fn wait_for_resources(&mut self, key: Key, error: &io::Error) {
+    pub(crate) fn wait_for_resources(&mut self, key: Key, error: &io::Error) {
         let core = &mut self.core;
         core.stats.accept_errors += 1;
         let now = core.now;
@@ -383,11 +410,15 @@ impl<D: Driver> Reactor<D> {
     pub(crate) fn retry_accept(&mut self, key: Key) {
         if let Some(listener) = self.core.listener_mut(key) {
             listener.is_waiting = false;
+            let is_draining = listener.drain_left.is_some();
             // Somebody else took the reserved descriptor: before it is of use again, it has to be back.
             if self.reserve.is_none() {
                 self.reserve = self.sockets.driver.reserve().ok();
             }
             self.unmute(key);
+            if is_draining {
+                self.core.queue(key); // also if nobody is at the door any more
+            }
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Stats {
     pub write_would_blocks: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+    /// Bytes given to send that the kernel had not taken when their connection ended.
+    pub bytes_undelivered: u64,
     /// Times that a connection used up its budget of a turn with more to read.
     pub budgets_exhausted: u64,
     /// Closing connections that ended at their linger deadline.

@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     Connect(Key),
     /// A listener that ran out of something tries again.
     Accept(Key),
+    /// The drain's time is up.
+    Drain,
 }
 
 impl Purpose {
@@ -42,7 +44,7 @@ impl Purpose {
             | Purpose::Linger(key, _)
             | Purpose::Connect(key)
             | Purpose::Accept(key) => Some(key),
-            Purpose::Handler(_) => None,
+            Purpose::Handler(_) | Purpose::Drain => None,
         }
     }
 }

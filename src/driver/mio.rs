@@ -248,6 +248,10 @@ impl Driver for Mio {
         Ok(count)
     }
 
+    fn readable_bytes(&self, socket: &OwnedFd) -> io::Result<usize> {
+        Ok(usize::try_from(rustix::io::ioctl_fionread(socket)?).unwrap_or(usize::MAX))
+    }
+
     #[inline(always)]
     fn write(&self, socket: &OwnedFd, data: &[u8]) -> io::Result<usize> {
         retrying(|| rustix::net::send(socket, data, SendFlags::NOSIGNAL))

@@ -116,6 +116,8 @@ pub trait Driver: Sized {
 
     /// Reads into `buffer`, which is not empty. `Ok(0)` is the end of file.
     fn read(&self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
+    /// How many bytes a read would find now, at least (tcp(7), `SIOCINQ`).
+    fn readable_bytes(&self, socket: &Self::Socket) -> io::Result<usize>;
     /// Writes the front of `data`, which is not empty.
     fn write(&self, socket: &Self::Socket, data: &[u8]) -> io::Result<usize>;
     /// Writes the front of all slices together; none of them is empty.

@@ -26,6 +26,7 @@ pub(crate) trait AnyHandler {
     fn peer_closed(&mut self, session: u32, conn: &mut Connection<'_>);
     fn timer(&mut self, session: u32, conn: &mut Connection<'_>, timer: TimerId);
     fn poke(&mut self, session: u32, conn: &mut Connection<'_>);
+    fn drain(&mut self, session: u32, conn: &mut Connection<'_>);
     fn close(&mut self, session: u32, key: Key, reason: CloseReason, cx: &mut Context<'_>);
     fn start(&mut self, cx: &mut Context<'_>);
     fn connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>);
@@ -123,6 +124,10 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
 
     fn poke(&mut self, session: u32, conn: &mut Connection<'_>) {
         self.handler.on_poke(self.sessions.get_mut(session), conn);
+    }
+
+    fn drain(&mut self, session: u32, conn: &mut Connection<'_>) {
+        self.handler.on_drain(self.sessions.get_mut(session), conn);
     }
 
     fn close(&mut self, session: u32, key: Key, reason: CloseReason, cx: &mut Context<'_>) {

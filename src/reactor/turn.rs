@@ -44,6 +44,9 @@ impl<D: Driver> Reactor<D> {
         self.each(|core| &mut core.flush, Self::flush_stream);
         self.hold_to_memory();
         self.reap(); //                                          8. reap
+        if self.core.drain.is_some() {
+            self.look_at_drain();
+        }
         if self.core.stopping {
             self.stop();
         }
@@ -161,6 +164,7 @@ impl<D: Driver> Reactor<D> {
             Purpose::Linger(key, bytes_out) => self.end_linger(key, bytes_out),
             Purpose::Connect(key) => self.time_out_connect(key),
             Purpose::Accept(key) => self.retry_accept(key),
+            Purpose::Drain => self.time_out_drain(),
             Purpose::Handler(handler) => {
                 let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
                 self.handlers[handler as usize].handler_timer(TimerId(timer), &mut cx);
@@ -174,6 +178,7 @@ impl<D: Driver> Reactor<D> {
         for command in std::mem::take(&mut self.core.commands) {
             match command {
                 Command::Connect { key, address } => self.begin_connect(key, address),
+                Command::Drain => self.carry_out_drain(),
             }
         }
     }

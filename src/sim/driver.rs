@@ -254,6 +254,12 @@ impl Driver for SimDriver {
         net.read(socket.key, buffer)
     }
 
+    fn readable_bytes(&self, socket: &SimSocket) -> io::Result<usize> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, io::ErrorKind::NotConnected)?;
+        Ok(net.stream(socket.key).map_or(0, |stream| stream.readable_bytes()))
+    }
+
     fn write(&self, socket: &SimSocket, data: &[u8]) -> io::Result<usize> {
         self.write_vectored(socket, &[IoSlice::new(data)])
     }

@@ -169,6 +169,10 @@ impl Sock {
 }
 
 impl Stream {
+    pub(super) fn readable_bytes(&self) -> usize {
+        self.received.len()
+    }
+
     fn readiness(&self) -> Readiness {
         let hint = |hint: Readiness, is_set: bool| if is_set { hint } else { Readiness::EMPTY };
         if self.is_connecting {

@@ -69,6 +69,10 @@ pub(crate) mod flag {
     pub(crate) const DEAD: u32 = 1 << 23;
     /// To be closed with a reset.
     pub(crate) const RESET: u32 = 1 << 24;
+    /// In a drain, and `on_drain` is due once all that was readable when it began was shown.
+    pub(crate) const DRAINING: u32 = 1 << 28;
+    /// ... and it was told already that it drains while it was paused.
+    pub(crate) const DRAIN_TOLD: u32 = 1 << 29;
 
     /// Flags that say nothing about what a run has to do.
     pub(crate) const NEUTRAL: u32 = QUEUED | FLUSHING | POKED | OUTBOUND | TIMERS;
@@ -189,6 +193,13 @@ impl Stream {
             && self.output_len() <= self.limits.output_bytes_low
     }
 
+    /// The drain is due to be told, as far as the flags say.
+    pub(crate) fn owes_drain(&self) -> bool {
+        self.has(DRAINING)
+            && !self.has(READABLE | PAUSED | SHOW | CLOSING | DEAD)
+            && !(self.has(OVER_HIGH) && self.has(HAS_INPUT))
+    }
+
     /// An error is known that no read will meet, because none will be made.
     pub(crate) fn owes_error(&self) -> bool {
         self.has(ERROR) && !self.has(DEAD) && !(self.has(READABLE) && self.wants_read())
@@ -209,6 +220,7 @@ impl Stream {
             || self.owes_peer_closed()
             || self.owes_drained()
             || self.owes_error()
+            || self.owes_drain()
     }
 
     pub(crate) fn input_len(&self) -> usize {

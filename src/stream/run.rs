@@ -93,6 +93,9 @@ impl<D: Driver> Reactor<D> {
         if self.core.sources.live(key).owes_peer_closed() {
             self.call_peer_closed(key);
         }
+        if self.core.sources.live(key).has(DRAINING) {
+            self.go_on_draining(key);
+        }
         self.end_run(key);
     }
 
@@ -104,6 +107,14 @@ impl<D: Driver> Reactor<D> {
             if !stream.has(READABLE) || stream.has(SHOW) || !stream.wants_read() || is_over {
                 return;
             }
+            if stream.has(DRAINING) {
+                let bytes_in = stream.bytes_in;
+                let left = self.core.drain_left(key, bytes_in);
+                if left == 0 {
+                    return;
+                }
+                budget.bytes = budget.bytes.min(left);
+            }
             if budget.bytes == 0 || budget.reads == 0 {
                 self.core.stats.budgets_exhausted += 1;
                 trace!("{key}: budget of this turn used up");
@@ -111,6 +122,33 @@ impl<D: Driver> Reactor<D> {
             }
             self.read_once(key, &mut budget);
         }
+    }
+
+    /// Tells of the drain, once everything was shown that was readable when it began; and before, to
+    /// a connection that is paused.
+    fn go_on_draining(&mut self, key: Key) {
+        let stream = self.core.sources.live(key);
+        if !stream.has(OPEN) || stream.has(CLOSING | DEAD) {
+            return;
+        }
+        if stream.has(PAUSED) {
+            if stream.has(DRAIN_TOLD) {
+                return;
+            }
+            stream.flags |= DRAIN_TOLD;
+        } else {
+            let has_unshown = stream.has(SHOW) || stream.has(OVER_HIGH) && stream.has(HAS_INPUT);
+            let bytes_in = stream.bytes_in;
+            let has_unread = stream.has(READABLE) && self.core.drain_left(key, bytes_in) > 0;
+            if has_unshown || has_unread {
+                return;
+            }
+            self.core.sources.live(key).flags &= !(DRAINING | DRAIN_TOLD);
+        }
+        let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
+        let stream = core.sources.live(key);
+        let (handler, session) = (stream.handler, stream.session);
+        handlers[handler as usize].drain(session, &mut lend(core, sockets, handler, key));
     }
 
     fn call_drained(&mut self, key: Key) {
@@ -153,6 +191,9 @@ impl<D: Driver> Reactor<D> {
             stream.flags |= OPEN;
         }
         self.end_run(key);
+        if self.core.drain.is_some() {
+            self.begin_drain_of(key);
+        }
     }
 
     /// The mail phase's part: a poke.

@@ -1,0 +1,163 @@
+//! A drain's state, and what came of it: driver-free. What the turn does for it stands in
+//! `reactor/drain.rs`.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::core::{Command, Core};
+use crate::error::CloseReason;
+use crate::key::Key;
+use crate::stats::Stats;
+use crate::timer::TimerId;
+
+/// How a run of the reactor ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// Who called [`run_until`](crate::Reactor::run_until) was done; nothing was closed.
+    Done,
+    /// Somebody called stop.
+    Stopped,
+    /// A drain came to its end: no connection was left.
+    Drained,
+    /// A drain's time was up; what was left was stopped.
+    TimedOut,
+}
+
+/// What became of the connections when a reactor ended: what [`Reactor::run`](crate::Reactor::run)
+/// returns. Its numbers are about the time since the drain began, or, if there was none, about the
+/// stop itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// How it ended.
+    pub end: Ended,
+    /// How long the drain took.
+    pub duration: Duration,
+    /// Connections that ended gracefully: closed by either side, with all that was sent to them handed
+    /// to the kernel.
+    pub connections_finished: u64,
+    /// Connections that were cut off, as [`Stopped`](CloseReason::Stopped).
+    pub connections_cut: u64,
+    /// Connections that ended otherwise: reset, failed, over a limit.
+    pub connections_failed: u64,
+    /// Clients that had connected and were turned away: by the handler, or because there was no room
+    /// for them.
+    pub connections_refused: u64,
+    /// Bytes given to send that the kernel never took. What it took and could not deliver, nobody knows.
+    pub bytes_undelivered: u64,
+    /// Bytes that were received and that no handler consumed: they came after their connection was
+    /// closed, or after its drain was over, or were still waiting when it was cut off.
+    pub bytes_unaccepted: u64,
+}
+
+impl fmt::Display for Report {
+    /// One line for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.end {
+            Ended::Done => "done",
+            Ended::Stopped => "stopped",
+            Ended::Drained => "drained",
+            Ended::TimedOut => "the drain's time was up",
+        })?;
+        write!(
+            f,
+            " after {:.3} s: connections: {} finished, {} cut off, {} failed, {} turned away; bytes: {} \
+             not delivered, {} not accepted",
+            self.duration.as_secs_f64(),
+            self.connections_finished,
+            self.connections_cut,
+            self.connections_failed,
+            self.connections_refused,
+            self.bytes_undelivered,
+            self.bytes_unaccepted
+        )
+    }
+}
+
+/// What the counters were, for the report.
+#[derive(Debug)]
+pub(crate) struct Baseline {
+    began: Time,
+    stats: Stats,
+    /// Bytes that nothing counts: still waiting when their connection was cut off.
+    pub(crate) bytes_waiting: u64,
+}
+
+impl Baseline {
+    pub(crate) fn new(core: &Core) -> Baseline {
+        Baseline { began: core.now, stats: core.stats.clone(), bytes_waiting: 0 }
+    }
+
+    pub(crate) fn report(&self, end: Ended, core: &Core) -> Report {
+        let (now, before) = (&core.stats, &self.stats);
+        let closes = |reason| now.closes(reason) - before.closes(reason);
+        let finished = closes(CloseReason::Closed) + closes(CloseReason::PeerClosed);
+        let cut = closes(CloseReason::Stopped);
+        Report {
+            end,
+            duration: core.now.since(self.began),
+            connections_finished: finished,
+            connections_cut: cut,
+            connections_failed: now.closes_total() - before.closes_total() - finished - cut,
+            connections_refused: now.refusals + now.sheds - before.refusals - before.sheds,
+            bytes_undelivered: now.bytes_undelivered - before.bytes_undelivered,
+            bytes_unaccepted: now.bytes_discarded - before.bytes_discarded + self.bytes_waiting,
+        }
+    }
+}
+
+/// A drain that goes on. Allocated when it is asked for.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    pub(crate) deadline: Time,
+    pub(crate) timer: TimerId,
+    /// What was readable has been measured.
+    pub(crate) has_begun: bool,
+    pub(crate) end: Ended,
+    pub(crate) baseline: Baseline,
+    /// For each slot of a connection that has `DRAINING`: the `bytes_in` at which all has been read
+    /// that was readable when its drain began. In a table of its own, so that a connection does not
+    /// grow.
+    targets: Vec<u64>,
+}
+
+impl Drain {
+    pub(crate) fn set_target(&mut self, key: Key, bytes_in: u64) {
+        if self.targets.len() <= key.index() {
+            self.targets.resize(key.index() + 1, 0);
+        }
+        self.targets[key.index()] = bytes_in;
+    }
+}
+
+impl Core {
+    /// Asks for a drain, which begins in the flush phase; or for an earlier end of the one that goes on.
+    pub(crate) fn drain(&mut self, timeout: Duration) {
+        if self.stopping {
+            return;
+        }
+        let deadline = self.now + timeout;
+        match &mut self.drain {
+            Some(drain) => drain.deadline = drain.deadline.min(deadline),
+            None => {
+                let drain = Drain {
+                    deadline,
+                    timer: TimerId::NONE,
+                    has_begun: false,
+                    end: Ended::Stopped,
+                    baseline: Baseline::new(self),
+                    targets: Vec::new(),
+                };
+                self.drain = Some(Box::new(drain));
+            }
+        }
+        self.commands.push(Command::Drain);
+    }
+
+    /// How much of what was readable when its drain began a connection has yet to read.
+    pub(crate) fn drain_left(&self, key: Key, bytes_in: u64) -> usize {
+        let target = self.drain.as_ref().and_then(|drain| drain.targets.get(key.index()));
+        target.map_or(0, |target| target.saturating_sub(bytes_in) as usize)
+    }
+}

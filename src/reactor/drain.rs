@@ -1,0 +1,176 @@
+//! The drain: everybody is served what they had sent by then, told, and closed.
+
+use log::{debug, info};
+
+use crate::core::Source;
+use crate::drain::{Baseline, Ended, Report};
+use crate::driver::{AcceptError, Driver};
+use crate::error::CloseReason;
+use crate::key::Key;
+use crate::reactor::Reactor;
+use crate::stream::flag::*;
+use crate::timer::Purpose;
+
+impl<D: Driver> Reactor<D> {
+    /// The flush phase's part: a drain was asked for, or a shorter one.
+    pub(super) fn carry_out_drain(&mut self) {
+        let core = &mut self.core;
+        let Some(drain) = &mut core.drain else { return };
+        core.timers.cancel(drain.timer);
+        drain.timer = core.timers.set(drain.deadline, Purpose::Drain);
+        if drain.has_begun {
+            return;
+        }
+        drain.has_begun = true;
+        let connections = core.stats.connections;
+        let within = drain.deadline.since(core.now);
+        info!("draining {connections} connections, within {within:?}");
+        for index in 0..self.listeners.len() {
+            let key = self.listeners[index];
+            if let Some(listener) = self.core.listener_mut(key) {
+                listener.begin_drain();
+                self.core.queue(key);
+            }
+        }
+        let streams = self.core.sources.iter().filter_map(|(key, source)| match source {
+            Source::Stream(stream) => stream.has(OPEN).then_some(key),
+            _ => None,
+        });
+        let streams: Vec<Key> = streams.collect();
+        for key in streams {
+            self.begin_drain_of(key);
+        }
+    }
+
+    /// A connection's part in the drain begins: what is readable now is still going to be shown.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn begin_drain_of(&mut self, key: Key) {
+        let core = &mut self.core;
+        let Some(drain) = &mut core.drain else { return };
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        if !drain.has_begun || stream.has(CLOSING | DEAD) {
+            return;
+        }
+        let Some((driver, socket)) = self.sockets.with(key) else { return };
+        // Of a socket with an error the next read tells.
+        let readable = driver.readable_bytes(socket).unwrap_or(0);
+        stream.flags |= DRAINING;
+        if readable > 0 && !stream.has(EOF) {
+            stream.flags |= READABLE; // whether or not the event has come
+        }
+        drain.set_target(key, stream.bytes_in + readable as u64);
+        core.queue(key);
+    }
+
+    /// The accept phase's part: takes in who had connected when the drain began, and closes the
+    /// listener. For whom there is no room, it is closed at once: they cannot wait for it any more.
+    pub(crate) fn drain_listener(&mut self, key: Key) {
+        let Some(listener) = self.core.listener_mut(key) else { return };
+        if listener.is_waiting() {
+            return; // for its timer
+        }
+        let accepts_max = listener.limits.accepts_per_turn_max;
+        // It is on the list until it is over: a handler's panic ends this run of it, and not its drain.
+        self.core.queue(key);
+        for _ in 0..accepts_max {
+            let connections = self.core.stats.connections;
+            let connections_max = self.core.limits.connections_max;
+            let Some(listener) = self.core.listener_mut(key) else { return };
+            if listener.dead {
+                return;
+            }
+            let Some(left) = listener.take_from_drain() else { break };
+            let is_full = listener.connections >= listener.limits.connections_max
+                || connections >= connections_max;
+            let Some((driver, socket)) = self.sockets.with(key) else { return };
+            match driver.accept(socket) {
+                Ok((_, peer)) if is_full => {
+                    debug!("{key}: {peer} turned away: there is no room, and a drain");
+                    self.core.stats.refusals += 1;
+                }
+                Ok((socket, peer)) => self.admit(key, socket, peer),
+                Err(AcceptError::WouldBlock) => {
+                    listener.drain_left = Some(0);
+                    break;
+                }
+                Err(AcceptError::Connection(error)) => {
+                    debug!("{key}: a connection ended before it was accepted: {error}");
+                    self.core.stats.accept_errors += 1;
+                }
+                Err(AcceptError::Descriptors(error)) => {
+                    listener.drain_left = Some(left);
+                    self.shed(key);
+                    return self.wait_for_resources(key, &error);
+                }
+                Err(AcceptError::Other(error)) => {
+                    listener.drain_left = Some(left);
+                    return self.wait_for_resources(key, &error);
+                }
+            }
+        }
+        let listener = self.core.listener_mut(key);
+        if listener.is_some_and(|listener| listener.drain_left == Some(0)) {
+            debug!("{key}: drained");
+            self.core.end(key, CloseReason::Closed);
+        }
+    }
+
+    /// The timer phase's part: the drain's time is up.
+    pub(super) fn time_out_drain(&mut self) {
+        let Some(drain) = &mut self.core.drain else { return };
+        drain.end = Ended::TimedOut;
+        let mut waiting = 0;
+        for (key, source) in self.core.sources.iter() {
+            if let Source::Stream(stream) = source
+                && !stream.has(DEAD)
+                && let Some((driver, socket)) = self.sockets.with(key)
+            {
+                waiting += driver.readable_bytes(socket).unwrap_or(0) as u64;
+            }
+        }
+        drain.baseline.bytes_waiting += waiting;
+        self.core.stopping = true;
+    }
+
+    /// The end of a turn of a drain: whether it was the last one.
+    pub(super) fn look_at_drain(&mut self) {
+        let core = &mut self.core;
+        if let Some(drain) = &mut core.drain
+            && drain.has_begun
+            && !core.stopping
+            && core.stats.connections == 0
+            && self.listeners.is_empty()
+        {
+            drain.end = Ended::Drained;
+            core.stopping = true;
+        }
+    }
+
+    /// What is to be compared with when everything has ended.
+    pub(super) fn take_baseline(&mut self) -> (Ended, Baseline) {
+        let (end, mut baseline) = match self.core.drain.take() {
+            Some(drain) => (drain.end, drain.baseline),
+            None => (Ended::Stopped, Baseline::new(&self.core)),
+        };
+        for (_, source) in self.core.sources.iter() {
+            if let Source::Stream(stream) = source
+                && !stream.has(DEAD)
+            {
+                baseline.bytes_waiting += stream.input_len() as u64;
+            }
+        }
+        (end, baseline)
+    }
+
+    /// How it ended when it last did: by a stop, or at the end of a drain. For who calls
+    /// [`turn`](Self::turn); [`run`](Self::run) returns it.
+    pub fn report(&self) -> Option<&Report> {
+        self.report.as_ref()
+    }
+
+    /// Whether a drain goes on.
+    pub fn is_draining(&self) -> bool {
+        self.core.drain.is_some()
+    }
+}
