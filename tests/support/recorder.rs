@@ -18,6 +18,7 @@ pub enum Call {
     PeerClosed(Key),
     Timer(Key, TimerId),
     Poke(Key),
+    Drain(Key),
     Close(Key, CloseReason),
     ConnectFailed(Key, u64, ConnectError),
     HandlerTimer(TimerId),
@@ -111,7 +112,8 @@ impl Calls {
                 | Call::Drained(key)
                 | Call::PeerClosed(key)
                 | Call::Timer(key, _)
-                | Call::Poke(key) => {
+                | Call::Poke(key)
+                | Call::Drain(key) => {
                     assert_eq!(open.get(key), Some(&true), "{key} is not open: {calls:?}");
                 }
                 Call::Start | Call::Accept(_) | Call::ConnectFailed(..) | Call::HandlerTimer(_) => {
@@ -140,6 +142,7 @@ pub struct Recorder {
     peer_closed: Box<Each>,
     timer: Box<dyn FnMut(&mut Connection<'_>, TimerId)>,
     poke: Box<Each>,
+    drain: Box<Each>,
     close: Box<dyn FnMut(Key, CloseReason, &mut Context<'_>)>,
     connect_failed: Box<dyn FnMut(Key, u64, ConnectError, &mut Context<'_>)>,
     handler_timer: Box<dyn FnMut(TimerId, &mut Context<'_>)>,
@@ -164,6 +167,11 @@ impl Recorder {
             peer_closed: Box::new(|conn| conn.close()),
             timer: Box::new(|_, _| {}),
             poke: Box::new(|_| {}),
+            drain: Box::new(|conn| {
+                if !conn.is_paused() {
+                    conn.close();
+                }
+            }),
             close: Box::new(|_, _, _| {}),
             connect_failed: Box::new(|_, _, _, _| {}),
             handler_timer: Box::new(|_, _| {}),
@@ -221,6 +229,11 @@ impl Recorder {
 
     pub fn poke(mut self, f: impl FnMut(&mut Connection<'_>) + 'static) -> Recorder {
         self.poke = Box::new(f);
+        self
+    }
+
+    pub fn drain(mut self, f: impl FnMut(&mut Connection<'_>) + 'static) -> Recorder {
+        self.drain = Box::new(f);
         self
     }
 
@@ -310,6 +323,12 @@ impl StreamHandler for Recorder {
         assert_eq!(*session, conn.key());
         let _inside = self.enter(Call::Poke(*session));
         (self.poke)(conn);
+    }
+
+    fn on_drain(&mut self, session: &mut Key, conn: &mut Connection<'_>) {
+        assert_eq!(*session, conn.key());
+        let _inside = self.enter(Call::Drain(*session));
+        (self.drain)(conn);
     }
 
     fn on_close(&mut self, session: Key, key: Key, reason: CloseReason, cx: &mut Context<'_>) {
