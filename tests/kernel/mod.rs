@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -41,6 +42,19 @@ fn socket_between(port: u16, peer: u16) -> Option<Line> {
             })
         })
     })
+}
+
+/// What every socket of a port has received and its process has not read, by the peer's port.
+pub fn received_of(port: u16) -> BTreeMap<u16, usize> {
+    let port_of = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let sockets = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, received) = fields[4].split_once(':')?;
+        let is_its = port_of(fields[1]) == Some(port);
+        is_its.then_some((port_of(fields[2])?, usize::from_str_radix(received, 16).ok()?))
+    });
+    sockets.collect()
 }
 
 /// Waits until the server's socket holds at least so many bytes that its process has not read, so
