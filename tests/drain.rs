@@ -53,7 +53,7 @@ fn what_was_readable_when_the_drain_began_is_answered() {
 #[test]
 fn what_comes_after_the_drain_began_is_not_shown_and_is_counted() {
     // So many turns to read it that something can come meanwhile.
-    let limits = Limits::new().reads_per_turn_max(1).read_bytes_per_turn_max(10);
+    let limits = Limits::new().reads_per_turn_max(1).read_bytes_per_turn_max(9);
     let mut server = Server::with_limits(Recorder::echo(), limits);
     let (mut client, key) = server.open();
     client.write_all(&pattern(100)).unwrap();
@@ -92,11 +92,12 @@ fn who_waits_at_the_door_is_still_served() {
 
 #[test]
 fn who_keeps_connecting_does_not_keep_the_door_open() {
-    let options = ListenOptions::new().backlog(4);
+    let limits = Limits::new().accepts_per_turn_max(1);
+    let options = ListenOptions::new().backlog(4).limits(limits);
     let limits = ReactorLimits::new().connections_max(512);
     let mut server = Server::with(Recorder::echo(), &options, limits);
+    let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
     server.reactor.drain(LONG);
-    let mut clients = Vec::new();
     // Whoever is accepted makes room for another one.
     for turn in 0.. {
         assert!(turn < 100, "the door stays open");
