@@ -48,4 +48,5 @@ swarm! {
     the_loop_survives_full_house,
     the_loop_survives_told,
     the_loop_survives_callers,
+    the_loop_survives_drains,
 }

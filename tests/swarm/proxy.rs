@@ -11,13 +11,13 @@ use super::echo::Echo;
 use super::{Life, Lives, assert_all_closed, conclude, serve, talker, tight, within};
 
 /// Passes everything on, both ways, with the pressure of each side on the other.
-struct Proxy {
-    lives: Lives,
-    backend: SocketAddr,
+pub(super) struct Proxy {
+    pub(super) lives: Lives,
+    pub(super) backend: SocketAddr,
 }
 
 /// One side: its own life, and the other side's key.
-struct Side {
+pub(super) struct Side {
     life: Life,
     other: Key,
 }

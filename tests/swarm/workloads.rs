@@ -7,6 +7,7 @@
 
 mod clocks;
 mod doors;
+mod drains;
 mod echo;
 mod orders;
 mod proxy;
@@ -18,6 +19,9 @@ use std::time::Duration;
 
 use oneloop::sim::{ClientId, Faults, ReactorId, Script, Served, Simulation};
 use oneloop::{Connection, Key, Limits, ListenOptions, ReactorLimits, StreamHandler};
+
+#[allow(unused_imports, reason = "for tests that choose the moment")]
+pub use drains::drains_at;
 
 /// A name, the faults that it holds out against, and what it does.
 pub type Workload = (&'static str, fn() -> Faults, fn(&mut Simulation));
@@ -38,6 +42,7 @@ pub const ALL: &[Workload] = &[
     ("full house", Faults::lossless, doors::full_house),
     ("told", Faults::lossless, doors::told),
     ("callers", lossless_with_silence, doors::callers),
+    ("drains", Faults::some, drains::drains),
 ];
 
 fn lossless_with_clock_jumps() -> Faults {
