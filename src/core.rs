@@ -133,6 +133,8 @@ pub(crate) struct Core {
     pub(crate) stopping: bool,
     /// A drain that goes on; until the flush phase, one that was only asked for.
     pub(crate) drain: Option<Box<Drain>>,
+    /// The driver has signals to take.
+    pub(crate) is_signalled: bool,
 }
 
 impl Core {
@@ -171,6 +173,7 @@ impl Core {
             stats: Stats::default(),
             stopping: false,
             drain: None,
+            is_signalled: false,
         })
     }
 
@@ -232,6 +235,7 @@ impl Core {
                 raw.readiness = raw.readiness | readiness;
                 self.queue(key);
             }
+            None if key == Key::SIGNALS => self.is_signalled = true,
             None => {
                 self.stats.stale_events += 1;
                 debug!("{key}: stale event {readiness:?}");

@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::context::Context;
 use crate::error::{CloseReason, ConnectError, Error};
 use crate::key::Key;
+use crate::signal::Signal;
 use crate::timer::TimerId;
 
 /// The code of a byte-stream protocol: one value serves any number of listeners and connections.
@@ -150,6 +151,12 @@ pub trait StreamHandler: 'static {
     /// Phase 5. A timer that [`Context::set_handler_timer`] set is due.
     fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
         let _ = (timer, cx);
+    }
+
+    /// Phase 3. A signal came that [`Reactor::watch_signals`](crate::Reactor::watch_signals) asked for:
+    /// every handler is told.
+    fn on_signal(&mut self, signal: Signal, cx: &mut Context<'_>) {
+        let _ = (signal, cx);
     }
 }
 

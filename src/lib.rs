@@ -51,6 +51,7 @@ mod limits;
 mod listener;
 mod reactor;
 mod readiness;
+mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod source;
@@ -70,5 +71,6 @@ pub use crate::limits::{Limits, ReactorLimits};
 pub use crate::listener::{ListenOptions, ListenerId};
 pub use crate::reactor::{HandlerId, Reactor, serve};
 pub use crate::readiness::{Interest, Readiness};
+pub use crate::signal::Signal;
 pub use crate::stats::Stats;
 pub use crate::timer::TimerId;

@@ -19,10 +19,13 @@ use rustix::net::{
     sockopt,
 };
 
+#[cfg(feature = "signals")]
+use super::signals::Caught;
 use super::{AcceptError, Driver, Event, ListenConfig, RawSource};
 use crate::clock::{Clock, Time};
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
+use crate::signal::Signal;
 
 /// The driver of real sockets.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct Mio {
     poll: Poll,
     events: Events,
     clock: Clock,
+    #[cfg(feature = "signals")]
+    signals: Option<Caught>,
 }
 
 impl Mio {
@@ -40,7 +45,13 @@ impl Mio {
     ///
     /// Those of epoll_create1(2).
     pub fn new() -> io::Result<Mio> {
-        Ok(Mio { poll: Poll::new()?, events: Events::with_capacity(1), clock: Clock::start() })
+        Ok(Mio {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1),
+            clock: Clock::start(),
+            #[cfg(feature = "signals")]
+            signals: None,
+        })
     }
 }
 
@@ -282,6 +293,34 @@ impl Driver for Mio {
     fn peer_address(&self, socket: &OwnedFd) -> io::Result<SocketAddr> {
         let address = rustix::net::getpeername(socket)?.ok_or(Errno::NOTCONN)?;
         Ok(SocketAddr::try_from(address)?)
+    }
+
+    #[cfg(feature = "signals")]
+    fn watch_signals(&mut self, signals: &[Signal]) -> io::Result<()> {
+        if self.signals.is_none() {
+            let caught = Caught::new()?;
+            let (registry, descriptor) = (self.poll.registry(), caught.as_raw_fd());
+            let interest = mio::Interest::READABLE;
+            registry.register(&mut SourceFd(&descriptor), token(Key::SIGNALS), interest)?;
+            self.signals = Some(caught);
+        }
+        if let Some(caught) = &mut self.signals {
+            signals.iter().try_for_each(|signal| caught.watch(*signal))?;
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "signals"))]
+    fn watch_signals(&mut self, _: &[Signal]) -> io::Result<()> {
+        let message = "oneloop was built without its feature \"signals\"";
+        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+    }
+
+    #[cfg(feature = "signals")]
+    fn take_signals(&mut self, take: &mut dyn FnMut(Signal)) {
+        if let Some(signals) = &mut self.signals {
+            signals.take(take);
+        }
     }
 
     fn reserve(&self) -> io::Result<OwnedFd> {

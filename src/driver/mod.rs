@@ -4,6 +4,8 @@
 //! production driver. The loop is compiled for each driver anew, so that the seam costs nothing.
 
 mod mio;
+#[cfg(feature = "signals")]
+mod signals;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -12,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use crate::clock::Time;
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
+use crate::signal::Signal;
 
 pub use self::mio::Mio;
 
@@ -131,6 +134,17 @@ pub trait Driver: Sized {
     fn local_address(&self, socket: &Self::Socket) -> io::Result<SocketAddr>;
     /// The address of the other side.
     fn peer_address(&self, socket: &Self::Socket) -> io::Result<SocketAddr>;
+
+    /// Has these signals reported, besides those watched already: an event with a key of the reactor's
+    /// own, and then [`take_signals`](Driver::take_signals) tells which. By default `Unsupported`.
+    fn watch_signals(&mut self, signals: &[Signal]) -> io::Result<()> {
+        let _ = signals;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Gives each watched signal that came since the last call, once.
+    fn take_signals(&mut self, take: &mut dyn FnMut(Signal)) {
+        let _ = take;
+    }
 
     /// Takes a descriptor to give up when an accept fails for want of one.
     fn reserve(&self) -> io::Result<Self::Reserve>;

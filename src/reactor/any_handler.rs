@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::error::{CloseReason, ConnectError};
 use crate::handler::StreamHandler;
 use crate::key::Key;
+use crate::signal::Signal;
 use crate::timer::TimerId;
 
 /// More than any slice is long.
@@ -31,6 +32,7 @@ pub(crate) trait AnyHandler {
     fn start(&mut self, cx: &mut Context<'_>);
     fn connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>);
     fn handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>);
+    fn signal(&mut self, signal: Signal, cx: &mut Context<'_>);
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
@@ -145,6 +147,10 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
 
     fn handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
         self.handler.on_handler_timer(timer, cx);
+    }
+
+    fn signal(&mut self, signal: Signal, cx: &mut Context<'_>) {
+        self.handler.on_signal(signal, cx);
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -3,6 +3,7 @@
 mod any_handler;
 mod drain;
 mod reap;
+mod signals;
 mod turn;
 mod verify;
 
@@ -77,6 +78,7 @@ pub struct Reactor<D: Driver = Mio> {
     /// How often everything was stopped, by which `run` knows that a turn did it.
     stops: u64,
     report: Option<Report>,
+    watch: signals::Watch,
 }
 
 /// The driver and the sockets, in a table parallel to that of the sources.
@@ -206,6 +208,7 @@ impl<D: Driver> Reactor<D> {
             panics_go_through: false,
             stops: 0,
             report: None,
+            watch: signals::Watch::default(),
         })
     }
 

@@ -35,6 +35,9 @@ impl<D: Driver> Reactor<D> {
         self.core.now = self.sockets.driver.now(); //            2. clock
         self.take_events(); //                                   3. events
         self.start_handlers(); // who is new hears of that before anything else
+        if self.core.is_signalled {
+            self.take_signals();
+        }
         self.each(|core| &mut core.ready, Self::run_ready); //   4. ready
         self.each(|core| &mut core.accept, Self::run_listener);
         self.take_due_timers(); //                               5. timers
