@@ -38,10 +38,6 @@ impl Signals {
     const ALL: [Signal; 5] =
         [Signal::Interrupt, Signal::Terminate, Signal::Hangup, Signal::User1, Signal::User2];
 
-    pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     pub(crate) fn insert(&mut self, signal: Signal) {
         self.0 |= 1 << signal as u8;
     }

@@ -29,6 +29,9 @@ pub(crate) enum Command {
 
 /// Send back whatever comes, on one thread, until interrupted.
 ///
+/// SIGINT or SIGTERM lets those who are connected finish; a second one ends it at once. A line then says
+/// what became of them.
+///
 /// It logs to standard error; RUST_LOG sets how much: RUST_LOG=oneloop=trace tells of every event,
 /// read and write.
 #[derive(Args, Debug)]
@@ -39,6 +42,9 @@ pub(crate) struct EchoArguments {
     /// Print rates every so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = parse_duration)]
     pub(crate) stats: Option<Duration>,
+    /// How long who is connected may take to finish after SIGINT or SIGTERM.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub(crate) drain: Duration,
     /// End when standard input ends: for a child that must not outlive its parent.
     #[arg(long)]
     pub(crate) until_stdin_closes: bool,

@@ -39,10 +39,12 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
             .add_source(UntilClosed, Stdin(stdin), Interest::Readable)
             .context("--until-stdin-closes needs a pipe or a terminal as standard input")?;
     }
+    reactor.drain_on_signals(arguments.drain).context("SIGINT and SIGTERM cannot be watched")?;
     for address in addresses {
         say(&format!("listening on {address}"));
     }
-    reactor.run()?;
+    let report = reactor.run()?;
+    say(&report.to_string());
     Ok(())
 }
 

@@ -3,9 +3,10 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use support::{Program, connect, run};
+use support::process::terminate;
+use support::{Program, connect, eventually, run};
 
 fn assert_echoes(address: SocketAddr) {
     let mut stream = connect(address);
@@ -103,4 +104,50 @@ fn bad_arguments_are_named() {
         assert_eq!(run.status.code(), Some(2), "{run:?}");
         assert!(run.stderr.contains(argument) && run.stderr.contains(value), "{run:?}");
     }
+}
+
+#[test]
+fn sigterm_lets_who_is_connected_finish() {
+    let program = Program::start(&["echo", "--listen", "127.0.0.1:0"]);
+    let address = program.address();
+    let mut client = connect(address);
+    client.write_all(b"before").unwrap();
+    client.read_exact(&mut [0; 6]).unwrap();
+    terminate(program.pid());
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    // The door closes in the same turn, a moment later.
+    eventually("a new connect is refused", || TcpStream::connect(address).err());
+    drop(client);
+    let run = program.wait();
+    assert!(run.status.success(), "{run:?}");
+    assert!(run.stdout.starts_with("drained after "), "{run:?}");
+    assert!(run.stdout.contains(" finished, 0 cut off, 0 failed"), "{run:?}");
+}
+
+#[test]
+fn a_second_sigterm_ends_it_at_once() {
+    let program =
+        Program::start(&["echo", "--listen", "127.0.0.1:0", "--drain", "1m", "--linger", "1m"]);
+    let mut client = connect(program.address());
+    client.write_all(b"x").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    terminate(program.pid());
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    terminate(program.pid());
+    let run = program.wait();
+    assert!(run.status.success(), "{run:?}");
+    assert!(run.stdout.starts_with("stopped after "), "{run:?}");
+}
+
+#[test]
+fn a_storm_of_sigterm_ends_it_in_order() {
+    let program = Program::start(&["echo", "--listen", "127.0.0.1:0", "--drain", "1m"]);
+    program.address();
+    let pid = program.pid();
+    for _ in 0..1000 {
+        terminate(pid);
+    }
+    let run = program.wait();
+    assert!(run.status.success(), "{run:?}");
+    assert_eq!(run.stdout.lines().count(), 1, "{run:?}");
 }

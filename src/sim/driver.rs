@@ -14,6 +14,7 @@ use crate::clock::Time;
 use crate::driver::{AcceptError, Driver, Event, ListenConfig};
 use crate::key::Key;
 use crate::readiness::Readiness;
+use crate::signal::{Signal, Signals};
 
 /// The driver of a simulated host.
 #[derive(Debug)]
@@ -54,9 +55,24 @@ impl SimDriver {
         self.network.net.borrow_mut().host(self.host).descriptors_max = descriptors;
     }
 
+    /// Sends the host's process a signal.
+    ///
+    /// # Panics
+    ///
+    /// If its reactor does not watch it: a process would be ended by it.
+    pub fn signal(&self, signal: Signal) {
+        let mut net = self.network.net.borrow_mut();
+        let host = net.host(self.host);
+        assert!(host.watched.contains(signal), "nobody watches {signal}");
+        host.signals.insert(signal);
+        net.log(self.host, "signal", Key::NONE, signal as u64);
+    }
+
     /// Whether the next poll would report something.
     pub(crate) fn has_events(&self) -> bool {
-        !self.network.net.borrow_mut().host(self.host).ready.is_empty()
+        let mut net = self.network.net.borrow_mut();
+        let host = net.host(self.host);
+        !host.ready.is_empty() || host.signals != Signals::default()
     }
 
     fn has_descriptor(&self) -> bool {
@@ -246,6 +262,18 @@ impl Driver for SimDriver {
         }
         net.register(socket.key, key);
         Ok(())
+    }
+
+    fn watch_signals(&mut self, signals: &[Signal]) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, io::ErrorKind::OutOfMemory)?;
+        signals.iter().for_each(|signal| net.host(self.host).watched.insert(*signal));
+        Ok(())
+    }
+
+    fn take_signals(&mut self, take: &mut dyn FnMut(Signal)) {
+        let mut net = self.network.net.borrow_mut();
+        std::mem::take(&mut net.host(self.host).signals).iter().for_each(take);
     }
 
     fn read(&self, socket: &SimSocket, buffer: &mut [u8]) -> io::Result<usize> {

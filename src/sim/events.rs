@@ -7,6 +7,7 @@ use super::socket::{Kind, Owner};
 use crate::driver::Event;
 use crate::key::Key;
 use crate::readiness::Readiness;
+use crate::signal::Signals;
 
 /// How many sockets are remembered for spurious events.
 const LATELY_MAX: usize = 32;
@@ -101,6 +102,9 @@ impl Net {
                 let other = how.below(index as u64 + 1) as usize;
                 events.swap(index, other);
             }
+        }
+        if self.host(host).signals != Signals::default() {
+            events.push(Event { key: Key::SIGNALS, readiness: Readiness::READABLE });
         }
         for event in &*events {
             self.log(host, "event", event.key, u64::from(event.readiness.0));

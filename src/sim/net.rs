@@ -17,6 +17,7 @@ use super::socket::{Kind, Listener, Sock};
 use super::trace::{Entry, Trace};
 use crate::clock::Time;
 use crate::key::Key;
+use crate::signal::Signals;
 use crate::table::Table;
 
 /// What a turn of a host costs of its time.
@@ -73,6 +74,9 @@ pub(crate) struct Host {
     pub(crate) calls_before_turn: u64,
     /// The one that is to fail.
     pub(crate) failing_call: Option<u64>,
+    /// Signals that its reactor watches, and those that have come.
+    pub(crate) watched: Signals,
+    pub(crate) signals: Signals,
     next_port: u16,
 }
 
@@ -157,6 +161,8 @@ impl Net {
             calls: 0,
             calls_before_turn: 0,
             failing_call: None,
+            watched: Signals::default(),
+            signals: Signals::default(),
             next_port: 0,
         });
         number

@@ -23,6 +23,20 @@ pub const HAS_KERNEL: bool = true;
 /// Whether events, reads and accepts are those of Linux, so that they can be counted.
 pub const COUNTS_AS_LINUX: bool = true;
 
+/// Sends this process a signal.
+pub fn raise(_: &Reactor, signal: oneloop::Signal) {
+    use rustix::process::{Signal, getpid, kill_process};
+    let signal = match signal {
+        oneloop::Signal::Interrupt => Signal::INT,
+        oneloop::Signal::Terminate => Signal::TERM,
+        oneloop::Signal::Hangup => Signal::HUP,
+        oneloop::Signal::User1 => Signal::USR1,
+        oneloop::Signal::User2 => Signal::USR2,
+        other => panic!("{other}"),
+    };
+    kill_process(getpid(), signal).unwrap();
+}
+
 /// A client that does not block for ever.
 pub fn connect(address: SocketAddr) -> TcpStream {
     let client = TcpStream::connect(address).expect("the server listens");

@@ -22,6 +22,7 @@ use crate::key::Key;
 use crate::limits::ReactorLimits;
 use crate::listener::ListenOptions;
 use crate::reactor::{HandlerId, Reactor};
+use crate::signal::Signal;
 
 /// Names a reactor of a simulation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -187,6 +188,15 @@ impl Simulation {
     /// How many descriptors a reactor's host may have open, as `RLIMIT_NOFILE` says.
     pub fn set_descriptors_max(&mut self, id: ReactorId, descriptors: usize) {
         self[id].sockets.driver.set_descriptors_max(descriptors);
+    }
+
+    /// Sends a reactor's process a signal.
+    ///
+    /// # Panics
+    ///
+    /// If the reactor does not watch it: a process would be ended by it.
+    pub fn signal(&mut self, id: ReactorId, signal: Signal) {
+        self[id].sockets.driver.signal(signal);
     }
 
     fn host(&self, id: ReactorId) -> u32 {
