@@ -49,7 +49,8 @@ pub fn drains_at(sim: &mut Simulation, begin: impl FnOnce(&mut Simulation)) {
         }
         end_at = end_at.max(sim.now() + timeout);
         if within(sim, 0..2) == 0 {
-            sim.run_for(Duration::from_micros(within(sim, 0..30_000) as u64));
+            let pause = Duration::from_micros(within(sim, 0..30_000) as u64);
+            sim.run_for(pause);
         }
     }
     sim.run_for(end_at.since(sim.now()) + LATE_MAX);
