@@ -9,6 +9,7 @@ use crate::core::{Core, Data, Host};
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
 use crate::limits::Limits;
+use crate::listener::{ListenOptions, ListenerId};
 use crate::reactor::HandlerId;
 use crate::source::NO_HANDLER;
 use crate::stats::Stats;
@@ -167,6 +168,41 @@ impl Context<'_> {
     /// What the loop did so far.
     pub fn stats(&self) -> &Stats {
         &self.core.stats
+    }
+
+    /// Begins to listen on `address`, for this handler, in this turn's flush phase;
+    /// [`on_listening`](crate::StreamHandler::on_listening) tells what came of it. While the reactor stops
+    /// it does nothing, and the name finds nothing.
+    ///
+    /// # Panics
+    ///
+    /// If the limits contradict each other; and in a callback of a raw source, which serves no
+    /// connections.
+    pub fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> ListenerId {
+        if let Err(error) = options.limits.check() {
+            panic!("{error}");
+        }
+        self.core.listen(self.stream_handler(), address, options)
+    }
+
+    /// Closes a listener at the end of this turn; its connections go on. The kernel resets the
+    /// connections in its backlog that were not accepted.
+    pub fn close_listener(&mut self, listener: ListenerId) {
+        self.core.close_listener(listener);
+    }
+
+    /// Sets the limits of the connections that a listener accepts from now on: see
+    /// [`Reactor::set_listener_limits`](crate::Reactor::set_listener_limits). They are shared and not
+    /// copied. A listener that is out of date is no error.
+    ///
+    /// # Panics
+    ///
+    /// If the limits contradict each other.
+    pub fn set_listener_limits(&mut self, listener: ListenerId, limits: &Rc<Limits>) {
+        if let Err(error) = limits.check() {
+            panic!("{error}");
+        }
+        self.core.set_listener_limits(listener, Rc::clone(limits));
     }
 
     /// Drains the reactor, beginning in this turn's flush phase: see

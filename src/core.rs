@@ -18,7 +18,7 @@ use crate::drain::Drain;
 use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
-use crate::listener::{Listener, NO_NUMBER};
+use crate::listener::{ListenOptions, Listener, NO_NUMBER};
 use crate::readiness::Readiness;
 use crate::source::Raw;
 use crate::stats::Stats;
@@ -58,6 +58,13 @@ pub(crate) enum Command {
         key: Key,
         address: SocketAddr,
     },
+    Listen {
+        key: Key,
+        address: SocketAddr,
+        options: Box<ListenOptions>,
+    },
+    /// Limits have changed: a listener that was full may not be any more.
+    WakeListeners,
     /// A drain was asked for.
     Drain,
 }
@@ -99,7 +106,7 @@ pub(crate) struct Core {
     pub(crate) accept: Vec<Key>,
     pub(crate) flush: Vec<Key>,
     pub(crate) mail: Vec<Key>,
-    pub(crate) commands: Vec<Command>,
+    pub(crate) commands: VecDeque<Command>,
     /// Handlers that have not heard of their start.
     pub(crate) starting: VecDeque<u16>,
     /// Timers that are due.
@@ -154,7 +161,7 @@ impl Core {
             accept: Vec::new(),
             flush: Vec::new(),
             mail: Vec::new(),
-            commands: Vec::new(),
+            commands: VecDeque::new(),
             starting: VecDeque::new(),
             due: Vec::new(),
             reap: VecDeque::new(),
@@ -526,7 +533,7 @@ impl Core {
         if is_one_too_many {
             self.end(key, CloseReason::Closed);
         } else {
-            self.commands.push(Command::Connect { key, address });
+            self.commands.push_back(Command::Connect { key, address });
         }
         key
     }

@@ -152,7 +152,7 @@ impl Core {
                 self.drain = Some(Box::new(drain));
             }
         }
-        self.commands.push(Command::Drain);
+        self.commands.push_back(Command::Drain);
     }
 
     /// How much of what was readable when its drain began a connection has yet to read.

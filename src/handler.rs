@@ -4,12 +4,14 @@
 //! change buffers and flags; the turn does the I/O afterwards. So no callback is ever entered from
 //! inside another one, and everything in `self` and in the session is plain `&mut`.
 
+use std::io;
 use std::net::SocketAddr;
 
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::error::{CloseReason, ConnectError, Error};
 use crate::key::Key;
+use crate::listener::ListenerId;
 use crate::signal::Signal;
 use crate::timer::TimerId;
 
@@ -151,6 +153,20 @@ pub trait StreamHandler: 'static {
     /// Phase 5. A timer that [`Context::set_handler_timer`] set is due.
     fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
         let _ = (timer, cx);
+    }
+
+    /// Phase 7. What came of [`Context::listen`]: the address, with the port that the kernel chose if it
+    /// was to; or why not. By default an error is logged.
+    fn on_listening(
+        &mut self,
+        listener: ListenerId,
+        result: io::Result<SocketAddr>,
+        cx: &mut Context<'_>,
+    ) {
+        let _ = (listener, cx);
+        if let Err(error) = result {
+            log::error!("{error}");
+        }
     }
 
     /// Phase 3. A signal came that [`Reactor::watch_signals`](crate::Reactor::watch_signals) asked for:

@@ -12,8 +12,12 @@ macro_rules! limits {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         pub struct $name {
-            $(pub(crate) $field: $type,)*
+            $(
+                #[doc = concat!("Set by [`", stringify!($field), "`](Self::", stringify!($field), "()).")]
+                pub $field: $type,
+            )*
         }
 
         impl $name {

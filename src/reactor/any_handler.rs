@@ -1,6 +1,7 @@
 //! Stream handlers with their types erased, each with its sessions.
 
 use std::any::Any;
+use std::io;
 use std::net::SocketAddr;
 
 use slab::Slab;
@@ -10,6 +11,7 @@ use crate::context::Context;
 use crate::error::{CloseReason, ConnectError};
 use crate::handler::StreamHandler;
 use crate::key::Key;
+use crate::listener::ListenerId;
 use crate::signal::Signal;
 use crate::timer::TimerId;
 
@@ -33,6 +35,12 @@ pub(crate) trait AnyHandler {
     fn connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>);
     fn handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>);
     fn signal(&mut self, signal: Signal, cx: &mut Context<'_>);
+    fn listening(
+        &mut self,
+        listener: ListenerId,
+        result: io::Result<SocketAddr>,
+        cx: &mut Context<'_>,
+    );
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
@@ -151,6 +159,15 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
 
     fn signal(&mut self, signal: Signal, cx: &mut Context<'_>) {
         self.handler.on_signal(signal, cx);
+    }
+
+    fn listening(
+        &mut self,
+        listener: ListenerId,
+        result: io::Result<SocketAddr>,
+        cx: &mut Context<'_>,
+    ) {
+        self.handler.on_listening(listener, result, cx);
     }
 
     fn as_any(&self) -> &dyn Any {

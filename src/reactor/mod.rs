@@ -3,6 +3,7 @@
 mod any_handler;
 mod drain;
 mod reap;
+mod reconfigure;
 mod signals;
 mod turn;
 mod verify;
@@ -22,8 +23,7 @@ use crate::clock::Time;
 use crate::context::Context;
 use crate::core::{Core, Host, SLACK_SLOTS, Source};
 use crate::drain::{Baseline, Ended, Report};
-use crate::driver::{Driver, ListenConfig, Mio};
-use crate::error::CloseReason;
+use crate::driver::{Driver, Mio};
 use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
@@ -297,25 +297,12 @@ impl<D: Driver> Reactor<D> {
         address: SocketAddr,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
-        let explain = |e: io::Error| io::Error::new(e.kind(), format!("listen on {address}: {e}"));
-        let config = ListenConfig {
-            address,
-            backlog: options.backlog,
-            reuse_port: options.reuse_port,
-            only_v6: options.only_v6,
-            nodelay: options.nodelay,
-        };
-        let driver = &mut self.sockets.driver;
-        let socket = driver.listen(&config).map_err(explain)?;
         let listener = Listener::new(handler, Rc::new(options.limits.clone()), options.backlog);
         let key = self.core.sources.insert(Source::Listener(Box::new(listener)));
-        if let Err(error) = driver.register_listener(&socket, key) {
+        if let Err(error) = self.open_listener(key, address, options) {
             self.core.sources.remove(key);
-            return Err(explain(error));
+            return Err(error);
         }
-        info!("{key}: listening on {}", driver.local_address(&socket).unwrap_or(address));
-        self.sockets.put(key, socket);
-        self.listeners.push(key);
         Ok(ListenerId(key))
     }
 
@@ -334,9 +321,7 @@ impl<D: Driver> Reactor<D> {
     /// Closes a listener, in the next turn; its connections go on. The kernel resets the connections
     /// in its backlog that were not accepted.
     pub fn close_listener(&mut self, listener: ListenerId) {
-        if self.core.listener_mut(listener.0).is_some() {
-            self.core.end(listener.0, CloseReason::Closed);
-        }
+        self.core.close_listener(listener);
     }
 
     /// What a callback of `handler` could reach, between turns: to connect, send, close and so on; what
@@ -391,7 +376,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// Runs until a handler calls [`Context::stop`], when everything is closed as
-    /// [`CloseReason::Stopped`]; or until a [`drain`](Self::drain) has come to its end. The reactor can be
+    /// [`CloseReason::Stopped`](crate::CloseReason::Stopped); or until a [`drain`](Self::drain) has come to its end. The reactor can be
     /// run again.
     ///
     /// # Errors
@@ -431,7 +416,7 @@ impl<D: Driver> Reactor<D> {
     ///    [`on_drain`](StreamHandler::on_drain) is called, which by default closes: what was sent is
     ///    flushed, and what the client sends after that is thrown away and counted.
     /// 3. When no connection is left, the reactor stops: raw sources are closed and timers end. It does
-    ///    so after `timeout` anyhow, and closes what is left as [`CloseReason::Stopped`].
+    ///    so after `timeout` anyhow, and closes what is left as [`CloseReason::Stopped`](crate::CloseReason::Stopped).
     ///
     /// While it goes on the reactor works as ever, and outbound connections can be made. A second call
     /// can bring its end forward, and not put it off; [`stop`](Self::stop) ends it at once.
@@ -449,7 +434,7 @@ impl<D: Driver> Reactor<D> {
         self.core.drain(timeout);
     }
 
-    /// Closes everything at once as [`CloseReason::Stopped`]: every handler hears of the end of each
+    /// Closes everything at once as [`CloseReason::Stopped`](crate::CloseReason::Stopped): every handler hears of the end of each
     /// of its connections and attempts. What they do in these calls comes to nothing. The reactor is
     /// empty afterwards, and can be used again.
     pub fn stop(&mut self) {

@@ -177,10 +177,16 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn carry_out_commands(&mut self) {
-        // Taken out, so that a command given by a command waits for the next turn.
-        for command in std::mem::take(&mut self.core.commands) {
+        // As many as there are now: a command given by a command waits for the next turn. Off the list
+        // before its callback, which may panic.
+        for _ in 0..self.core.commands.len() {
+            let Some(command) = self.core.commands.pop_front() else { return };
             match command {
                 Command::Connect { key, address } => self.begin_connect(key, address),
+                Command::Listen { key, address, options } => {
+                    self.begin_listening(key, address, &options);
+                }
+                Command::WakeListeners => self.wake_full_listeners(),
                 Command::Drain => self.carry_out_drain(),
             }
         }

@@ -37,6 +37,8 @@ mod output;
 mod panic;
 #[path = "../places.rs"]
 mod places;
+#[path = "../reconfigure.rs"]
+mod reconfigure;
 #[path = "../short_way.rs"]
 mod short_way;
 #[path = "../source.rs"]

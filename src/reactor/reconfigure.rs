@@ -1,0 +1,159 @@
+//! What can be changed while the reactor runs: listeners and limits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use log::info;
+
+use crate::context::Context;
+use crate::core::{Command, Core, SLACK_SLOTS, Source};
+use crate::driver::{Driver, ListenConfig};
+use crate::error::CloseReason;
+use crate::key::Key;
+use crate::limits::{Limits, ReactorLimits};
+use crate::listener::{ListenOptions, Listener, ListenerId};
+use crate::reactor::Reactor;
+
+impl Core {
+    /// Its key is good from now on, the driver hears of it in the flush phase.
+    pub(crate) fn listen(
+        &mut self,
+        handler: u16,
+        address: SocketAddr,
+        options: &ListenOptions,
+    ) -> ListenerId {
+        if self.stopping {
+            return ListenerId(Key::NONE);
+        }
+        let limits = Rc::new(options.limits.clone());
+        let listener = Listener::new(handler, limits, options.backlog);
+        let key = self.sources.insert(Source::Listener(Box::new(listener)));
+        let options = Box::new(options.clone());
+        self.commands.push_back(Command::Listen { key, address, options });
+        ListenerId(key)
+    }
+
+    pub(crate) fn close_listener(&mut self, listener: ListenerId) {
+        if self.listener_mut(listener.0).is_some() {
+            self.end(listener.0, CloseReason::Closed);
+        }
+    }
+
+    /// For the connections that are accepted from now on; whether there is such a listener.
+    pub(crate) fn set_listener_limits(&mut self, id: ListenerId, limits: Rc<Limits>) -> bool {
+        let Some(listener) = self.listener_mut(id.0) else { return false };
+        listener.limits = limits;
+        // Who was full may not be any more.
+        self.commands.push_back(Command::WakeListeners);
+        true
+    }
+}
+
+impl<D: Driver> Reactor<D> {
+    /// Makes the socket of a listener that has its key.
+    pub(super) fn open_listener(
+        &mut self,
+        key: Key,
+        address: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<SocketAddr> {
+        let explain = |e: io::Error| io::Error::new(e.kind(), format!("listen on {address}: {e}"));
+        if self.core.drain.is_some() {
+            return Err(explain(io::Error::other("the reactor drains")));
+        }
+        let config = ListenConfig {
+            address,
+            backlog: options.backlog,
+            reuse_port: options.reuse_port,
+            only_v6: options.only_v6,
+            nodelay: options.nodelay,
+        };
+        let driver = &mut self.sockets.driver;
+        let socket = driver.listen(&config).map_err(explain)?;
+        driver.register_listener(&socket, key).map_err(explain)?;
+        let address = driver.local_address(&socket).unwrap_or(address);
+        info!("{key}: listening on {address}");
+        self.sockets.put(key, socket);
+        self.listeners.push(key);
+        Ok(address)
+    }
+
+    /// The flush phase's part: a callback asked for a listener.
+    pub(super) fn begin_listening(
+        &mut self,
+        key: Key,
+        address: SocketAddr,
+        options: &ListenOptions,
+    ) {
+        let Some(listener) = self.core.listener_mut(key) else { return };
+        if listener.dead {
+            return; // closed before it began
+        }
+        let handler = listener.handler;
+        let result = self.open_listener(key, address, options);
+        if result.is_err() {
+            self.core.end(key, CloseReason::Closed);
+        }
+        let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
+        self.handlers[usize::from(handler)].listening(ListenerId(key), result, &mut cx);
+    }
+
+    /// The limits of the connections that a listener accepts.
+    pub fn listener_limits(&self, listener: ListenerId) -> Option<&Limits> {
+        match self.core.sources.get(listener.0) {
+            Some(Source::Listener(listener)) => Some(&listener.limits),
+            _ => None,
+        }
+    }
+
+    /// Sets the limits of the connections that a listener accepts from now on, and how many these may
+    /// be. Those that are open keep theirs; connections are counted by client address from when that
+    /// limit is first set.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for limits that make no sense, `NotConnected` if the listener was closed.
+    pub fn set_listener_limits(&mut self, listener: ListenerId, limits: Limits) -> io::Result<()> {
+        limits.check()?;
+        if !self.core.set_listener_limits(listener, Rc::new(limits)) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        Ok(())
+    }
+
+    /// The reactor's own limits.
+    pub fn limits(&self) -> &ReactorLimits {
+        &self.core.limits
+    }
+
+    /// Changes the reactor's own limits, between turns. With more connections than the new
+    /// `connections_max`, nobody is closed, and nobody is accepted until there are fewer; over the new
+    /// `memory_bytes_max`, the largest are closed at once.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for limits that make no sense, and for more connections than the reactor was made
+    /// for: the table was reserved for them then. Nothing is changed.
+    pub fn set_limits(&mut self, limits: ReactorLimits) -> io::Result<()> {
+        limits.check()?;
+        let made_for = self.sockets.sockets.len() - SLACK_SLOTS;
+        if limits.connections_max > made_for {
+            let message = format!(
+                "the limit connections_max is {}; the reactor was made for {made_for}",
+                limits.connections_max
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        if limits.events_per_poll_max != self.core.limits.events_per_poll_max {
+            self.sockets.driver.set_events_max(limits.events_per_poll_max);
+        }
+        if limits.read_buffer_bytes != self.input.len() {
+            self.input = vec![0; limits.read_buffer_bytes].into_boxed_slice();
+        }
+        self.core.limits = limits;
+        self.hold_to_memory();
+        self.core.commands.push_back(Command::WakeListeners);
+        Ok(())
+    }
+}
