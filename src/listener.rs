@@ -409,8 +409,8 @@ impl<D: Driver> Reactor<D> {
     /// The timer phase's part.
     pub(crate) fn retry_accept(&mut self, key: Key) {
         if let Some(listener) = self.core.listener_mut(key) {
-            listener.is_waiting = false;
             let is_draining = listener.drain_left.is_some();
+            listener.is_waiting = false;
             // Somebody else took the reserved descriptor: before it is of use again, it has to be back.
             if self.reserve.is_none() {
                 self.reserve = self.sockets.driver.reserve().ok();

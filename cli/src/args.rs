@@ -43,7 +43,7 @@ pub(crate) struct EchoArguments {
     #[arg(long, value_name = "SECONDS", value_parser = parse_duration)]
     pub(crate) stats: Option<Duration>,
     /// How long who is connected may take to finish after SIGINT or SIGTERM.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "8s", value_parser = parse_duration)]
     pub(crate) drain: Duration,
     /// End when standard input ends: for a child that must not outlive its parent.
     #[arg(long)]

@@ -24,6 +24,16 @@ impl<D: Driver> Reactor<D> {
     /// one, or one during a drain that began otherwise, stops it. Signals that come together count as
     /// one.
     ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use oneloop::Reactor;
+    /// let mut reactor = Reactor::new()?;
+    /// reactor.drain_on_signals(Duration::from_secs(10))?;
+    /// let report = reactor.run()?;
+    /// println!("{report}");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`watch_signals`](Self::watch_signals).
@@ -44,7 +54,8 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Cost
     ///
-    /// Two descriptors, once. Without a call of this nothing is installed.
+    /// Two descriptors, and one for each signal. Without a call of this nothing is installed, and without
+    /// a signal it costs nothing.
     ///
     /// # Platform notes
     ///

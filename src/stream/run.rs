@@ -128,7 +128,7 @@ impl<D: Driver> Reactor<D> {
     /// a connection that is paused.
     fn go_on_draining(&mut self, key: Key) {
         let stream = self.core.sources.live(key);
-        if !stream.has(OPEN) || stream.has(CLOSING | DEAD) {
+        if stream.has(CLOSING | DEAD) {
             return;
         }
         if stream.has(PAUSED) {
