@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use log::{Level, error, log_enabled, trace};
 
+use crate::clock::Time;
 use crate::context::Context;
 use crate::core::{Command, Core, Source};
 use crate::driver::Driver;
@@ -153,9 +154,15 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let max = core.limits.timers_per_turn_max;
         core.timers.take_due(core.now, max, &mut core.due);
-        core.deadlines.take_due(&mut core.sources, core.now, max, |sources, index, _| {
-            let (key, _) = sources.entry_at_mut(index);
+        core.deadlines.take_due(&mut core.sources, core.now, max, |sources, index| {
+            let (key, source) = sources.entry_at_mut(index);
+            let Source::Stream(stream) = source else { return Time::NEVER };
+            let (at, _) = stream.earliest_deadline();
+            if at > core.now {
+                return at; // put off, as by traffic
+            }
             core.alarmed.push(key);
+            Time::NEVER
         });
     }
 

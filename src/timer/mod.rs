@@ -41,12 +41,14 @@ impl Purpose {
 
 #[derive(Debug)]
 struct Timer {
+    /// Its place in the wheel, which may be due earlier than the timer: one that is put off stays where
+    /// it is, and is moved when that comes up. Not linked between being taken and being fired.
     node: Node,
+    /// When it is to fire.
+    at: Time,
     purpose: Purpose,
-    /// When it was taken to be fired, and is in no wheel until it is.
-    due: Time,
-    /// From one firing to the next; zero for a timer that fires once.
-    period: Duration,
+    /// From one firing to the next, in nanoseconds; zero for a timer that fires once.
+    period: u64,
 }
 
 impl Nodes for Table<Timer> {
@@ -75,7 +77,8 @@ impl Timers {
 
     /// A `period` of zero makes a timer that fires once.
     pub(crate) fn set(&mut self, at: Time, period: Duration, purpose: Purpose) -> TimerId {
-        let timer = Timer { node: Node::new(), purpose, due: Time::NEVER, period };
+        let period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        let timer = Timer { node: Node::new(), at, purpose, period };
         let key = self.live.insert(timer);
         self.wheel.insert(&mut self.live, key.index() as u32, at);
         TimerId(key)
@@ -90,13 +93,16 @@ impl Timers {
         self.live.remove(timer.0).is_some()
     }
 
-    /// Moves a timer to another moment; whether it was still to come.
+    /// Moves a timer to another moment, which costs a store if that is later; whether it was still to
+    /// come.
     pub(crate) fn rearm(&mut self, timer: TimerId, at: Time) -> bool {
         let Some(entry) = self.live.get_mut(timer.0) else { return false };
-        entry.due = Time::NEVER;
-        let index = timer.0.index() as u32;
-        self.wheel.remove(&mut self.live, index);
-        self.wheel.insert(&mut self.live, index, at);
+        entry.at = at;
+        if !entry.node.is_linked() || at < entry.node.at() {
+            let index = timer.0.index() as u32;
+            self.wheel.remove(&mut self.live, index);
+            self.wheel.insert(&mut self.live, index, at);
+        }
         true
     }
 
@@ -108,10 +114,13 @@ impl Timers {
     /// Takes at most `max` timers that are due at `now`, earliest first, equal ones in the order of
     /// setting. Each is still live, and can be moved or cancelled, until it is [`fire`](Timers::fire)d.
     pub(crate) fn take_due(&mut self, now: Time, max: usize, due: &mut Vec<Key>) {
-        self.wheel.take_due(&mut self.live, now, max, |live, index, at| {
+        self.wheel.take_due(&mut self.live, now, max, |live, index| {
             let (key, timer) = live.entry_at_mut(index);
-            timer.due = at;
+            if timer.at > now {
+                return timer.at; // put off
+            }
             due.push(key);
+            Time::NEVER
         });
     }
 
@@ -120,20 +129,19 @@ impl Timers {
     /// still to come: what was missed while the loop was busy is left out.
     pub(crate) fn fire(&mut self, key: Key, now: Time) -> Option<(Purpose, Time)> {
         let timer = self.live.get_mut(key)?;
-        let due = std::mem::replace(&mut timer.due, Time::NEVER);
-        if due == Time::NEVER {
+        let (at, purpose, period) = (timer.at, timer.purpose, timer.period);
+        if timer.node.is_linked() || at > now {
             return None;
         }
-        let (purpose, period) = (timer.purpose, timer.period);
-        if period == Duration::ZERO {
+        if period == 0 {
             self.live.remove(key);
         } else {
-            let missed = now.since(due).as_nanos() / period.as_nanos();
-            let ahead = period.as_nanos().saturating_mul(missed + 1);
-            let at = due + Duration::from_nanos(u64::try_from(ahead).unwrap_or(u64::MAX));
-            self.wheel.insert(&mut self.live, key.index() as u32, at);
+            let beats = now.since(at).as_nanos() as u64 / period + 1;
+            timer.at = at + Duration::from_nanos(period.saturating_mul(beats));
+            let next = timer.at;
+            self.wheel.insert(&mut self.live, key.index() as u32, next);
         }
-        Some((purpose, due))
+        Some((purpose, at))
     }
 
     /// A source that set timers has ended. `is_alive` tells which sources still live, for the sweep

@@ -162,13 +162,14 @@ impl Wheel {
     }
 
     /// Takes out at most `max` nodes that are due at `now`, earliest first, equal ones in the order in
-    /// which they were put in, and gives their numbers and moments to `due`.
+    /// which they were put in, and gives their numbers to `due`. Which answers when it is to be put in
+    /// again: [`Time::NEVER`], or a moment later than `now`.
     pub(crate) fn take_due<N: Nodes>(
         &mut self,
         nodes: &mut N,
         now: Time,
         max: usize,
-        mut due: impl FnMut(&mut N, u32, Time),
+        mut due: impl FnMut(&mut N, u32) -> Time,
     ) {
         let mut left = max;
         while let Some((level, number)) = self.next_slot() {
@@ -198,7 +199,9 @@ impl Wheel {
                 left -= 1;
                 let next = nodes.node(index).next;
                 self.remove(nodes, index);
-                due(nodes, index, Time::from_nanos(begin));
+                let again = due(nodes, index);
+                debug_assert!(again > now, "or it would be due in this very call, for ever");
+                self.insert(nodes, index, again);
                 index = next;
             }
         }
@@ -224,10 +227,11 @@ mod tests {
         List((0..count).map(|_| Node::new()).collect())
     }
 
-    fn taken(wheel: &mut Wheel, list: &mut List, now: u64, max: usize) -> Vec<(u32, u64)> {
+    fn taken(wheel: &mut Wheel, list: &mut List, now: u64, max: usize) -> Vec<u32> {
         let mut due = Vec::new();
-        wheel.take_due(list, Time::from_nanos(now), max, |_, index, at| {
-            due.push((index, at.as_nanos()));
+        wheel.take_due(list, Time::from_nanos(now), max, |_, index| {
+            due.push(index);
+            Time::NEVER
         });
         due
     }
@@ -283,10 +287,9 @@ mod tests {
                         now = now.saturating_add(span >> 8).min(u64::MAX - 1);
                         let max = (random(&mut state) % 20) as usize;
                         let due: Vec<_> = model.range(..=(now, u64::MAX)).take(max).collect();
-                        let due: Vec<_> =
-                            due.iter().map(|((at, _), index)| (**index, *at)).collect();
+                        let due: Vec<_> = due.iter().map(|(_, index)| **index).collect();
                         assert_eq!(taken(&mut wheel, &mut list, now, max), due, "seed {seed}");
-                        for (index, _) in due {
+                        for index in due {
                             model.remove(&place[index as usize].take().unwrap());
                         }
                     }
@@ -306,9 +309,23 @@ mod tests {
             let next = wheel.next().unwrap().as_nanos();
             assert_eq!(next, expected.1);
             assert_eq!(taken(&mut wheel, &mut list, next - 1, 9), [], "nothing fires early");
-            assert_eq!(taken(&mut wheel, &mut list, next, 9), [expected]);
+            assert_eq!(taken(&mut wheel, &mut list, next, 9), [expected.0]);
         }
         assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn what_is_put_in_again_comes_when_it_is_due_again() {
+        let mut wheel = Wheel::new();
+        let mut list = list(2);
+        wheel.insert(&mut list, 0, Time::from_nanos(10));
+        wheel.insert(&mut list, 1, Time::from_nanos(10));
+        wheel.take_due(&mut list, Time::from_nanos(20), 9, |_, index| {
+            if index == 0 { Time::from_nanos(21) } else { Time::from_nanos(1 << 30) }
+        });
+        assert_eq!(wheel.next(), Some(Time::from_nanos(21)));
+        assert_eq!(taken(&mut wheel, &mut list, 21, 9), [0]);
+        assert_eq!(wheel.next(), Some(Time::from_nanos(1 << 30)));
     }
 
     #[test]
@@ -318,7 +335,7 @@ mod tests {
         wheel.insert(&mut list, 0, Time::from_nanos(u64::MAX - 1));
         wheel.insert(&mut list, 1, Time::NEVER);
         assert_eq!(taken(&mut wheel, &mut list, u64::MAX - 2, 9), []);
-        assert_eq!(taken(&mut wheel, &mut list, u64::MAX - 1, 9), [(0, u64::MAX - 1)]);
+        assert_eq!(taken(&mut wheel, &mut list, u64::MAX - 1, 9), [0]);
         assert_eq!(taken(&mut wheel, &mut list, u64::MAX, 9), []);
         assert!(!list.0[1].is_linked());
     }
