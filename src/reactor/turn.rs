@@ -157,9 +157,8 @@ impl<D: Driver> Reactor<D> {
         core.deadlines.take_due(&mut core.sources, core.now, max, |sources, index| {
             let (key, source) = sources.entry_at_mut(index);
             let Source::Stream(stream) = source else { return Time::NEVER };
-            let (at, _) = stream.earliest_deadline();
-            if at > core.now {
-                return at; // put off, as by traffic
+            if stream.earliest_deadline().0 > core.now {
+                return stream.next_alarm(core.now); // put off, as by traffic
             }
             core.alarmed.push(key);
             Time::NEVER

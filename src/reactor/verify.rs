@@ -105,7 +105,8 @@ impl Stream {
             "{key}: more output than its limit"
         );
         assert!(
-            self.alarm.at() <= self.earliest_deadline().0.max(now) || self.has(QUEUED | FLUSHING | REARM),
+            self.alarm.at() <= self.earliest_deadline().0.max(now)
+                || self.has(QUEUED | FLUSHING | REARM),
             "{key}: a deadline that nothing waits for: {self:?}"
         );
         assert!(!self.has(CLOSING) || self.reason.is_some(), "{key}");

@@ -84,6 +84,13 @@ impl Stream {
         earliest
     }
 
+    /// When to look again: at the earliest deadline; and before traffic from now on could bring one up,
+    /// because the idle deadline may have been given more time than traffic gives it.
+    pub(crate) fn next_alarm(&self, now: Time) -> Time {
+        let (at, deadline) = self.earliest_deadline();
+        if deadline.is_none() { at } else { at.min(now + self.limits.idle_timeout) }
+    }
+
     /// Gives a deadline that is due at `at` until `to`.
     fn put_off(&mut self, deadline: Deadline, at: Time, to: Time) {
         let by = to.since(at);
@@ -144,7 +151,7 @@ impl Core {
         let stream = self.sources.live(key);
         stream.flags &= !REARM;
         stream.note_soft_output(now);
-        let (at, _) = stream.earliest_deadline();
+        let at = stream.next_alarm(now);
         if at < stream.alarm.at() {
             let index = key.index() as u32;
             self.deadlines.remove(&mut self.sources, index);
