@@ -6,10 +6,12 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::clock::Time;
 use crate::context::Context;
 use crate::core::Data;
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
+use crate::limits::Limits;
 use crate::listener::ListenerId;
 use crate::stream::{Stream, flag::*};
 use crate::timer::{Purpose, TimerId};
@@ -211,10 +213,77 @@ impl Connection<'_> {
     ///
     /// # Cost
     ///
-    /// O(log n) in the number of timers.
+    /// O(1), however many timers there are.
     pub fn set_timer(&mut self, after: Duration) -> TimerId {
         self.stream_mut().flags |= TIMERS;
         let core = &mut *self.context.core;
-        core.timers.set(core.now + after, Purpose::Connection(self.key))
+        core.timers.set(core.now + after, Duration::ZERO, Purpose::Connection(self.key))
+    }
+
+    /// Calls [`on_timer`](crate::StreamHandler::on_timer) for this connection whenever another `period`
+    /// has passed since [`now`](Context::now), until the timer is cancelled or the connection ends. The
+    /// beat does not drift. Beats that were missed while the loop was busy are left out: one call comes
+    /// for all of them.
+    ///
+    /// # Panics
+    ///
+    /// If the period is zero.
+    pub fn set_interval(&mut self, period: Duration) -> TimerId {
+        assert_ne!(period, Duration::ZERO, "an interval takes some time");
+        self.stream_mut().flags |= TIMERS;
+        let core = &mut *self.context.core;
+        core.timers.set(core.now + period, period, Purpose::Connection(self.key))
+    }
+
+    /// Expects something of the peer, in the handler's own sense (a log-in, the next part of an upload):
+    /// unless [`expect_nothing`](Self::expect_nothing) is called, or this again, before `within` has
+    /// passed, [`on_deadline`](crate::StreamHandler::on_deadline) hears of [`Deadline::Expected`]. It
+    /// takes the place of the deadline for the first byte.
+    ///
+    /// # Cost
+    ///
+    /// A store, unless it is earlier than any deadline the connection had.
+    ///
+    /// [`Deadline::Expected`]: crate::Deadline::Expected
+    pub fn expect_within(&mut self, within: Duration) {
+        let at = self.now() + within;
+        self.expect_until(at);
+    }
+
+    /// Takes back [`expect_within`](Self::expect_within).
+    pub fn expect_nothing(&mut self) {
+        self.expect_until(Time::NEVER);
+    }
+
+    fn expect_until(&mut self, at: Time) {
+        let stream = self.stream_mut();
+        if !stream.has(CLOSING | DEAD) {
+            stream.phase_deadline = at;
+            stream.flags &= !FIRST_BYTE;
+            if at < stream.alarm.at() {
+                stream.flags |= REARM;
+            }
+        }
+    }
+
+    /// The limits that hold for it.
+    pub fn limits(&self) -> &Rc<Limits> {
+        &self.stream().limits
+    }
+
+    /// Gives it other limits from now on: once it has logged in, say. Those of the listener (how many
+    /// connections, how many an address) stay what they were.
+    ///
+    /// # Panics
+    ///
+    /// If the limits contradict each other.
+    pub fn set_limits(&mut self, limits: &Rc<Limits>) {
+        if let Err(error) = limits.check() {
+            panic!("{error}");
+        }
+        let stream = self.stream_mut();
+        stream.limits = Rc::clone(limits);
+        stream.read_max = u32::try_from(limits.read_max()).unwrap_or(u32::MAX);
+        stream.flags |= REARM;
     }
 }

@@ -10,7 +10,6 @@ use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
 use crate::reactor::Reactor;
 use crate::stream::flag::*;
-use crate::timer::{Purpose, TimerId};
 
 impl<D: Driver> Reactor<D> {
     /// The flush phase's part: carries out [`Context::connect`](crate::Context::connect).
@@ -30,10 +29,8 @@ impl<D: Driver> Reactor<D> {
                 debug!("{key}: connecting to {address}");
                 self.sockets.put(key, socket);
                 let core = &mut self.core;
-                let timer = core.timers.set(core.now + timeout, Purpose::Connect(key));
-                if let Some(stream) = core.stream_mut(key) {
-                    stream.deadline = timer;
-                }
+                core.sources.live(key).phase_deadline = core.now + timeout;
+                core.arm(key);
             }
             Err(error) => {
                 debug!("{key}: connect to {address}: {error}");
@@ -53,8 +50,6 @@ impl<D: Driver> Reactor<D> {
                 stream.flags &= !CONNECTING;
                 stream.flags |= WRITABLE;
                 core.stats.connects += 1;
-                let timer = std::mem::replace(&mut stream.deadline, TimerId::NONE);
-                core.timers.cancel(timer);
                 debug!("{key}: connected");
                 self.open(key);
             }
@@ -72,9 +67,6 @@ impl<D: Driver> Reactor<D> {
 
     /// The timer phase's part.
     pub(crate) fn time_out_connect(&mut self, key: Key) {
-        if let Some(stream) = self.core.stream_mut(key) {
-            stream.deadline = TimerId::NONE;
-        }
         self.fail_connect(key, ConnectError::TimedOut);
     }
 

@@ -147,7 +147,7 @@ impl Context<'_> {
     ///
     /// # Cost
     ///
-    /// O(log n) in the number of timers.
+    /// O(1), however many timers there are.
     ///
     /// # Panics
     ///
@@ -157,7 +157,30 @@ impl Context<'_> {
         if self.core.stopping {
             return TimerId::NONE;
         }
-        self.core.timers.set(self.core.now + after, purpose)
+        self.core.timers.set(self.core.now + after, Duration::ZERO, purpose)
+    }
+
+    /// Calls [`on_handler_timer`](crate::StreamHandler::on_handler_timer) whenever another `period` has
+    /// passed since [`now`](Self::now), until the timer is cancelled. The beat does not drift. Beats that
+    /// were missed while the loop was busy are left out: one call comes for all of them.
+    ///
+    /// # Panics
+    ///
+    /// If the period is zero; in a callback of a raw source, whose handler has no such method.
+    pub fn set_handler_interval(&mut self, period: Duration) -> TimerId {
+        assert_ne!(period, Duration::ZERO, "an interval takes some time");
+        let purpose = Purpose::Handler(self.stream_handler());
+        if self.core.stopping {
+            return TimerId::NONE;
+        }
+        self.core.timers.set(self.core.now + period, period, purpose)
+    }
+
+    /// Moves a timer of any kind, to fire when `after` has passed since [`now`](Self::now); an interval
+    /// keeps its period from there. Whether the timer was still to come: one that fired is not set
+    /// again.
+    pub fn rearm_timer(&mut self, timer: TimerId, after: Duration) -> bool {
+        self.core.timers.rearm(timer, self.core.now + after)
     }
 
     /// Cancels a timer of any kind; whether it was still to come.

@@ -24,7 +24,7 @@ use crate::source::Raw;
 use crate::stats::Stats;
 use crate::stream::{Stream, flag::*};
 use crate::table::Table;
-use crate::timer::Timers;
+use crate::timer::{Timers, Wheel};
 
 /// Whatever is registered with the poll.
 ///
@@ -111,9 +111,13 @@ pub(crate) struct Core {
     pub(crate) starting: VecDeque<u16>,
     /// Timers that are due.
     pub(crate) due: Vec<Key>,
+    /// Connections whose alarm went off.
+    pub(crate) alarmed: Vec<Key>,
     /// Sources that are over.
     pub(crate) reap: VecDeque<Key>,
     pub(crate) timers: Timers,
+    /// The earliest deadline of each connection that has any, or an earlier moment.
+    pub(crate) deadlines: Wheel,
     pub(crate) pool: Pool,
 
     /// The connection whose callbacks run now; `Key::NONE` outside of a run.
@@ -164,8 +168,10 @@ impl Core {
             commands: VecDeque::new(),
             starting: VecDeque::new(),
             due: Vec::new(),
+            alarmed: Vec::new(),
             reap: VecDeque::new(),
             timers: Timers::new(),
+            deadlines: Wheel::new(),
             pool: Pool::default(),
             running: Key::NONE,
             scratch: Vec::with_capacity(limits.read_buffer_bytes),
@@ -310,6 +316,9 @@ impl Core {
             }
             data => {
                 let buffers = stream.buffers.get_or_insert_with(|| self.pool.take());
+                if buffers.output.len() == 0 {
+                    buffers.output_moved = self.now;
+                }
                 if is_direct {
                     // What the run has sent so far goes first; from here on the queue takes over.
                     buffers.output.append(&self.scratch);
@@ -390,6 +399,7 @@ impl Core {
                 let is_after_peer = reason == CloseReason::Closed && stream.has(EOF_SHOWN);
                 let reason = if is_after_peer { CloseReason::PeerClosed } else { reason };
                 stream.flags |= CLOSING | FIN_WANTED;
+                stream.phase_deadline = Time::NEVER;
                 stream.flags &= !(PAUSED | SHOW | OVER_HIGH | HAS_INPUT | DRAINING);
                 stream.reason = Some(reason);
                 if let Some(buffers) = &mut stream.buffers {
@@ -483,11 +493,14 @@ impl Core {
 
     pub(crate) fn resume(&mut self, key: Key) {
         let is_running = key == self.running;
+        let now = self.now;
         let Some(stream) = self.stream_mut(key) else { return };
         if !stream.has(PAUSED) {
             return;
         }
         stream.flags &= !PAUSED;
+        stream.flags |= REARM;
+        stream.active = now; // the pause was not the peer's
         // A run that is under way keeps its own account of what is left: it shows it again only if
         // it is asked to.
         if stream.has(HAS_INPUT) || is_running {
@@ -557,6 +570,7 @@ impl Core {
             || !self.commands.is_empty()
             || !self.starting.is_empty()
             || !self.due.is_empty()
+            || !self.alarmed.is_empty()
             || !self.reap.is_empty()
     }
 }

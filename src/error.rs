@@ -38,6 +38,25 @@ pub enum CloseReason {
     /// [`output_bytes_max`](crate::Limits::output_bytes_max); or, while closing, it took none for
     /// [`linger_timeout`](crate::Limits::linger_timeout).
     SlowReader,
+    /// The peer sent nothing for [`first_byte_timeout`](crate::Limits::first_byte_timeout) after the
+    /// connection opened.
+    NoFirstByte,
+    /// Nothing came and nothing went for [`idle_timeout`](crate::Limits::idle_timeout).
+    Idle,
+    /// The peer took none of the waiting output for
+    /// [`write_stall_timeout`](crate::Limits::write_stall_timeout).
+    WriteStalled,
+    /// Too much output waited for too long:
+    /// [`output_bytes_soft`](crate::Limits::output_bytes_soft),
+    /// [`output_soft_timeout`](crate::Limits::output_soft_timeout).
+    SoftOutput,
+    /// A message was not complete within [`message_timeout`](crate::Limits::message_timeout).
+    MessageTimeout,
+    /// A message came at less than [`input_rate_min`](crate::Limits::input_rate_min).
+    SlowSender,
+    /// What the handler expected, by [`expect_within`](crate::Connection::expect_within), did not happen
+    /// in time.
+    Overdue,
     /// The reactor went over [`memory_bytes_max`](crate::ReactorLimits::memory_bytes_max), and this
     /// connection held the most.
     MemoryLimit,
@@ -47,7 +66,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The number of reasons, with every [`Io`](CloseReason::Io) counted as one.
-    pub(crate) const COUNT: usize = 12;
+    pub(crate) const COUNT: usize = 19;
 
     pub(crate) fn index(self) -> usize {
         match self {
@@ -63,6 +82,13 @@ impl CloseReason {
             CloseReason::SlowReader => 9,
             CloseReason::MemoryLimit => 10,
             CloseReason::Stopped => 11,
+            CloseReason::NoFirstByte => 12,
+            CloseReason::Idle => 13,
+            CloseReason::WriteStalled => 14,
+            CloseReason::SoftOutput => 15,
+            CloseReason::MessageTimeout => 16,
+            CloseReason::SlowSender => 17,
+            CloseReason::Overdue => 18,
         }
     }
 
@@ -87,6 +113,13 @@ impl fmt::Display for CloseReason {
             CloseReason::Panicked => "the handler panicked",
             CloseReason::InputTooLong => "too much input that the handler does not consume",
             CloseReason::SlowReader => "the peer does not take its output",
+            CloseReason::NoFirstByte => "the peer sent nothing",
+            CloseReason::Idle => "idle for too long",
+            CloseReason::WriteStalled => "the peer takes none of its output",
+            CloseReason::SoftOutput => "too much output waited for too long",
+            CloseReason::MessageTimeout => "a message was not complete in time",
+            CloseReason::SlowSender => "a message came too slowly",
+            CloseReason::Overdue => "what the handler expected did not come in time",
             CloseReason::MemoryLimit => "the reactor is over its memory limit",
             CloseReason::Stopped => "the reactor stopped",
         })

@@ -6,9 +6,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::context::Context;
+use crate::deadline::Deadline;
 use crate::error::{CloseReason, ConnectError, Error};
 use crate::key::Key;
 use crate::listener::ListenerId;
@@ -102,6 +104,20 @@ pub trait StreamHandler: 'static {
     /// Phase 5. A timer that [`Connection::set_timer`] set for this connection is due.
     fn on_timer(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>, timer: TimerId) {
         let _ = (session, conn, timer);
+    }
+
+    /// Phase 5. The connection has run out of time for something: see [`Deadline`]. `None` closes it, with
+    /// the deadline's own [`CloseReason`]: after what is sent here (a last word), and what waits,
+    /// unless it is the peer that does not take it. `Some(more)` gives it that much more time from
+    /// now; no time at all is none.
+    fn on_deadline(
+        &mut self,
+        session: &mut Self::Session,
+        conn: &mut Connection<'_>,
+        deadline: Deadline,
+    ) -> Option<Duration> {
+        let _ = (session, conn, deadline);
+        None
     }
 
     /// Phase 6. Somebody called [`Context::poke`] with this connection's key. Bytes left unconsumed

@@ -88,6 +88,37 @@ limits! {
         /// [`SlowReader`](crate::CloseReason::SlowReader). Default 1 MiB: the kernel itself holds
         /// some megabytes before that.
         output_bytes_max: usize = 1024 * 1024,
+        /// Output bytes over which a connection may not stay for all of
+        /// [`output_soft_timeout`](Limits::output_soft_timeout). It is not under `output_bytes_high`.
+        /// Default 256 KiB: more than a producer that stops at the high watermark ever has waiting.
+        output_bytes_soft: usize = 256 * 1024,
+        /// How long more than [`output_bytes_soft`](Limits::output_bytes_soft) may wait, before the
+        /// connection is closed as [`SoftOutput`](crate::CloseReason::SoftOutput). Default 60 s.
+        output_soft_timeout: Duration = Duration::from_secs(60),
+        /// How long the peer may take none of the output that waits, before the connection is closed as
+        /// [`WriteStalled`](crate::CloseReason::WriteStalled). Default 60 s: the kernel has sent it
+        /// again many times by then.
+        write_stall_timeout: Duration = Duration::from_secs(60),
+        /// How long the peer may send nothing after the connection opened, before it is closed as
+        /// [`NoFirstByte`](crate::CloseReason::NoFirstByte). Default: for ever, because in some
+        /// protocols clients only listen; `idle_timeout` bounds it.
+        first_byte_timeout: Duration = Duration::MAX,
+        /// How long nothing may be received and nothing sent, before the connection is closed as
+        /// [`Idle`](crate::CloseReason::Idle). It rests while the handler pauses the connection. Default
+        /// ten minutes: a peer that vanished without a word holds its place no longer than that.
+        idle_timeout: Duration = Duration::from_secs(600),
+        /// How long the handler may leave input unconsumed, before the connection is closed as
+        /// [`MessageTimeout`](crate::CloseReason::MessageTimeout): what it waits for is the rest of a
+        /// message, and consuming a part of the input begins a new one. It rests while the connection is
+        /// paused or over its high watermark. Default 60 s, against clients that send a byte now and
+        /// then to hold their place.
+        message_timeout: Duration = Duration::from_secs(60),
+        /// Bytes a second that a message must come at, on average since
+        /// [`input_rate_grace`](Limits::input_rate_grace) after its first byte, before the connection
+        /// is closed as [`SlowSender`](crate::CloseReason::SlowSender). Default 0, which asks for none.
+        input_rate_min: usize = 0,
+        /// How long a message may come at any rate. Default 5 s.
+        input_rate_grace: Duration = Duration::from_secs(5),
         /// How long a closing connection may go on without progress: without the peer taking
         /// output, and, after our end of file, without the peer's. Default 5 s: a few
         /// retransmissions.
@@ -114,6 +145,9 @@ limits! {
         /// judged with the next one), so it is exceeded by what two runs send and no more. A reference-counted piece counts for every connection that it waits
         /// in. Default 256 MiB.
         memory_bytes_max: usize = 256 * 1024 * 1024,
+        /// Timers fired in one turn, and connections' deadlines looked at; what else is due comes in the
+        /// next one, after the connections that are ready by then. Default 1024.
+        timers_per_turn_max: usize = 1024,
         /// The size of the buffer that all connections are read into. Default 64 KiB: a larger read
         /// is not faster, and it has to stay in the cache.
         read_buffer_bytes: usize = 64 * 1024,
@@ -177,6 +211,7 @@ impl ReactorLimits {
             (self.events_per_poll_max, "events_per_poll_max"),
             (self.connections_max, "connections_max"),
             (self.memory_bytes_max, "memory_bytes_max"),
+            (self.timers_per_turn_max, "timers_per_turn_max"),
             (self.read_buffer_bytes, "read_buffer_bytes"),
         ];
         for (value, name) in counts {

@@ -400,7 +400,7 @@ impl<D: Driver> Reactor<D> {
         warn!("{key}: accepting pauses for {wait:?}: {error}");
         listener.retry_after = (2 * wait).min(RETRY_MAX);
         let was_waiting = std::mem::replace(&mut listener.is_waiting, true);
-        core.timers.set(now + wait, Purpose::Accept(key));
+        core.timers.set(now + wait, Duration::ZERO, Purpose::Accept(key));
         if !was_waiting {
             self.set_listening(key, false);
         }

@@ -102,6 +102,21 @@ impl<T, const LAST: u32> Table<T, LAST> {
         slot.value.as_mut().expect("a live key")
     }
 
+    /// The value in a slot that is known to be taken.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    pub(crate) fn at_mut(&mut self, index: u32) -> &mut T {
+        self.slots[index as usize].value.as_mut().expect("a taken slot")
+    }
+
+    /// ... and the key that it has.
+    pub(crate) fn entry_at_mut(&mut self, index: u32) -> (Key, &mut T) {
+        let slot = &mut self.slots[index as usize];
+        (Key::new(index, slot.generation), slot.value.as_mut().expect("a taken slot"))
+    }
+
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
         self.slots.remove(key.index()).value

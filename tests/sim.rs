@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use oneloop::sim::{Check, Entry, Faults, Kernel, Script, Served, Simulation};
 use oneloop::{
-    CloseReason, Connection, Context, Error, Key, Limits, ListenOptions, ReactorLimits,
+    CloseReason, Connection, Context, Deadline, Error, Key, Limits, ListenOptions, ReactorLimits,
     StreamHandler, TimerId,
 };
 
@@ -50,6 +50,11 @@ impl StreamHandler for Echo {
 
     fn on_timer(&mut self, _: &mut (), conn: &mut Connection<'_>, _: TimerId) {
         conn.resume();
+    }
+
+    // These tests are about the network's patience, not the loop's.
+    fn on_deadline(&mut self, _: &mut (), _: &mut Connection<'_>, _: Deadline) -> Option<Duration> {
+        Some(3600 * SECOND)
     }
 
     fn on_close(&mut self, _: (), _: Key, reason: CloseReason, _: &mut Context<'_>) {

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{CloseReason, TimerId};
+use oneloop::{CloseReason, Limits, TimerId};
 use support::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -68,12 +68,13 @@ fn due_timers_fire_in_the_order_of_their_times() {
 fn a_cancelled_timer_does_not_fire() {
     let timer = Rc::new(Cell::new(None));
     let set = Rc::clone(&timer);
-    let mut server = Server::new(Recorder::new().open(move |conn| {
+    let recorder = Recorder::new().open(move |conn| {
         set.set(Some(conn.set_timer(MS)));
         let at_once = conn.set_timer(Duration::ZERO);
         assert!(conn.cancel_timer(at_once));
         assert!(!conn.cancel_timer(at_once));
-    }));
+    });
+    let mut server = Server::with_limits(recorder, Limits::new().idle_timeout(Duration::MAX));
     let (_client, _) = server.open();
     // Between the turns, and perhaps after it has become due.
     let is_live = server.reactor.context(server.handler).cancel_timer(timer.get().unwrap());

@@ -3,6 +3,8 @@
 mod output;
 mod pool;
 
+use crate::clock::Time;
+
 pub(crate) use output::{Output, SLICES_MAX};
 pub(crate) use pool::Pool;
 
@@ -13,6 +15,14 @@ pub(crate) struct Buffers {
     input: Vec<u8>,
     consumed: usize,
     pub(crate) output: Output,
+    /// When the kernel last took output, or when output began to wait.
+    pub(crate) output_moved: Time,
+    /// Since when more output waits than its soft limit.
+    pub(crate) over_soft_since: Option<Time>,
+    /// When the input that is kept began to come, or was last consumed in part.
+    pub(crate) message_since: Time,
+    /// How many bytes the connection had received before that input.
+    pub(crate) message_from: u64,
     /// What the reactor's memory account holds for these buffers.
     pub(crate) accounted: usize,
 }

@@ -32,6 +32,7 @@ impl Pool {
             buffers.input = Vec::new();
         }
         buffers.output.shrink();
+        buffers.over_soft_since = None;
         self.spare.push(buffers);
     }
 }

@@ -3,11 +3,13 @@
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use slab::Slab;
 
 use crate::connection::Connection;
 use crate::context::Context;
+use crate::deadline::Deadline;
 use crate::error::{CloseReason, ConnectError};
 use crate::handler::StreamHandler;
 use crate::key::Key;
@@ -28,6 +30,12 @@ pub(crate) trait AnyHandler {
     fn drained(&mut self, session: u32, conn: &mut Connection<'_>);
     fn peer_closed(&mut self, session: u32, conn: &mut Connection<'_>);
     fn timer(&mut self, session: u32, conn: &mut Connection<'_>, timer: TimerId);
+    fn deadline(
+        &mut self,
+        session: u32,
+        conn: &mut Connection<'_>,
+        deadline: Deadline,
+    ) -> Option<Duration>;
     fn poke(&mut self, session: u32, conn: &mut Connection<'_>);
     fn drain(&mut self, session: u32, conn: &mut Connection<'_>);
     fn close(&mut self, session: u32, key: Key, reason: CloseReason, cx: &mut Context<'_>);
@@ -130,6 +138,15 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
 
     fn timer(&mut self, session: u32, conn: &mut Connection<'_>, timer: TimerId) {
         self.handler.on_timer(self.sessions.get_mut(session), conn, timer);
+    }
+
+    fn deadline(
+        &mut self,
+        session: u32,
+        conn: &mut Connection<'_>,
+        deadline: Deadline,
+    ) -> Option<Duration> {
+        self.handler.on_deadline(self.sessions.get_mut(session), conn, deadline)
     }
 
     fn poke(&mut self, session: u32, conn: &mut Connection<'_>) {

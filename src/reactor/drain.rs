@@ -1,5 +1,7 @@
 //! The drain: everybody is served what they had sent by then, told, and closed.
 
+use std::time::Duration;
+
 use log::{debug, info};
 
 use crate::core::Source;
@@ -17,7 +19,7 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let Some(drain) = &mut core.drain else { return };
         core.timers.cancel(drain.timer);
-        drain.timer = core.timers.set(drain.deadline, Purpose::Drain);
+        drain.timer = core.timers.set(drain.deadline, Duration::ZERO, Purpose::Drain);
         if drain.has_begun {
             return;
         }

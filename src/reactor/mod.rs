@@ -19,7 +19,6 @@ use std::time::{Duration, SystemTime};
 use log::info;
 use slab::Slab;
 
-use crate::clock::Time;
 use crate::context::Context;
 use crate::core::{Core, Host, SLACK_SLOTS, Source};
 use crate::drain::{Baseline, Ended, Report};
@@ -370,9 +369,9 @@ impl<D: Driver> Reactor<D> {
         if self.core.has_work() {
             return Some(Duration::ZERO);
         }
-        let deadline = self.core.timers.next_deadline()?;
+        let next = [self.core.timers.next(), self.core.deadlines.next()];
         // From a fresh reading: the turn's own time is as old as its callbacks took.
-        (deadline != Time::NEVER).then(|| deadline.since(self.sockets.driver.now()))
+        Some(next.into_iter().flatten().min()?.since(self.sockets.driver.now()))
     }
 
     /// Runs until a handler calls [`Context::stop`], when everything is closed as

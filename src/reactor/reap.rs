@@ -9,7 +9,6 @@ use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
 use crate::reactor::Reactor;
 use crate::stream::{Stream, flag::*};
-use crate::timer::TimerId;
 
 impl<D: Driver> Reactor<D> {
     /// Frees the slots of what ended, here and nowhere else: so no key changes its meaning while a
@@ -20,6 +19,7 @@ impl<D: Driver> Reactor<D> {
         for _ in 0..ended {
             // One at a time, off the list before its callback, which may panic.
             let Some(key) = self.core.reap.pop_front() else { return };
+            self.core.disarm(key);
             match self.core.sources.remove(key) {
                 Some(Source::Stream(stream)) => self.reap_stream(key, stream),
                 Some(Source::Raw(raw)) => self.reap_raw(key, &raw),
@@ -41,9 +41,6 @@ impl<D: Driver> Reactor<D> {
         }
         let core = &mut self.core;
         core.stats.connections -= 1;
-        if stream.deadline != TimerId::NONE {
-            core.timers.cancel(stream.deadline);
-        }
         if stream.has(TIMERS) {
             let sources = &core.sources;
             core.timers.owner_ended(|key| sources.get(key).is_some());
@@ -88,5 +85,6 @@ impl<D: Driver> Reactor<D> {
         core.commands.clear();
         core.timers.cancel_all(|_| true);
         core.due.clear();
+        core.alarmed.clear();
     }
 }

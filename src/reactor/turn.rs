@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use log::{Level, error, log_enabled, trace};
 
+use crate::clock::Time;
 use crate::context::Context;
 use crate::core::{Command, Core, Source};
 use crate::driver::Driver;
@@ -42,6 +43,7 @@ impl<D: Driver> Reactor<D> {
         self.each(|core| &mut core.accept, Self::run_listener);
         self.take_due_timers(); //                               5. timers
         self.each(|core| &mut core.due, Self::fire_timer);
+        self.each(|core| &mut core.alarmed, Self::look_at_deadlines);
         self.each(|core| &mut core.mail, Self::deliver_poke); // 6. mail
         self.carry_out_commands(); //                            7. flush
         self.each(|core| &mut core.flush, Self::flush_stream);
@@ -156,16 +158,24 @@ impl<D: Driver> Reactor<D> {
 
     fn take_due_timers(&mut self) {
         let core = &mut self.core;
-        core.timers.take_due(core.now, &mut core.due);
+        let max = core.limits.timers_per_turn_max;
+        core.timers.take_due(core.now, max, &mut core.due);
+        core.deadlines.take_due(&mut core.sources, core.now, max, |sources, index| {
+            let (key, source) = sources.entry_at_mut(index);
+            let Source::Stream(stream) = source else { return Time::NEVER };
+            if stream.earliest_deadline().0 > core.now {
+                return stream.next_alarm(core.now); // put off, as by traffic
+            }
+            core.alarmed.push(key);
+            Time::NEVER
+        });
     }
 
     fn fire_timer(&mut self, timer: Key) {
-        let Some(purpose) = self.core.timers.fire(timer) else { return };
+        let Some((purpose, _)) = self.core.timers.fire(timer, self.core.now) else { return };
         trace!("timer {timer}: {purpose:?}");
         match purpose {
             Purpose::Connection(key) => self.fire_connection_timer(key, TimerId(timer)),
-            Purpose::Linger(key, bytes_out) => self.end_linger(key, bytes_out),
-            Purpose::Connect(key) => self.time_out_connect(key),
             Purpose::Accept(key) => self.retry_accept(key),
             Purpose::Drain => self.time_out_drain(),
             Purpose::Handler(handler) => {

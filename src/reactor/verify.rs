@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
+use crate::clock::Time;
 use crate::core::Source;
 use crate::driver::Driver;
 use crate::key::Key;
 use crate::reactor::Reactor;
 use crate::stream::{Stream, flag::*};
-use crate::timer::TimerId;
 
 impl<D: Driver> Reactor<D> {
     /// After every turn of a debug build, while the reactor is small; else now and then, because a walk
@@ -50,7 +50,7 @@ impl<D: Driver> Reactor<D> {
                         let is_listed = list.contains(&key);
                         assert_eq!(is_listed, stream.has(bit), "{key}: list and flag: {stream:?}");
                     }
-                    stream.verify(key);
+                    stream.verify(key, core.now);
                 }
                 Source::Listener(listener) => {
                     assert_eq!(accept.contains(&key), listener.queued, "{key}");
@@ -72,7 +72,7 @@ impl<D: Driver> Reactor<D> {
     pub(crate) fn verify_some(&self, keys: &[Key]) {
         for key in keys {
             if let Some(stream) = self.core.stream(*key) {
-                stream.verify(*key);
+                stream.verify(*key, self.core.now);
             }
         }
         assert!(
@@ -84,7 +84,7 @@ impl<D: Driver> Reactor<D> {
 
 impl Stream {
     /// What holds of a connection by itself, between turns.
-    fn verify(&self, key: Key) {
+    fn verify(&self, key: Key, now: Time) {
         assert!(
             !self.has_work() || self.has(QUEUED | FLUSHING),
             "{key}: work that nobody will do: {self:?}"
@@ -104,11 +104,17 @@ impl Stream {
                 || self.output_len() <= self.limits.output_bytes_max,
             "{key}: more output than its limit"
         );
+        assert!(
+            self.alarm.at() <= self.earliest_deadline().0.max(now)
+                || self.has(QUEUED | FLUSHING | REARM),
+            "{key}: a deadline that nothing waits for: {self:?}"
+        );
         assert!(!self.has(CLOSING) || self.reason.is_some(), "{key}");
         assert!(
             !self.has(CLOSING)
                 || self.has(DEAD | QUEUED | FLUSHING)
-                || self.deadline != TimerId::NONE,
+                || self.alarm.is_linked()
+                || self.phase_deadline == Time::NEVER,
             "{key}: closes with no end in sight: {self:?}"
         );
     }

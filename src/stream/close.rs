@@ -5,12 +5,12 @@ use std::io;
 use log::debug;
 
 use super::flag::*;
+use crate::clock::Time;
 use crate::core::{Core, Source};
 use crate::driver::Driver;
 use crate::error::CloseReason;
 use crate::key::Key;
 use crate::reactor::Reactor;
-use crate::timer::{Purpose, TimerId};
 
 impl Core {
     pub(super) fn drop_input(&mut self, key: Key) {
@@ -37,6 +37,7 @@ impl<D: Driver> Reactor<D> {
         }
         if is_flushed && !stream.has(FIN_SENT) {
             stream.flags |= FIN_SENT;
+            stream.put_linger_off(core.now);
             let Some((driver, socket)) = self.sockets.with(key) else { return };
             if let Err(error) = driver.shutdown_write(socket) {
                 debug!("{key}: shutdown failed: {error}");
@@ -47,25 +48,15 @@ impl<D: Driver> Reactor<D> {
                 return core.end(key, reason);
             }
         }
-        if stream.has(CLOSING) && stream.deadline == TimerId::NONE {
-            let at = core.now + stream.limits.linger_timeout;
-            stream.deadline = core.timers.set(at, Purpose::Linger(key, stream.bytes_out));
+        if stream.has(CLOSING) && stream.phase_deadline == Time::NEVER {
+            stream.phase_deadline = core.now + stream.limits.linger_timeout;
         }
     }
 
-    /// A closing connection's time is up, unless it has made progress since the timer was set.
-    pub(crate) fn end_linger(&mut self, key: Key, bytes_out_then: u64) {
+    /// A closing connection's time is up.
+    pub(super) fn end_linger(&mut self, key: Key) {
         let core = &mut self.core;
         let stream = core.sources.live(key);
-        stream.deadline = TimerId::NONE;
-        if stream.has(DEAD) {
-            return;
-        }
-        if stream.bytes_out > bytes_out_then {
-            let at = core.now + stream.limits.linger_timeout;
-            stream.deadline = core.timers.set(at, Purpose::Linger(key, stream.bytes_out));
-            return;
-        }
         debug!("{key}: lingered for long enough");
         core.stats.lingers_cut += 1;
         if stream.has(HAS_OUTPUT) {

@@ -5,6 +5,7 @@
 //! does stands beside it, a file a verb: [`run`], [`read`], [`mod@write`], [`close`].
 
 mod close;
+mod deadline;
 mod read;
 mod run;
 mod write;
@@ -12,11 +13,12 @@ mod write;
 use std::rc::Rc;
 
 use crate::buffer::Buffers;
+use crate::clock::Time;
 use crate::error::{CloseReason, ConnectError};
 use crate::limits::Limits;
 use crate::listener::NO_NUMBER;
 use crate::readiness::Readiness;
-use crate::timer::TimerId;
+use crate::timer::Node;
 
 /// The bits of [`Stream::flags`]. The lowest five are the cached [`Readiness`].
 pub(crate) mod flag {
@@ -69,13 +71,17 @@ pub(crate) mod flag {
     pub(crate) const DEAD: u32 = 1 << 23;
     /// To be closed with a reset.
     pub(crate) const RESET: u32 = 1 << 24;
+    /// `phase_deadline` is about the first byte.
+    pub(crate) const FIRST_BYTE: u32 = 1 << 25;
+    /// Its deadlines have changed, so that one may be due earlier than `alarm` is.
+    pub(crate) const REARM: u32 = 1 << 26;
     /// In a drain, and `on_drain` is due once all that was readable when it began was shown.
     pub(crate) const DRAINING: u32 = 1 << 28;
     /// ... and it was told already that it drains while it was paused.
     pub(crate) const DRAIN_TOLD: u32 = 1 << 29;
 
     /// Flags that say nothing about what a run has to do.
-    pub(crate) const NEUTRAL: u32 = QUEUED | FLUSHING | POKED | OUTBOUND | TIMERS;
+    pub(crate) const NEUTRAL: u32 = QUEUED | FLUSHING | POKED | OUTBOUND | TIMERS | FIRST_BYTE;
     /// The common case, all else unset: readable and writable, nothing kept, nothing special.
     pub(crate) const COMMON: u32 = READABLE | WRITABLE | OPEN;
     /// Flags that no connection has: open and connecting.
@@ -106,16 +112,22 @@ pub(crate) struct Stream {
     /// Invariant: `Some` while `HAS_INPUT` or `HAS_OUTPUT`, and given back at the end of the run that
     /// finds neither.
     pub(crate) buffers: Option<Box<Buffers>>,
-    /// The reactor's own timer, of which a connection needs one at a time: for its connect, or for
-    /// its linger.
-    pub(crate) deadline: TimerId,
+    /// When it last received or sent something, or what the idle deadline is to take for it.
+    pub(crate) active: Time,
+    /// The deadline of the phase of life that it is in, of which each has one: to be open, to be sent
+    /// a first byte, to be done with what the handler expects, to linger.
+    pub(crate) phase_deadline: Time,
+    /// Its place in the wheel of deadlines. Invariant: it is due no later than the earliest deadline,
+    /// unless `REARM`. Traffic puts deadlines off and leaves the alarm where it is: when it goes off
+    /// it is set for what is the earliest deadline by then.
+    pub(crate) alarm: Node,
     /// Set once `CLOSING` or `DEAD`.
     pub(crate) reason: Option<CloseReason>,
     /// Why it did not open.
     pub(crate) failure: Option<ConnectError>,
 }
 
-const _: () = assert!(size_of::<Stream>() <= 72);
+const _: () = assert!(size_of::<Stream>() <= 96);
 
 impl Stream {
     pub(crate) fn new(flags: u32, handler: u16, tag: u64, limits: Rc<Limits>) -> Stream {
@@ -131,7 +143,9 @@ impl Stream {
             bytes_out: 0,
             limits,
             buffers: None,
-            deadline: TimerId::NONE,
+            active: Time::NEVER,
+            phase_deadline: Time::NEVER,
+            alarm: Node::new(),
             reason: None,
             failure: None,
         }

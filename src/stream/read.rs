@@ -38,6 +38,7 @@ impl<D: Driver> Reactor<D> {
             stream.flags &= !READABLE;
         }
         stream.bytes_in += count as u64;
+        stream.active = core.now;
         core.stats.bytes_in += count as u64;
         core.running = key;
         core.direct_max = stream.limits.output_bytes_high;
@@ -130,6 +131,7 @@ impl<D: Driver> Reactor<D> {
         if stream.waits_for_more_than(count) {
             let buffers = stream.buffers.get_or_insert_with(|| core.pool.take());
             buffers.keep_input(&self.input[..count]);
+            stream.begin_message(core.now);
             return core.account(key);
         }
         stream.flags &= !NEEDS;
@@ -158,6 +160,7 @@ impl<D: Driver> Reactor<D> {
                     stream.flags &= !READABLE;
                 }
                 stream.bytes_in += count as u64;
+                stream.active = core.now;
                 core.stats.bytes_in += count as u64;
                 count
             }
@@ -203,6 +206,9 @@ impl<D: Driver> Reactor<D> {
         } else {
             let buffers = stream.buffers.get_or_insert_with(|| core.pool.take());
             buffers.put_back(input, consumed + now_consumed);
+            if now_consumed > 0 {
+                stream.begin_message(core.now);
+            }
         }
         self.core.account(key);
     }
@@ -217,10 +223,9 @@ impl<D: Driver> Reactor<D> {
         let stream = core.sources.live(key);
         if stream.has(CLOSING | DEAD) {
             core.stats.bytes_discarded += rest.len() as u64;
-        } else if !rest.is_empty()
-            && let Some(buffers) = core.buffers_mut(key)
-        {
-            buffers.keep_input(rest);
+        } else if !rest.is_empty() {
+            stream.buffers.get_or_insert_with(|| core.pool.take()).keep_input(rest);
+            stream.begin_message(core.now);
         }
         self.core.account(key);
     }

@@ -184,6 +184,9 @@ impl<D: Driver> Reactor<D> {
         self.core.begin_run(key);
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
         let stream = core.sources.live(key);
+        stream.active = core.now;
+        stream.phase_deadline = core.now + stream.limits.first_byte_timeout;
+        stream.flags |= FIRST_BYTE;
         let handler = stream.handler;
         let session = handlers[handler as usize].open(&mut lend(core, sockets, handler, key));
         if let Some(stream) = core.stream_mut(key) {
@@ -257,6 +260,7 @@ impl<D: Driver> Reactor<D> {
             self.go_on_closing(key);
         }
         self.core.account(key);
+        self.core.arm(key);
         if self.core.sources.live(key).has_work() {
             self.core.queue(key);
         }

@@ -44,6 +44,7 @@ impl<D: Driver> Reactor<D> {
             && let Some(Source::Stream(stream)) = core.sources.get_mut(key)
         {
             let buffers = stream.buffers.get_or_insert_with(|| core.pool.take());
+            buffers.output_moved = core.now;
             // Most of it is handed over as it is, and the loop gets a new buffer; less is copied, so
             // that no connection holds a large buffer for a few bytes.
             if rest > core.scratch.capacity() / 2 {
@@ -102,6 +103,11 @@ impl<D: Driver> Reactor<D> {
             Ok(count) => {
                 trace!("{key}: wrote {count} bytes");
                 stream.bytes_out += count as u64;
+                stream.active = core.now;
+                stream.put_linger_off(core.now);
+                if let Some(buffers) = &mut stream.buffers {
+                    buffers.output_moved = core.now;
+                }
                 core.stats.bytes_out += count as u64;
                 core.write_left = core.write_left.saturating_sub(count);
                 Some(count)

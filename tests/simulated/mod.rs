@@ -13,6 +13,8 @@ mod close;
 mod connect;
 #[path = "../data.rs"]
 mod data;
+#[path = "../deadline.rs"]
+mod deadline;
 #[path = "../drain.rs"]
 mod drain;
 #[path = "../edges.rs"]

@@ -4,8 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use oneloop::{CloseReason, ConnectError, Connection, Context, Error, Key, StreamHandler, TimerId};
+use oneloop::{
+    CloseReason, ConnectError, Connection, Context, Deadline, Error, Key, StreamHandler, TimerId,
+};
 
 /// One call of a [`Recorder`].
 #[derive(Clone, PartialEq, Debug)]
@@ -17,6 +20,7 @@ pub enum Call {
     Drained(Key),
     PeerClosed(Key),
     Timer(Key, TimerId),
+    Deadline(Key, Deadline),
     Poke(Key),
     Drain(Key),
     Close(Key, CloseReason),
@@ -112,6 +116,7 @@ impl Calls {
                 | Call::Drained(key)
                 | Call::PeerClosed(key)
                 | Call::Timer(key, _)
+                | Call::Deadline(key, _)
                 | Call::Poke(key)
                 | Call::Drain(key) => {
                     assert_eq!(open.get(key), Some(&true), "{key} is not open: {calls:?}");
@@ -141,6 +146,7 @@ pub struct Recorder {
     drained: Box<Each>,
     peer_closed: Box<Each>,
     timer: Box<dyn FnMut(&mut Connection<'_>, TimerId)>,
+    deadline: Box<dyn FnMut(&mut Connection<'_>, Deadline) -> Option<Duration>>,
     poke: Box<Each>,
     drain: Box<Each>,
     close: Box<dyn FnMut(Key, CloseReason, &mut Context<'_>)>,
@@ -166,6 +172,7 @@ impl Recorder {
             drained: Box::new(|_| {}),
             peer_closed: Box::new(|conn| conn.close()),
             timer: Box::new(|_, _| {}),
+            deadline: Box::new(|_, _| None),
             poke: Box::new(|_| {}),
             drain: Box::new(|conn| {
                 if !conn.is_paused() {
@@ -250,6 +257,14 @@ impl Recorder {
         f: impl FnMut(Key, u64, ConnectError, &mut Context<'_>) + 'static,
     ) -> Recorder {
         self.connect_failed = Box::new(f);
+        self
+    }
+
+    pub fn deadline(
+        mut self,
+        f: impl FnMut(&mut Connection<'_>, Deadline) -> Option<Duration> + 'static,
+    ) -> Recorder {
+        self.deadline = Box::new(f);
         self
     }
 
@@ -345,6 +360,17 @@ impl StreamHandler for Recorder {
     fn on_connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>) {
         let _inside = self.enter(Call::ConnectFailed(key, tag, error));
         (self.connect_failed)(key, tag, error, cx);
+    }
+
+    fn on_deadline(
+        &mut self,
+        session: &mut Key,
+        conn: &mut Connection<'_>,
+        deadline: Deadline,
+    ) -> Option<Duration> {
+        assert_eq!(*session, conn.key());
+        let _inside = self.enter(Call::Deadline(*session, deadline));
+        (self.deadline)(conn, deadline)
     }
 
     fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {

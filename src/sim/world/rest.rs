@@ -70,8 +70,8 @@ impl Simulation {
         let stats = reactor.stats();
         let opened = stats.accepts + stats.connects;
         assert_eq!(stats.closes_total(), opened, "who opened was told of the end, once");
-        let timers = reactor.core.timers.next_deadline();
-        assert_eq!(timers, None, "a timer is left");
+        assert_eq!(reactor.core.timers.next(), None, "a timer is left");
+        assert_eq!(reactor.core.deadlines.next(), None, "a deadline is left");
         let listeners = reactor.listeners.len();
         let reserves = usize::from(reactor.reserve.is_some());
         let host = reactor.sockets.driver.host();

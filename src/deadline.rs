@@ -1,0 +1,57 @@
+//! What a connection may run out of time for.
+
+use std::fmt;
+
+use crate::error::CloseReason;
+
+/// A deadline of a connection, as [`on_deadline`](crate::StreamHandler::on_deadline) hears of it.
+///
+/// The times are those of the connection's [`Limits`](crate::Limits). Each deadline has a
+/// [`CloseReason`] of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Deadline {
+    /// The peer has not sent anything since the connection opened, for
+    /// [`first_byte_timeout`](crate::Limits::first_byte_timeout).
+    FirstByte,
+    /// Nothing was received and nothing sent for [`idle_timeout`](crate::Limits::idle_timeout).
+    Idle,
+    /// The peer took none of the output that waits, for
+    /// [`write_stall_timeout`](crate::Limits::write_stall_timeout).
+    WriteStall,
+    /// More than [`output_bytes_soft`](crate::Limits::output_bytes_soft) of output waited for all of
+    /// [`output_soft_timeout`](crate::Limits::output_soft_timeout).
+    SoftOutput,
+    /// The handler consumed none of the input that it was shown, for
+    /// [`message_timeout`](crate::Limits::message_timeout): a message began and did not end.
+    Message,
+    /// A message came at less than [`input_rate_min`](crate::Limits::input_rate_min).
+    InputRate,
+    /// What the handler asked for with [`expect_within`](crate::Connection::expect_within) did not
+    /// happen.
+    Expected,
+}
+
+impl Deadline {
+    pub(crate) fn reason(self) -> CloseReason {
+        match self {
+            Deadline::FirstByte => CloseReason::NoFirstByte,
+            Deadline::Idle => CloseReason::Idle,
+            Deadline::WriteStall => CloseReason::WriteStalled,
+            Deadline::SoftOutput => CloseReason::SoftOutput,
+            Deadline::Message => CloseReason::MessageTimeout,
+            Deadline::InputRate => CloseReason::SlowSender,
+            Deadline::Expected => CloseReason::Overdue,
+        }
+    }
+
+    /// Whether the peer takes what it is sent: then a close can still be an orderly one.
+    pub(crate) fn is_of_output(self) -> bool {
+        matches!(self, Deadline::WriteStall | Deadline::SoftOutput)
+    }
+}
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason().fmt(f)
+    }
+}

@@ -1,0 +1,209 @@
+//! Deadlines of a connection.
+//!
+//! Each is computed from moments that are noted where they happen, at the price of a store. Only the
+//! earliest is in the wheel, and only put there anew when one comes up that is earlier still: what
+//! traffic puts off is found out when the alarm goes off.
+
+use std::time::Duration;
+
+use log::debug;
+
+use super::{Stream, flag::*};
+use crate::clock::Time;
+use crate::core::{Core, Source};
+use crate::deadline::Deadline;
+use crate::driver::Driver;
+use crate::key::Key;
+use crate::reactor::Reactor;
+use crate::stream::run::lend;
+use crate::table::Table;
+use crate::timer::{Node, Nodes};
+
+impl Nodes for Table<Source> {
+    fn node(&mut self, index: u32) -> &mut Node {
+        match self.at_mut(index) {
+            Source::Stream(stream) => &mut stream.alarm,
+            _ => unreachable!("only connections have deadlines"),
+        }
+    }
+}
+
+/// Later than `moment` by `bytes` at `rate` bytes a second.
+fn after_bytes(moment: Time, bytes: u64, rate: usize) -> Time {
+    moment + Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate as u64)
+}
+
+impl Stream {
+    /// The earliest deadline that holds now. While it connects or closes, which have one of their own,
+    /// it goes by no name.
+    pub(crate) fn earliest_deadline(&self) -> (Time, Option<Deadline>) {
+        if self.has(DEAD) {
+            return (Time::NEVER, None);
+        }
+        if self.has(CONNECTING | CLOSING) {
+            return (self.phase_deadline, None);
+        }
+        let mut earliest = (Time::NEVER, None);
+        let mut consider = |at: Time, deadline: Deadline| {
+            if at < earliest.0 {
+                earliest = (at, Some(deadline));
+            }
+        };
+        let limits = &*self.limits;
+        if !self.has(PAUSED) {
+            consider(self.active + limits.idle_timeout, Deadline::Idle);
+        }
+        if !self.has(FIRST_BYTE) {
+            consider(self.phase_deadline, Deadline::Expected);
+        }
+        // These are the peer's fault only while it is let send, and can.
+        if !self.has(PAUSED | OVER_HIGH | EOF) {
+            if self.has(FIRST_BYTE) && self.bytes_in == 0 {
+                consider(self.phase_deadline, Deadline::FirstByte);
+            }
+            if self.has(HAS_INPUT)
+                && let Some(buffers) = &self.buffers
+            {
+                let since = buffers.message_since;
+                consider(since + limits.message_timeout, Deadline::Message);
+                if limits.input_rate_min > 0 {
+                    let came = self.bytes_in - buffers.message_from;
+                    let grace = since + limits.input_rate_grace;
+                    consider(after_bytes(grace, came, limits.input_rate_min), Deadline::InputRate);
+                }
+            }
+        }
+        if self.has(HAS_OUTPUT)
+            && let Some(buffers) = &self.buffers
+        {
+            consider(buffers.output_moved + limits.write_stall_timeout, Deadline::WriteStall);
+            if let Some(since) = buffers.over_soft_since {
+                consider(since + limits.output_soft_timeout, Deadline::SoftOutput);
+            }
+        }
+        earliest
+    }
+
+    /// When to look again: at the earliest deadline; and before traffic from now on could bring one up,
+    /// because the idle deadline may have been given more time than traffic gives it.
+    pub(crate) fn next_alarm(&self, now: Time) -> Time {
+        let (at, deadline) = self.earliest_deadline();
+        if deadline.is_none() { at } else { at.min(now + self.limits.idle_timeout) }
+    }
+
+    /// Gives a deadline that is due at `at` until `to`.
+    fn put_off(&mut self, deadline: Deadline, at: Time, to: Time) {
+        let by = to.since(at);
+        let buffers = self.buffers.as_mut();
+        match deadline {
+            Deadline::Idle => self.active = self.active + by,
+            Deadline::FirstByte | Deadline::Expected => self.phase_deadline = to,
+            Deadline::Message | Deadline::InputRate => {
+                if let Some(buffers) = buffers {
+                    buffers.message_since = buffers.message_since + by;
+                }
+            }
+            Deadline::WriteStall => {
+                if let Some(buffers) = buffers {
+                    buffers.output_moved = buffers.output_moved + by;
+                }
+            }
+            Deadline::SoftOutput => {
+                if let Some(buffers) = buffers {
+                    buffers.over_soft_since = buffers.over_soft_since.map(|since| since + by);
+                }
+            }
+        }
+    }
+
+    /// A closing connection has made progress.
+    pub(super) fn put_linger_off(&mut self, now: Time) {
+        if self.has(CLOSING) {
+            self.phase_deadline = now + self.limits.linger_timeout;
+        }
+    }
+
+    /// What input is kept is the beginning of a message, or a new one.
+    pub(super) fn begin_message(&mut self, now: Time) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.message_since = now;
+            buffers.message_from = self.bytes_in - buffers.input_len() as u64;
+        }
+    }
+
+    /// Notes when the output went over its soft limit, or under it.
+    fn note_soft_output(&mut self, now: Time) {
+        let soft = self.limits.output_bytes_soft.max(self.limits.output_bytes_high);
+        if let Some(buffers) = &mut self.buffers {
+            if buffers.output.len() <= soft {
+                buffers.over_soft_since = None;
+            } else if buffers.over_soft_since.is_none() {
+                buffers.over_soft_since = Some(now);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Sees to it that the alarm goes off no later than the earliest deadline.
+    pub(crate) fn arm(&mut self, key: Key) {
+        let now = self.now;
+        let stream = self.sources.live(key);
+        stream.flags &= !REARM;
+        stream.note_soft_output(now);
+        let at = stream.next_alarm(now);
+        if at < stream.alarm.at() {
+            let index = key.index() as u32;
+            self.deadlines.remove(&mut self.sources, index);
+            self.deadlines.insert(&mut self.sources, index, at);
+        }
+    }
+
+    /// The alarm of a connection that is about to be freed must not go off.
+    pub(crate) fn disarm(&mut self, key: Key) {
+        if self.stream(key).is_some() {
+            self.deadlines.remove(&mut self.sources, key.index() as u32);
+        }
+    }
+}
+
+impl<D: Driver> Reactor<D> {
+    /// The timer phase's part: the alarm of this connection went off.
+    pub(crate) fn look_at_deadlines(&mut self, key: Key) {
+        let Some(stream) = self.core.stream(key) else { return };
+        let (at, deadline) = stream.earliest_deadline();
+        if at > self.core.now {
+            return self.core.arm(key); // put off since
+        }
+        match deadline {
+            Some(deadline) => self.miss_deadline(key, deadline, at),
+            None if stream.has(CONNECTING) => self.time_out_connect(key),
+            None => self.end_linger(key),
+        }
+    }
+
+    fn miss_deadline(&mut self, key: Key, deadline: Deadline, at: Time) {
+        self.core.begin_run(key);
+        let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
+        let stream = core.sources.live(key);
+        let (handler, session) = (stream.handler, stream.session);
+        let mut conn = lend(core, sockets, handler, key);
+        let more = handlers[handler as usize].deadline(session, &mut conn, deadline);
+        let core = &mut self.core;
+        let stream = core.sources.live(key);
+        match more {
+            _ if stream.has(CLOSING | DEAD) => {}
+            Some(more) if more > Duration::ZERO => stream.put_off(deadline, at, core.now + more),
+            _ => {
+                debug!("{key}: {deadline}");
+                if deadline.is_of_output() {
+                    stream.flags |= RESET;
+                    core.end(key, deadline.reason());
+                } else {
+                    core.close(key, deadline.reason());
+                }
+            }
+        }
+        self.end_run(key);
+    }
+}
