@@ -23,7 +23,7 @@ fn a_listener_with_nobody_to_accept_lets_the_loop_sleep() {
         }
         assert_eq!(server.reactor.next_wait(), None, "awake {when}");
     }
-    let limits = Limits::new().connections_max(2);
+    let limits = Limits::new().connections_max(2).idle_timeout(Duration::MAX);
     let mut server = Server::with_limits(Recorder::echo(), limits);
     assert_sleeps(&mut server, "before anybody came");
     let (first, _) = server.open();
