@@ -103,6 +103,24 @@ pub(crate) struct ConnectionArguments {
     /// Unsent bytes over which a connection is closed.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(crate) output_max: Option<usize>,
+    /// Unsent bytes over which a connection may not stay for long; see --output-soft-time.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) output_soft: Option<usize>,
+    /// How long more than --output-soft may wait, before the connection is closed.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) output_soft_time: Option<Duration>,
+    /// How long a client may take none of its output.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) write_stall: Option<Duration>,
+    /// How long a client may send nothing after it connected.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) first_byte: Option<Duration>,
+    /// How long nothing may come and nothing go.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) idle: Option<Duration>,
+    /// No deadlines but those that are given: nobody is closed for being idle or slow.
+    #[arg(long)]
+    pub(crate) no_deadlines: bool,
     /// How long a closing connection may go on without progress.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) linger: Option<Duration>,

@@ -83,12 +83,27 @@ fn listen_options(listener: &ListenerArguments, connection: &ConnectionArguments
     let limits = set(limits, connection.output_high, Limits::output_bytes_high);
     let limits = set(limits, connection.output_max, Limits::output_bytes_max);
     let limits = set(limits, connection.linger, Limits::linger_timeout);
+    let limits = if connection.no_deadlines { without_deadlines(limits) } else { limits };
+    let limits = set(limits, connection.output_soft, Limits::output_bytes_soft);
+    let limits = set(limits, connection.output_soft_time, Limits::output_soft_timeout);
+    let limits = set(limits, connection.write_stall, Limits::write_stall_timeout);
+    let limits = set(limits, connection.first_byte, Limits::first_byte_timeout);
+    let limits = set(limits, connection.idle, Limits::idle_timeout);
     ListenOptions::new()
         .backlog(listener.backlog)
         .reuse_port(listener.reuse_port)
         .only_v6(listener.only_v6)
         .nodelay(!listener.no_nodelay)
         .limits(limits)
+}
+
+fn without_deadlines(limits: Limits) -> Limits {
+    limits
+        .output_soft_timeout(Duration::MAX)
+        .write_stall_timeout(Duration::MAX)
+        .first_byte_timeout(Duration::MAX)
+        .idle_timeout(Duration::MAX)
+        .message_timeout(Duration::MAX)
 }
 
 /// Sets a limit if it was given.

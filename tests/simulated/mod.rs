@@ -17,6 +17,8 @@ mod data;
 mod deadline;
 #[path = "../drain.rs"]
 mod drain;
+#[path = "../drip.rs"]
+mod drip;
 #[path = "../edges.rs"]
 mod edges;
 #[path = "../events.rs"]
