@@ -18,6 +18,9 @@ impl Key {
     /// Names nothing: generations of live slots start at 1.
     pub(crate) const NONE: Key = Key::new(u32::MAX, 0);
 
+    /// The key of the event by which another thread wakes the reactor; it finds nothing either.
+    pub(crate) const WAKER: Key = Key::new(u32::MAX - 1, 0);
+
     pub(crate) const fn new(index: u32, generation: u32) -> Key {
         Key::from_bits((generation as u64) << 32 | index as u64)
     }

@@ -38,6 +38,8 @@ pub(crate) trait AnyHandler {
     fn start(&mut self, cx: &mut Context<'_>);
     fn connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>);
     fn handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>);
+    /// The [`Owner`], for whoever knows the handler's type.
+    fn as_owner(&mut self) -> &mut dyn Any;
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
@@ -93,6 +95,10 @@ pub(crate) struct Owner<H: StreamHandler> {
 impl<H: StreamHandler> Owner<H> {
     pub(crate) fn new(handler: H) -> Owner<H> {
         Owner { handler, sessions: Sessions::new() }
+    }
+
+    pub(crate) fn with(&mut self, session: u32) -> (&mut H, &mut H::Session) {
+        (&mut self.handler, self.sessions.get_mut(session))
     }
 }
 
@@ -157,6 +163,10 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
 
     fn handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
         self.handler.on_handler_timer(timer, cx);
+    }
+
+    fn as_owner(&mut self) -> &mut dyn Any {
+        self
     }
 
     fn as_any(&self) -> &dyn Any {

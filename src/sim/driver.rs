@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::decisions::Matter;
@@ -11,7 +12,7 @@ use super::net::{Net, TURN};
 use super::network::{Network, SimSocket};
 use super::socket::Kind;
 use crate::clock::Time;
-use crate::driver::{AcceptError, Driver, Event, ListenConfig};
+use crate::driver::{AcceptError, Driver, Event, ListenConfig, Wake, Work};
 use crate::key::Key;
 use crate::readiness::Readiness;
 
@@ -294,6 +295,14 @@ impl Driver for SimDriver {
         }
         self.network.net.borrow_mut().host(self.host).descriptors += 1;
         Ok(SimReserve { network: self.network.clone(), host: self.host })
+    }
+
+    fn waker(&mut self) -> io::Result<Arc<dyn Wake>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn start_workers(&mut self, _: &Arc<dyn Work>, _: usize) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
