@@ -18,6 +18,8 @@ mod postbox;
 mod queue;
 mod sender;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use blocking::{Blocking, blocking};
 pub use sender::{Inbox, PostError, Sender, mailbox};

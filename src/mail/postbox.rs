@@ -100,12 +100,10 @@ impl<T> Reader<T> {
 
     /// Whether nothing is left to read, and nobody is left to post.
     pub(crate) fn is_done(&mut self) -> bool {
-        let (head, postbox) = (self.head, Arc::get_mut(&mut self.postbox));
-        postbox.is_some_and(|postbox| postbox.queue.end() == head)
+        Arc::get_mut(&mut self.postbox).is_some() && self.is_empty()
     }
 
     /// Whether nothing is left to read.
-    #[cfg(feature = "sim")]
     pub(crate) fn is_empty(&self) -> bool {
         self.postbox.queue.end() == self.head
     }
