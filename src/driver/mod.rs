@@ -157,8 +157,9 @@ pub trait Wake: Send + Sync {
 pub trait Work: Send + Sync {
     /// For a thread of its own: does jobs, and waits for them, until there will be no more.
     fn run(&self);
-    /// For a world without threads: does the oldest job that waits; whether there was one.
-    fn run_one(&self) -> bool;
+    /// For a world without threads: does the job that waits behind `number` others, or else the
+    /// newest one; whether there was any.
+    fn run_one(&self, number: usize) -> bool;
     /// How many jobs there have been so far.
     fn submitted(&self) -> u64;
 }

@@ -57,7 +57,14 @@ impl SimDriver {
 
     /// Whether the next poll would report something.
     pub(crate) fn has_events(&self) -> bool {
-        !self.network.net.borrow_mut().host(self.host).ready.is_empty()
+        let mut net = self.network.net.borrow_mut();
+        let host = net.host(self.host);
+        !host.ready.is_empty() || host.mail.is_woken()
+    }
+
+    /// Jobs that were submitted since are under way from now on.
+    pub(crate) fn begin_jobs(&self) {
+        self.network.net.borrow_mut().begin_jobs(self.host);
     }
 
     fn has_descriptor(&self) -> bool {
@@ -109,6 +116,7 @@ impl Driver for SimDriver {
     /// Waits in virtual time, which costs none.
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
+        net.begin_jobs(self.host);
         begin_turn(&mut net, self.host);
         if net.call(self.host, io::ErrorKind::Interrupted).is_err() {
             net.log_error(self.host, "poll", Key::NONE, "Interrupted");
@@ -298,11 +306,12 @@ impl Driver for SimDriver {
     }
 
     fn waker(&mut self) -> io::Result<Arc<dyn Wake>> {
-        Err(io::ErrorKind::Unsupported.into())
+        Ok(self.network.net.borrow_mut().host(self.host).mail.waker())
     }
 
-    fn start_workers(&mut self, _: &Arc<dyn Work>, _: usize) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn start_workers(&mut self, work: &Arc<dyn Work>, threads: usize) -> io::Result<()> {
+        self.network.net.borrow_mut().host(self.host).mail.add_workers(work, threads);
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
+use super::mail::HostMail;
 use super::socket::{Kind, Listener, Sock};
 use super::trace::{Entry, Trace};
 use crate::clock::Time;
@@ -73,6 +74,7 @@ pub(crate) struct Host {
     pub(crate) calls_before_turn: u64,
     /// The one that is to fail.
     pub(crate) failing_call: Option<u64>,
+    pub(crate) mail: HostMail,
     next_port: u16,
 }
 
@@ -95,6 +97,8 @@ pub(crate) enum Event {
     Window { from: Key },
     /// A scripted client's wait is over.
     Client { index: usize },
+    /// A job of a host is done.
+    Job { host: u32, crew: usize },
 }
 
 #[derive(Debug)]
@@ -157,6 +161,7 @@ impl Net {
             calls: 0,
             calls_before_turn: 0,
             failing_call: None,
+            mail: HostMail::default(),
             next_port: 0,
         });
         number
@@ -272,6 +277,7 @@ impl Net {
             Event::Cut { of } => self.arrive_cut(of),
             Event::Window { from } => self.transfer(from),
             Event::Client { index } => self.clients_due.push_back(index),
+            Event::Job { host, crew } => self.do_job(host, crew),
         }
     }
 
