@@ -192,9 +192,7 @@ fn a_job_that_panics_closes_its_connection_only() {
     let (mut bob, bob_key) = service.open();
     write(&mut anna, b"p");
     service.blocking.run(|| panic!("one that is meant")).unwrap();
-    let mut end = Vec::new();
     run_until(&mut service.reactor, "two panics", |reactor| reactor.stats().job_panics == 2);
-    drop(std::mem::replace(&mut end, Vec::<u8>::new()));
     drop(anna);
     service
         .until("it closes", |heard| heard.contains(&Heard::Close(anna_key, CloseReason::Panicked)));

@@ -1,6 +1,12 @@
-//! The queue by one thread; by several: `tests/model`.
+//! The queue and the bell by one thread; by several: `tests/model`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::bell::Bell;
+use super::postbox::Postbox;
 use super::queue::Queue;
+use crate::driver::Wake;
 
 #[test]
 fn values_come_out_in_order_round_after_round() {
@@ -40,4 +46,56 @@ fn only_what_is_still_there_is_taken_back() {
     assert_eq!(queue.take_back(0), None, "it is another one's by now");
     assert_eq!(queue.take_back(1), Some('b'));
     assert_eq!(queue.take_back(1), None);
+}
+
+#[derive(Default)]
+struct Writes(AtomicUsize);
+
+impl Wake for Writes {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn posts_to_a_loop_that_sleeps_are_one_write_and_to_one_that_is_awake_none() {
+    let writes = Arc::new(Writes::default());
+    let waker: Arc<dyn Wake> = Arc::<Writes>::clone(&writes);
+    let bell = Arc::new(Bell::new(waker));
+    let (postbox, mut reader) = Postbox::new(100);
+    reader.attach(Arc::clone(&bell));
+    let mut expected = 0;
+    for _ in 0..3 {
+        let post_some = || (0..10).for_each(|number| postbox.post(number).unwrap());
+        let mut read_all = || {
+            assert!(bell.answer() && !bell.answer());
+            reader.begin();
+            std::iter::from_fn(|| reader.next()).count()
+        };
+        // Before it has looked at its mail, and so will not sleep.
+        post_some();
+        assert!(!bell.fall_asleep());
+        bell.wake_up();
+        post_some();
+        assert_eq!(read_all(), 20);
+        // While callbacks run.
+        post_some();
+        assert_eq!(read_all(), 10);
+        assert_eq!(writes.0.load(Ordering::SeqCst), expected);
+        // While it sleeps, and before it has got up.
+        assert!(bell.fall_asleep() && bell.fall_asleep());
+        post_some();
+        post_some();
+        expected += 1;
+        assert_eq!(writes.0.load(Ordering::SeqCst), expected);
+        bell.wake_up();
+        post_some();
+        assert_eq!(read_all(), 30);
+        // After it has got up for another reason.
+        assert!(bell.fall_asleep());
+        bell.wake_up();
+        post_some();
+        assert_eq!(read_all(), 10);
+        assert_eq!(writes.0.load(Ordering::SeqCst), expected);
+    }
 }
