@@ -278,23 +278,30 @@ fn the_end_drops_jobs_that_have_not_begun_and_takes_no_more() {
 #[test]
 fn the_last_giver_leaves_jobs_that_are_still_done() {
     let mut service = Service::new(1, 8);
-    let alive = Arc::new(AtomicUsize::new(0));
+    thread_local!(static TOLD: RefCell<Option<Told>> = const { RefCell::new(None) });
+    let (told, thread_ended) = mpsc::channel();
+    let count = Arc::new(AtomicUsize::new(0));
     for _ in 0..4 {
-        let alive = Arc::clone(&alive);
-        service.blocking.run(move || alive.fetch_add(1, Ordering::SeqCst) as u64).unwrap();
+        let (count, told) = (Arc::clone(&count), Told(told.clone()));
+        let job = move || {
+            if HAS_KERNEL {
+                TOLD.set(Some(told));
+            }
+            count.fetch_add(1, Ordering::SeqCst) as u64
+        };
+        service.blocking.run(job).unwrap();
     }
+    drop(told);
     // The handler has one, too.
     let (other, _inbox) = blocking(1, 1);
     service.reactor.handler_mut(service.handler).blocking = other.clone();
     service.blocking = other;
     service.until("all are done", |heard| heard.len() == 4);
     assert_eq!(*service.heard.borrow(), [0, 1, 2, 3].map(Heard::Own));
-    // The threads have ended by themselves, and so let go of what they held.
+    // The thread has ended by itself, and with it what it held.
     if HAS_KERNEL {
-        let _watchdog = Watchdog::new("the jobs are gone");
-        while Arc::strong_count(&alive) > 1 {
-            std::thread::yield_now();
-        }
+        while thread_ended.recv_timeout(DEADLINE) != Err(mpsc::RecvTimeoutError::Disconnected) {}
+        assert_eq!(Arc::strong_count(&count), 1);
     }
 }
 

@@ -394,6 +394,44 @@ fn what_is_posted_by_a_message_belongs_to_the_next_turn() {
 }
 
 #[test]
+fn posts_make_an_event_only_while_the_reactor_sleeps() {
+    let mut clerk = Clerk::new();
+    let (sender, inbox) = mailbox(8);
+    let posting = sender.clone();
+    clerk.own = Box::new(move |number, _| {
+        if number == 1 {
+            posting.post(2).unwrap();
+        }
+    });
+    let mut reactor = Reactor::new().unwrap();
+    let handler = reactor.add(clerk);
+    reactor.attach(handler, inbox).unwrap();
+    reactor.turn(None).unwrap();
+    let turn = |reactor: &mut Reactor, events, messages| {
+        let before = (reactor.stats().events, reactor.stats().messages);
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        let stats = reactor.stats();
+        assert_eq!((stats.events - before.0, stats.messages - before.1), (events, messages));
+    };
+    // Between its turns it is awake, until it says for how long it would wait.
+    sender.post(0).unwrap();
+    turn(&mut reactor, 0, 1);
+    assert_eq!(reactor.next_wait(), None);
+    for _ in 0..3 {
+        sender.post(0).unwrap();
+    }
+    assert_eq!(reactor.next_wait(), Some(Duration::ZERO));
+    turn(&mut reactor, 1, 3);
+    // So it is while it calls handlers, also in a turn that waited before.
+    reactor.context(handler).set_handler_timer(Duration::from_micros(100));
+    reactor.turn(None).unwrap();
+    sender.post(1).unwrap();
+    turn(&mut reactor, 0, 1);
+    turn(&mut reactor, 0, 1);
+    turn(&mut reactor, 0, 0);
+}
+
+#[test]
 fn bytes_that_wait_for_a_message_are_shown_after_it() {
     let mut clerk = Clerk::new();
     clerk.consumes = 0;
@@ -519,6 +557,19 @@ fn a_handle_stops_the_reactor_also_before_it_runs() {
     assert!(office.take().contains(&Heard::Close(key, CloseReason::Stopped)));
     assert!(!handle.has_ended());
     assert_ne!(office.reactor.next_wait(), Some(Duration::ZERO), "a stop is one stop");
+    // Who stops it otherwise has done what was asked for.
+    handle.stop().unwrap();
+    office.reactor.stop();
+    let mut turns_left = 3;
+    let is_done = |_: &mut Reactor| {
+        turns_left -= 1;
+        turns_left == 0
+    };
+    for millis in 0..3 {
+        office.reactor.context(office.handler).set_handler_timer(Duration::from_millis(millis));
+    }
+    office.reactor.run_until(is_done).unwrap();
+    assert_eq!(turns_left, 0);
 }
 
 #[test]

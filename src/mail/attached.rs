@@ -1,9 +1,7 @@
 //! An inbox and its handler, with their types erased.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 
-use super::blocking::Jobs;
 use super::sender::{Inbox, Letter};
 use crate::connection::Connection;
 use crate::context::Context;
@@ -106,19 +104,6 @@ impl<H: MessageHandler<M>, M: 'static> AnyInbox for Attached<H, M> {
     }
 
     fn end(&mut self) -> usize {
-        if let Some(jobs) = &self.inbox.jobs {
-            jobs.end();
-        }
         self.inbox.reader.end()
-    }
-}
-
-/// The same for the jobs of an inbox that goes away in any other way.
-impl<M> Drop for Inbox<M> {
-    fn drop(&mut self) {
-        let jobs: Option<Arc<dyn Jobs>> = self.jobs.take();
-        if let Some(jobs) = jobs {
-            jobs.end();
-        }
     }
 }

@@ -46,6 +46,11 @@ impl Mailroom {
         self.bell.as_ref().is_some_and(|bell| bell.answer())
     }
 
+    #[cfg(test)]
+    pub(super) fn inboxes(&self) -> usize {
+        self.inboxes.len()
+    }
+
     /// Whether mail waits, which without other threads is until the next turn.
     #[cfg(feature = "sim")]
     pub(crate) fn is_empty(&self) -> bool {

@@ -140,6 +140,15 @@ pub struct Inbox<M> {
     pub(super) jobs: Option<Arc<dyn Jobs>>,
 }
 
+/// The end of the jobs whose results nobody reads; the reader ends by itself.
+impl<M> Drop for Inbox<M> {
+    fn drop(&mut self) {
+        if let Some(jobs) = &self.jobs {
+            jobs.end();
+        }
+    }
+}
+
 impl<M> fmt::Debug for Inbox<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").finish_non_exhaustive()

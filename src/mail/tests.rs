@@ -6,7 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::bell::Bell;
 use super::postbox::Postbox;
 use super::queue::Queue;
+use super::{blocking, mailbox};
+use crate::connection::Connection;
 use crate::driver::Wake;
+use crate::error::Error;
+use crate::handler::{MessageHandler, StreamHandler};
+use crate::reactor::Reactor;
 
 #[test]
 fn values_come_out_in_order_round_after_round() {
@@ -98,4 +103,40 @@ fn posts_to_a_loop_that_sleeps_are_one_write_and_to_one_that_is_awake_none() {
         assert_eq!(read_all(), 10);
         assert_eq!(writes.0.load(Ordering::SeqCst), expected);
     }
+}
+
+struct Nobody;
+
+impl StreamHandler for Nobody {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, _: &[u8]) -> Result<usize, Error> {
+        Ok(0)
+    }
+}
+
+impl MessageHandler<u32> for Nobody {}
+
+#[test]
+fn inboxes_that_nobody_can_post_to_are_forgotten() {
+    let mut reactor = Reactor::new().unwrap();
+    let handler = reactor.add(Nobody);
+    let ((sender, inbox), (blocking, results)) = (mailbox(1), blocking(1, 1));
+    reactor.attach(handler, inbox).unwrap();
+    reactor.attach(handler, results).unwrap();
+    sender.post(1).unwrap();
+    reactor.turn(None).unwrap();
+    assert_eq!(reactor.mailroom.inboxes(), 2);
+    sender.post(1).unwrap();
+    drop(sender);
+    reactor.turn(None).unwrap();
+    assert_eq!(reactor.mailroom.inboxes(), 1);
+    blocking.run(|| 1).unwrap();
+    drop(blocking);
+    while reactor.mailroom.inboxes() > 0 {
+        reactor.turn(None).unwrap();
+    }
+    assert_eq!(reactor.stats().messages, 3);
 }
