@@ -4,8 +4,6 @@ mod support;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -277,31 +275,40 @@ fn the_end_drops_jobs_that_have_not_begun_and_takes_no_more() {
 
 #[test]
 fn the_last_giver_leaves_jobs_that_are_still_done() {
-    let mut service = Service::new(1, 8);
     thread_local!(static TOLD: RefCell<Option<Told>> = const { RefCell::new(None) });
-    let (told, thread_ended) = mpsc::channel();
-    let count = Arc::new(AtomicUsize::new(0));
-    for _ in 0..4 {
-        let (count, told) = (Arc::clone(&count), Told(told.clone()));
-        let job = move || {
-            if HAS_KERNEL {
-                TOLD.set(Some(told));
+    for is_idle in [false, true] {
+        let mut service = Service::new(1, 8);
+        let (told, thread_ended) = mpsc::channel();
+        for number in 0..4 {
+            let told = Told(told.clone());
+            let job = move || {
+                if HAS_KERNEL {
+                    TOLD.set(Some(told)); // for as long as the thread lives
+                }
+                number
+            };
+            service.blocking.run(job).unwrap();
+        }
+        drop(told);
+        if is_idle {
+            service.until("all are done", |heard| heard.len() == 4);
+        }
+        let (other, _inbox) = blocking(1, 1);
+        // The handler has one, too.
+        service.reactor.handler_mut(service.handler).blocking = other.clone();
+        service.blocking = other;
+        service.until("all are done", |heard| heard.len() == 4);
+        assert_eq!(*service.heard.borrow(), [0, 1, 2, 3].map(Heard::Own));
+        // The thread ends by itself.
+        while HAS_KERNEL {
+            match thread_ended.recv_timeout(DEADLINE) {
+                Ok(()) => {}
+                Err(error) => {
+                    assert_eq!(error, mpsc::RecvTimeoutError::Disconnected);
+                    break;
+                }
             }
-            count.fetch_add(1, Ordering::SeqCst) as u64
-        };
-        service.blocking.run(job).unwrap();
-    }
-    drop(told);
-    // The handler has one, too.
-    let (other, _inbox) = blocking(1, 1);
-    service.reactor.handler_mut(service.handler).blocking = other.clone();
-    service.blocking = other;
-    service.until("all are done", |heard| heard.len() == 4);
-    assert_eq!(*service.heard.borrow(), [0, 1, 2, 3].map(Heard::Own));
-    // The thread has ended by itself, and with it what it held.
-    if HAS_KERNEL {
-        while thread_ended.recv_timeout(DEADLINE) != Err(mpsc::RecvTimeoutError::Disconnected) {}
-        assert_eq!(Arc::strong_count(&count), 1);
+        }
     }
 }
 
