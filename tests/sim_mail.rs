@@ -34,8 +34,9 @@ impl StreamHandler for Service {
         data: &[u8],
     ) -> Result<usize, Error> {
         let mut given = 0;
-        for byte in data.iter().copied() {
-            let job = move || byte.to_ascii_uppercase();
+        for byte in data {
+            let upper = byte.to_ascii_uppercase();
+            let job = move || upper;
             if self.blocking.run_for(conn.key(), job).is_err() {
                 break; // too many: the rest is shown again after the next result
             }

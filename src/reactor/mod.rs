@@ -375,7 +375,8 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// How long [`turn`](Self::turn) would wait if no event came: not at all if there is work left,
-    /// for ever (`None`) if there is nothing to wait for. For a reactor inside another loop.
+    /// for ever (`None`) if there is nothing to wait for. For a reactor inside another loop: from this
+    /// call to the next turn, who posts something makes its descriptor readable.
     pub fn next_wait(&mut self) -> Option<Duration> {
         if self.core.has_work() || !self.mailroom.fall_asleep() {
             return Some(Duration::ZERO);
