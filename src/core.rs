@@ -249,6 +249,7 @@ impl Core {
                 self.queue(key);
             }
             None if key == Key::SIGNALS => self.is_signalled = true,
+            None if key == Key::WAKER => {} // the mail phase looks for itself
             None => {
                 self.stats.stale_events += 1;
                 debug!("{key}: stale event {readiness:?}");

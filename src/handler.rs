@@ -192,6 +192,34 @@ pub trait StreamHandler: 'static {
     }
 }
 
+/// A handler that gets messages of type `M`, from other threads, other handlers, or jobs that block: by
+/// a [`mailbox`](crate::mailbox) that is [attached](crate::Reactor::attach) to it. For several types of
+/// messages it implements the trait several times.
+///
+/// Messages of one sender come in the order in which they were posted.
+///
+/// A call for a connection that panics closes it, as any other callback that does; one that belongs to
+/// no connection goes through to the caller of the reactor. Only that message is lost.
+pub trait MessageHandler<M>: StreamHandler {
+    /// Phase 6. A message for this connection, which is open. Bytes left unconsumed are shown to
+    /// `on_data` right after this call. By default it is dropped.
+    fn on_message(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>, message: M) {
+        let _ = (session, conn, message);
+    }
+
+    /// Phase 6. A message for the handler itself. By default it is dropped.
+    fn on_handler_message(&mut self, message: M, cx: &mut Context<'_>) {
+        let _ = (message, cx);
+    }
+
+    /// Phase 6. A message for connection `key`, which is gone, closing, not open yet, or not served by
+    /// this handler. It is counted in [`Stats`](crate::Stats::messages_undelivered); by default it is
+    /// dropped.
+    fn on_undelivered(&mut self, key: Key, message: M, cx: &mut Context<'_>) {
+        let _ = (key, message, cx);
+    }
+}
+
 /// What a raw source did with its readiness.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Drained {

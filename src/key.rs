@@ -20,6 +20,8 @@ impl Key {
 
     /// The driver's own: signals have come.
     pub(crate) const SIGNALS: Key = Key::new(u32::MAX - 2, 0);
+    /// The key of the event by which another thread wakes the reactor; it finds nothing either.
+    pub(crate) const WAKER: Key = Key::new(u32::MAX - 1, 0);
 
     pub(crate) const fn new(index: u32, generation: u32) -> Key {
         Key::from_bits((generation as u64) << 32 | index as u64)

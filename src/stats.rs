@@ -53,6 +53,12 @@ pub struct Stats {
     pub lingers_cut: u64,
     /// Callbacks that panicked.
     pub panics: u64,
+    /// Messages delivered to connections and handlers.
+    pub messages: u64,
+    /// Messages for a connection that was not open any more, or that waited when the reactor stopped.
+    pub messages_undelivered: u64,
+    /// Blocking jobs that panicked.
+    pub job_panics: u64,
     /// Connections open now, being opened, or closing.
     pub connections: usize,
     /// Bytes that connections hold in buffers now.

@@ -212,6 +212,52 @@ fn raw_source_ends_with_its_command() {
     assert!(tail.wait().success());
 }
 
+#[test]
+fn ticker_sends_its_ticks_and_what_is_typed_to_all_clients() {
+    let mut ticker = Example::start("ticker");
+    let mut clients = [(); 2].map(|()| BufReader::new(support::connect(ticker.address)));
+    let line = |client: &mut BufReader<TcpStream>| {
+        let mut line = String::new();
+        client.read_line(&mut line).expect("a line comes in time");
+        line
+    };
+    // Who has had a tick has come.
+    for client in &mut clients {
+        assert!(line(client).starts_with("tick "));
+    }
+    let mut input = ticker.take_input();
+    input.write_all(b"one\ntwo\n").unwrap();
+    drop(input);
+    for client in &mut clients {
+        let mut lines: Vec<String> = Vec::new();
+        while lines.iter().filter(|line| line.starts_with("tick")).count() < 2 || lines.len() < 4 {
+            lines.push(line(client));
+        }
+        lines.retain(|line| !line.starts_with("tick"));
+        assert_eq!(lines, ["one\n", "two\n"]);
+    }
+}
+
+#[test]
+fn blocking_work_answers_each_client_in_order() {
+    let resolver = Example::start("blocking_work");
+    let clients: Vec<TcpStream> = (0..4).map(|_| support::connect(resolver.address)).collect();
+    for mut client in &clients {
+        client.write_all(b"127.0.0.1\n::1\r\nlocalhost\n127.0.0.2\nno\0host\n").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+    }
+    for mut client in clients {
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).unwrap();
+        let answers: Vec<&str> = answers.lines().collect();
+        assert_eq!(answers.len(), 5, "{answers:?}");
+        assert_eq!(answers[..2], ["127.0.0.1: 127.0.0.1", "::1: ::1"]);
+        assert!(answers[2].starts_with("localhost: ") && answers[2].contains("127.0.0.1"));
+        assert_eq!(answers[3], "127.0.0.2: 127.0.0.2");
+        assert!(answers[4].starts_with("no\0host: "), "{answers:?}");
+    }
+}
+
 /// One who takes part in the chat.
 struct Member {
     connection: BufReader<TcpStream>,

@@ -6,11 +6,13 @@
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mio::event::Source;
 use mio::unix::SourceFd;
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, Waker};
 #[cfg(target_os = "linux")]
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -21,7 +23,7 @@ use rustix::net::{
 
 #[cfg(feature = "signals")]
 use super::signals::Caught;
-use super::{AcceptError, Driver, Event, ListenConfig, RawSource};
+use super::{AcceptError, Driver, Event, ListenConfig, RawSource, Wake, Work};
 use crate::clock::{Clock, Time};
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
@@ -331,6 +333,31 @@ impl Driver for Mio {
             SocketFlags::CLOEXEC,
             None,
         )?)
+    }
+
+    fn waker(&mut self) -> io::Result<Arc<dyn Wake>> {
+        Ok(Arc::new(Waker::new(self.poll.registry(), token(Key::WAKER))?))
+    }
+
+    fn start_workers(&mut self, work: &Arc<dyn Work>, threads: usize) -> io::Result<()> {
+        for number in 0..threads {
+            let work = Arc::clone(work);
+            // Nobody joins it: a job may take as long as it likes, and the reactor's end must not.
+            thread::Builder::new()
+                .name(format!("oneloop-job-{number}"))
+                .spawn(move || work.run())?;
+        }
+        Ok(())
+    }
+}
+
+/// An eventfd(2): it lives as long as the last who may wake, also when the poll is gone.
+impl Wake for Waker {
+    fn wake(&self) {
+        // A write to an eventfd fails only when its counter is full, which mio deals with.
+        if let Err(error) = Waker::wake(self) {
+            log::error!("the reactor is not woken: {error}");
+        }
     }
 }
 

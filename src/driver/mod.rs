@@ -9,6 +9,7 @@ mod signals;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Time;
@@ -148,6 +149,35 @@ pub trait Driver: Sized {
 
     /// Takes a descriptor to give up when an accept fails for want of one.
     fn reserve(&self) -> io::Result<Self::Reserve>;
+
+    /// Makes what other threads end a poll with. Asked for once, by the first that needs it; a reactor
+    /// without mail has none. The wake-up is reported as an event with the key [`WAKER_KEY`].
+    fn waker(&mut self) -> io::Result<Arc<dyn Wake>>;
+    /// Has the jobs of `work` done, by at most so many threads at a time, until it says that there
+    /// will be no more.
+    fn start_workers(&mut self, work: &Arc<dyn Work>, threads: usize) -> io::Result<()>;
+}
+
+/// The key of the event that [`Wake::wake`] makes.
+pub const WAKER_KEY: Key = Key::WAKER;
+
+/// Ends a poll from another thread.
+pub trait Wake: Send + Sync {
+    /// The poll that waits, or else the next one, reports the wake-up and does not wait. Several
+    /// before that may be reported as one.
+    fn wake(&self);
+}
+
+/// Jobs that block, in the order in which they are to begin. None of the calls panics, whatever the
+/// jobs do.
+pub trait Work: Send + Sync {
+    /// For a thread of its own: does jobs, and waits for them, until there will be no more.
+    fn run(&self);
+    /// For a world without threads: does the job that waits behind `number` others, or else the
+    /// newest one; whether there was any.
+    fn run_one(&self, number: usize) -> bool;
+    /// How many jobs there have been so far.
+    fn submitted(&self) -> u64;
 }
 
 /// A source of a user's own that the driver `D` can register: with the mio driver, everything that is

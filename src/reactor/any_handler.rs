@@ -49,6 +49,8 @@ pub(crate) trait AnyHandler {
         result: io::Result<SocketAddr>,
         cx: &mut Context<'_>,
     );
+    /// The [`Owner`], for whoever knows the handler's type.
+    fn as_owner(&mut self) -> &mut dyn Any;
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
@@ -104,6 +106,10 @@ pub(crate) struct Owner<H: StreamHandler> {
 impl<H: StreamHandler> Owner<H> {
     pub(crate) fn new(handler: H) -> Owner<H> {
         Owner { handler, sessions: Sessions::new() }
+    }
+
+    pub(crate) fn with(&mut self, session: u32) -> (&mut H, &mut H::Session) {
+        (&mut self.handler, self.sessions.get_mut(session))
     }
 }
 
@@ -185,6 +191,10 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
         cx: &mut Context<'_>,
     ) {
         self.handler.on_listening(listener, result, cx);
+    }
+
+    fn as_owner(&mut self) -> &mut dyn Any {
+        self
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,6 +1,6 @@
 //! The reactor: the loop and all it owns.
 
-mod any_handler;
+pub(crate) mod any_handler;
 mod drain;
 mod reap;
 mod reconfigure;
@@ -27,6 +27,7 @@ use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
 use crate::listener::{ListenOptions, Listener, ListenerId};
+use crate::mail::Mailroom;
 use crate::source::{AnyRaw, NO_HANDLER};
 use crate::stats::Stats;
 use any_handler::{AnyHandler, Owner};
@@ -73,6 +74,7 @@ pub struct Reactor<D: Driver = Mio> {
     /// An empty list, to be swapped for the work list of the phase that runs: work made by work goes
     /// to it, for the next turn.
     spare: Vec<Key>,
+    pub(crate) mailroom: Mailroom,
     panics_go_through: bool,
     /// How often everything was stopped, by which `run` knows that a turn did it.
     stops: u64,
@@ -204,6 +206,7 @@ impl<D: Driver> Reactor<D> {
             listeners: Vec::new(),
             reserve,
             spare: Vec::new(),
+            mailroom: Mailroom::default(),
             panics_go_through: false,
             stops: 0,
             report: None,
@@ -285,7 +288,7 @@ impl<D: Driver> Reactor<D> {
         result
     }
 
-    fn assert_own<H: StreamHandler>(&self, id: HandlerId<H>) {
+    pub(crate) fn assert_own<H: StreamHandler>(&self, id: HandlerId<H>) {
         let handler = self.handlers.get(usize::from(id.index));
         assert!(handler.is_some_and(|handler| handler.as_any().is::<H>()), "{FOREIGN}");
     }
@@ -364,9 +367,10 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// How long [`turn`](Self::turn) would wait if no event came: not at all if there is work left,
-    /// for ever (`None`) if there is nothing to wait for. For a reactor inside another loop.
+    /// for ever (`None`) if there is nothing to wait for. For a reactor inside another loop: from this
+    /// call to the next turn, who posts something makes its descriptor readable.
     pub fn next_wait(&mut self) -> Option<Duration> {
-        if self.core.has_work() {
+        if self.core.has_work() || !self.mailroom.fall_asleep() {
             return Some(Duration::ZERO);
         }
         let next = [self.core.timers.next(), self.core.deadlines.next()];
@@ -440,6 +444,7 @@ impl<D: Driver> Reactor<D> {
         self.core.stopping = true;
         let (end, baseline) = self.take_baseline();
         self.end_all();
+        self.end_mail();
         self.core.stopping = false;
         self.stops += 1;
         let report = baseline.report(end, &self.core);

@@ -13,6 +13,7 @@ use crate::core::{Command, Core, Source};
 use crate::driver::Driver;
 use crate::error::CloseReason;
 use crate::key::Key;
+use crate::mail::message_of;
 use crate::reactor::Reactor;
 use crate::stream::flag::*;
 use crate::timer::{Purpose, TimerId};
@@ -45,6 +46,7 @@ impl<D: Driver> Reactor<D> {
         self.each(|core| &mut core.due, Self::fire_timer);
         self.each(|core| &mut core.alarmed, Self::look_at_deadlines);
         self.each(|core| &mut core.mail, Self::deliver_poke); // 6. mail
+        self.take_mail();
         self.carry_out_commands(); //                            7. flush
         self.each(|core| &mut core.flush, Self::flush_stream);
         self.hold_to_memory();
@@ -67,7 +69,9 @@ impl<D: Driver> Reactor<D> {
         self.core.stats.turns += 1;
         self.core.stats.busy_turns += u64::from(wait == Some(Duration::ZERO));
         trace!("turn {}: waiting for {wait:?}", self.core.stats.turns);
-        self.sockets.driver.poll(wait)
+        let polled = self.sockets.driver.poll(wait);
+        self.mailroom.wake_up();
+        polled
     }
 
     fn start_handlers(&mut self) {
@@ -122,17 +126,15 @@ impl<D: Driver> Reactor<D> {
     /// Charges a panic to the connection or raw source whose callback it came from. Gives it back if
     /// it is to go through.
     #[cold]
-    fn contain(&mut self, panic: Box<dyn Any + Send>) -> Result<(), Box<dyn Any + Send>> {
+    pub(crate) fn contain(
+        &mut self,
+        panic: Box<dyn Any + Send>,
+    ) -> Result<(), Box<dyn Any + Send>> {
         let key = std::mem::replace(&mut self.core.running, Key::NONE);
         if key == Key::NONE {
             return Err(panic);
         }
-        let message = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
-        error!("{key}: a handler panicked: {message}");
+        error!("{key}: a handler panicked: {}", message_of(&*panic));
         let core = &mut self.core;
         core.stats.panics += 1;
         core.scratch.clear();

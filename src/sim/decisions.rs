@@ -58,6 +58,11 @@ matters! {
     WindowLatency = "window_latency",
     EndLatency = "end_latency",
     ResetLatency = "reset_latency",
+
+    /// How long a blocking job of a host takes.
+    JobTime = "job_time",
+    /// Which of those that are being done is done first.
+    JobOrder = "job_order",
 }
 
 /// Names one decision: the so-many-th about this matter, of this socket, host or reactor.

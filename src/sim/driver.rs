@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::decisions::Matter;
@@ -11,7 +12,7 @@ use super::net::{Net, TURN};
 use super::network::{Network, SimSocket};
 use super::socket::Kind;
 use crate::clock::Time;
-use crate::driver::{AcceptError, Driver, Event, ListenConfig};
+use crate::driver::{AcceptError, Driver, Event, ListenConfig, Wake, Work};
 use crate::key::Key;
 use crate::readiness::Readiness;
 use crate::signal::{Signal, Signals};
@@ -72,7 +73,12 @@ impl SimDriver {
     pub(crate) fn has_events(&self) -> bool {
         let mut net = self.network.net.borrow_mut();
         let host = net.host(self.host);
-        !host.ready.is_empty() || host.signals != Signals::default()
+        !host.ready.is_empty() || host.signals != Signals::default() || host.mail.is_woken()
+    }
+
+    /// Jobs that were submitted since are under way from now on.
+    pub(crate) fn begin_jobs(&self) {
+        self.network.net.borrow_mut().begin_jobs(self.host);
     }
 
     fn has_descriptor(&self) -> bool {
@@ -124,6 +130,7 @@ impl Driver for SimDriver {
     /// Waits in virtual time, which costs none.
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
+        net.begin_jobs(self.host);
         begin_turn(&mut net, self.host);
         if net.call(self.host, io::ErrorKind::Interrupted).is_err() {
             net.log_error(self.host, "poll", Key::NONE, "Interrupted");
@@ -328,6 +335,15 @@ impl Driver for SimDriver {
         }
         self.network.net.borrow_mut().host(self.host).descriptors += 1;
         Ok(SimReserve { network: self.network.clone(), host: self.host })
+    }
+
+    fn waker(&mut self) -> io::Result<Arc<dyn Wake>> {
+        Ok(self.network.net.borrow_mut().host(self.host).mail.waker())
+    }
+
+    fn start_workers(&mut self, work: &Arc<dyn Work>, threads: usize) -> io::Result<()> {
+        self.network.net.borrow_mut().host(self.host).mail.add_workers(work, threads);
+        Ok(())
     }
 }
 

@@ -81,7 +81,10 @@ impl Net {
         if self.decisions.chance(Matter::InterruptedPoll, of, interrupted).is_some() {
             return self.log_error(host, "poll", Key::NONE, "Interrupted");
         }
-        let mut take = waiting.min(events_max);
+        if self.host(host).mail.take_wake() {
+            events.push(Event { key: Key::WAKER, readiness: Readiness::READABLE });
+        }
+        let mut take = waiting.min(events_max - events.len());
         let truncated = if take > 1 { faults.truncated_events } else { 0.0 };
         if let Some(mut how) = self.decisions.chance(Matter::TruncatedEvents, of, truncated) {
             take -= how.below(take as u64) as usize;
@@ -107,7 +110,10 @@ impl Net {
             events.push(Event { key: Key::SIGNALS, readiness: Readiness::READABLE });
         }
         for event in &*events {
-            self.log(host, "event", event.key, u64::from(event.readiness.0));
+            match event.key {
+                Key::WAKER => self.log(host, "woken", Key::NONE, 0),
+                key => self.log(host, "event", key, u64::from(event.readiness.0)),
+            }
         }
     }
 

@@ -25,6 +25,7 @@ mod events;
 mod failure;
 mod faults;
 mod harness;
+mod mail;
 mod net;
 mod network;
 mod socket;

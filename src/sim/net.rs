@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
+use super::mail::HostMail;
 use super::socket::{Kind, Listener, Sock};
 use super::trace::{Entry, Trace};
 use crate::clock::Time;
@@ -77,6 +78,7 @@ pub(crate) struct Host {
     /// Signals that its reactor watches, and those that have come.
     pub(crate) watched: Signals,
     pub(crate) signals: Signals,
+    pub(crate) mail: HostMail,
     next_port: u16,
 }
 
@@ -99,6 +101,8 @@ pub(crate) enum Event {
     Window { from: Key },
     /// A scripted client's wait is over.
     Client { index: usize },
+    /// A job of a host is done.
+    Job { host: u32, crew: usize },
 }
 
 #[derive(Debug)]
@@ -163,6 +167,7 @@ impl Net {
             failing_call: None,
             watched: Signals::default(),
             signals: Signals::default(),
+            mail: HostMail::default(),
             next_port: 0,
         });
         number
@@ -278,6 +283,7 @@ impl Net {
             Event::Cut { of } => self.arrive_cut(of),
             Event::Window { from } => self.transfer(from),
             Event::Client { index } => self.clients_due.push_back(index),
+            Event::Job { host, crew } => self.do_job(host, crew),
         }
     }
 

@@ -12,6 +12,8 @@ mod write;
 
 use std::rc::Rc;
 
+pub(crate) use run::lend;
+
 use crate::buffer::Buffers;
 use crate::clock::Time;
 use crate::error::{CloseReason, ConnectError};

@@ -17,7 +17,7 @@ pub(super) struct Budget {
 
 /// Lends the connection to a callback.
 #[inline]
-pub(super) fn lend<'a>(
+pub(crate) fn lend<'a>(
     core: &'a mut Core,
     host: &'a dyn Host,
     handler: u16,
@@ -30,7 +30,7 @@ impl Core {
     /// From here to [`Reactor::end_run`] the callbacks of this connection may be called. What they
     /// send is gathered in the scratch buffer, if nothing older waits.
     #[inline]
-    pub(super) fn begin_run(&mut self, key: Key) {
+    pub(crate) fn begin_run(&mut self, key: Key) {
         debug_assert_eq!(self.running, Key::NONE, "no run inside another one");
         debug_assert!(self.scratch.is_empty(), "every run writes what it sent");
         let Some(stream) = self.stream(key) else { return };
@@ -211,7 +211,12 @@ impl<D: Driver> Reactor<D> {
         let stream = core.sources.live(key);
         let (handler, session) = (stream.handler, stream.session);
         handlers[handler as usize].poke(session, &mut lend(core, sockets, handler, key));
-        if let Some(stream) = core.stream_mut(key)
+        self.end_mail_run(key);
+    }
+
+    /// Ends the run of a poke or a message: what the handler left may be what it was for.
+    pub(crate) fn end_mail_run(&mut self, key: Key) {
+        if let Some(stream) = self.core.stream_mut(key)
             && stream.has(HAS_INPUT)
         {
             if stream.may_show() {

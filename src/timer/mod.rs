@@ -135,13 +135,14 @@ impl Timers {
         if timer.node.is_linked() || at > now {
             return None;
         }
-        if period == 0 {
-            self.live.remove(key);
-        } else {
-            let beats = now.since(at).as_nanos() as u64 / period + 1;
-            timer.at = at + Duration::from_nanos(period.saturating_mul(beats));
-            let next = timer.at;
-            self.wheel.insert(&mut self.live, key.index() as u32, next);
+        let late = now.since(at).as_nanos() as u64;
+        match late.checked_div(period) {
+            None => drop(self.live.remove(key)),
+            Some(missed) => {
+                timer.at = at + Duration::from_nanos(period.saturating_mul(missed + 1));
+                let next = timer.at;
+                self.wheel.insert(&mut self.live, key.index() as u32, next);
+            }
         }
         Some((purpose, at))
     }

@@ -7,6 +7,8 @@
 
 #[path = "../accept.rs"]
 mod accept;
+#[path = "../blocking.rs"]
+mod blocking;
 #[path = "../close.rs"]
 mod close;
 #[path = "../connect.rs"]
@@ -31,6 +33,8 @@ mod handler;
 mod keys;
 #[path = "../limits.rs"]
 mod limits;
+#[path = "../mail.rs"]
+mod mail;
 #[path = "../memory.rs"]
 mod memory;
 #[path = "../misuse.rs"]

@@ -31,6 +31,7 @@ impl Simulation {
                 lists.iter().all(|list| list.is_empty()),
                 "reactor {number} forgets a work list"
             );
+            assert!(reactor.mailroom.is_empty(), "reactor {number} forgets its mail");
             let net = self.network.net.borrow();
             for (key, source) in reactor.core.sources.iter() {
                 let Some(socket) = reactor.sockets.of(key) else { continue };

@@ -75,6 +75,7 @@ impl Simulation {
         let mut next_timer = Time::NEVER;
         let now = self.now();
         for (index, reactor) in self.reactors.iter_mut().enumerate() {
+            reactor.sockets.driver.begin_jobs();
             let wait = reactor.next_wait();
             if wait == Some(Duration::ZERO) || reactor.sockets.driver.has_events() {
                 candidates.push(Candidate::Reactor(index));

@@ -1,0 +1,102 @@
+//! Looks up host names: each line names a host, and the answer lists its addresses.
+//!
+//! It shows work that blocks: a look-up asks servers far away (getaddrinfo(3)), and a callback that
+//! waited for it would hold up every other client. Helper threads do it; each result comes back as a
+//! message for the connection that asked, or is dropped when that is gone.
+//!
+//! One look-up at a time for each client keeps the answers in order: the connection is paused while it
+//! waits, and the lines after the one that is being looked up stay where they are.
+//!
+//! Try it: `cargo run --example blocking_work`, and in another terminal
+//! `printf 'localhost\nexample.org\n' | nc -N 127.0.0.1 7004`. An address to listen on can be given.
+
+use std::io;
+use std::net::ToSocketAddrs;
+use std::process::ExitCode;
+
+use oneloop::{
+    Blocking, Connection, Error, Limits, ListenOptions, MessageHandler, Reactor, StreamHandler,
+    blocking,
+};
+
+const THREADS: usize = 8;
+/// More look-ups than that are not waited for.
+const LOOKUPS_MAX: usize = 256;
+/// The longest name that there is (RFC 1035, 2.3.4), and the end of its line.
+const LINE_BYTES_MAX: usize = 255;
+
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("blocking_work: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7004"));
+    let mut reactor = Reactor::new()?;
+    let (blocking, inbox) = blocking(THREADS, LOOKUPS_MAX);
+    let resolver = reactor.add(Resolver { blocking });
+    reactor.attach(resolver, inbox)?; // which starts the threads
+    let limits = Limits::new().input_bytes_max(64 * LINE_BYTES_MAX);
+    let listener = reactor.listen_with(resolver, address, &ListenOptions::new().limits(limits))?;
+    println!("listening on {}", reactor.listener_address(listener)?);
+    reactor.run()?;
+    Ok(())
+}
+
+struct Resolver {
+    blocking: Blocking<String>,
+}
+
+impl StreamHandler for Resolver {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let Some(end) = data.iter().position(|byte| *byte == b'\n') else {
+            return if data.len() > LINE_BYTES_MAX {
+                Err("a name is too long".into())
+            } else {
+                Ok(0)
+            };
+        };
+        let name = str::from_utf8(&data[..end])?.trim().to_owned();
+        if self.blocking.run_for(conn.key(), move || look_up(&name)).is_err() {
+            conn.send(b"too busy, try again\n").ignore();
+            conn.again(); // for the next line
+        } else {
+            conn.pause();
+        }
+        Ok(end + 1)
+    }
+}
+
+impl MessageHandler<String> for Resolver {
+    fn on_message(&mut self, _: &mut (), conn: &mut Connection<'_>, answer: String) {
+        conn.send(answer.as_bytes()).ignore();
+        conn.resume();
+    }
+}
+
+/// On a helper thread, where it may take as long as it does.
+fn look_up(name: &str) -> String {
+    match (name, 0).to_socket_addrs() {
+        Ok(found) => {
+            let mut addresses: Vec<String> = found.map(|found| found.ip().to_string()).collect();
+            addresses.sort();
+            addresses.dedup();
+            format!("{name}: {}\n", addresses.join(" "))
+        }
+        Err(error) => format!("{name}: {error}\n"),
+    }
+}
