@@ -2,7 +2,7 @@
 //!
 //! It shows a mailbox: a thread of its own reads the standard input, which would block the loop, and
 //! posts each line to the handler. A post is no system call while the loop is awake, and one when it
-//! sleeps. It also shows a timer that is set again, and fan-out without a copy for each client.
+//! sleeps. It also shows an interval, and fan-out without a copy for each client.
 //!
 //! Try it: `cargo run --example ticker`, in other terminals `nc 127.0.0.1 7003`, and type some lines
 //! here. `... -- 127.0.0.1:7003 < FILE` sends a file. At the end of the input it goes on ticking.
@@ -81,7 +81,7 @@ impl StreamHandler for Ticker {
     type Session = ();
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        cx.set_handler_timer(TICK);
+        cx.set_handler_interval(TICK);
     }
 
     fn on_open(&mut self, conn: &mut Connection<'_>) {
@@ -95,7 +95,6 @@ impl StreamHandler for Ticker {
     fn on_handler_timer(&mut self, _: TimerId, cx: &mut Context<'_>) {
         self.ticks += 1;
         self.tell_all(cx, &format!("tick {}", self.ticks));
-        cx.set_handler_timer(TICK);
     }
 
     fn on_close(&mut self, (): (), key: Key, _: CloseReason, _: &mut Context<'_>) {
