@@ -2,12 +2,20 @@
 
 #![cfg(feature = "sim")]
 
+#[path = "sim/addresses.rs"]
+mod addresses;
 #[path = "sim/clients.rs"]
 mod clients;
 #[path = "sim/harness.rs"]
 mod harness;
+#[path = "sim/hosts.rs"]
+mod hosts;
+#[path = "sim/links.rs"]
+mod links;
 #[path = "sim/network.rs"]
 mod network;
+#[path = "sim/wire.rs"]
+mod wire;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -14,6 +14,8 @@ use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
 
 pub use self::mio::Mio;
+#[cfg(feature = "sim")]
+pub(crate) use self::mio::sort_accept_error;
 
 /// What the driver reports of one source.
 #[derive(Clone, Copy, Debug)]

@@ -149,6 +149,9 @@ faults! {
     late_ends: f64 = 0.0,
     /// The network, for each write: somewhere in these bytes the connection is reset.
     resets: f64 = 0.0,
+    /// The network, for each reset that a side sends: it destroys what that side sent before, and is
+    /// still on its way.
+    destructive_resets: f64 = 0.0,
     /// The network, for each connect: it is refused.
     refused_connects: f64 = 0.0,
     /// The network, for each connect: it is not answered.
@@ -182,6 +185,7 @@ impl Faults {
             .split_deliveries(0.2)
             .late_ends(0.2)
             .resets(0.005)
+            .destructive_resets(0.5)
             .refused_connects(0.02)
             .unanswered_connects(0.02)
             .vanishing_peers(0.001)
@@ -204,6 +208,7 @@ impl Faults {
             .memory_out(0.0)
             .failed_registrations(0.0)
             .resets(0.0)
+            .destructive_resets(0.0)
             .refused_connects(0.0)
             .unanswered_connects(0.0)
             .vanishing_peers(0.0)

@@ -17,6 +17,8 @@
 //!
 //! `docs/testing-your-protocol.md` is the guide, with a complete example.
 
+mod addresses;
+mod calls;
 mod check;
 mod client;
 mod decisions;
@@ -24,6 +26,7 @@ mod driver;
 mod events;
 mod failure;
 mod faults;
+mod handshake;
 mod harness;
 mod net;
 mod network;
@@ -33,6 +36,7 @@ mod trace;
 mod wire;
 mod world;
 
+pub use calls::Call;
 pub use check::{Check, sweep};
 pub use client::{End, Script};
 pub use driver::{SimDriver, SimReserve};
@@ -41,4 +45,4 @@ pub use harness::{Harness, all_splits};
 pub use network::{Network, SimHost, SimSocket};
 pub use source::SimSource;
 pub use trace::Entry;
-pub use world::{ClientId, ReactorId, Served, Simulation};
+pub use world::{ClientId, ClientOptions, Party, ReactorId, Served, Simulation};

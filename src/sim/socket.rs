@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
+use super::calls::os_error;
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
@@ -47,8 +48,6 @@ pub(crate) enum Kind {
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) backlog: usize,
-    pub(crate) reuse_port: bool,
-    pub(crate) only_v6: bool,
     pub(crate) queue: VecDeque<Key>,
     /// Whether it is reported.
     pub(crate) is_on: bool,
@@ -60,6 +59,8 @@ pub(crate) struct Stream {
     pub(crate) peer: Key,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
+    /// The host of the peer, also when the peer is gone.
+    pub(crate) remote_host: u32,
     pub(super) is_connecting: bool,
     /// Received and not read.
     pub(super) received: VecDeque<u8>,
@@ -73,6 +74,8 @@ pub(crate) struct Stream {
     pub(super) arrived: usize,
     /// No byte and no end arrives before.
     pub(super) not_before: Time,
+    /// Our side of the wire is taken until then.
+    pub(super) busy_until: Time,
     /// A write found no room: a change is to be told.
     pub(super) is_short_of_room: bool,
     /// We sent our end of file,
@@ -81,8 +84,12 @@ pub(crate) struct Stream {
     pub(super) has_end_arrived: bool,
     /// Its descriptor is closed.
     pub(super) is_closed: bool,
+    /// ... and a reset is under way to the peer.
+    pub(super) is_aborted: bool,
     /// Nothing reaches the other side, in either direction.
     pub(super) is_vanished: bool,
+    /// What we sent arrives, and we do not hear of it.
+    pub(super) is_unacknowledged: bool,
     /// Not connected any more.
     pub(super) is_reset: bool,
     /// `SO_ERROR`.
@@ -105,6 +112,7 @@ impl Sock {
         host: u32,
         local: SocketAddr,
         remote: SocketAddr,
+        remote_host: u32,
         faults: &Faults,
     ) -> Sock {
         Sock::new(
@@ -113,6 +121,7 @@ impl Sock {
                 peer: Key::NONE,
                 local,
                 remote,
+                remote_host,
                 is_connecting: true,
                 received: VecDeque::new(),
                 received_max: faults.receive_buffer_bytes,
@@ -121,11 +130,14 @@ impl Sock {
                 unsent_max: faults.send_buffer_bytes,
                 arrived: 0,
                 not_before: Time::from_nanos(0),
+                busy_until: Time::from_nanos(0),
                 is_short_of_room: false,
                 is_shut: false,
                 has_end_arrived: false,
                 is_closed: false,
+                is_aborted: false,
                 is_vanished: false,
+                is_unacknowledged: false,
                 is_reset: false,
                 error: None,
             }),
@@ -137,9 +149,10 @@ impl Sock {
         local: SocketAddr,
         remote: SocketAddr,
         peer: Key,
+        remote_host: u32,
         faults: &Faults,
     ) -> Sock {
-        let mut sock = Sock::connecting(host, local, remote, faults);
+        let mut sock = Sock::connecting(host, local, remote, remote_host, faults);
         if let Kind::Stream(stream) = &mut sock.kind {
             stream.is_connecting = false;
             stream.peer = peer;
@@ -151,10 +164,6 @@ impl Sock {
         if let Kind::Stream(stream) = &mut self.kind {
             stream.not_before = at;
         }
-    }
-
-    pub(crate) fn is_vanished(&self) -> bool {
-        matches!(&self.kind, Kind::Stream(stream) if stream.is_vanished)
     }
 
     /// What is true of it now: what epoll finds when it is asked.
@@ -214,11 +223,11 @@ impl Net {
         self.sockets.get(key).map_or(0, |sock| sock.host)
     }
 
-    /// The faults of what this socket sends.
+    /// The faults of what this socket sends and reads.
     pub(super) fn faults_from(&self, key: Key) -> std::rc::Rc<Faults> {
         let from = self.host_of(key);
         match self.sockets.get(key).map(|sock| &sock.kind) {
-            Some(Kind::Stream(stream)) => self.link(from, self.host_of(stream.peer)),
+            Some(Kind::Stream(stream)) => self.link(from, stream.remote_host),
             _ => self.faults(from),
         }
     }
@@ -226,7 +235,7 @@ impl Net {
     pub(crate) fn accept(&mut self, key: Key) -> io::Result<Option<(Key, SocketAddr)>> {
         let Some(Kind::Listener(listener)) = self.sockets.get_mut(key).map(|sock| &mut sock.kind)
         else {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return Err(os_error(io::ErrorKind::InvalidInput));
         };
         let Some(server) = listener.queue.pop_front() else {
             self.arm(key, Readiness::READABLE);
@@ -240,13 +249,15 @@ impl Net {
 
     /// How a connect ended.
     pub(crate) fn connect_result(&mut self, key: Key) -> io::Result<()> {
-        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(stream) = self.stream(key) else {
+            return Err(os_error(io::ErrorKind::NotConnected));
+        };
         if let Some(error) = stream.error.take() {
-            return Err(error.into());
+            return Err(os_error(error));
         }
         if stream.is_connecting {
             self.arm(key, Readiness::WRITABLE);
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(os_error(io::ErrorKind::WouldBlock));
         }
         Ok(())
     }
@@ -254,7 +265,7 @@ impl Net {
     pub(crate) fn peer_address(&mut self, key: Key) -> io::Result<SocketAddr> {
         match self.stream(key) {
             Some(stream) if !stream.is_reset && !stream.is_connecting => Ok(stream.remote),
-            _ => Err(io::ErrorKind::NotConnected.into()),
+            _ => Err(os_error(io::ErrorKind::NotConnected)),
         }
     }
 
@@ -264,8 +275,10 @@ impl Net {
 
     pub(crate) fn read(&mut self, key: Key, buffer: &mut [u8]) -> io::Result<usize> {
         let (is_short, host) = (self.kernel == Kernel::Contract, self.host_of(key));
-        let short_reads = if is_short { self.faults(host).short_reads } else { 0.0 };
-        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let short_reads = if is_short { self.faults_from(key).short_reads } else { 0.0 };
+        let Some(stream) = self.stream(key) else {
+            return Err(os_error(io::ErrorKind::NotConnected));
+        };
         let there = stream.received.len().min(buffer.len());
         if there == 0 {
             // An end of file that came stays one: only a write meets the reset after it.
@@ -273,7 +286,7 @@ impl Net {
                 && let Some(error) = stream.error.take()
             {
                 self.log_error(host, "read", key, error_name(error));
-                return Err(error.into());
+                return Err(os_error(error));
             }
             if stream.is_ended || stream.is_reset {
                 self.log(host, "read", key, 0);
@@ -281,11 +294,11 @@ impl Net {
             }
             self.arm(key, Readiness::READABLE);
             self.log_error(host, "read", key, "WouldBlock");
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(os_error(io::ErrorKind::WouldBlock));
         }
         let mut count = there;
         if let Some(mut how) = self.decisions.chance(Matter::ShortRead, key.index(), short_reads) {
-            count -= how.below(there as u64) as usize;
+            count = how.part(there as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
         let (front, back) = stream.received.as_slices();
@@ -310,14 +323,16 @@ impl Net {
 
     pub(crate) fn write(&mut self, key: Key, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
         let host = self.host_of(key);
-        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(stream) = self.stream(key) else {
+            return Err(os_error(io::ErrorKind::NotConnected));
+        };
         if let Some(error) = stream.error.take() {
             self.log_error(host, "write", key, error_name(error));
-            return Err(error.into());
+            return Err(os_error(error));
         }
         if stream.is_reset || stream.is_shut {
             self.log_error(host, "write", key, "BrokenPipe");
-            return Err(io::ErrorKind::BrokenPipe.into());
+            return Err(os_error(io::ErrorKind::BrokenPipe));
         }
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         let room = if stream.is_connecting { 0 } else { stream.unsent_max - stream.unsent.len() };
@@ -325,13 +340,13 @@ impl Net {
         if room == 0 {
             self.arm(key, Readiness::WRITABLE);
             self.log_error(host, "write", key, "WouldBlock");
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(os_error(io::ErrorKind::WouldBlock));
         }
         let faults = self.faults_from(key);
         let mut count = room.min(wanted);
         let (of, short) = (key.index(), faults.short_writes);
         if let Some(mut how) = self.decisions.chance(Matter::ShortWrite, of, short) {
-            count -= how.below(count as u64) as usize;
+            count = how.part(count as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
         let (mut left, mut digest) = (count, 0);
@@ -349,9 +364,11 @@ impl Net {
     pub(crate) fn shutdown_write(&mut self, key: Key) -> io::Result<()> {
         let host = self.host_of(key);
         self.log(host, "shutdown", key, 0);
-        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(stream) = self.stream(key) else {
+            return Err(os_error(io::ErrorKind::NotConnected));
+        };
         if stream.is_reset || stream.is_connecting {
-            return Err(io::ErrorKind::NotConnected.into());
+            return Err(os_error(io::ErrorKind::NotConnected));
         }
         self.send_end(key);
         Ok(())
@@ -370,12 +387,8 @@ impl Net {
             Kind::Listener(listener) => {
                 let (address, queue) = (listener.address, std::mem::take(&mut listener.queue));
                 self.sockets.remove(key);
-                if let Some(others) = self.listeners.get_mut(&address) {
-                    others.retain(|other| *other != key);
-                    if others.is_empty() {
-                        self.listeners.remove(&address);
-                    }
-                }
+                let machine = self.machine(host);
+                self.addresses.unbind(machine, address, key);
                 for server in queue {
                     self.close(server, true);
                 }
@@ -383,16 +396,15 @@ impl Net {
             Kind::Stream(stream) => {
                 stream.is_closed = true;
                 let peer = stream.peer;
-                // Whoever closes with unread bytes loses what is on its way (RFC 1122, 4.2.2.13).
                 if stream.is_connecting {
                     // The answer may be under way: it finds nobody, and is answered with a reset.
                     self.send_reset(key, peer);
                     self.forget(key);
                 } else if stream.is_reset {
                     self.forget(key);
+                // Whoever closes with unread bytes resets (RFC 1122, 4.2.2.13).
                 } else if is_abort || !stream.received.is_empty() {
-                    self.send_reset(key, peer);
-                    self.forget(key);
+                    self.abort(key);
                 } else {
                     self.send_end(key);
                     self.finish_end(key);

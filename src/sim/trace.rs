@@ -50,6 +50,8 @@ pub(crate) fn error_name(error: ErrorKind) -> &'static str {
         ErrorKind::ConnectionAborted => "ConnectionAborted",
         ErrorKind::ConnectionRefused => "ConnectionRefused",
         ErrorKind::ConnectionReset => "ConnectionReset",
+        ErrorKind::HostUnreachable => "HostUnreachable",
+        ErrorKind::NetworkUnreachable => "NetworkUnreachable",
         ErrorKind::TimedOut => "TimedOut",
         ErrorKind::WouldBlock => "WouldBlock",
         _ => "another error",

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use oneloop::CloseReason;
-use oneloop::sim::{ClientId, End, Faults, Kernel, Script, Simulation};
+use oneloop::sim::{ClientId, End, Script, Simulation};
 
 use super::{Echo, Flood, SECOND, hello, served_echo};
 
@@ -151,20 +151,6 @@ fn a_peer_that_vanished_times_out_at_the_end_of_the_retransmissions() {
     assert_eq!(sim.handler(flood).closed, [CloseReason::Io(io::ErrorKind::TimedOut)]);
     assert_eq!(sim.received(client), b"hello");
     sim.assert_empty(flood.reactor);
-}
-
-#[test]
-fn a_connect_without_an_answer_times_out_after_its_retries() {
-    let faults = Faults::none().unanswered_connects(1.0);
-    let mut sim = Simulation::with(1, Kernel::Linux, faults);
-    let echo = served_echo(&mut sim);
-    let start = sim.now();
-    let client = sim.client(echo.address, hello());
-    sim.run_for(60 * SECOND);
-    assert_eq!(sim.end(client), None);
-    sim.run_until_idle();
-    assert_eq!(sim.end(client), Some(End::Failed(io::ErrorKind::TimedOut)));
-    assert_eq!(sim.now().since(start).as_secs(), 1 + 2 + 4 + 8 + 16 + 32, "six retries");
 }
 
 #[test]

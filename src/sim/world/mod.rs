@@ -1,20 +1,24 @@
 //! A world of reactors and clients, in which one thing happens after another.
 
+mod clients;
+mod hosts;
+mod links;
 mod rest;
 mod run;
 
+pub use self::clients::ClientOptions;
+pub use self::links::Party;
+
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 use std::panic::Location;
-use std::rc::Rc;
-use std::time::Duration;
 
-use super::client::{Client, End, Script};
+use super::client::{Client, End};
 use super::decisions::{Decision, Decisions, Numbers};
 use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
-use super::network::{Network, SimHost, SimSocket};
+use super::network::{Network, SimHost};
 use super::trace::Entry;
 use crate::clock::Time;
 use crate::handler::StreamHandler;
@@ -78,13 +82,21 @@ impl<H> Copy for Served<H> {}
 /// ```
 pub struct Simulation {
     network: Network,
-    reactors: Vec<Reactor<SimDriver>>,
+    /// Those that were removed are none any more; their hosts' numbers remain.
+    reactors: Vec<Option<Reactor<SimDriver>>>,
+    hosts: Vec<u32>,
     clients: Vec<Client>,
+    /// The host of each client that has one of its own.
+    own_hosts: Vec<Option<SimHost>>,
     clients_host: SimHost,
     faults: Faults,
     seed: u64,
     random: Numbers,
     turns: u64,
+    /// Turns of each reactor since the last `run` method began,
+    turns_of: Vec<u64>,
+    /// ... and how many steps it may take.
+    steps_max: u64,
     /// Turns on end in which nothing came of it.
     idle_turns: u64,
     /// Who could go on now.
@@ -127,12 +139,16 @@ impl Simulation {
         Simulation {
             network,
             reactors: Vec::new(),
+            hosts: Vec::new(),
             clients: Vec::new(),
+            own_hosts: Vec::new(),
             clients_host,
             faults,
             seed,
             random,
             turns: 0,
+            turns_of: Vec::new(),
+            steps_max: run::STEPS_MAX,
             idle_turns: 0,
             candidates: Vec::new(),
             touched: Vec::new(),
@@ -153,46 +169,6 @@ impl Simulation {
         self.random.next()
     }
 
-    /// Other faults, for the hosts that are added from now on. The clients keep theirs.
-    pub fn set_faults(&mut self, faults: Faults) {
-        self.faults = faults;
-    }
-
-    /// Other faults for what goes between two reactors, from now on.
-    pub fn set_link_faults(&mut self, one: ReactorId, other: ReactorId, faults: Faults) {
-        let (one, other) = (self.host(one), self.host(other));
-        self.network.net.borrow_mut().set_link(one, other, Rc::new(faults));
-    }
-
-    /// Other faults of a reactor's host, from now on.
-    pub fn set_faults_of(&mut self, id: ReactorId, faults: Faults) {
-        self[id].sockets.driver.set_faults(faults);
-    }
-
-    /// Makes a system call of a reactor's host fail: the next one is number 1. Each call fails with
-    /// an error that it may have.
-    pub fn fail_call(&mut self, id: ReactorId, number: u64) {
-        let host = self.host(id);
-        let mut net = self.network.net.borrow_mut();
-        let host = net.host(host);
-        host.failing_call = Some(host.calls + number);
-    }
-
-    /// Has the clock of a reactor's host jump ahead.
-    pub fn jump_clock(&mut self, id: ReactorId, by: Duration) {
-        let host = self.host(id);
-        self.network.net.borrow_mut().host(host).ahead += by;
-    }
-
-    /// How many descriptors a reactor's host may have open, as `RLIMIT_NOFILE` says.
-    pub fn set_descriptors_max(&mut self, id: ReactorId, descriptors: usize) {
-        self[id].sockets.driver.set_descriptors_max(descriptors);
-    }
-
-    fn host(&self, id: ReactorId) -> u32 {
-        self.reactors[id.0].sockets.driver.host()
-    }
-
     /// Adds a host with an empty reactor.
     ///
     /// # Panics
@@ -201,8 +177,14 @@ impl Simulation {
     #[track_caller]
     pub fn add_reactor(&mut self, limits: ReactorLimits) -> ReactorId {
         let driver = self.network.driver(self.faults.clone());
-        if let Some((host, call)) = self.failing_call
-            && host == driver.host()
+        self.add(driver, limits)
+    }
+
+    #[track_caller]
+    fn add(&mut self, driver: SimDriver, limits: ReactorLimits) -> ReactorId {
+        let host = driver.host();
+        if let Some((failing, call)) = self.failing_call
+            && failing == host
         {
             self.network.net.borrow_mut().host(host).failing_call = Some(call);
         }
@@ -211,7 +193,9 @@ impl Simulation {
             Err(error) => panic!("no reactor: {error}"),
         };
         reactor.let_panics_through(true);
-        self.reactors.push(reactor);
+        self.reactors.push(Some(reactor));
+        self.hosts.push(host);
+        self.turns_of.push(0);
         ReactorId(self.reactors.len() - 1)
     }
 
@@ -258,6 +242,16 @@ impl Simulation {
         options: &ListenOptions,
     ) -> Served<H> {
         let reactor = self.add_reactor(limits);
+        self.listen(reactor, handler, options)
+    }
+
+    #[track_caller]
+    fn listen<H: StreamHandler>(
+        &mut self,
+        reactor: ReactorId,
+        handler: H,
+        options: &ListenOptions,
+    ) -> Served<H> {
         let ip = self[reactor].sockets.driver.ip();
         let address = SocketAddr::new(ip, 7000);
         let handler = self[reactor].add(handler);
@@ -272,34 +266,10 @@ impl Simulation {
         self[served.reactor].handler(served.handler)
     }
 
-    /// Adds a client, which connects at once and then does what its script says.
-    ///
-    /// # Panics
-    ///
-    /// If the address stands for no socket address.
-    #[track_caller]
-    pub fn client(&mut self, address: impl ToSocketAddrs, script: Script) -> ClientId {
-        let address = address.to_socket_addrs().ok().and_then(|mut all| all.next());
-        let address = address.expect("an IP address and a port");
-        let socket = self.clients_host.connect(address);
-        let index = self.clients.len();
-        if let Ok(socket) = &socket {
-            self.network.tell_client(socket, index);
-        }
-        self.clients.push(Client::new(socket, script));
-        ClientId(index)
-    }
-
-    /// A plain socket of the clients' host.
-    pub(super) fn connect(&self, address: SocketAddr) -> SimSocket {
-        self.clients_host.connect(address).expect("a fresh host has ports")
-    }
-
     /// How many system calls the host of each reactor has made.
     pub(super) fn calls(&self) -> Vec<(u32, u64)> {
         let mut net = self.network.net.borrow_mut();
-        let hosts = self.reactors.iter().map(|reactor| reactor.sockets.driver.host());
-        hosts.map(|host| (host, net.host(host).calls)).collect()
+        self.hosts.iter().map(|host| (*host, net.host(*host).calls)).collect()
     }
 
     /// All that a client has received.
@@ -366,7 +336,8 @@ impl Simulation {
         self.failed_step.map(|place| format!("{}:{}", place.file(), place.line()))
     }
 
-    /// Ends all faults; who had vanished is back.
+    /// Ends all faults: what is under way arrives now, and no reset that was decided before comes; who
+    /// had vanished is back, who was [parted](Simulation::partition) is together.
     pub fn heal(&mut self) {
         self.faults = Faults::none();
         self.network.net.borrow_mut().heal();
@@ -382,12 +353,12 @@ impl Index<ReactorId> for Simulation {
     type Output = Reactor<SimDriver>;
 
     fn index(&self, id: ReactorId) -> &Reactor<SimDriver> {
-        &self.reactors[id.0]
+        self.reactors[id.0].as_ref().expect("the reactor was not removed")
     }
 }
 
 impl IndexMut<ReactorId> for Simulation {
     fn index_mut(&mut self, id: ReactorId) -> &mut Reactor<SimDriver> {
-        &mut self.reactors[id.0]
+        self.reactors[id.0].as_mut().expect("the reactor was not removed")
     }
 }

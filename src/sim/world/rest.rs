@@ -23,6 +23,7 @@ impl Simulation {
     #[track_caller]
     pub(super) fn assert_rest(&self) {
         for (number, reactor) in self.reactors.iter().enumerate() {
+            let Some(reactor) = reactor else { continue };
             reactor.verify();
             assert!(!reactor.core.has_work(), "reactor {number} rests, and has work");
             let core = &reactor.core;
@@ -61,7 +62,7 @@ impl Simulation {
     /// If something is left.
     #[track_caller]
     pub fn assert_empty(&mut self, id: ReactorId) {
-        let reactor = &mut self.reactors[id.0];
+        let reactor = &mut self[id];
         assert_eq!(reactor.connections(), 0, "connections are left");
         assert_eq!(reactor.stats().memory_bytes, 0, "buffers are left");
         // Those of ended connections are swept now and then, and never fire.
