@@ -177,12 +177,6 @@ impl TcpStream {
     }
 }
 
-impl Drop for TcpStream {
-    fn drop(&mut self) {
-        settle();
-    }
-}
-
 impl Read for &TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.call(|socket| socket.read(buffer))
@@ -289,7 +283,6 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
 }
 
 pub fn reset(client: TcpStream) {
-    settle();
     // The last one closes; a reset of a socket that others share is what no test does.
     let socket = Rc::clone(&client.socket);
     drop(client);
