@@ -51,6 +51,11 @@ macro_rules! faults {
         /// What may go wrong, and how often. Probabilities are from 0 (never) to 1 (always), for each
         /// occasion that is named.
         ///
+        /// Faults are a host's. Where two hosts have faults of their own for each other
+        /// ([`Simulation::set_link_faults`](super::Simulation::set_link_faults)), those hold for their
+        /// connections in place of the hosts': for what a host sends on them, how it reads from them, and
+        /// the connects. Events, accepts, registrations, stalls and clocks are always the host's.
+        ///
         /// # Panics
         ///
         /// A method panics if it is given a probability that is not from 0 to 1, or a size of 0 bytes.
@@ -147,7 +152,7 @@ faults! {
     split_deliveries: f64 = 0.0,
     /// The network, for each end of file: it comes up to a second after the last byte.
     late_ends: f64 = 0.0,
-    /// The network, for each write: somewhere in these bytes the connection is reset.
+    /// The network, for each write: somewhere in these bytes the connection is reset, for both sides.
     resets: f64 = 0.0,
     /// The network, for each reset that a side sends: it destroys what that side sent before, and is
     /// still on its way.

@@ -190,7 +190,7 @@ impl SimSocket {
     ///
     /// # Errors
     ///
-    /// `ConnectionRefused`, `TimedOut`.
+    /// `ConnectionRefused`, `TimedOut`, `HostUnreachable`.
     pub fn connect_result(&self) -> io::Result<()> {
         self.network.net.borrow_mut().connect_result(self.key)
     }

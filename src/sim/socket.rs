@@ -377,6 +377,9 @@ impl Net {
     /// Closes a descriptor; `is_abort` with a reset.
     pub(crate) fn close(&mut self, key: Key, is_abort: bool) {
         let host = self.host_of(key);
+        if self.stream(key).is_some_and(|stream| stream.is_closed) {
+            return; // its reset is under way
+        }
         self.log(host, if is_abort { "abort" } else { "close" }, key, 0);
         let Some(sock) = self.sockets.get_mut(key) else { return };
         sock.owner = Owner::Nobody;

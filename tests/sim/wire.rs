@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use oneloop::driver::{Driver, ListenConfig};
-use oneloop::sim::{Faults, Kernel, Network, Script, Simulation};
+use oneloop::sim::{ClientOptions, Faults, Kernel, Network, Script, Simulation};
 use oneloop::{CloseReason, Connection, Error, StreamHandler, Time, TimerId};
 
 use super::{Echo, SECOND, hello, served_echo};
@@ -94,6 +94,19 @@ fn what_was_sent_before_a_reset_arrives_before_it() {
     assert_eq!(sim.handler(echo).pieces, [b"hello"]);
     assert_eq!(sim.handler(echo).closed, [CloseReason::Reset]);
     sim.assert_empty(echo.reactor);
+}
+
+#[test]
+fn a_reset_is_no_end_of_file_however_long_it_takes() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let way = Faults::none().latency_min(SECOND).latency_max(10 * SECOND);
+    let far = ClientOptions::new().faults(way);
+    sim.client_with(echo.address, Script::new().send("hello").reset(), far);
+    sim.run_until_idle();
+    assert_eq!(sim.handler(echo).closed, [CloseReason::Reset]);
+    let ends = super::whats(&sim, "end");
+    assert_eq!(ends, []);
 }
 
 #[test]
