@@ -77,6 +77,9 @@ impl Net {
     }
 
     pub(crate) fn arrive_bytes(&mut self, from: Key, count: usize, tries: u32) {
+        if count == 0 && self.stream(from).is_none_or(|stream| stream.arrived == 0) {
+            return self.finish_end(from); // a window that nobody waits for
+        }
         if self.is_lost(from) {
             return self.retry(from, tries, |tries| Event::Bytes { from, count, tries });
         }

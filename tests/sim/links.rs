@@ -124,6 +124,27 @@ fn healing_ends_a_partition_at_once() {
 }
 
 #[test]
+fn who_has_nothing_to_send_outlives_a_partition() {
+    let mut sim = Simulation::new(1);
+    let flood = sim.serve(super::Flood(600_000));
+    let script = Script::new()
+        .read_slowly(1000, SECOND / 100)
+        .expect_bytes(600_000)
+        .wait(10_000 * SECOND)
+        .send("on")
+        .shutdown()
+        .expect_end();
+    let client = sim.client_with(flood.address, script, ClientOptions::new());
+    sim.run_for(20 * SECOND);
+    assert_eq!(sim.received(client).len(), 600_000);
+    sim.partition(client, flood.reactor);
+    sim.run_for(5000 * SECOND);
+    sim.rejoin(client, flood.reactor);
+    sim.run_until_idle();
+    sim.assert_done(client);
+}
+
+#[test]
 fn who_is_parted_cannot_connect() {
     let mut sim = Simulation::new(1);
     let echo = served_echo(&mut sim);

@@ -337,7 +337,8 @@ impl Simulation {
     }
 
     /// Ends all faults: what is under way arrives now, and no reset that was decided before comes; who
-    /// had vanished is back, who was [parted](Simulation::partition) is together.
+    /// had vanished is back, who was [parted](Simulation::partition) is together, and whose peer has gone
+    /// without a word learns of it.
     pub fn heal(&mut self) {
         self.faults = Faults::none();
         self.network.net.borrow_mut().heal();
