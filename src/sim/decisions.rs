@@ -302,6 +302,17 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_something_and_no_more_than_all() {
+        let mut numbers = Numbers::new(1);
+        for count in [1, 2, 3, 4, 5, 1000, u64::MAX] {
+            let parts: Vec<u64> = (0..1000).map(|_| numbers.part(count)).collect();
+            assert!(parts.iter().all(|part| (1..=count).contains(part)), "of {count}");
+            let few = parts.iter().filter(|part| **part <= 4).count();
+            assert!(few > 250, "{few} few of {count}");
+        }
+    }
+
+    #[test]
     fn what_is_listed_can_be_read() {
         let all = Matter::ALL.iter().enumerate().flat_map(|(of, matter)| {
             [7, 8, 9, 11].map(|number| Decision { matter: *matter, of: of as u32, number })

@@ -29,6 +29,8 @@ impl From<ClientId> for Party {
 }
 
 impl Simulation {
+    /// The host of a party alone.
+    ///
     /// # Panics
     ///
     /// If it is a client that shares its host with others.
