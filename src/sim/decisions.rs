@@ -72,6 +72,21 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
+    /// The name of the fault that it is about; who goes first, and what a kernel may do at any time, is
+    /// none.
+    pub(crate) fn fault(self) -> Option<&'static str> {
+        match self.matter {
+            Matter::Turn | Matter::SplitEvent | Matter::MissingHint => None,
+            Matter::ConnectLatency
+            | Matter::AnswerLatency
+            | Matter::Latency
+            | Matter::WindowLatency
+            | Matter::EndLatency
+            | Matter::ResetLatency => Some("latency_max"),
+            matter => Some(matter.name()),
+        }
+    }
+
     fn bits(self) -> u64 {
         u64::from(self.number) << 32 ^ u64::from(self.of) << 8 ^ self.matter as u64
     }
@@ -98,6 +113,9 @@ pub(crate) fn listed(decisions: &BTreeSet<Decision>) -> String {
     texts.collect::<Vec<_>>().join(",")
 }
 
+/// A range that is longer was not written by [`listed`]: no run has as many.
+const RANGE_MAX: u32 = 10_000_000;
+
 /// What [`listed`] wrote.
 pub(crate) fn parsed(text: &str) -> Option<BTreeSet<Decision>> {
     let mut decisions = BTreeSet::new();
@@ -107,7 +125,11 @@ pub(crate) fn parsed(text: &str) -> Option<BTreeSet<Decision>> {
         let matter = *Matter::ALL.iter().find(|matter| matter.name() == name)?;
         let (of, numbers) = (words.next()?.parse().ok()?, words.next()?);
         let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        for number in first.parse().ok()?..=last.parse().ok()? {
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if last < first || last - first > RANGE_MAX {
+            return None;
+        }
+        for number in first..=last {
             decisions.insert(Decision { matter, of, number });
         }
         if words.next().is_some() {
@@ -321,7 +343,17 @@ mod tests {
         assert!(listed(&all).starts_with("turn.0.7-9,turn.0.11,stalls.1.7-9,"));
         assert_eq!(parsed(&listed(&all)), Some(all));
         assert_eq!(parsed("none"), Some(BTreeSet::new()));
-        for text in ["", "turn", "turn.1", "turn.1.x", "turn.1.2.3", "nothing.1.2", "turn.1.2-"] {
+        for text in [
+            "",
+            "turn",
+            "turn.1",
+            "turn.1.x",
+            "turn.1.2.3",
+            "nothing.1.2",
+            "turn.1.2-",
+            "turn.1.5-3",
+            "turn.1.0-4294967295",
+        ] {
             assert_eq!(parsed(text), None, "{text}");
         }
     }

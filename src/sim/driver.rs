@@ -92,12 +92,15 @@ fn begin_turn(net: &mut Net, host: u32) {
     let of = host as usize;
     if let Some(mut how) = net.decisions.chance(Matter::Stall, of, faults.stalls) {
         let nanos = faults.stall_max.as_nanos() as u64;
-        until = until + Duration::from_nanos(how.below(nanos));
+        let stall = Duration::from_nanos(how.below(nanos));
+        until = until + stall;
+        net.log(host, "stall", Key::NONE, stall.as_nanos() as u64);
     }
     if let Some(mut how) = net.decisions.chance(Matter::ClockJump, of, faults.clock_jumps) {
         let nanos = faults.clock_jump_max.as_nanos() as u64;
         let jump = Duration::from_nanos(how.below(nanos));
-        net.host(host).ahead += jump;
+        let ahead = net.host(host).ahead;
+        net.host(host).ahead = ahead.saturating_add(jump);
         net.log(host, "clock jump", Key::NONE, jump.as_nanos() as u64);
     }
     net.pass(until);
@@ -128,7 +131,6 @@ impl Driver for SimDriver {
             if error.kind() != io::ErrorKind::Interrupted {
                 return Err(error);
             }
-            net.log_error(self.host, "poll", Key::NONE, "Interrupted");
             return Ok(());
         }
         net.collect(self.host, self.events_max, &mut self.events);

@@ -81,6 +81,36 @@ macro_rules! faults {
                 Faults { $($field: if toss() { self.$field } else { $none },)* }
             }
 
+            /// Those that `acted` names, and those that act without being chosen.
+            pub(crate) fn only(&self, acted: impl Fn(&str) -> bool) -> Faults {
+                let mut faults = Faults::none();
+                $(
+                    let name = match stringify!($field) {
+                        "stall_max" => "stalls",
+                        "clock_jump_max" => "clock_jumps",
+                        name => name,
+                    };
+                    let is_always = ["latency_min", "bandwidth", "send_buffer_bytes",
+                        "receive_buffer_bytes"].contains(&name);
+                    if is_always || acted(name) {
+                        faults.$field = self.$field;
+                    }
+                )*
+                faults
+            }
+
+            /// The names of those that there are.
+            pub(crate) fn names(&self) -> Vec<&'static str> {
+                let none = Faults::none();
+                let mut names = Vec::new();
+                $(
+                    if self.$field != none.$field {
+                        names.push(stringify!($field));
+                    }
+                )*
+                names
+            }
+
             $(
                 $(#[$doc])*
                 #[must_use]

@@ -119,6 +119,11 @@ impl Net {
         } else {
             Fate::Arrives
         };
+        match fate {
+            Fate::Arrives => {}
+            Fate::Refused => self.log(host, "refused", client, 0),
+            Fate::Lost => self.log(host, "unanswered", client, 0),
+        }
         self.send(at, Event::Syn { client, tries: 0, fate });
         Ok(client)
     }
@@ -178,6 +183,7 @@ impl Net {
     }
 
     fn retry_syn(&mut self, client: Key, tries: u32, fate: Fate) {
+        self.log(self.host_of(client), "again", client, u64::from(tries) + 1);
         let at = self.now + Duration::from_secs(1 << tries);
         self.send(at, Event::Syn { client, tries: tries + 1, fate });
     }

@@ -16,9 +16,10 @@ use super::calls::{Call, errno, os_error};
 use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
 use super::handshake::Fate;
-use super::socket::{Kind, Sock};
-use super::trace::{Entry, Trace, error_name};
+use super::socket::{Kind, Owner, Sock};
+use super::trace::{Entry, Head, Trace, Who, error_name};
 use crate::clock::Time;
+use crate::driver;
 use crate::key::Key;
 use crate::table::Table;
 
@@ -55,6 +56,8 @@ pub(crate) struct Net {
 pub(crate) struct Host {
     /// The machine whose addresses it has: the number of the first host on it.
     machine: u32,
+    /// The number of the simulation's reactor on it.
+    pub(crate) reactor: Option<usize>,
     pub(crate) faults: Rc<Faults>,
     /// How far its clock is ahead of the simulation's.
     pub(crate) ahead: Duration,
@@ -68,10 +71,12 @@ pub(crate) struct Host {
     pub(crate) calls: u64,
     /// ... and when its last turn began.
     pub(crate) calls_before_turn: u64,
-    /// The one that is to fail,
-    pub(crate) failing_call: Option<u64>,
-    /// ... and the next ones of their kinds that are to, with the error's number.
+    /// Those that are to fail,
+    pub(crate) failing_calls: BTreeSet<u64>,
+    /// ... the next ones of their kinds that are to, with the error's number,
     failing_next: VecDeque<(Call, i32)>,
+    /// ... and those that did, with the error's name.
+    pub(crate) failed_calls: Vec<(Call, &'static str)>,
     pub(super) last_port: u16,
 }
 
@@ -167,6 +172,7 @@ impl Net {
         self.down.remove(&machine);
         self.hosts.push(Host {
             machine,
+            reactor: None,
             faults,
             ahead: Duration::ZERO,
             ready: VecDeque::new(),
@@ -175,8 +181,9 @@ impl Net {
             descriptors_max: usize::MAX,
             calls: 0,
             calls_before_turn: 0,
-            failing_call: None,
+            failing_calls: BTreeSet::new(),
             failing_next: VecDeque::new(),
+            failed_calls: Vec::new(),
             last_port: 0,
         });
         number
@@ -256,7 +263,7 @@ impl Net {
                 .receive_buffer_bytes(host.faults.receive_buffer_bytes);
             host.faults = Rc::new(healthy);
             host.descriptors_max = usize::MAX;
-            host.failing_call = None;
+            host.failing_calls.clear();
             host.failing_next.clear();
         }
         self.links.clear();
@@ -277,26 +284,73 @@ impl Net {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn entry(&self, host: u32, what: &'static str, socket: Key) -> Entry {
-        let socket = (socket != Key::NONE).then_some(socket.index() as u32);
-        Entry { at: self.now, host, what, socket, value: 0, error: None, digest: 0 }
+        let number = (socket != Key::NONE).then_some(socket.index() as u32);
+        let mut entry = Entry {
+            at: self.now,
+            who: Who::Host(host),
+            host,
+            what,
+            socket: number,
+            key: None,
+            peer: None,
+            value: 0,
+            error: None,
+            digest: 0,
+            head: Head::default(),
+        };
+        // Names are for readers; what happened is the same without them.
+        if self.trace.is_kept() {
+            entry.who = self.who(host, None);
+            if let Some(sock) = self.sockets.get(socket) {
+                entry.who = self.who(host, Some(sock.named()));
+                entry.key = sock.named().key();
+                entry.peer = self.peer_of(sock);
+            }
+        }
+        entry
     }
 
+    /// Who is on a host, or owns this socket of it.
+    pub(crate) fn who(&self, host: u32, owner: Option<Owner>) -> Who {
+        match (owner, self.hosts[host as usize].reactor) {
+            (Some(Owner::Client(index)), _) => Who::Client(index),
+            (_, Some(index)) => Who::Reactor(index),
+            (_, None) => Who::Host(host),
+        }
+    }
+
+    /// Who is at the other end of a socket, if it is connected.
+    pub(crate) fn peer_of(&self, sock: &Sock) -> Option<Who> {
+        let Kind::Stream(stream) = &sock.kind else { return None };
+        let peer = self.sockets.get(stream.peer)?;
+        Some(self.who(peer.host, Some(peer.named())))
+    }
+
+    #[inline]
     pub(crate) fn log(&mut self, host: u32, what: &'static str, socket: Key, value: u64) {
         self.trace.add(Entry { value, ..self.entry(host, what, socket) });
     }
 
-    /// The same about bytes, for which a [digest](super::trace::digest) stands.
+    /// The same about bytes: the first of them, and a [digest](super::trace::digest) that stands for
+    /// all.
     pub(crate) fn log_bytes(
         &mut self,
         host: u32,
         what: &'static str,
         socket: Key,
         value: u64,
-        digest: u64,
+        (head, digest): (Head, u64),
     ) {
-        self.trace.add(Entry { value, digest, ..self.entry(host, what, socket) });
+        self.trace.add(Entry { value, head, digest, ..self.entry(host, what, socket) });
+    }
+
+    /// ... and about what a reactor is told.
+    pub(crate) fn log_event(&mut self, host: u32, what: &'static str, event: driver::Event) {
+        let value = u64::from(event.readiness.0);
+        let key = Some(event.key);
+        self.trace.add(Entry { value, key, ..self.entry(host, what, Key::NONE) });
     }
 
     /// ... and about what failed.
@@ -359,18 +413,21 @@ impl Net {
         of.calls += 1;
         let in_turn = of.calls - of.calls_before_turn;
         assert!(in_turn < CALLS_PER_TURN_MAX, "a turn does not end: {in_turn} system calls");
-        if of.failing_call == Some(of.calls) {
-            return Err(os_error(call.usual_error()));
-        }
-        if of.failing_next.is_empty() {
+        let error = if of.failing_calls.is_empty() && of.failing_next.is_empty() {
             return Ok(());
-        }
-        let place = of.failing_next.iter().position(|(failing, _)| *failing == call);
-        let Some((_, number)) = place.and_then(|place| of.failing_next.remove(place)) else {
-            return Ok(());
+        } else if of.failing_calls.remove(&of.calls) {
+            os_error(call.usual_error())
+        } else {
+            let place = of.failing_next.iter().position(|(failing, _)| *failing == call);
+            let Some((_, number)) = place.and_then(|place| of.failing_next.remove(place)) else {
+                return Ok(());
+            };
+            io::Error::from_raw_os_error(number)
         };
-        let error = io::Error::from_raw_os_error(number);
-        self.log_error(host, call.name(), Key::NONE, error_name(error.kind()));
+        let name = error_name(error.kind());
+        of.failed_calls.push((call, name));
+        self.log_error(host, "told to fail", Key::NONE, call.name());
+        self.log_error(host, call.name(), Key::NONE, name);
         Err(error)
     }
 

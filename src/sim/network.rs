@@ -11,6 +11,7 @@ use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
 use super::net::Net;
 use super::socket::Owner;
+use super::trace::Who;
 use crate::clock::Time;
 use crate::key::Key;
 
@@ -108,6 +109,7 @@ impl Network {
         if let Some(sock) = net.sockets.get_mut(socket.key) {
             sock.owner = Owner::Client(index);
         }
+        net.trace.name_last(socket.key.index() as u32, Who::Client(index));
         net.clients_due.push_back(index);
     }
 

@@ -8,7 +8,7 @@ use super::calls::os_error;
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
-use super::trace::{self, error_name};
+use super::trace::{self, Head, error_name};
 use crate::clock::Time;
 use crate::key::Key;
 use crate::readiness::Readiness;
@@ -17,6 +17,8 @@ use crate::readiness::Readiness;
 pub(crate) struct Sock {
     pub(crate) host: u32,
     pub(crate) owner: Owner,
+    /// ... and who did before it was closed: for names.
+    pub(super) owned: Owner,
     /// On its host's ready list.
     pub(crate) is_queued: bool,
     /// For [`Kernel::Contract`]: what may be reported, because a call said `WouldBlock` since.
@@ -96,11 +98,22 @@ pub(crate) struct Stream {
     pub(super) error: Option<io::ErrorKind>,
 }
 
+impl Owner {
+    /// The reactor's key of the socket.
+    pub(crate) fn key(self) -> Option<Key> {
+        match self {
+            Owner::Reactor(key) => Some(key),
+            Owner::Nobody | Owner::Client(_) => None,
+        }
+    }
+}
+
 impl Sock {
     pub(crate) fn new(host: u32, kind: Kind) -> Sock {
         Sock {
             host,
             owner: Owner::Nobody,
+            owned: Owner::Nobody,
             is_queued: false,
             armed: Readiness::EMPTY,
             pending: Readiness::EMPTY,
@@ -164,6 +177,11 @@ impl Sock {
         if let Kind::Stream(stream) = &mut self.kind {
             stream.not_before = at;
         }
+    }
+
+    /// Whose it is, or was.
+    pub(crate) fn named(&self) -> Owner {
+        if self.owner == Owner::Nobody { self.owned } else { self.owner }
     }
 
     /// What is true of it now: what epoll finds when it is asked.
@@ -293,7 +311,10 @@ impl Net {
                 return Ok(0);
             }
             self.arm(key, Readiness::READABLE);
-            self.log_error(host, "read", key, "WouldBlock");
+            // A client looks whenever it is told of anything, which tells nothing.
+            if self.sockets.get(key).is_some_and(|sock| sock.owner.key().is_some()) {
+                self.log_error(host, "read", key, "WouldBlock");
+            }
             return Err(os_error(io::ErrorKind::WouldBlock));
         }
         let mut count = there;
@@ -311,7 +332,9 @@ impl Net {
             stream.received.drain(..count);
         }
         let peer = stream.peer;
-        self.log(host, "read", key, count as u64);
+        let mut head = Head::default();
+        head.push(&buffer[..count]);
+        self.log_bytes(host, "read", key, count as u64, (head, 0));
         // The window has opened: what is held back comes, but not while this call lasts.
         if self.stream(peer).is_some_and(|sender| sender.arrived > 0) {
             let faults = self.faults_from(peer);
@@ -349,14 +372,15 @@ impl Net {
             count = how.part(count as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
-        let (mut left, mut digest) = (count, 0);
+        let (mut left, mut head, mut digest) = (count, Head::default(), 0);
         for slice in slices {
             let part = slice.len().min(left);
             stream.unsent.extend(&slice[..part]);
+            head.push(&slice[..part]);
             digest = trace::digest(digest, &slice[..part]);
             left -= part;
         }
-        self.log_bytes(host, "write", key, count as u64, digest);
+        self.log_bytes(host, "write", key, count as u64, (head, digest));
         self.carry(key, count, &faults);
         Ok(count)
     }
@@ -382,7 +406,7 @@ impl Net {
         }
         self.log(host, if is_abort { "abort" } else { "close" }, key, 0);
         let Some(sock) = self.sockets.get_mut(key) else { return };
-        sock.owner = Owner::Nobody;
+        sock.owned = std::mem::replace(&mut sock.owner, Owner::Nobody);
         match &mut sock.kind {
             Kind::Raw(_) => {
                 self.sockets.remove(key);

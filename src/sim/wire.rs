@@ -71,6 +71,7 @@ impl Net {
         if tries > RETRIES {
             return self.arrive_reset(from, io::ErrorKind::TimedOut);
         }
+        self.log(self.host_of(from), "again", from, u64::from(tries) + 1);
         let wait = Duration::from_millis(200 << tries).min(RETRY_MAX);
         let at = self.now + wait;
         self.send(at, event(tries + 1));

@@ -46,6 +46,10 @@ impl ClientOptions {
 impl Simulation {
     /// Adds a client, which connects at once and then does what its script says. All clients that are
     /// added this way are on one host, 10.0.0.1, with the faults that the simulation began with.
+    ///
+    /// Whether it came to the end is asked by the id ([`assert_done`](Simulation::assert_done)), or for
+    /// all clients with [`assert_all_done`](Simulation::assert_all_done): a client that waits for ever
+    /// fails nothing else.
     #[track_caller]
     pub fn client(&mut self, address: impl Into<SocketAddr>, script: Script) -> ClientId {
         let socket = self.clients_host.connect(address.into());
@@ -113,6 +117,6 @@ impl Simulation {
             self.network.tell_client(socket, index);
         }
         self.clients.push(Client::new(socket, script));
-        ClientId(index)
+        ClientId { index, of: self.number }
     }
 }

@@ -13,31 +13,56 @@ use crate::sim::calls::Call;
 use crate::sim::driver::SimDriver;
 
 impl Simulation {
+    #[track_caller]
     fn host(&self, id: ReactorId) -> u32 {
-        self.hosts[id.0]
+        self.hosts[self.reactor_index(id)]
     }
 
+    #[track_caller]
     fn machine(&self, id: ReactorId) -> u32 {
         self.network.net.borrow().machine(self.host(id))
     }
 
     /// The address of a reactor's host.
+    ///
+    /// # Panics
+    ///
+    /// If the reactor is another simulation's. So do all methods that take an id.
+    #[track_caller]
     pub fn ip(&self, id: ReactorId) -> IpAddr {
         IpAddr::V4(numbered(self.machine(id)).0)
     }
 
     /// Its IPv6 address.
+    #[track_caller]
     pub fn ip_v6(&self, id: ReactorId) -> IpAddr {
         IpAddr::V6(numbered(self.machine(id)).1)
     }
 
     /// Makes a system call of a reactor's host fail: the next one is number 1. Each call fails with
     /// an error that it may have. [`fail_next`](Simulation::fail_next) names the call and the error.
+    /// Several calls are told to fail one by one; [`calls_failed`](Simulation::calls_failed) tells
+    /// whether it came to that.
+    ///
+    /// # Panics
+    ///
+    /// If the number is 0.
+    #[track_caller]
     pub fn fail_call(&mut self, id: ReactorId, number: u64) {
+        assert!(number > 0, "the next system call is number 1");
         let host = self.host(id);
+        self.log("fail call", host, number);
         let mut net = self.network.net.borrow_mut();
         let host = net.host(host);
-        host.failing_call = Some(host.calls + number);
+        host.failing_calls.insert(host.calls.saturating_add(number));
+    }
+
+    /// How many of the system calls that were told to fail have been made, and failed. A test that makes
+    /// fewer of them tests something else than it says.
+    #[track_caller]
+    pub fn calls_failed(&self, id: ReactorId) -> u64 {
+        let host = self.host(id);
+        self.network.net.borrow_mut().host(host).failed_calls.len() as u64
     }
 
     /// Makes the next call of this kind fail with this error, on a reactor's host. Told twice, the next
@@ -74,17 +99,24 @@ impl Simulation {
     #[track_caller]
     pub fn fail_next(&mut self, id: ReactorId, call: Call, error: impl Into<io::Error>) {
         let host = self.host(id);
+        self.log("fail next", host, 0);
         self.network.net.borrow_mut().fail_next(host, call, &error.into());
     }
 
     /// Has the clock of a reactor's host jump ahead.
+    #[track_caller]
     pub fn jump_clock(&mut self, id: ReactorId, by: Duration) {
         let host = self.host(id);
-        self.network.net.borrow_mut().host(host).ahead += by;
+        self.log("clock jump", host, u64::try_from(by.as_nanos()).unwrap_or(u64::MAX));
+        let mut net = self.network.net.borrow_mut();
+        let ahead = &mut net.host(host).ahead;
+        *ahead = ahead.saturating_add(by);
     }
 
     /// How many descriptors a reactor's host may have open, as `RLIMIT_NOFILE` says.
+    #[track_caller]
     pub fn set_descriptors_max(&mut self, id: ReactorId, descriptors: usize) {
+        self.log("descriptors", self.host(id), descriptors as u64);
         self[id].sockets.driver.set_descriptors_max(descriptors);
     }
 
@@ -109,10 +141,11 @@ impl Simulation {
     /// If it was removed before. So does every other use of it.
     #[track_caller]
     pub fn remove(&mut self, id: ReactorId) {
-        let reactor = self.reactors[id.0].take();
-        assert!(reactor.is_some(), "reactor {} was removed before", id.0);
-        drop(reactor);
         let host = self.host(id);
+        self.log("removed", host, 0);
+        let reactor = self.reactors[id.index].take();
+        assert!(reactor.is_some(), "reactor {} was removed before", id.index);
+        drop(reactor);
         self.network.net.borrow_mut().forget_raw(host);
     }
 
@@ -121,11 +154,12 @@ impl Simulation {
     /// answers; from then on, what belongs to the time before is answered with a reset.
     #[track_caller]
     pub fn crash(&mut self, id: ReactorId) {
-        assert!(self.reactors[id.0].is_some(), "reactor {} was removed before", id.0);
         let machine = self.machine(id);
+        assert!(self.reactors[id.index].is_some(), "reactor {} was removed before", id.index);
+        self.log("crash", self.host(id), 0);
         self.network.net.borrow_mut().crash(machine);
         for number in 0..self.reactors.len() {
-            if self.machine(ReactorId(number)) == machine {
+            if self.machine(ReactorId { index: number, of: self.number }) == machine {
                 self.reactors[number] = None;
             }
         }
@@ -160,7 +194,7 @@ impl Simulation {
     /// ```
     #[track_caller]
     pub fn restart<H: StreamHandler, G>(&mut self, served: Served<G>, handler: H) -> Served<H> {
-        if self.reactors[served.reactor.0].is_some() {
+        if self.reactors[self.reactor_index(served.reactor)].is_some() {
             self.remove(served.reactor);
         }
         let reactor = self.add_reactor_beside(served.reactor, small());

@@ -37,21 +37,24 @@ impl Simulation {
     #[track_caller]
     fn host_of(&self, party: Party) -> u32 {
         match party {
-            Party::Reactor(id) => self.hosts[id.0],
+            Party::Reactor(id) => self.hosts[self.reactor_index(id)],
             Party::Clients => self.clients_host.number(),
-            Party::Client(id) => match &self.own_hosts[id.0] {
+            Party::Client(id) if id.of != self.number => panic!("{id:?} is another simulation's"),
+            Party::Client(id) => match &self.own_hosts[id.index] {
                 Some(host) => host.number(),
                 None => panic!(
                     "client {} shares its host with others: add it by client_with, or name all of \
                      them as Party::Clients",
-                    id.0
+                    id.index
                 ),
             },
         }
     }
 
-    /// Other faults, for the hosts that are added from now on. The clients keep theirs.
+    /// Other faults, for the hosts that are added from now on. The clients' host keeps those that the
+    /// simulation was made with.
     pub fn set_faults(&mut self, faults: Faults) {
+        self.log("faults", 0, 0);
         self.faults = faults;
     }
 
@@ -64,6 +67,7 @@ impl Simulation {
     #[track_caller]
     pub fn set_faults_of(&mut self, of: impl Into<Party>, faults: Faults) {
         let host = self.host_of(of.into());
+        self.log("faults", host, 0);
         self.network.net.borrow_mut().host(host).faults = Rc::new(faults);
     }
 
@@ -78,6 +82,7 @@ impl Simulation {
         faults: Faults,
     ) {
         let (one, other) = (self.host_of(one.into()), self.host_of(other.into()));
+        self.log("link faults", one, u64::from(other));
         self.network.net.borrow_mut().set_link(one, other, Rc::new(faults));
     }
 

@@ -10,16 +10,21 @@ pub use self::clients::ClientOptions;
 pub use self::links::Party;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use super::client::{Client, End};
 use super::decisions::{Decision, Decisions, Numbers};
 use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
 use super::network::{Network, SimHost};
+use super::report::{self, Name};
 use super::trace::Entry;
+use super::{environment, failure};
 use crate::clock::Time;
 use crate::handler::StreamHandler;
 use crate::key::Key;
@@ -27,13 +32,34 @@ use crate::limits::ReactorLimits;
 use crate::listener::ListenOptions;
 use crate::reactor::{HandlerId, Reactor};
 
-/// Names a reactor of a simulation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ReactorId(usize);
+/// Names a reactor of one simulation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ReactorId {
+    index: usize,
+    /// The number of the simulation.
+    of: u64,
+}
 
-/// Names a scripted client of a simulation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ClientId(usize);
+/// Names a scripted client of one simulation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ClientId {
+    index: usize,
+    /// The number of the simulation.
+    of: u64,
+}
+
+// Which simulation it is depends on what else runs, and is printed nowhere.
+impl fmt::Debug for ReactorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReactorId({})", self.index)
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientId({})", self.index)
+    }
+}
 
 /// What [`Simulation::serve`] made.
 #[derive(Debug)]
@@ -81,6 +107,8 @@ impl<H> Copy for Served<H> {}
 /// assert_eq!(sim[echo.reactor].connections(), 0);
 /// ```
 pub struct Simulation {
+    /// Which one it is, of all of the process.
+    number: u64,
     network: Network,
     /// Those that were removed are none any more; their hosts' numbers remain.
     reactors: Vec<Option<Reactor<SimDriver>>>,
@@ -106,7 +134,11 @@ pub struct Simulation {
     /// The reactor's host and the number of its system call that is to fail.
     pub(super) failing_call: Option<(u32, u64)>,
     /// The step of a script that failed.
-    failed_step: Option<&'static Location<'static>>,
+    failed_step: Option<String>,
+    /// The `run` method that is running, and where the test calls it.
+    run_at: Option<(&'static str, &'static Location<'static>)>,
+    /// Somebody else tells of its failure.
+    pub(super) is_reported: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -132,11 +164,13 @@ impl Simulation {
         kernel: Kernel,
         faults: Faults,
     ) -> Simulation {
+        static SIMULATIONS: AtomicU64 = AtomicU64::new(0);
         let random = Numbers::new(decisions.number(u64::MAX));
         let network = Network::with_decisions(decisions, kernel);
         // The first host is the clients', whose addresses nobody needs to know.
         let clients_host = network.host(faults.clone());
         Simulation {
+            number: SIMULATIONS.fetch_add(1, Ordering::Relaxed),
             network,
             reactors: Vec::new(),
             hosts: Vec::new(),
@@ -154,6 +188,8 @@ impl Simulation {
             touched: Vec::new(),
             failing_call: None,
             failed_step: None,
+            run_at: None,
+            is_reported: false,
         }
     }
 
@@ -186,8 +222,10 @@ impl Simulation {
         if let Some((failing, call)) = self.failing_call
             && failing == host
         {
-            self.network.net.borrow_mut().host(host).failing_call = Some(call);
+            self.network.net.borrow_mut().host(host).failing_calls.insert(call);
         }
+        let index = self.reactors.len();
+        self.network.net.borrow_mut().host(host).reactor = Some(index);
         let mut reactor = match Reactor::with_driver(driver, limits) {
             Ok(reactor) => reactor,
             Err(error) => panic!("no reactor: {error}"),
@@ -196,7 +234,25 @@ impl Simulation {
         self.reactors.push(Some(reactor));
         self.hosts.push(host);
         self.turns_of.push(0);
-        ReactorId(self.reactors.len() - 1)
+        ReactorId { index, of: self.number }
+    }
+
+    /// The place of a reactor, which has to be one of this simulation.
+    #[track_caller]
+    fn reactor_index(&self, id: ReactorId) -> usize {
+        assert!(id.of == self.number, "{id:?} is another simulation's");
+        id.index
+    }
+
+    #[track_caller]
+    fn client_of(&self, id: ClientId) -> &Client {
+        assert!(id.of == self.number, "{id:?} is another simulation's");
+        &self.clients[id.index]
+    }
+
+    /// What the test itself does is in the trace too.
+    fn log(&self, what: &'static str, host: u32, value: u64) {
+        self.network.net.borrow_mut().log(host, what, Key::NONE, value);
     }
 
     /// Adds a host that serves `handler` on port 7000 of its address, for up to 1024 connections.
@@ -262,6 +318,7 @@ impl Simulation {
     }
 
     /// The handler of a server.
+    #[track_caller]
     pub fn handler<H: StreamHandler>(&self, served: Served<H>) -> &H {
         self[served.reactor].handler(served.handler)
     }
@@ -273,18 +330,21 @@ impl Simulation {
     }
 
     /// All that a client has received.
+    #[track_caller]
     pub fn received(&self, client: ClientId) -> &[u8] {
-        &self.clients[client.0].received
+        &self.client_of(client).received
     }
 
     /// Whether a client has taken every step of its script.
+    #[track_caller]
     pub fn is_done(&self, client: ClientId) -> bool {
-        self.clients[client.0].is_done()
+        self.client_of(client).is_done()
     }
 
     /// How a client's connection ended, once it has.
+    #[track_caller]
     pub fn end(&self, client: ClientId) -> Option<End> {
-        self.clients[client.0].end
+        self.client_of(client).end
     }
 
     /// The virtual time.
@@ -331,9 +391,31 @@ impl Simulation {
         self.network.net.borrow_mut().decisions.felt()
     }
 
-    /// The line of the script whose step failed.
+    /// The line of the script whose step failed, and the step.
     pub(super) fn failed_step(&self) -> Option<String> {
-        self.failed_step.map(|place| format!("{}:{}", place.file(), place.line()))
+        self.failed_step.clone()
+    }
+
+    /// The `run` method that failed, and the line of the test that calls it.
+    pub(super) fn run_at(&self) -> Option<String> {
+        self.run_at.map(|(what, place)| format!("{what} at {}:{}", place.file(), place.line()))
+    }
+
+    /// All sockets of now, with their numbers and hosts.
+    pub(super) fn sockets(&self) -> Vec<(u32, u32, Name)> {
+        let net = self.network.net.borrow();
+        let named = net.sockets.iter().map(|(key, sock)| {
+            let who = net.who(sock.host, Some(sock.named()));
+            let name = Name { who, key: sock.named().key(), peer: net.peer_of(sock) };
+            (key.index() as u32, sock.host, name)
+        });
+        named.collect()
+    }
+
+    /// The call that was told to fail first, if it was made, and its error.
+    pub(super) fn failed_call(&self, host: u32) -> Option<String> {
+        let mut net = self.network.net.borrow_mut();
+        net.host(host).failed_calls.first().map(|(call, error)| format!("{}: {error}", call.name()))
     }
 
     /// Ends all faults: what is under way arrives now, and no reset that was decided before comes; who
@@ -345,6 +427,21 @@ impl Simulation {
     }
 }
 
+/// A test that fails for itself, without a [`Check`](super::Check), is told what happened.
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        let is_told = self.is_reported || failure::is_quiet() || !thread::panicking();
+        // A panic in the network's own code has it borrowed.
+        if is_told || self.network.net.try_borrow_mut().is_err() || self.trace_len() == 0 {
+            return;
+        }
+        let (seed, kernel) = (self.seed, self.network.net.borrow().kernel);
+        let run_at = self.run_at().map_or(String::new(), |run_at| format!(", in {run_at}"));
+        let trace = report::trace(self, environment::trace_lines_if_any());
+        eprint!("\nsimulation of seed {seed}, on {kernel:?}{run_at}:\n{trace}");
+    }
+}
+
 /// The limits of a reactor that is made in no time, and large enough for a test.
 pub(super) fn small() -> ReactorLimits {
     ReactorLimits::new().connections_max(1024)
@@ -353,13 +450,16 @@ pub(super) fn small() -> ReactorLimits {
 impl Index<ReactorId> for Simulation {
     type Output = Reactor<SimDriver>;
 
+    #[track_caller]
     fn index(&self, id: ReactorId) -> &Reactor<SimDriver> {
-        self.reactors[id.0].as_ref().expect("the reactor was not removed")
+        self.reactors[self.reactor_index(id)].as_ref().expect("the reactor was not removed")
     }
 }
 
 impl IndexMut<ReactorId> for Simulation {
+    #[track_caller]
     fn index_mut(&mut self, id: ReactorId) -> &mut Reactor<SimDriver> {
-        self.reactors[id.0].as_mut().expect("the reactor was not removed")
+        let index = self.reactor_index(id);
+        self.reactors[index].as_mut().expect("the reactor was not removed")
     }
 }

@@ -1,10 +1,12 @@
 //! Who goes on next, and until when.
 
+use std::panic::Location;
 use std::time::Duration;
 
 use super::{Candidate, Simulation};
 use crate::clock::Time;
 use crate::driver::Driver;
+use crate::key::Key;
 use crate::sim::client::Wish;
 use crate::sim::decisions::Matter;
 use crate::sim::net::Event;
@@ -42,16 +44,18 @@ impl Simulation {
     /// # Panics
     ///
     /// If it does not come to rest within so many steps as [`set_steps_max`](Self::set_steps_max) says; or
-    /// a byte, an end, or a client waits and nobody will see to it.
+    /// a byte, an end, or a connection waits and nobody will see to it. Whether the clients got what they
+    /// wait for is another question: [`assert_all_done`](Self::assert_all_done).
     #[track_caller]
     pub fn run_until_idle(&mut self) {
-        self.begin_run();
+        self.begin_run("run_until_idle", Location::caller());
         let mut steps = 0;
         while self.step(None) != Step::Nothing {
             steps += 1;
             assert!(steps < self.steps_max, "no rest after {steps} steps: {}", self.busiest());
         }
         self.assert_rest();
+        self.run_at = None;
     }
 
     /// Runs for a while of virtual time, reactors' timers and all.
@@ -63,7 +67,7 @@ impl Simulation {
     /// other `run` methods.
     #[track_caller]
     pub fn run_for(&mut self, duration: Duration) {
-        self.begin_run();
+        self.begin_run("run_for", Location::caller());
         let until = self.now() + duration;
         let mut steps = 0;
         while self.now() < until && self.step(Some(until)) == Step::Something {
@@ -75,6 +79,7 @@ impl Simulation {
                 self.busiest()
             );
         }
+        self.run_at = None;
     }
 
     /// Runs until `is_done`, which is asked after every step.
@@ -84,7 +89,7 @@ impl Simulation {
     /// If it does not come within a day, or nothing happens any more.
     #[track_caller]
     pub fn run_until(&mut self, mut is_done: impl FnMut(&Simulation) -> bool) {
-        self.begin_run();
+        self.begin_run("run_until", Location::caller());
         let until = self.now() + PATIENCE;
         let mut steps = 0;
         while !is_done(self) {
@@ -96,6 +101,7 @@ impl Simulation {
             steps += 1;
             assert!(steps < self.steps_max, "not so after {steps} steps: {}", self.busiest());
         }
+        self.run_at = None;
     }
 
     /// How many steps one call of a `run` method may take, 1,000,000 if nothing is said: a step is a turn
@@ -105,7 +111,8 @@ impl Simulation {
         self.steps_max = steps;
     }
 
-    fn begin_run(&mut self) {
+    fn begin_run(&mut self, what: &'static str, at: &'static Location<'static>) {
+        self.run_at = Some((what, at));
         self.turns_of.fill(0);
     }
 
@@ -210,17 +217,30 @@ impl Simulation {
             let lists = [&core.ready, &core.flush, &core.mail];
             touched.extend(lists.into_iter().flatten());
         }
+        let deadline = reactor.core.timers.next_deadline();
+        if deadline.is_some_and(|deadline| deadline <= reactor.sockets.driver.now()) {
+            let host = reactor.sockets.driver.host();
+            self.network.net.borrow_mut().log(host, "timer", Key::NONE, 0);
+        }
         let before = achieved(reactor.stats());
         if let Err(error) = reactor.turn(Some(Duration::ZERO)) {
             panic!("the poll is broken: {error}");
         }
         let is_idle = achieved(reactor.stats()) == before;
         self.idle_turns = if is_idle { self.idle_turns + 1 } else { 0 };
-        assert!(
-            self.idle_turns < IDLE_TURNS_MAX,
-            "reactor {index} has work and does nothing: {IDLE_TURNS_MAX} turns without a byte, an end \
-             or a newcomer"
-        );
+        if self.idle_turns >= IDLE_TURNS_MAX {
+            let net = self.network.net.borrow();
+            let interrupted = net.faults(reactor.sockets.driver.host()).interrupted_polls;
+            drop(net);
+            assert!(
+                interrupted < 1.0,
+                "every poll of reactor {index} fails: interrupted_polls is 1"
+            );
+            panic!(
+                "reactor {index} has work and does nothing: {IDLE_TURNS_MAX} turns without a byte, an \
+                 end or a newcomer"
+            );
+        }
         if is_walk_due {
             return reactor.verify();
         }
@@ -237,8 +257,8 @@ impl Simulation {
                 self.network.net.borrow_mut().send(at, Event::Client { index });
             }
             Err(message) => {
-                self.failed_step = self.clients[index].place();
-                let place = self.failed_step().unwrap_or_default();
+                let place = self.clients[index].place().unwrap_or_default();
+                self.failed_step = Some(place.clone());
                 panic!("client {index}: {message}\n  at {place}");
             }
         }
