@@ -254,6 +254,13 @@ fn data_ends_and_resets_of_a_client_are_the_same() {
         script("reset at once", listens, &[Reset, UntilClosed]),
         script("reset when open", listens, &[UntilOpen, Reset, UntilClosed]),
         script("reset after data", listens, &[Send(1000), Reset, UntilClosed]),
+        script("reset right behind data", listens, &[UntilOpen, Send(1000), Reset, UntilClosed]),
+        script("reset behind an end", listens, &[Send(1000), HalfClose, Reset, UntilClosed]),
+        script(
+            "abort right behind much",
+            pauses,
+            &[Send(9), UntilOpen, SEND_TO, SEND_TO, Settle, ABORT_KEY, ReadToEnd],
+        ),
         script("reset after read data", listens, &[Send(9), UntilShown(9), Reset, UntilClosed]),
         script(
             "reset after an end",
@@ -397,6 +404,49 @@ fn outbound_connections_are_the_same() {
 fn a_refused_connect_is_the_same() {
     let calls = |(calls, kind): (Vec<support::Call>, ErrorKind)| (format!("{calls:?}"), kind);
     assert_eq!(calls(simulated::play::refused()), calls(real::play::refused()));
+}
+
+#[test]
+fn addresses_of_listeners_are_the_same() {
+    let all = [
+        "0.0.0.0",
+        "127.0.0.1",
+        "127.0.0.2",
+        "::",
+        "only ::",
+        "::1",
+        "::ffff:127.0.0.1",
+        "shared 0.0.0.0",
+        "shared 127.0.0.1",
+        "203.0.113.1",
+        "2001:db8::1",
+    ];
+    for first in all {
+        for second in all {
+            let real = real::play::listen_twice(first, second);
+            let simulated = simulated::play::listen_twice(first, second);
+            assert_eq!(simulated, real, "{first}, then {second}: left in simulation");
+        }
+    }
+}
+
+#[test]
+fn addresses_of_connections_are_the_same() {
+    let listens = ["0.0.0.0", "127.0.0.1", "127.0.0.2", "::", "::1", "::ffff:127.0.0.1"];
+    let connects = ["0.0.0.0", "127.0.0.1", "127.0.0.2", "::", "::1"];
+    for at in listens {
+        for to in connects {
+            let real = real::play::reach(at, to);
+            let simulated = simulated::play::reach(at, to);
+            assert_eq!(simulated, real, "{at}, from a client to {to}: left in simulation");
+        }
+    }
+}
+
+#[test]
+fn a_shared_port_is_shared_by_both() {
+    assert!(real::play::is_spread(), "over loopback");
+    assert!(simulated::play::is_spread(), "in simulation");
 }
 
 /// SplitMix64.

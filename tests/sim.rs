@@ -2,14 +2,23 @@
 
 #![cfg(feature = "sim")]
 
+#[path = "sim/addresses.rs"]
+mod addresses;
 #[path = "sim/clients.rs"]
 mod clients;
 #[path = "sim/harness.rs"]
 mod harness;
+#[path = "sim/hosts.rs"]
+mod hosts;
+#[path = "sim/links.rs"]
+mod links;
 #[path = "sim/network.rs"]
 mod network;
+#[path = "sim/wire.rs"]
+mod wire;
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use oneloop::sim::{Check, Entry, Faults, Kernel, Script, Served, Simulation};
@@ -274,4 +283,76 @@ fn a_reactor_of_a_simulation_takes_all_limits() {
     sim.run_until_idle();
     sim.assert_done(second);
     assert_eq!(sim[echo.reactor].stats().refusals, 1);
+}
+
+#[test]
+fn ids_of_another_simulation_are_refused() {
+    let (mut one, mut other) = (Simulation::new(1), Simulation::new(1));
+    let (echo, foreign) = (served_echo(&mut one), served_echo(&mut other));
+    let (_, client) = (one.client(echo.address, hello()), other.client(foreign.address, hello()));
+    let mut refused = |run: &dyn Fn(&mut Simulation)| {
+        let panic = catch_unwind(AssertUnwindSafe(|| run(&mut one))).unwrap_err();
+        let message = panic.downcast_ref::<String>().expect("a message");
+        assert!(message.ends_with("Id(0) is another simulation's"), "{message}");
+    };
+    let reactor = foreign.reactor;
+    let calls: [&dyn Fn(&mut Simulation); 7] = [
+        &|sim| sim.assert_done(client),
+        &|sim| _ = sim.received(client).len(),
+        &|sim| sim.assert_empty(reactor),
+        &|sim| _ = sim[reactor].connections(),
+        &|sim| _ = sim.handler(foreign).pieces.len(),
+        &|sim| sim.fail_call(reactor, 1),
+        &|sim| sim.jump_clock(reactor, SECOND),
+    ];
+    for call in calls {
+        refused(call);
+    }
+    assert_eq!(format!("{client:?}"), "ClientId(0)");
+}
+
+#[test]
+fn several_calls_can_be_told_to_fail_and_one_can_ask_whether_they_did() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim.run_until_idle();
+    for number in [1, 2, u64::MAX] {
+        sim.fail_call(echo.reactor, number);
+    }
+    assert_eq!(sim.calls_failed(echo.reactor), 0);
+    sim.client(echo.address, hello().may_end());
+    sim.run_for(SECOND);
+    assert_eq!(sim.calls_failed(echo.reactor), 2);
+    let failed = whats(&sim, "told to fail");
+    assert_eq!(failed.iter().filter(|entry| entry.error.is_some()).count(), 2);
+}
+
+#[test]
+#[should_panic(expected = "the next system call is number 1")]
+fn calls_are_counted_from_one() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim.fail_call(echo.reactor, 0);
+}
+
+#[test]
+fn a_clock_that_jumps_beyond_all_time_stays_there() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    for _ in 0..2 {
+        sim.jump_clock(echo.reactor, Duration::MAX);
+        let client = sim.client(echo.address, hello());
+        sim.run_until_idle();
+        sim.assert_done(client);
+    }
+}
+
+#[test]
+#[should_panic(expected = "every poll of reactor 0 fails: interrupted_polls is 1")]
+fn polls_that_are_always_interrupted_are_to_blame_themselves() {
+    let faults = Faults::none().interrupted_polls(1.0);
+    let mut sim = Simulation::with(1, Kernel::Linux, faults);
+    let echo = served_echo(&mut sim);
+    sim.client(echo.address, hello());
+    sim.run_until_idle();
 }

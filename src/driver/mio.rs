@@ -90,7 +90,7 @@ fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// accept(2): Linux passes pending network errors of the new socket on, and advises to treat them
 /// like `EAGAIN` by retrying.
-fn sort_accept_error(error: Errno) -> AcceptError {
+pub(crate) fn sort_accept_error(error: Errno) -> AcceptError {
     match error {
         Errno::AGAIN => AcceptError::WouldBlock,
         Errno::MFILE | Errno::NFILE => AcceptError::Descriptors(error.into()),

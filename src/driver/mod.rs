@@ -18,6 +18,8 @@ use crate::readiness::{Interest, Readiness};
 use crate::signal::Signal;
 
 pub use self::mio::Mio;
+#[cfg(feature = "sim")]
+pub(crate) use self::mio::sort_accept_error;
 
 /// What the driver reports of one source.
 #[derive(Clone, Copy, Debug)]

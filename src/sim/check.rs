@@ -1,13 +1,14 @@
 //! Many seeds: run a simulation under each, and tell of the one that fails so that it can be run again.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fmt::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 
-use super::decisions::{Decision, Decisions, Numbers, listed, parsed};
+use super::decisions::{Decision, Decisions, Numbers, listed};
+use super::environment::Environment;
 use super::failure::{self, Failure};
 use super::faults::{Faults, Kernel};
+use super::report;
 use super::trace::Entry;
 use super::world::Simulation;
 
@@ -22,7 +23,11 @@ use super::world::Simulation;
 ///   said;
 /// - `ONELOOP_SIM_SHRINKS`: how often a failing run is run again to make it smaller, 200 if nothing is
 ///   said;
-/// - `ONELOOP_SIM_TWICE=1`: each seed twice, as [`twice`](Check::twice) does.
+/// - `ONELOOP_SIM_TWICE=1`: each seed twice, as [`twice`](Check::twice) does; `0`: none, unless the test
+///   says so.
+///
+/// A check of ten seeds or more runs the first of them twice, one of ten and up to three: what does
+/// not follow from the seed is mostly found at once.
 ///
 /// ```
 /// use oneloop::sim::{Check, Faults, Script};
@@ -57,26 +62,23 @@ pub struct Check {
 
 /// One run: what it is given, and what makes it another run.
 #[derive(Clone, Debug)]
-struct Plan {
-    seed: u64,
-    kernel: Kernel,
-    faults: Faults,
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) kernel: Kernel,
+    pub(super) faults: Faults,
     /// No other decisions than these, if there is a choice.
-    only: Option<BTreeSet<Decision>>,
+    pub(super) only: Option<BTreeSet<Decision>>,
 }
 
-/// How often a failing run is run again to make it smaller, if `ONELOOP_SIM_SHRINKS` says nothing.
-const SHRINKS: u64 = 200;
+/// So many of the first seeds are run twice, but not more than one of ten.
+const TWICE_MAX: u64 = 3;
 
-/// How many of the last things that happened are printed, if `ONELOOP_SIM_TRACE` says nothing.
-const TRACE_LINES: u64 = 40;
-
-/// More decisions than these tell a reader nothing.
-const DECISIONS_MAX: usize = 12;
+/// How many things that two runs both did are printed before the first difference.
+const SAME_LINES: usize = 8;
 
 impl Check {
-    /// A check of 100 seeds without faults. `name` is that of the test function, for the command that
-    /// runs it again, with its modules if another test's name contains it.
+    /// A check of 100 seeds without faults. `name` is printed with a failure; it should be that of the
+    /// test function.
     pub fn new(name: impl Into<String>) -> Check {
         let faults = Faults::none();
         Check { name: name.into(), seeds: 100, base: 0, faults, kernel: None, is_twice: false }
@@ -128,94 +130,129 @@ impl Check {
     ///
     /// # Panics
     ///
-    /// If it panics under one of them, after printing that seed, its faults, the last things that
-    /// happened and the command that runs it again; if a variable of the environment cannot be read;
-    /// if two runs of one seed differ.
+    /// If it panics under one of them, after printing that seed, the faults that acted, the last things
+    /// that happened and the command that runs it again; if a variable of the environment cannot be
+    /// read; if two runs of one seed differ; if there is no seed to run.
+    #[track_caller]
     pub fn run(self, test: impl Fn(&mut Simulation)) {
-        let is_twice = self.is_twice || number("ONELOOP_SIM_TWICE").is_some_and(|n| n > 0);
-        if let Some(seed) = number("ONELOOP_SIM_SEED") {
-            let plan = Plan { only: only_by_environment(), ..self.plan(seed) };
-            return self.run_one(plan, is_twice, &test, false);
+        let environment = Environment::read();
+        if let Some(seed) = environment.seed {
+            let plan = Plan { only: environment.only.clone(), ..self.plan(seed) };
+            let is_twice = self.is_twice || environment.is_twice == Some(true);
+            return self.run_one(plan, is_twice, &test, &environment);
         }
-        let base = number("ONELOOP_SIM_BASE").unwrap_or(self.base);
-        let seeds = number("ONELOOP_SIM_SEEDS").unwrap_or(self.seeds);
-        for seed in base..base.saturating_add(seeds) {
-            self.run_one(self.plan(seed), is_twice, &test, true);
+        let base = environment.base.unwrap_or(self.base);
+        let seeds = environment.seeds.unwrap_or(self.seeds);
+        let end = base.saturating_add(seeds);
+        assert!(
+            base < end,
+            "{}: {seeds} seeds from {base} on are none: nothing is checked",
+            self.name
+        );
+        let twice = match environment.is_twice {
+            Some(true) => u64::MAX,
+            None => (seeds / 10).min(TWICE_MAX),
+            Some(false) => 0,
+        };
+        for seed in base..end {
+            let is_twice = self.is_twice || seed - base < twice;
+            self.run_one(self.plan(seed), is_twice, &test, &environment);
         }
     }
 
-    fn run_one(&self, plan: Plan, is_twice: bool, test: &impl Fn(&mut Simulation), shrink: bool) {
+    #[track_caller]
+    fn run_one(
+        &self,
+        plan: Plan,
+        is_twice: bool,
+        test: &impl Fn(&mut Simulation),
+        environment: &Environment,
+    ) {
         let mut sim = plan.simulation();
         if let Err((panic, failure)) = failure::caught(&mut sim, test) {
-            let plan = if shrink { plan.shrunk(&failure, test) } else { plan };
-            eprintln!("{}", self.report(&plan, failure, test));
+            let mut again = plan.simulation();
+            let comes_again = failure::quiet(&mut again, test).is_some();
+            let is_same = comes_again && sim.trace_hash() == again.trace_hash();
+            let shrinks = environment.seed.is_none() && is_same;
+            let plan =
+                if shrinks { plan.shrunk(&failure, test, environment.shrinks) } else { plan };
+            let chaos = (!is_same).then(|| plan.chaos(test));
+            let chaos = chaos.map(|difference| (comes_again, difference));
+            eprintln!("{}", self.report(&plan, failure, chaos, test, environment));
             resume_unwind(panic);
         }
         if is_twice {
             let mut again = plan.simulation();
             let failure = failure::quiet(&mut again, test);
             if failure.is_some() || sim.trace_hash() != again.trace_hash() {
-                panic!("seed {}: {}", plan.seed, first_difference(&plan, test));
+                let chaos = plan.chaos(test);
+                let name = &self.name;
+                eprintln!("\n{name}: seed {} did not fail, on {:?}", plan.seed, plan.kernel);
+                eprintln!("{chaos}\n{}", self.command(&plan, "ONELOOP_SIM_TWICE=1 "));
+                let first = chaos.split_once(CHAOS_LINES).map_or(&*chaos, |(first, _)| first);
+                panic!("{name}: seed {}: {first}", plan.seed);
             }
         }
     }
 
     /// What a person needs to find out why a run failed.
-    fn report(&self, plan: &Plan, first: Failure, test: &impl Fn(&mut Simulation)) -> String {
+    fn report(
+        &self,
+        plan: &Plan,
+        first: Failure,
+        chaos: Option<(bool, String)>,
+        test: &impl Fn(&mut Simulation),
+        environment: &Environment,
+    ) -> String {
         let mut sim = plan.simulation();
-        sim.keep_trace(number("ONELOOP_SIM_TRACE").unwrap_or(TRACE_LINES) as usize);
+        sim.keep_trace(environment.trace_lines);
         sim.note_decisions();
         let again = failure::quiet(&mut sim, test);
         let mut text = format!("\n{}: seed {} failed on {:?}", self.name, plan.seed, plan.kernel);
-        let failure = match again {
-            Some(again) => again,
-            None => {
-                text += ", and did not fail again, so something does not follow from the seed: a \
-                         clock, a HashMap's order, a thread. It was";
+        let failure = match (again, &chaos) {
+            (Some(again), None) => again,
+            (_, Some((false, _))) | (None, None) => {
+                text += ", and did not fail again. It was";
+                first
+            }
+            (_, Some((true, _))) => {
+                text += ", but did other things when it was run again. It was";
                 first
             }
         };
         let _ = writeln!(text, ":\n  {failure}");
-        let _ = writeln!(text, "faults: {:?}", plan.faults);
+        if let Some((_, difference)) = chaos {
+            let _ = writeln!(text, "{difference}");
+        }
         let felt = sim.felt_decisions();
-        let harmful = match felt.len() {
-            0 => String::new(),
-            1..=DECISIONS_MAX => format!(" but {}", listed(&felt)),
-            count => format!(" but {count}"),
-        };
-        let _ = writeln!(text, "decisions: {}, all harmless{harmful}", sim.decisions());
-        let trace = sim.trace();
-        let _ =
-            writeln!(text, "the last {} of {} things that happened:", trace.len(), sim.trace_len());
-        for entry in trace {
-            let _ = writeln!(text, "  {entry}");
-        }
-        let mut command = format!("ONELOOP_SIM_SEED={}", plan.seed);
+        text += &report::faults(&plan.faults, &felt);
+        text += &report::decisions(sim.decisions(), &felt);
+        text += &report::trace(&sim, environment.trace_lines);
+        text + &self.command(plan, "")
+    }
+
+    fn command(&self, plan: &Plan, variables: &str) -> String {
+        let mut variables = format!("{variables}ONELOOP_SIM_SEED={}", plan.seed);
         if let Some(only) = &plan.only {
-            let _ = write!(command, " ONELOOP_SIM_ONLY={}", listed(only));
+            let _ = write!(variables, " ONELOOP_SIM_ONLY={}", listed(only));
         }
-        // Cargo tells whose test this is; only our own tests have the feature to choose.
-        let is_ours = env::var("CARGO_PKG_NAME").is_ok_and(|name| name == env!("CARGO_PKG_NAME"));
-        let feature = if is_ours { " --features sim" } else { "" };
-        let name = &self.name;
-        let _ = write!(
-            text,
-            "run it again:\n  {command} cargo test{feature} {name} -- --include-ignored"
-        );
-        text
+        report::command(&variables, &self.name)
     }
 }
 
 impl Plan {
-    fn simulation(&self) -> Simulation {
+    /// A simulation whose failure somebody reports.
+    pub(super) fn simulation(&self) -> Simulation {
         let decisions = Decisions::new(self.seed).only(self.only.clone());
-        Simulation::with_decisions(self.seed, decisions, self.kernel, self.faults.clone())
+        let faults = self.faults.clone();
+        let mut sim = Simulation::with_decisions(self.seed, decisions, self.kernel, faults);
+        sim.is_reported = true;
+        sim
     }
 
     /// The same failure with no decision that it does not need: first large parts of them are made
     /// harmless, then smaller ones, until without any one of them it is not the same failure.
-    fn shrunk(&self, first: &Failure, test: &impl Fn(&mut Simulation)) -> Plan {
-        let tries_max = number("ONELOOP_SIM_SHRINKS").unwrap_or(SHRINKS);
+    fn shrunk(&self, first: &Failure, test: &impl Fn(&mut Simulation), tries_max: u64) -> Plan {
         let with = |only| Plan { only, ..self.clone() };
         // Those of them that made a difference, if it is the same failure.
         let needed = |only| {
@@ -248,61 +285,38 @@ impl Plan {
         }
         with(Some(left))
     }
-}
 
-fn first_difference(plan: &Plan, test: &impl Fn(&mut Simulation)) -> String {
-    let run = || -> Vec<Entry> {
-        let mut sim = plan.simulation();
-        sim.keep_trace(usize::MAX);
-        let _ = failure::quiet(&mut sim, test);
-        sim.trace()
-    };
-    let (one, other) = (run(), run());
-    let index = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
-    let entry = |run: &[Entry]| run.get(index).map_or("nothing".to_string(), Entry::to_string);
-    let (one, other) = (entry(&one), entry(&other));
-    let bytes = if one == other { "\n(as many bytes, but other ones)" } else { "" };
-    format!(
-        "two runs differ, so something does not follow from the seed: a clock, a HashMap's order, a \
-         thread. The first difference is entry {index}:\n  {one}\n  {other}{bytes}"
-    )
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
-}
-
-fn only_by_environment() -> Option<BTreeSet<Decision>> {
-    let text = env::var("ONELOOP_SIM_ONLY").ok()?;
-    let only = parsed(&text);
-    Some(only.unwrap_or_else(|| {
-        panic!("ONELOOP_SIM_ONLY is like turn.0.3,latency.2.0-7 or none, not {text:?}")
-    }))
-}
-
-/// Makes each system call of each reactor fail, one a run: the first, the second, and so on. `test`
-/// makes its reactors in the same order every time; nothing may break but the connections that the
-/// call was for. Gives how many runs there were.
-///
-/// # Panics
-///
-/// If `test` does, after saying which call failed.
-pub fn sweep(seed: u64, kernel: Kernel, test: impl Fn(&mut Simulation)) -> u64 {
-    let plan = Plan { seed, kernel, faults: Faults::none(), only: None };
-    let mut sim = plan.simulation();
-    test(&mut sim);
-    let mut runs = 0;
-    for (host, calls) in sim.calls() {
-        for call in 1..=calls {
-            let mut sim = plan.simulation();
-            sim.failing_call = Some((host, call));
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&mut sim))) {
-                eprintln!("system call {call} of host {host} failed, and so did the test");
-                resume_unwind(panic);
-            }
-            runs += 1;
+    /// The first thing that two runs did not do alike, and what was before it.
+    fn chaos(&self, test: &impl Fn(&mut Simulation)) -> String {
+        let run = || -> Vec<Entry> {
+            let mut sim = self.simulation();
+            sim.keep_trace(usize::MAX);
+            let _ = failure::quiet(&mut sim, test);
+            sim.trace()
+        };
+        let (one, other) = (run(), run());
+        let index = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
+        let mut text = "two runs differ, so something does not follow from the seed: a clock, a \
+                        HashMap's order, a thread."
+            .to_string();
+        if index == one.len() && index == other.len() {
+            return text + " When it was run twice more, both did the same.";
         }
+        let entry = |run: &[Entry]| run.get(index).map_or("nothing".to_string(), Entry::to_string);
+        let (first, second) = (entry(&one), entry(&other));
+        let bytes = if first == second { "\n(as many bytes, but other ones)" } else { "" };
+        let _ =
+            write!(text, " The first difference is entry {index}:\n  {first}\n  {second}{bytes}");
+        let before = &one[index.saturating_sub(SAME_LINES)..index];
+        if !before.is_empty() {
+            text += CHAOS_LINES;
+        }
+        for entry in before {
+            let _ = write!(text, "\n  {entry}");
+        }
+        text
     }
-    runs
 }
+
+/// What stands before the lines that both runs have.
+const CHAOS_LINES: &str = "\nBefore it, both did:";

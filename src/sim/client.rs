@@ -25,6 +25,8 @@ use crate::clock::Time;
 pub struct Script {
     steps: VecDeque<(Step, Place)>,
     may_end: bool,
+    /// What is said after which nothing can be sent any more, if it was.
+    end_of_output: Option<&'static str>,
 }
 
 /// The line of the test that wrote a step.
@@ -58,7 +60,7 @@ enum Pace {
 pub enum End {
     /// The server sent its end of file.
     Ended,
-    /// The connection was reset.
+    /// The connection was reset, be it before the client looked at it for the first time.
     Reset,
     /// It never opened, or the network gave up on it: refused, timed out.
     Failed(io::ErrorKind),
@@ -67,7 +69,7 @@ pub enum End {
 }
 
 impl Script {
-    /// Does nothing, and stays.
+    /// Does nothing, and stays: it keeps its connection open and reads.
     pub fn new() -> Script {
         Script::default()
     }
@@ -79,9 +81,16 @@ impl Script {
     }
 
     /// Sends these bytes, as fast as they are taken.
+    ///
+    /// # Panics
+    ///
+    /// If a step before has sent the end of file, or closed.
     #[must_use]
     #[track_caller]
     pub fn send(self, bytes: impl AsRef<[u8]>) -> Script {
+        if let Some(step) = self.end_of_output {
+            panic!("nothing can be sent after `{step}`");
+        }
         self.with(Step::Send(bytes.as_ref().to_vec(), 0))
     }
 
@@ -106,7 +115,9 @@ impl Script {
         self.with(Step::ExpectEnd)
     }
 
-    /// The server may close when it likes: an end of file before what is expected is no failure.
+    /// No step, wherever it stands, but about the whole script: the server may close when it likes. An
+    /// end of file before what is expected is no failure then, and
+    /// [`assert_all_done`](super::Simulation::assert_all_done) does not ask for the steps that are left.
     #[must_use]
     pub fn may_end(mut self) -> Script {
         self.may_end = true;
@@ -149,21 +160,24 @@ impl Script {
     /// Sends the end of file, and goes on reading.
     #[must_use]
     #[track_caller]
-    pub fn shutdown(self) -> Script {
+    pub fn shutdown(mut self) -> Script {
+        self.end_of_output = Some("shutdown");
         self.with(Step::Shutdown)
     }
 
     /// Closes; with unread bytes that resets the connection.
     #[must_use]
     #[track_caller]
-    pub fn close(self) -> Script {
+    pub fn close(mut self) -> Script {
+        self.end_of_output = Some("close");
         self.with(Step::Close)
     }
 
     /// Resets the connection.
     #[must_use]
     #[track_caller]
-    pub fn reset(self) -> Script {
+    pub fn reset(mut self) -> Script {
+        self.end_of_output = Some("reset");
         self.with(Step::Reset)
     }
 
@@ -188,6 +202,7 @@ pub(super) struct Client {
     socket: Option<SimSocket>,
     is_connected: bool,
     steps: VecDeque<(Step, Place)>,
+    steps_total: usize,
     may_end: bool,
     pub(super) received: Vec<u8>,
     /// Received bytes that were expected.
@@ -209,6 +224,7 @@ impl Client {
         Client {
             socket,
             is_connected: false,
+            steps_total: script.steps.len(),
             steps: script.steps,
             may_end: script.may_end,
             received: Vec::new(),
@@ -227,27 +243,31 @@ impl Client {
 
     /// What it waits for, or failed in, unless all steps were taken.
     pub(super) fn step_left(&self) -> Option<String> {
-        let (step, place) = self.steps.front()?;
+        let (step, _) = self.steps.front()?;
+        let place = self.place()?;
         let step = match step {
             Step::Send(bytes, sent) => format!("sending, {sent} of {} bytes gone", bytes.len()),
-            Step::Expect(bytes) => format!("expecting \"{}\"", bytes.escape_ascii()),
+            Step::Expect(bytes) => format!("expecting {}", around(bytes, 0)),
             Step::ExpectBytes(count) => format!("expecting {count} bytes"),
             Step::ExpectEnd => "expecting the end of file".to_string(),
             Step::Wait(_) | Step::Until(_) => "waiting".to_string(),
             step => format!("about to {}", format!("{step:?}").to_lowercase()),
         };
-        let unexpected = self.received[self.expected..].escape_ascii();
+        let unexpected = around(&self.received[self.expected..], 0);
         let end = self.end.map_or("open".to_string(), |end| format!("over: {end:?}"));
-        Some(format!(
-            "{step}, at {}:{}; received since: \"{unexpected}\"; its connection is {end}",
-            place.file(),
-            place.line()
-        ))
+        Some(format!("{step}, at {place}; received since: {unexpected}; its connection is {end}"))
     }
 
-    /// The line of the step that it is at.
-    pub(super) fn place(&self) -> Option<Place> {
-        self.steps.front().map(|(_, place)| *place)
+    /// The line of the step that it is at, and which one of the script it is.
+    pub(super) fn place(&self) -> Option<String> {
+        let (_, place) = self.steps.front()?;
+        let number = self.steps_total - self.steps.len() + 1;
+        Some(format!("{}:{}, step {number} of {}", place.file(), place.line(), self.steps_total))
+    }
+
+    /// Whether it has not taken all of its steps, and has to.
+    pub(super) fn waits(&self) -> bool {
+        !(self.is_done() || self.may_end && self.end.is_some())
     }
 
     /// Goes as far as it can. One that can go no further because the server has ended leaves.
@@ -264,7 +284,7 @@ impl Client {
                     return Ok(Wish::Nothing);
                 }
                 Err(error) => {
-                    self.finish(End::Failed(error.kind()));
+                    self.note(&error);
                     return Ok(Wish::Nothing);
                 }
             }
@@ -357,18 +377,23 @@ impl Client {
             Step::Expect(bytes) => {
                 let there = unexpected.len().min(bytes.len());
                 if unexpected[..there] != bytes[..there] {
+                    let same = bytes.iter().zip(unexpected).take_while(|(one, other)| one == other);
+                    let at = same.count();
                     return Err(format!(
-                        "expected \"{}\" and received \"{}\"",
-                        bytes.escape_ascii(),
-                        unexpected.escape_ascii()
+                        "expected {} and received {}: byte {at} of {} is another one",
+                        around(bytes, at),
+                        around(unexpected, at),
+                        bytes.len()
                     ));
                 }
                 if there < bytes.len() {
                     return match self.end {
                         Some(End::Ended) if !self.may_end => Err(format!(
-                            "expected \"{}\" and received \"{}\", and then the end of file",
-                            bytes.escape_ascii(),
-                            unexpected.escape_ascii()
+                            "expected {} and received {}, and then the end of file: {there} bytes of \
+                             {}",
+                            around(bytes, there),
+                            around(unexpected, there),
+                            bytes.len()
                         )),
                         _ => Ok(false),
                     };
@@ -390,8 +415,8 @@ impl Client {
             Step::ExpectEnd => {
                 if !unexpected.is_empty() {
                     return Err(format!(
-                        "expected the end of file and received \"{}\"",
-                        unexpected.escape_ascii()
+                        "expected the end of file and received {}",
+                        around(unexpected, 0)
                     ));
                 }
                 if self.end != Some(End::Ended) {
@@ -436,4 +461,22 @@ impl Client {
         self.steps.pop_front();
         Ok(true)
     }
+}
+
+/// So many bytes are printed whole.
+const SHOWN_MAX: usize = 64;
+
+/// So many of more bytes, before and behind the place that is looked at.
+const SHOWN_AROUND: usize = 16;
+
+/// These bytes in quotes; of many only those around a place, with `…` for the others.
+fn around(bytes: &[u8], at: usize) -> String {
+    if bytes.len() <= SHOWN_MAX {
+        return format!("\"{}\"", bytes.escape_ascii());
+    }
+    let at = at.min(bytes.len());
+    let (start, end) = (at.saturating_sub(SHOWN_AROUND), bytes.len().min(at + SHOWN_AROUND));
+    let more = |is_more| if is_more { "…" } else { "" };
+    let (before, behind) = (more(start > 0), more(end < bytes.len()));
+    format!("\"{before}{}{behind}\"", bytes[start..end].escape_ascii())
 }

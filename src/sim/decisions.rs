@@ -47,6 +47,7 @@ matters! {
     SplitDelivery = "split_deliveries",
     LateEnd = "late_ends",
     Reset = "resets",
+    DestructiveReset = "destructive_resets",
     RefusedConnect = "refused_connects",
     UnansweredConnect = "unanswered_connects",
     VanishingPeer = "vanishing_peers",
@@ -76,6 +77,21 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
+    /// The name of the fault that it is about; who goes first, and what a kernel may do at any time, is
+    /// none.
+    pub(crate) fn fault(self) -> Option<&'static str> {
+        match self.matter {
+            Matter::Turn | Matter::SplitEvent | Matter::MissingHint => None,
+            Matter::ConnectLatency
+            | Matter::AnswerLatency
+            | Matter::Latency
+            | Matter::WindowLatency
+            | Matter::EndLatency
+            | Matter::ResetLatency => Some("latency_max"),
+            matter => Some(matter.name()),
+        }
+    }
+
     fn bits(self) -> u64 {
         u64::from(self.number) << 32 ^ u64::from(self.of) << 8 ^ self.matter as u64
     }
@@ -102,6 +118,9 @@ pub(crate) fn listed(decisions: &BTreeSet<Decision>) -> String {
     texts.collect::<Vec<_>>().join(",")
 }
 
+/// A range that is longer was not written by [`listed`]: no run has as many.
+const RANGE_MAX: u32 = 10_000_000;
+
 /// What [`listed`] wrote.
 pub(crate) fn parsed(text: &str) -> Option<BTreeSet<Decision>> {
     let mut decisions = BTreeSet::new();
@@ -111,7 +130,11 @@ pub(crate) fn parsed(text: &str) -> Option<BTreeSet<Decision>> {
         let matter = *Matter::ALL.iter().find(|matter| matter.name() == name)?;
         let (of, numbers) = (words.next()?.parse().ok()?, words.next()?);
         let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        for number in first.parse().ok()?..=last.parse().ok()? {
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if last < first || last - first > RANGE_MAX {
+            return None;
+        }
+        for number in first..=last {
             decisions.insert(Decision { matter, of, number });
         }
         if words.next().is_some() {
@@ -142,6 +165,16 @@ impl Numbers {
     /// One of `0..count`; 0 where there is no choice.
     pub(crate) fn below(&mut self, count: u64) -> u64 {
         if count > 1 { self.next() % count } else { 0 }
+    }
+
+    /// A part of `count`, at least 1. Bugs sit at the edges: in a third of the cases it is a few, in a
+    /// third all but a few.
+    pub(crate) fn part(&mut self, count: u64) -> u64 {
+        match self.below(3) {
+            0 => 1 + self.below(count.min(4)),
+            1 => count - (1 + self.below(4)).min(count.saturating_sub(1)),
+            _ => 1 + self.below(count),
+        }
     }
 }
 
@@ -296,6 +329,17 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_something_and_no_more_than_all() {
+        let mut numbers = Numbers::new(1);
+        for count in [1, 2, 3, 4, 5, 1000, u64::MAX] {
+            let parts: Vec<u64> = (0..1000).map(|_| numbers.part(count)).collect();
+            assert!(parts.iter().all(|part| (1..=count).contains(part)), "of {count}");
+            let few = parts.iter().filter(|part| **part <= 4).count();
+            assert!(few > 250, "{few} few of {count}");
+        }
+    }
+
+    #[test]
     fn what_is_listed_can_be_read() {
         let all = Matter::ALL.iter().enumerate().flat_map(|(of, matter)| {
             [7, 8, 9, 11].map(|number| Decision { matter: *matter, of: of as u32, number })
@@ -304,7 +348,17 @@ mod tests {
         assert!(listed(&all).starts_with("turn.0.7-9,turn.0.11,stalls.1.7-9,"));
         assert_eq!(parsed(&listed(&all)), Some(all));
         assert_eq!(parsed("none"), Some(BTreeSet::new()));
-        for text in ["", "turn", "turn.1", "turn.1.x", "turn.1.2.3", "nothing.1.2", "turn.1.2-"] {
+        for text in [
+            "",
+            "turn",
+            "turn.1",
+            "turn.1.x",
+            "turn.1.2.3",
+            "nothing.1.2",
+            "turn.1.2-",
+            "turn.1.5-3",
+            "turn.1.0-4294967295",
+        ] {
             assert_eq!(parsed(text), None, "{text}");
         }
     }

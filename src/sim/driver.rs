@@ -6,13 +6,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::io::Errno;
+
+use super::addresses::numbered;
+use super::calls::{Call, errno, os_error};
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Net, TURN};
 use super::network::{Network, SimSocket};
 use super::socket::Kind;
 use crate::clock::Time;
-use crate::driver::{AcceptError, Driver, Event, ListenConfig, Wake, Work};
+use crate::driver::{AcceptError, Driver, Event, ListenConfig, Wake, Work, sort_accept_error};
 use crate::key::Key;
 use crate::readiness::Readiness;
 use crate::signal::{Signal, Signals};
@@ -43,7 +47,12 @@ impl SimDriver {
 
     /// The host's address.
     pub fn ip(&self) -> IpAddr {
-        self.network.net.borrow_mut().host(self.host).ip
+        IpAddr::V4(numbered(self.network.net.borrow().machine(self.host)).0)
+    }
+
+    /// Its IPv6 address.
+    pub fn ip_v6(&self) -> IpAddr {
+        IpAddr::V6(numbered(self.network.net.borrow().machine(self.host)).1)
     }
 
     /// Other faults, from now on.
@@ -88,8 +97,13 @@ impl SimDriver {
     }
 
     fn no_descriptor() -> io::Error {
-        io::Error::other("no descriptor is left (EMFILE)")
+        Errno::MFILE.into()
     }
+}
+
+/// What accept(2) fails with, sorted as on real sockets.
+fn sorted(error: io::Error) -> AcceptError {
+    errno(&error).map_or(AcceptError::Other(error), sort_accept_error)
 }
 
 /// What a turn costs, and what a host may suffer in it.
@@ -100,12 +114,15 @@ fn begin_turn(net: &mut Net, host: u32) {
     let of = host as usize;
     if let Some(mut how) = net.decisions.chance(Matter::Stall, of, faults.stalls) {
         let nanos = faults.stall_max.as_nanos() as u64;
-        until = until + Duration::from_nanos(how.below(nanos));
+        let stall = Duration::from_nanos(how.below(nanos));
+        until = until + stall;
+        net.log(host, "stall", Key::NONE, stall.as_nanos() as u64);
     }
     if let Some(mut how) = net.decisions.chance(Matter::ClockJump, of, faults.clock_jumps) {
         let nanos = faults.clock_jump_max.as_nanos() as u64;
         let jump = Duration::from_nanos(how.below(nanos));
-        net.host(host).ahead += jump;
+        let ahead = net.host(host).ahead;
+        net.host(host).ahead = ahead.saturating_add(jump);
         net.log(host, "clock jump", Key::NONE, jump.as_nanos() as u64);
     }
     net.pass(until);
@@ -132,9 +149,11 @@ impl Driver for SimDriver {
         let mut net = self.network.net.borrow_mut();
         net.begin_jobs(self.host);
         begin_turn(&mut net, self.host);
-        if net.call(self.host, io::ErrorKind::Interrupted).is_err() {
-            net.log_error(self.host, "poll", Key::NONE, "Interrupted");
+        if let Err(error) = net.call(self.host, Call::Poll) {
             self.events.clear();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
             return Ok(());
         }
         net.collect(self.host, self.events_max, &mut self.events);
@@ -193,8 +212,7 @@ impl Driver for SimDriver {
                 .sockets
                 .get(listener.key)
                 .is_some_and(|sock| sock.readiness() != Readiness::EMPTY);
-            net.call(self.host, io::ErrorKind::ConnectionAborted)
-                .map_err(AcceptError::Connection)?;
+            net.call(self.host, Call::Accept).map_err(sorted)?;
             if is_waited_for {
                 let (of, out) = (listener.key.index(), faults.descriptors_out);
                 if !has_descriptor
@@ -205,7 +223,7 @@ impl Driver for SimDriver {
                 }
                 if net.decisions.chance(Matter::MemoryOut, of, faults.memory_out).is_some() {
                     net.log_error(self.host, "accept", listener.key, "OutOfMemory");
-                    return Err(AcceptError::Other(io::ErrorKind::OutOfMemory.into()));
+                    return Err(AcceptError::Other(Errno::NOBUFS.into()));
                 }
             }
             let (key, peer) = match net.accept(listener.key) {
@@ -216,8 +234,8 @@ impl Driver for SimDriver {
             let (of, aborted) = (key.index(), faults.aborted_accepts);
             if net.decisions.chance(Matter::AbortedAccept, of, aborted).is_some() {
                 net.close(key, true);
-                let error = io::ErrorKind::ConnectionAborted;
-                return Err(AcceptError::Connection(error.into()));
+                let error = os_error(io::ErrorKind::ConnectionAborted);
+                return Err(AcceptError::Connection(error));
             }
             (key, peer)
         };
@@ -234,14 +252,14 @@ impl Driver for SimDriver {
 
     fn connect_result(&self, socket: &SimSocket) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
-        net.call(self.host, io::ErrorKind::ConnectionReset)?;
+        net.call(self.host, Call::ConnectResult)?;
         net.connect_result(socket.key)
     }
 
     fn take_error(&self, socket: &SimSocket) -> io::Result<Option<io::Error>> {
         let mut net = self.network.net.borrow_mut();
-        net.call(self.host, io::ErrorKind::NotConnected)?;
-        Ok(net.take_error(socket.key).map(io::Error::from))
+        net.call(self.host, Call::TakeError)?;
+        Ok(net.take_error(socket.key).map(os_error))
     }
 
     fn register_listener(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
@@ -250,14 +268,14 @@ impl Driver for SimDriver {
 
     fn set_listening(&self, socket: &SimSocket, _: Key, on: bool) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
-        net.call(self.host, io::ErrorKind::OutOfMemory)?;
+        net.call(self.host, Call::SetListening)?;
         net.set_listening(socket.key, on);
         Ok(())
     }
 
     fn register_stream(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
-        net.call(self.host, io::ErrorKind::StorageFull)?;
+        net.call(self.host, Call::Register)?;
         let is_listener =
             net.sockets.get(socket.key).is_some_and(|sock| matches!(sock.kind, Kind::Listener(_)));
         let faults = net.faults(self.host);
@@ -265,7 +283,7 @@ impl Driver for SimDriver {
         let of = socket.key.index();
         if net.decisions.chance(Matter::FailedRegistration, of, fails).is_some() {
             net.log_error(self.host, "register", socket.key, "StorageFull");
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(os_error(io::ErrorKind::StorageFull));
         }
         net.register(socket.key, key);
         Ok(())
@@ -273,7 +291,7 @@ impl Driver for SimDriver {
 
     fn watch_signals(&mut self, signals: &[Signal]) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
-        net.call(self.host, io::ErrorKind::OutOfMemory)?;
+        net.call(self.host, Call::WatchSignals)?;
         signals.iter().for_each(|signal| net.host(self.host).watched.insert(*signal));
         Ok(())
     }
@@ -285,13 +303,13 @@ impl Driver for SimDriver {
 
     fn read(&self, socket: &SimSocket, buffer: &mut [u8]) -> io::Result<usize> {
         let mut net = self.network.net.borrow_mut();
-        net.call(self.host, io::ErrorKind::ConnectionReset)?;
+        net.call(self.host, Call::Read)?;
         net.read(socket.key, buffer)
     }
 
     fn readable_bytes(&self, socket: &SimSocket) -> io::Result<usize> {
         let mut net = self.network.net.borrow_mut();
-        net.call(self.host, io::ErrorKind::NotConnected)?;
+        net.call(self.host, Call::Readable)?;
         Ok(net.stream(socket.key).map_or(0, |stream| stream.readable_bytes()))
     }
 
@@ -301,13 +319,13 @@ impl Driver for SimDriver {
 
     fn write_vectored(&self, socket: &SimSocket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut net = self.network.net.borrow_mut();
-        net.call(self.host, io::ErrorKind::BrokenPipe)?;
+        net.call(self.host, Call::Write)?;
         net.write(socket.key, slices)
     }
 
     fn shutdown_write(&self, socket: &SimSocket) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
-        net.call(self.host, io::ErrorKind::NotConnected)?;
+        net.call(self.host, Call::Shutdown)?;
         net.shutdown_write(socket.key)
     }
 
@@ -320,7 +338,7 @@ impl Driver for SimDriver {
         match net.sockets.get_mut(socket.key).map(|sock| &sock.kind) {
             Some(Kind::Listener(listener)) => Ok(listener.address),
             Some(Kind::Stream(stream)) => Ok(stream.local),
-            _ => Err(io::ErrorKind::NotConnected.into()),
+            _ => Err(os_error(io::ErrorKind::NotConnected)),
         }
     }
 

@@ -55,6 +55,7 @@ impl Net {
             lately.pop_front();
         }
         lately.push_back(socket);
+        self.log(host, "register", socket, 0);
         if is_ready {
             self.wake(socket);
         }
@@ -95,25 +96,35 @@ impl Net {
                 events.push(event);
             }
         }
+        let mut spurious_at = None;
         let spurious = if events.len() < events_max { faults.spurious_events } else { 0.0 };
         if let Some(how) = self.decisions.chance(Matter::SpuriousEvent, of, spurious) {
-            events.extend(self.spurious(host, how));
+            let event = self.spurious(host, how);
+            spurious_at = event.is_some().then_some(events.len());
+            events.extend(event);
         }
         let reordered = if events.len() > 1 { faults.reordered_events } else { 0.0 };
         if let Some(mut how) = self.decisions.chance(Matter::ReorderedEvents, of, reordered) {
             for index in (1..events.len()).rev() {
                 let other = how.below(index as u64 + 1) as usize;
                 events.swap(index, other);
+                spurious_at = match spurious_at {
+                    Some(at) if at == index => Some(other),
+                    Some(at) if at == other => Some(index),
+                    at => at,
+                };
             }
         }
         if self.host(host).signals != Signals::default() {
             events.push(Event { key: Key::SIGNALS, readiness: Readiness::READABLE });
         }
-        for event in &*events {
-            match event.key {
-                Key::WAKER => self.log(host, "woken", Key::NONE, 0),
-                key => self.log(host, "event", key, u64::from(event.readiness.0)),
+        for (index, event) in events.iter().enumerate() {
+            if event.key == Key::WAKER {
+                self.log(host, "woken", Key::NONE, 0);
+                continue;
             }
+            let what = if spurious_at == Some(index) { "spurious" } else { "event" };
+            self.log_event(host, what, *event);
         }
     }
 

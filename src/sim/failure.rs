@@ -14,6 +14,8 @@ pub(super) struct Failure {
     message: String,
     /// The line that the message is about: a step of a script, or else the one that panicked.
     place: String,
+    /// The line of the test that was run then, if that is another one.
+    run_at: Option<String>,
 }
 
 /// Runs a test, and tells why it failed, with its panic, if it did.
@@ -24,28 +26,50 @@ pub(super) fn caught(
     install_hook();
     let result = catch_unwind(AssertUnwindSafe(|| test(sim)));
     result.map_err(|panic| {
-        let failure = Failure::of(&*panic, sim);
+        let failure = Failure::of(&*panic, Some(sim));
         (panic, failure)
     })
 }
 
+/// The same for what needs no simulation.
+pub(super) fn caught_alone(run: impl FnOnce()) -> Result<(), (Box<dyn Any + Send>, Failure)> {
+    install_hook();
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let failure = Failure::of(&*panic, None);
+        (panic, failure)
+    })
+}
+
+/// Does something without the messages that panics print.
+pub(super) fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    let before = IS_QUIET.replace(true);
+    let result = run();
+    IS_QUIET.set(before);
+    result
+}
+
+/// Whether nobody reads what a failure prints.
+pub(super) fn is_quiet() -> bool {
+    IS_QUIET.get()
+}
+
 /// The same without the message that a panic prints: a failing run is run again many times.
 pub(super) fn quiet(sim: &mut Simulation, test: &impl Fn(&mut Simulation)) -> Option<Failure> {
-    let before = IS_QUIET.replace(true);
-    let result = caught(sim, test);
-    IS_QUIET.set(before);
-    result.err().map(|(_, failure)| failure)
+    quietly(|| caught(sim, test)).err().map(|(_, failure)| failure)
 }
 
 impl Failure {
-    fn of(panic: &(dyn Any + Send), sim: &Simulation) -> Failure {
+    fn of(panic: &(dyn Any + Send), sim: Option<&Simulation>) -> Failure {
         let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
             (Some(text), _) => (*text).to_string(),
             (_, Some(text)) => text.clone(),
             _ => "a panic without a message".to_string(),
         };
-        let place = sim.failed_step().unwrap_or_else(|| PLACE.with_borrow(String::clone));
-        Failure { message, place }
+        let place = PLACE.with_borrow(String::clone);
+        let place = sim.and_then(Simulation::failed_step).unwrap_or(place);
+        let run_at = sim.and_then(Simulation::run_at);
+        let run_at = run_at.filter(|run_at| !run_at.ends_with(&format!(" {place}")));
+        Failure { message, place, run_at }
     }
 
     /// Whether it is the same failure, be it with other values.
@@ -59,7 +83,10 @@ impl fmt::Display for Failure {
         write!(f, "{}", self.message)?;
         // The message of a script's step ends with its place.
         let is_told = self.message.ends_with(&self.place);
-        if is_told { Ok(()) } else { write!(f, "\n  at {}", self.place) }
+        if !is_told {
+            write!(f, "\n  at {}", self.place)?;
+        }
+        self.run_at.as_ref().map_or(Ok(()), |run_at| write!(f, "\n  in {run_at}"))
     }
 }
 
@@ -122,6 +149,7 @@ mod tests {
         let failure = |message: &str, place: &str| Failure {
             message: message.to_string(),
             place: place.to_string(),
+            run_at: None,
         };
         let first = failure(r#"client 0: expected "a\"" and received "b""#, "a.rs:1");
         let is_same = |message, place| failure(message, place).is_same_as(&first);

@@ -51,6 +51,11 @@ macro_rules! faults {
         /// What may go wrong, and how often. Probabilities are from 0 (never) to 1 (always), for each
         /// occasion that is named.
         ///
+        /// Faults are a host's. Where two hosts have faults of their own for each other
+        /// ([`Simulation::set_link_faults`](super::Simulation::set_link_faults)), those hold for their
+        /// connections in place of the hosts': for what a host sends on them, how it reads from them, and
+        /// the connects. Events, accepts, registrations, stalls and clocks are always the host's.
+        ///
         /// # Panics
         ///
         /// A method panics if it is given a probability that is not from 0 to 1, or a size of 0 bytes.
@@ -74,6 +79,36 @@ macro_rules! faults {
             /// Each of these faults, or its absence, as `toss` says.
             pub(crate) fn select(&self, toss: &mut impl FnMut() -> bool) -> Faults {
                 Faults { $($field: if toss() { self.$field } else { $none },)* }
+            }
+
+            /// Those that `acted` names, and those that act without being chosen.
+            pub(crate) fn only(&self, acted: impl Fn(&str) -> bool) -> Faults {
+                let mut faults = Faults::none();
+                $(
+                    let name = match stringify!($field) {
+                        "stall_max" => "stalls",
+                        "clock_jump_max" => "clock_jumps",
+                        name => name,
+                    };
+                    let is_always = ["latency_min", "bandwidth", "send_buffer_bytes",
+                        "receive_buffer_bytes"].contains(&name);
+                    if is_always || acted(name) {
+                        faults.$field = self.$field;
+                    }
+                )*
+                faults
+            }
+
+            /// The names of those that there are.
+            pub(crate) fn names(&self) -> Vec<&'static str> {
+                let none = Faults::none();
+                let mut names = Vec::new();
+                $(
+                    if self.$field != none.$field {
+                        names.push(stringify!($field));
+                    }
+                )*
+                names
             }
 
             $(
@@ -147,8 +182,11 @@ faults! {
     split_deliveries: f64 = 0.0,
     /// The network, for each end of file: it comes up to a second after the last byte.
     late_ends: f64 = 0.0,
-    /// The network, for each write: somewhere in these bytes the connection is reset.
+    /// The network, for each write: somewhere in these bytes the connection is reset, for both sides.
     resets: f64 = 0.0,
+    /// The network, for each reset that a side sends: it destroys what that side sent before, and is
+    /// still on its way.
+    destructive_resets: f64 = 0.0,
     /// The network, for each connect: it is refused.
     refused_connects: f64 = 0.0,
     /// The network, for each connect: it is not answered.
@@ -182,6 +220,7 @@ impl Faults {
             .split_deliveries(0.2)
             .late_ends(0.2)
             .resets(0.005)
+            .destructive_resets(0.5)
             .refused_connects(0.02)
             .unanswered_connects(0.02)
             .vanishing_peers(0.001)
@@ -204,6 +243,7 @@ impl Faults {
             .memory_out(0.0)
             .failed_registrations(0.0)
             .resets(0.0)
+            .destructive_resets(0.0)
             .refused_connects(0.0)
             .unanswered_connects(0.0)
             .vanishing_peers(0.0)

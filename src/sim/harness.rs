@@ -4,11 +4,16 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::network::SimSocket;
+use super::trace::Entry;
 use super::world::{Served, Simulation, small};
+use crate::core::Source;
 use crate::error::CloseReason;
 use crate::handler::StreamHandler;
+use crate::key::Key;
 use crate::limits::Limits;
 use crate::listener::ListenOptions;
+use crate::stats::Stats;
+use crate::stream::flag::{CLOSING, DEAD, OUTBOUND};
 
 /// A handler with one open connection. Each [`feed`](Harness::feed) is shown to it by itself, so a
 /// test says exactly how its input is cut.
@@ -35,7 +40,11 @@ pub struct Harness<H> {
     sim: Simulation,
     served: Served<H>,
     client: Option<SimSocket>,
-    /// The server's end of file, or a reset, was read.
+    /// The handler's connection.
+    key: Option<Key>,
+    /// The end of file, or a reset, was sent,
+    has_ended: bool,
+    /// ... and the handler's was read.
     is_over: bool,
 }
 
@@ -77,7 +86,13 @@ impl<H: StreamHandler> Harness<H> {
         let served = sim.serve_with(handler, small(), &ListenOptions::new().limits(limits));
         let client = sim.connect(served.address);
         sim.run_until_idle();
-        Harness { sim, served, client: Some(client), is_over: false }
+        // It may have closed in `on_open`.
+        let mut sources = sim[served.reactor].core.sources.iter();
+        let is_ours =
+            |source: &Source| matches!(source, Source::Stream(stream) if !stream.has(OUTBOUND));
+        let key = sources.find(|(_, source)| is_ours(source)).map(|(key, _)| key);
+        drop(sources);
+        Harness { sim, served, client: Some(client), key, has_ended: false, is_over: false }
     }
 
     /// Has the handler receive these bytes, and do what it does about them. What it does not read now,
@@ -85,9 +100,28 @@ impl<H: StreamHandler> Harness<H> {
     ///
     /// # Panics
     ///
-    /// If more is fed than the kernel's buffers hold, 256 KiB, before the handler reads any of it.
+    /// If the connection is closed, by either side, so that the handler is not shown any of it; if more
+    /// is fed than the kernel's buffers hold, 256 KiB, before the handler reads any of it.
     #[track_caller]
     pub fn feed(&mut self, bytes: impl AsRef<[u8]>) {
+        assert!(!self.has_ended, "nothing can be fed after `end` or `reset`");
+        assert!(
+            self.is_heard(),
+            "the handler is not shown this, it has closed: {:?} (`try_feed` minds nothing)",
+            self.closed()
+        );
+        self.try_feed(bytes);
+    }
+
+    /// The same for a handler that may have closed: what it is not shown does not fail the test. Whether
+    /// it was there to be shown the first of these bytes.
+    ///
+    /// # Panics
+    ///
+    /// If more is fed than the kernel's buffers hold, 256 KiB, before the handler reads any of it.
+    #[track_caller]
+    pub fn try_feed(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let is_heard = self.is_heard();
         let mut left = bytes.as_ref();
         while let Some(client) = &mut self.client
             && !left.is_empty()
@@ -97,14 +131,25 @@ impl<H: StreamHandler> Harness<H> {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     panic!("the handler does not read: {} bytes are left over", left.len())
                 }
-                Err(_) => return, // closed: nobody is there to be fed
+                Err(_) => break, // closed: nobody is there to be fed
             }
             self.sim.run_until_idle();
+        }
+        is_heard
+    }
+
+    /// Whether the handler would be shown what is fed, now or when it reads on.
+    fn is_heard(&self) -> bool {
+        let sources = &self.sim[self.served.reactor].core.sources;
+        match self.key.and_then(|key| sources.get(key)) {
+            Some(Source::Stream(stream)) => !self.has_ended && !stream.has(CLOSING | DEAD),
+            _ => false,
         }
     }
 
     /// What the handler has sent since the last call. After the handler's end of file the harness ends
     /// its side too, as a client would.
+    #[track_caller]
     pub fn output(&mut self) -> Vec<u8> {
         let mut output = Vec::new();
         let mut buffer = [0; 4096];
@@ -127,13 +172,16 @@ impl<H: StreamHandler> Harness<H> {
     }
 
     /// Lets time pass, and timers fire.
+    #[track_caller]
     pub fn advance(&mut self, duration: Duration) {
         self.sim.run_for(duration);
         self.sim.run_until_idle();
     }
 
     /// Sends the end of file.
+    #[track_caller]
     pub fn end(&mut self) {
+        self.has_ended = true;
         if let Some(client) = &self.client {
             // It is an error if the handler has closed already.
             let _ = client.shutdown_write();
@@ -142,7 +190,9 @@ impl<H: StreamHandler> Harness<H> {
     }
 
     /// Resets the connection.
+    #[track_caller]
     pub fn reset(&mut self) {
+        self.has_ended = true;
         if let Some(client) = self.client.take() {
             client.reset();
         }
@@ -155,7 +205,8 @@ impl<H: StreamHandler> Harness<H> {
     }
 
     /// Why the connection was closed, once `on_close` was called: for an orderly close, after
-    /// [`output`](Harness::output) has come to its end.
+    /// [`output`](Harness::output) has come to its end. If the handler connects to others, it is the
+    /// reason of the connection that was closed last.
     pub fn closed(&self) -> Option<CloseReason> {
         self.sim[self.served.reactor].stats().last_close
     }
@@ -164,59 +215,14 @@ impl<H: StreamHandler> Harness<H> {
     pub fn handler(&self) -> &H {
         self.sim.handler(self.served)
     }
-}
 
-/// Feeds `input` in every way to cut it, each to a handler of its own that `make` makes, and calls
-/// `check` with what it did: up to 12 bytes every way there is, beyond that every way with two cuts at
-/// most.
-///
-/// ```
-/// use oneloop::sim::all_splits;
-/// # use oneloop::{Connection, Error, StreamHandler};
-/// # struct Echo;
-/// # impl StreamHandler for Echo {
-/// #     type Session = ();
-/// #     fn on_open(&mut self, _: &mut Connection<'_>) {}
-/// #     fn on_data(&mut self, _: &mut (), conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
-/// #         conn.send(data).ignore();
-/// #         Ok(data.len())
-/// #     }
-/// # }
-///
-/// all_splits(b"hello", || Echo, |harness| assert_eq!(harness.output(), b"hello"));
-/// ```
-///
-/// # Panics
-///
-/// If `check` does, or `make`.
-pub fn all_splits<H: StreamHandler>(
-    input: &[u8],
-    make: impl Fn() -> H,
-    check: impl Fn(&mut Harness<H>),
-) {
-    let run = |cuts: &[usize]| {
-        let mut harness = Harness::new(make());
-        let mut from = 0;
-        for cut in cuts.iter().copied().chain([input.len()]) {
-            harness.feed(&input[from..cut]);
-            from = cut;
-        }
-        check(&mut harness);
-    };
-    let places: Vec<usize> = (1..input.len()).collect();
-    if input.len() <= 12 {
-        for set in 0..1_u32 << places.len() {
-            let cuts: Vec<usize> =
-                places.iter().copied().filter(|place| set >> (place - 1) & 1 == 1).collect();
-            run(&cuts);
-        }
-        return;
+    /// What its reactor has counted.
+    pub fn stats(&self) -> &Stats {
+        self.sim[self.served.reactor].stats()
     }
-    run(&[]);
-    for (number, first) in places.iter().enumerate() {
-        run(&[*first]);
-        for second in &places[number + 1..] {
-            run(&[*first, *second]);
-        }
+
+    /// The last things that happened, as of a [`Simulation`].
+    pub fn trace(&self) -> Vec<Entry> {
+        self.sim.trace()
     }
 }

@@ -17,29 +17,39 @@
 //!
 //! `docs/testing-your-protocol.md` is the guide, with a complete example.
 
+mod addresses;
+mod calls;
 mod check;
 mod client;
 mod decisions;
 mod driver;
+mod environment;
 mod events;
 mod failure;
 mod faults;
+mod handshake;
 mod harness;
 mod mail;
 mod net;
 mod network;
+mod report;
 mod socket;
 mod source;
+mod splits;
+mod sweep;
 mod trace;
 mod wire;
 mod world;
 
-pub use check::{Check, sweep};
+pub use calls::Call;
+pub use check::Check;
 pub use client::{End, Script};
 pub use driver::{SimDriver, SimReserve};
 pub use faults::{Faults, Kernel};
-pub use harness::{Harness, all_splits};
+pub use harness::Harness;
 pub use network::{Network, SimHost, SimSocket};
 pub use source::SimSource;
-pub use trace::Entry;
-pub use world::{ClientId, ReactorId, Served, Simulation};
+pub use splits::all_splits;
+pub use sweep::sweep;
+pub use trace::{Entry, Who};
+pub use world::{ClientId, ClientOptions, Party, ReactorId, Served, Simulation};

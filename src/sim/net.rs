@@ -1,35 +1,32 @@
 //! The simulated network: hosts, time, and what is under way.
 //!
-//! What a program asks of a socket stands in `socket.rs`, what goes over the wire in `wire.rs`, how a
-//! host hears of it in `events.rs`.
+//! Whose an address is stands in `addresses.rs`, how connections come about in `handshake.rs`, what a
+//! program asks of a socket in `socket.rs`, what goes over the wire in `wire.rs`, how a host hears of it
+//! in `events.rs`.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::Range;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::addresses::{Addresses, numbered};
+use super::calls::{Call, errno, os_error};
 use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
+use super::handshake::Fate;
 use super::mail::HostMail;
-use super::socket::{Kind, Listener, Sock};
-use super::trace::{Entry, Trace};
+use super::socket::{Kind, Owner, Sock};
+use super::trace::{Entry, Head, Trace, Who, error_name};
 use crate::clock::Time;
+use crate::driver;
 use crate::key::Key;
 use crate::signal::Signals;
 use crate::table::Table;
 
 /// What a turn of a host costs of its time.
 pub(crate) const TURN: Duration = Duration::from_micros(1);
-
-/// A SYN that is not answered is sent again after 1, 2, 4 ... seconds, so often (tcp(7),
-/// `tcp_syn_retries`).
-const SYN_RETRIES: u32 = 6;
-
-/// The ports that are given out.
-const PORTS: Range<u16> = 32_768..61_000;
 
 /// A turn is bounded; one with so many system calls is an endless loop.
 const CALLS_PER_TURN_MAX: u64 = 10_000_000;
@@ -42,24 +39,27 @@ pub(crate) struct Net {
     pub(crate) trace: Trace,
     pub(crate) sockets: Table<Sock>,
     pub(crate) hosts: Vec<Host>,
-    /// Faults between two hosts, if they differ from those of the sending one.
+    /// Faults of what one host has to do with another one, if they differ from those of the host.
     links: BTreeMap<(u32, u32), Rc<Faults>>,
+    /// From the first to the second one of these hosts nothing arrives.
+    severed: BTreeSet<(u32, u32)>,
+    /// Machines that are off.
+    down: BTreeSet<u32>,
     /// What is under way, earliest first.
     under_way: BinaryHeap<Pending>,
     sent: u64,
-    /// Listeners by address; several with `SO_REUSEPORT`.
-    pub(crate) listeners: BTreeMap<SocketAddr, Vec<Key>>,
-    /// The two addresses of each connection, seen from who connected: no two have the same. Nothing
-    /// walks over the set, so its order tells nothing.
-    pub(crate) pairs: HashSet<(SocketAddr, SocketAddr)>,
+    pub(crate) addresses: Addresses,
     /// Scripted clients that have something to look at.
     pub(crate) clients_due: VecDeque<usize>,
 }
 
-/// One machine.
+/// One process, which is all of a machine unless it shares it: an epoll instance, descriptors, a clock.
 #[derive(Debug)]
 pub(crate) struct Host {
-    pub(crate) ip: IpAddr,
+    /// The machine whose addresses it has: the number of the first host on it.
+    machine: u32,
+    /// The number of the simulation's reactor on it.
+    pub(crate) reactor: Option<usize>,
     pub(crate) faults: Rc<Faults>,
     /// How far its clock is ahead of the simulation's.
     pub(crate) ahead: Duration,
@@ -73,30 +73,38 @@ pub(crate) struct Host {
     pub(crate) calls: u64,
     /// ... and when its last turn began.
     pub(crate) calls_before_turn: u64,
-    /// The one that is to fail.
-    pub(crate) failing_call: Option<u64>,
+    /// Those that are to fail,
+    pub(crate) failing_calls: BTreeSet<u64>,
+    /// ... the next ones of their kinds that are to, with the error's number,
+    failing_next: VecDeque<(Call, i32)>,
+    /// ... and those that did, with the error's name.
+    pub(crate) failed_calls: Vec<(Call, &'static str)>,
     /// Signals that its reactor watches, and those that have come.
     pub(crate) watched: Signals,
     pub(crate) signals: Signals,
     pub(crate) mail: HostMail,
-    next_port: u16,
+    pub(super) last_port: u16,
 }
 
 /// What is under way; sockets are named by their keys, which find nothing once they are gone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
-    /// A connection request, sent for the so-many-th time.
-    Syn { client: Key, tries: u32, is_lost: bool },
+    /// A connection request, sent for the so-many-th time after the first.
+    Syn { client: Key, tries: u32, fate: Fate },
     /// Its answer.
-    Established { client: Key },
+    Established { client: Key, tries: u32 },
     /// So many bytes reach the peer of `from`.
     Bytes { from: Key, count: usize, tries: u32 },
+    /// What `from` sent has arrived, and it has not heard of that.
+    Unacknowledged { from: Key, tries: u32 },
     /// The end of file reaches the peer of `from`.
-    Fin { from: Key },
+    Fin { from: Key, tries: u32 },
     /// A reset reaches `to`.
     Reset { to: Key },
-    /// The network resets the connection of `of`, for both sides.
-    Cut { of: Key },
+    /// The reset that `of` sent behind its bytes reaches its peer.
+    Abort { of: Key },
+    /// The network resets the connection of `of`, for both sides, instead of so many of its bytes.
+    Cut { of: Key, rest: usize },
     /// The receiver of what `from` sends has room again, or takes the rest.
     Window { from: Key },
     /// A scripted client's wait is over.
@@ -142,20 +150,37 @@ impl Net {
             sockets: Table::new(),
             hosts: Vec::new(),
             links: BTreeMap::new(),
+            severed: BTreeSet::new(),
+            down: BTreeSet::new(),
             under_way: BinaryHeap::new(),
             sent: 0,
-            listeners: BTreeMap::new(),
-            pairs: HashSet::new(),
+            addresses: Addresses::default(),
             clients_due: VecDeque::new(),
         }
     }
 
-    /// A new machine, at 10.x.y.z.
-    pub(crate) fn add_host(&mut self, faults: Rc<Faults>) -> u32 {
+    /// A new host: on a machine of its own, or on that of another one.
+    pub(crate) fn add_host(&mut self, faults: Rc<Faults>, beside: Option<u32>) -> u32 {
         let number = u32::try_from(self.hosts.len()).expect("fewer than 2^32 hosts");
-        let ip = Ipv4Addr::from_bits(0x0a00_0001 + number);
+        let machine = match beside {
+            Some(host) => self.machine(host),
+            None => {
+                let (v4, v6) = numbered(number);
+                for ip in [IpAddr::V4(v4), IpAddr::V6(v6)] {
+                    let claimed = self.addresses.claim(number, ip);
+                    assert!(
+                        claimed.is_ok(),
+                        "a new host is {ip}, and a client is there: give it one further off, such as \
+                         10.1.0.1"
+                    );
+                }
+                number
+            }
+        };
+        self.down.remove(&machine);
         self.hosts.push(Host {
-            ip: IpAddr::V4(ip),
+            machine,
+            reactor: None,
             faults,
             ahead: Duration::ZERO,
             ready: VecDeque::new(),
@@ -164,13 +189,20 @@ impl Net {
             descriptors_max: usize::MAX,
             calls: 0,
             calls_before_turn: 0,
-            failing_call: None,
+            failing_calls: BTreeSet::new(),
+            failing_next: VecDeque::new(),
+            failed_calls: Vec::new(),
             watched: Signals::default(),
             signals: Signals::default(),
             mail: HostMail::default(),
-            next_port: 0,
+            last_port: 0,
         });
         number
+    }
+
+    /// The number of the machine that a host is on.
+    pub(crate) fn machine(&self, host: u32) -> u32 {
+        self.hosts[host as usize].machine
     }
 
     pub(crate) fn host(&mut self, host: u32) -> &mut Host {
@@ -186,7 +218,8 @@ impl Net {
         self.links.insert((other, one), faults);
     }
 
-    /// The faults of what one host sends to another one.
+    /// The faults of what one host has to do with another one: what it sends there, and how it reads
+    /// what comes from there.
     pub(crate) fn link(&self, from: u32, to: u32) -> Rc<Faults> {
         match self.links.get(&(from, to)) {
             Some(faults) => Rc::clone(faults),
@@ -194,7 +227,45 @@ impl Net {
         }
     }
 
-    /// No faults any more, from now on, and whoever vanished is back.
+    /// From now on nothing that one host sends reaches the other one, or all of it again.
+    pub(crate) fn sever(&mut self, from: u32, to: u32, is_severed: bool) {
+        self.log(from, if is_severed { "sever" } else { "rejoin" }, Key::NONE, u64::from(to));
+        if is_severed {
+            self.severed.insert((from, to));
+        } else {
+            self.severed.remove(&(from, to));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_severed(&self, from: u32, to: u32) -> bool {
+        (!self.severed.is_empty() && self.severed.contains(&(from, to)))
+            || (!self.down.is_empty() && self.down.contains(&self.machine(to)))
+    }
+
+    /// A machine loses its power: nobody hears of it.
+    pub(crate) fn crash(&mut self, machine: u32) {
+        self.log(machine, "crash", Key::NONE, 0);
+        self.down.insert(machine);
+        let of_it = self.sockets.iter().filter(|(_, sock)| self.machine(sock.host) == machine);
+        for key in of_it.map(|(key, _)| key).collect::<Vec<_>>() {
+            if let Some(Kind::Listener(listener)) = self.sockets.get(key).map(|sock| &sock.kind) {
+                self.addresses.unbind(machine, listener.address, key);
+            }
+            self.forget(key);
+        }
+    }
+
+    /// Takes the raw sources of a process that is no more.
+    pub(crate) fn forget_raw(&mut self, host: u32) {
+        let is_raw = |sock: &Sock| sock.host == host && matches!(sock.kind, Kind::Raw(_));
+        let of_it = self.sockets.iter().filter(|(_, sock)| is_raw(sock));
+        for key in of_it.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.forget(key);
+        }
+    }
+
+    /// No faults any more, from now on, and whoever vanished is back. What is under way arrives now.
     pub(crate) fn heal(&mut self) {
         self.log(0, "heal", Key::NONE, 0);
         for host in &mut self.hosts {
@@ -203,35 +274,94 @@ impl Net {
                 .receive_buffer_bytes(host.faults.receive_buffer_bytes);
             host.faults = Rc::new(healthy);
             host.descriptors_max = usize::MAX;
-            host.failing_call = None;
+            host.failing_calls.clear();
+            host.failing_next.clear();
         }
         self.links.clear();
-        let vanished = self.sockets.iter().filter(|(_, sock)| sock.is_vanished());
-        for key in vanished.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.return_of(key);
+        self.severed.clear();
+        let mut under_way = std::mem::take(&mut self.under_way).into_sorted_vec();
+        under_way.reverse(); // the greatest comes first
+        for Pending { at, event, .. } in under_way {
+            match event {
+                Event::Client { .. } => self.send(at, event),
+                Event::Cut { of: from, rest: count } => {
+                    self.send(self.now, Event::Bytes { from, count, tries: 0 });
+                }
+                _ => self.send(self.now, event),
+            }
+        }
+        for key in self.sockets.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+            self.heal_stream(key);
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn entry(&self, host: u32, what: &'static str, socket: Key) -> Entry {
-        let socket = (socket != Key::NONE).then_some(socket.index() as u32);
-        Entry { at: self.now, host, what, socket, value: 0, error: None, digest: 0 }
+        let number = (socket != Key::NONE).then_some(socket.index() as u32);
+        let mut entry = Entry {
+            at: self.now,
+            who: Who::Host(host),
+            host,
+            what,
+            socket: number,
+            key: None,
+            peer: None,
+            value: 0,
+            error: None,
+            digest: 0,
+            head: Head::default(),
+        };
+        // Names are for readers; what happened is the same without them.
+        if self.trace.is_kept() {
+            entry.who = self.who(host, None);
+            if let Some(sock) = self.sockets.get(socket) {
+                entry.who = self.who(host, Some(sock.named()));
+                entry.key = sock.named().key();
+                entry.peer = self.peer_of(sock);
+            }
+        }
+        entry
     }
 
+    /// Who is on a host, or owns this socket of it.
+    pub(crate) fn who(&self, host: u32, owner: Option<Owner>) -> Who {
+        match (owner, self.hosts[host as usize].reactor) {
+            (Some(Owner::Client(index)), _) => Who::Client(index),
+            (_, Some(index)) => Who::Reactor(index),
+            (_, None) => Who::Host(host),
+        }
+    }
+
+    /// Who is at the other end of a socket, if it is connected.
+    pub(crate) fn peer_of(&self, sock: &Sock) -> Option<Who> {
+        let Kind::Stream(stream) = &sock.kind else { return None };
+        let peer = self.sockets.get(stream.peer)?;
+        Some(self.who(peer.host, Some(peer.named())))
+    }
+
+    #[inline]
     pub(crate) fn log(&mut self, host: u32, what: &'static str, socket: Key, value: u64) {
         self.trace.add(Entry { value, ..self.entry(host, what, socket) });
     }
 
-    /// The same about bytes, for which a [digest](super::trace::digest) stands.
+    /// The same about bytes: the first of them, and a [digest](super::trace::digest) that stands for
+    /// all.
     pub(crate) fn log_bytes(
         &mut self,
         host: u32,
         what: &'static str,
         socket: Key,
         value: u64,
-        digest: u64,
+        (head, digest): (Head, u64),
     ) {
-        self.trace.add(Entry { value, digest, ..self.entry(host, what, socket) });
+        self.trace.add(Entry { value, head, digest, ..self.entry(host, what, socket) });
+    }
+
+    /// ... and about what a reactor is told.
+    pub(crate) fn log_event(&mut self, host: u32, what: &'static str, event: driver::Event) {
+        let value = u64::from(event.readiness.0);
+        let key = Some(event.key);
+        self.trace.add(Entry { value, key, ..self.entry(host, what, Key::NONE) });
     }
 
     /// ... and about what failed.
@@ -275,183 +405,51 @@ impl Net {
 
     fn arrive(&mut self, event: Event) {
         match event {
-            Event::Syn { client, tries, is_lost } => self.arrive_syn(client, tries, is_lost),
-            Event::Established { client } => self.arrive_established(client),
+            Event::Syn { client, tries, fate } => self.arrive_syn(client, tries, fate),
+            Event::Established { client, tries } => self.arrive_established(client, tries),
             Event::Bytes { from, count, tries } => self.arrive_bytes(from, count, tries),
-            Event::Fin { from } => self.arrive_fin(from),
-            Event::Reset { to } => self.arrive_reset(to, io::ErrorKind::ConnectionReset),
-            Event::Cut { of } => self.arrive_cut(of),
-            Event::Window { from } => self.transfer(from),
+            Event::Unacknowledged { from, tries } => self.arrive_unacknowledged(from, tries),
+            Event::Fin { from, tries } => self.arrive_fin(from, tries),
+            Event::Reset { to } => self.arrive_sent_reset(to),
+            Event::Abort { of } => self.arrive_abort(of),
+            Event::Cut { of, .. } => self.arrive_cut(of),
+            Event::Window { from } => self.arrive_bytes(from, 0, 0),
             Event::Client { index } => self.clients_due.push_back(index),
             Event::Job { host, crew } => self.do_job(host, crew),
         }
     }
 
-    /// Counts a system call; fails if it is the one that was chosen to.
-    pub(crate) fn call(&mut self, host: u32, fails_with: io::ErrorKind) -> io::Result<()> {
-        let host = self.host(host);
-        host.calls += 1;
-        let in_turn = host.calls - host.calls_before_turn;
+    /// Counts a system call; fails if it is one that was chosen to.
+    pub(crate) fn call(&mut self, host: u32, call: Call) -> io::Result<()> {
+        let of = self.host(host);
+        of.calls += 1;
+        let in_turn = of.calls - of.calls_before_turn;
         assert!(in_turn < CALLS_PER_TURN_MAX, "a turn does not end: {in_turn} system calls");
-        if host.failing_call == Some(host.calls) { Err(fails_with.into()) } else { Ok(()) }
-    }
-
-    /// A port for a listener, or for a connection to `remote`, that is not in use
-    /// (ip(7), `ip_local_port_range`).
-    fn free_port(&mut self, host: u32, ip: IpAddr, remote: Option<SocketAddr>) -> io::Result<u16> {
-        for _ in PORTS {
-            let next = &mut self.host(host).next_port;
-            *next = if PORTS.contains(&(*next + 1)) { *next + 1 } else { PORTS.start };
-            let local = SocketAddr::new(ip, *next);
-            let is_used = match remote {
-                Some(remote) => self.pairs.contains(&(local, remote)),
-                None => self.listeners.contains_key(&local),
-            };
-            if !is_used {
-                return Ok(local.port());
-            }
-        }
-        Err(io::ErrorKind::AddrNotAvailable.into())
-    }
-
-    pub(crate) fn listen(
-        &mut self,
-        host: u32,
-        mut address: SocketAddr,
-        backlog: u32,
-        reuse_port: bool,
-        only_v6: bool,
-    ) -> io::Result<Key> {
-        self.call(host, io::ErrorKind::PermissionDenied)?;
-        if address.port() == 0 {
-            address.set_port(self.free_port(host, address.ip(), None)?);
-        }
-        let others = self.listeners.get(&address).map_or(&[][..], Vec::as_slice);
-        for other in others {
-            let is_shared = match self.sockets.get(*other).map(|sock| &sock.kind) {
-                Some(Kind::Listener(other)) => other.reuse_port && reuse_port,
-                _ => true,
-            };
-            if !is_shared {
-                return Err(io::ErrorKind::AddrInUse.into());
-            }
-        }
-        let listener = Listener {
-            address,
-            backlog: backlog as usize,
-            reuse_port,
-            only_v6,
-            queue: VecDeque::new(),
-            is_on: true,
-        };
-        let key = self.sockets.insert(Sock::new(host, Kind::Listener(Box::new(listener))));
-        self.listeners.entry(address).or_default().push(key);
-        self.log(host, "listen", key, u64::from(address.port()));
-        Ok(key)
-    }
-
-    /// The listener that a connection to `address` reaches.
-    fn listener_at(&self, address: SocketAddr) -> Option<Key> {
-        let any_v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
-        let any_v6 = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
-        for wanted in [address, any_v4, any_v6] {
-            for key in self.listeners.get(&wanted).into_iter().flatten() {
-                let Some(sock) = self.sockets.get(*key) else { continue };
-                let Kind::Listener(listener) = &sock.kind else { continue };
-                let is_its_host =
-                    address.ip().is_loopback() || self.hosts[sock.host as usize].ip == address.ip();
-                let is_its_family = wanted == address
-                    || (wanted.is_ipv4() == address.is_ipv4())
-                    || (wanted.is_ipv6() && !listener.only_v6);
-                if wanted == address || is_its_host && is_its_family {
-                    return Some(*key);
-                }
-            }
-        }
-        None
-    }
-
-    /// Begins to connect.
-    pub(crate) fn connect(
-        &mut self,
-        host: u32,
-        from: Option<IpAddr>,
-        address: SocketAddr,
-    ) -> io::Result<Key> {
-        self.call(host, io::ErrorKind::NetworkUnreachable)?;
-        let faults = self.faults(host);
-        let ip = from.unwrap_or(match address.ip() {
-            ip if ip.is_loopback() => ip,
-            _ => self.host(host).ip,
-        });
-        let local = SocketAddr::new(ip, self.free_port(host, ip, Some(address))?);
-        self.pairs.insert((local, address));
-        let sock = Sock::connecting(host, local, address, &faults);
-        let client = self.sockets.insert(sock);
-        self.log(host, "connect", client, u64::from(address.port()));
-        let at = self.now + self.latency(&faults, Matter::ConnectLatency, client);
-        let (of, refused, lost) =
-            (client.index(), faults.refused_connects, faults.unanswered_connects);
-        if self.decisions.chance(Matter::RefusedConnect, of, refused).is_some() {
-            self.send(at, Event::Reset { to: client });
+        let error = if of.failing_calls.is_empty() && of.failing_next.is_empty() {
+            return Ok(());
+        } else if of.failing_calls.remove(&of.calls) {
+            os_error(call.usual_error())
         } else {
-            let is_lost = self.decisions.chance(Matter::UnansweredConnect, of, lost).is_some();
-            self.send(at, Event::Syn { client, tries: 0, is_lost });
-        }
-        Ok(client)
-    }
-
-    fn arrive_syn(&mut self, client: Key, tries: u32, is_lost: bool) {
-        let Some((from, local, remote)) = self.connecting(client) else { return };
-        // Who tries again after the faults have ended is answered.
-        let is_lost = is_lost && self.faults(from).unanswered_connects > 0.0;
-        let listener = self.listener_at(remote);
-        let Some(listener_key) = listener.filter(|_| !is_lost) else {
-            if is_lost {
-                return self.retry_syn(client, tries, is_lost);
-            }
-            let faults = self.faults(from);
-            let at = self.now + self.latency(&faults, Matter::AnswerLatency, client);
-            return self.send(at, Event::Reset { to: client });
+            let place = of.failing_next.iter().position(|(failing, _)| *failing == call);
+            let Some((_, number)) = place.and_then(|place| of.failing_next.remove(place)) else {
+                return Ok(());
+            };
+            io::Error::from_raw_os_error(number)
         };
-        let Some(sock) = self.sockets.get(listener_key) else { return };
-        let host = sock.host;
-        let Kind::Listener(listener) = &sock.kind else { return };
-        if listener.queue.len() > listener.backlog {
-            self.log(host, "backlog full", listener_key, 0);
-            return self.retry_syn(client, tries, false);
-        }
-        let is_mapped = listener.address.is_ipv6();
-        let faults = self.link(host, from);
-        let at = self.now + self.latency(&faults, Matter::AnswerLatency, client);
-        let mut server = Sock::connected(host, remote, mapped(local, is_mapped), client, &faults);
-        server.not_before(at);
-        let server = self.sockets.insert(server);
-        if let Some(stream) = self.stream(client) {
-            stream.peer = server;
-        }
-        if let Some(Kind::Listener(listener)) =
-            self.sockets.get_mut(listener_key).map(|sock| &mut sock.kind)
-        {
-            listener.queue.push_back(server);
-        }
-        self.wake(listener_key);
-        self.send(at, Event::Established { client });
+        let name = error_name(error.kind());
+        of.failed_calls.push((call, name));
+        self.log_error(host, "told to fail", Key::NONE, call.name());
+        self.log_error(host, call.name(), Key::NONE, name);
+        Err(error)
     }
 
-    fn retry_syn(&mut self, client: Key, tries: u32, is_lost: bool) {
-        if tries == SYN_RETRIES {
-            return self.arrive_reset(client, io::ErrorKind::TimedOut);
-        }
-        let at = self.now + Duration::from_secs(1 << tries);
-        self.send(at, Event::Syn { client, tries: tries + 1, is_lost });
-    }
-}
-
-/// An IPv4 peer as an IPv6 socket shows it.
-fn mapped(address: SocketAddr, is_mapped: bool) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if is_mapped => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
-        _ => address,
+    /// Makes the next call of this kind fail; one after another, if several are told to.
+    pub(crate) fn fail_next(&mut self, host: u32, call: Call, error: &io::Error) {
+        let number = errno(error).map_or(0, |errno| errno.raw_os_error());
+        assert!(number > 0, "no system call fails with {error:?}");
+        let is_tried_again = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+        let is_answer = call != Call::Poll && is_tried_again.contains(&error.kind());
+        assert!(!is_answer, "{error:?} is no failure of {call:?}");
+        self.host(host).failing_next.push_back((call, number));
     }
 }

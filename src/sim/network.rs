@@ -11,6 +11,7 @@ use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
 use super::net::Net;
 use super::socket::Owner;
+use super::trace::Who;
 use crate::clock::Time;
 use crate::key::Key;
 
@@ -66,13 +67,28 @@ impl Network {
     /// A new host with an address of its own, for a reactor:
     /// [`Reactor::with_driver`](crate::Reactor::with_driver).
     pub fn driver(&self, faults: Faults) -> SimDriver {
-        let host = self.net.borrow_mut().add_host(Rc::new(faults));
+        let host = self.net.borrow_mut().add_host(Rc::new(faults), None);
         SimDriver::new(self, host)
     }
 
     /// A new host, for plain sockets.
     pub fn host(&self, faults: Faults) -> SimHost {
-        SimHost { network: self.clone(), host: self.net.borrow_mut().add_host(Rc::new(faults)) }
+        let host = self.net.borrow_mut().add_host(Rc::new(faults), None);
+        SimHost { network: self.clone(), host }
+    }
+
+    /// Another host on the machine of `host`.
+    pub(super) fn beside(&self, host: u32, faults: Faults) -> u32 {
+        self.net.borrow_mut().add_host(Rc::new(faults), Some(host))
+    }
+
+    /// A new host that has `ip`: on the machine that has it already, or on a new one.
+    pub(super) fn host_at(&self, ip: Option<IpAddr>, faults: Faults) -> SimHost {
+        let mut net = self.net.borrow_mut();
+        let machine = ip.and_then(|ip| net.addresses.machine(0, ip));
+        let host = net.add_host(Rc::new(faults), machine);
+        drop(net);
+        SimHost { network: self.clone(), host }
     }
 
     /// The virtual time.
@@ -93,6 +109,7 @@ impl Network {
         if let Some(sock) = net.sockets.get_mut(socket.key) {
             sock.owner = Owner::Client(index);
         }
+        net.trace.name_last(socket.key.index() as u32, Who::Client(index));
         net.clients_due.push_back(index);
     }
 
@@ -118,21 +135,39 @@ pub struct SimHost {
 }
 
 impl SimHost {
+    /// A driver for a reactor on the same machine: it has the same addresses, loopback too. Faults,
+    /// descriptors and clock are its own.
+    pub fn driver(&self, faults: Faults) -> SimDriver {
+        SimDriver::new(&self.network, self.beside(faults).host)
+    }
+
+    /// The same for plain sockets: another process of this machine.
+    pub fn beside(&self, faults: Faults) -> SimHost {
+        let host = self.network.beside(self.host, faults);
+        SimHost { network: self.network.clone(), host }
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.host
+    }
+
     /// Begins to connect; it goes on while time passes.
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable` if all ports are in use.
+    /// `AddrNotAvailable` if all ports are in use, `NetworkUnreachable` if the address is neither
+    /// somebody's nor in the hosts' network.
     pub fn connect(&self, address: SocketAddr) -> io::Result<SimSocket> {
         let key = self.network.net.borrow_mut().connect(self.host, None, address)?;
         Ok(SimSocket::new(&self.network, self.host, key))
     }
 
-    /// The same from an address of one's choice, which need not be the host's.
+    /// The same from an address of one's choice, which is the host's from now on, unless another one has
+    /// it.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect).
+    /// As [`connect`](Self::connect), and `AddrNotAvailable` if another host has it.
     pub fn connect_from(&self, ip: IpAddr, address: SocketAddr) -> io::Result<SimSocket> {
         let key = self.network.net.borrow_mut().connect(self.host, Some(ip), address)?;
         Ok(SimSocket::new(&self.network, self.host, key))
@@ -157,7 +192,7 @@ impl SimSocket {
     ///
     /// # Errors
     ///
-    /// `ConnectionRefused`, `TimedOut`.
+    /// `ConnectionRefused`, `TimedOut`, `HostUnreachable`.
     pub fn connect_result(&self) -> io::Result<()> {
         self.network.net.borrow_mut().connect_result(self.key)
     }

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
+use super::calls::os_error;
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
-use super::trace::{self, error_name};
+use super::trace::{self, Head, error_name};
 use crate::clock::Time;
 use crate::key::Key;
 use crate::readiness::Readiness;
@@ -16,6 +17,8 @@ use crate::readiness::Readiness;
 pub(crate) struct Sock {
     pub(crate) host: u32,
     pub(crate) owner: Owner,
+    /// ... and who did before it was closed: for names.
+    pub(super) owned: Owner,
     /// On its host's ready list.
     pub(crate) is_queued: bool,
     /// For [`Kernel::Contract`]: what may be reported, because a call said `WouldBlock` since.
@@ -47,8 +50,6 @@ pub(crate) enum Kind {
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) backlog: usize,
-    pub(crate) reuse_port: bool,
-    pub(crate) only_v6: bool,
     pub(crate) queue: VecDeque<Key>,
     /// Whether it is reported.
     pub(crate) is_on: bool,
@@ -60,6 +61,8 @@ pub(crate) struct Stream {
     pub(crate) peer: Key,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
+    /// The host of the peer, also when the peer is gone.
+    pub(crate) remote_host: u32,
     pub(super) is_connecting: bool,
     /// Received and not read.
     pub(super) received: VecDeque<u8>,
@@ -73,6 +76,8 @@ pub(crate) struct Stream {
     pub(super) arrived: usize,
     /// No byte and no end arrives before.
     pub(super) not_before: Time,
+    /// Our side of the wire is taken until then.
+    pub(super) busy_until: Time,
     /// A write found no room: a change is to be told.
     pub(super) is_short_of_room: bool,
     /// We sent our end of file,
@@ -81,12 +86,26 @@ pub(crate) struct Stream {
     pub(super) has_end_arrived: bool,
     /// Its descriptor is closed.
     pub(super) is_closed: bool,
+    /// ... and a reset is under way to the peer.
+    pub(super) is_aborted: bool,
     /// Nothing reaches the other side, in either direction.
     pub(super) is_vanished: bool,
+    /// What we sent arrives, and we do not hear of it.
+    pub(super) is_unacknowledged: bool,
     /// Not connected any more.
     pub(super) is_reset: bool,
     /// `SO_ERROR`.
     pub(super) error: Option<io::ErrorKind>,
+}
+
+impl Owner {
+    /// The reactor's key of the socket.
+    pub(crate) fn key(self) -> Option<Key> {
+        match self {
+            Owner::Reactor(key) => Some(key),
+            Owner::Nobody | Owner::Client(_) => None,
+        }
+    }
 }
 
 impl Sock {
@@ -94,6 +113,7 @@ impl Sock {
         Sock {
             host,
             owner: Owner::Nobody,
+            owned: Owner::Nobody,
             is_queued: false,
             armed: Readiness::EMPTY,
             pending: Readiness::EMPTY,
@@ -105,6 +125,7 @@ impl Sock {
         host: u32,
         local: SocketAddr,
         remote: SocketAddr,
+        remote_host: u32,
         faults: &Faults,
     ) -> Sock {
         Sock::new(
@@ -113,6 +134,7 @@ impl Sock {
                 peer: Key::NONE,
                 local,
                 remote,
+                remote_host,
                 is_connecting: true,
                 received: VecDeque::new(),
                 received_max: faults.receive_buffer_bytes,
@@ -121,11 +143,14 @@ impl Sock {
                 unsent_max: faults.send_buffer_bytes,
                 arrived: 0,
                 not_before: Time::from_nanos(0),
+                busy_until: Time::from_nanos(0),
                 is_short_of_room: false,
                 is_shut: false,
                 has_end_arrived: false,
                 is_closed: false,
+                is_aborted: false,
                 is_vanished: false,
+                is_unacknowledged: false,
                 is_reset: false,
                 error: None,
             }),
@@ -137,9 +162,10 @@ impl Sock {
         local: SocketAddr,
         remote: SocketAddr,
         peer: Key,
+        remote_host: u32,
         faults: &Faults,
     ) -> Sock {
-        let mut sock = Sock::connecting(host, local, remote, faults);
+        let mut sock = Sock::connecting(host, local, remote, remote_host, faults);
         if let Kind::Stream(stream) = &mut sock.kind {
             stream.is_connecting = false;
             stream.peer = peer;
@@ -153,8 +179,9 @@ impl Sock {
         }
     }
 
-    pub(crate) fn is_vanished(&self) -> bool {
-        matches!(&self.kind, Kind::Stream(stream) if stream.is_vanished)
+    /// Whose it is, or was.
+    pub(crate) fn named(&self) -> Owner {
+        if self.owner == Owner::Nobody { self.owned } else { self.owner }
     }
 
     /// What is true of it now: what epoll finds when it is asked.
@@ -218,11 +245,11 @@ impl Net {
         self.sockets.get(key).map_or(0, |sock| sock.host)
     }
 
-    /// The faults of what this socket sends.
+    /// The faults of what this socket sends and reads.
     pub(super) fn faults_from(&self, key: Key) -> std::rc::Rc<Faults> {
         let from = self.host_of(key);
         match self.sockets.get(key).map(|sock| &sock.kind) {
-            Some(Kind::Stream(stream)) => self.link(from, self.host_of(stream.peer)),
+            Some(Kind::Stream(stream)) => self.link(from, stream.remote_host),
             _ => self.faults(from),
         }
     }
@@ -230,7 +257,7 @@ impl Net {
     pub(crate) fn accept(&mut self, key: Key) -> io::Result<Option<(Key, SocketAddr)>> {
         let Some(Kind::Listener(listener)) = self.sockets.get_mut(key).map(|sock| &mut sock.kind)
         else {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return Err(os_error(io::ErrorKind::InvalidInput));
         };
         let Some(server) = listener.queue.pop_front() else {
             self.arm(key, Readiness::READABLE);
@@ -244,13 +271,15 @@ impl Net {
 
     /// How a connect ended.
     pub(crate) fn connect_result(&mut self, key: Key) -> io::Result<()> {
-        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(stream) = self.stream(key) else {
+            return Err(os_error(io::ErrorKind::NotConnected));
+        };
         if let Some(error) = stream.error.take() {
-            return Err(error.into());
+            return Err(os_error(error));
         }
         if stream.is_connecting {
             self.arm(key, Readiness::WRITABLE);
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(os_error(io::ErrorKind::WouldBlock));
         }
         Ok(())
     }
@@ -258,7 +287,7 @@ impl Net {
     pub(crate) fn peer_address(&mut self, key: Key) -> io::Result<SocketAddr> {
         match self.stream(key) {
             Some(stream) if !stream.is_reset && !stream.is_connecting => Ok(stream.remote),
-            _ => Err(io::ErrorKind::NotConnected.into()),
+            _ => Err(os_error(io::ErrorKind::NotConnected)),
         }
     }
 
@@ -268,8 +297,10 @@ impl Net {
 
     pub(crate) fn read(&mut self, key: Key, buffer: &mut [u8]) -> io::Result<usize> {
         let (is_short, host) = (self.kernel == Kernel::Contract, self.host_of(key));
-        let short_reads = if is_short { self.faults(host).short_reads } else { 0.0 };
-        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let short_reads = if is_short { self.faults_from(key).short_reads } else { 0.0 };
+        let Some(stream) = self.stream(key) else {
+            return Err(os_error(io::ErrorKind::NotConnected));
+        };
         let there = stream.received.len().min(buffer.len());
         if there == 0 {
             // An end of file that came stays one: only a write meets the reset after it.
@@ -277,19 +308,22 @@ impl Net {
                 && let Some(error) = stream.error.take()
             {
                 self.log_error(host, "read", key, error_name(error));
-                return Err(error.into());
+                return Err(os_error(error));
             }
             if stream.is_ended || stream.is_reset {
                 self.log(host, "read", key, 0);
                 return Ok(0);
             }
             self.arm(key, Readiness::READABLE);
-            self.log_error(host, "read", key, "WouldBlock");
-            return Err(io::ErrorKind::WouldBlock.into());
+            // A client looks whenever it is told of anything, which tells nothing.
+            if self.sockets.get(key).is_some_and(|sock| sock.owner.key().is_some()) {
+                self.log_error(host, "read", key, "WouldBlock");
+            }
+            return Err(os_error(io::ErrorKind::WouldBlock));
         }
         let mut count = there;
         if let Some(mut how) = self.decisions.chance(Matter::ShortRead, key.index(), short_reads) {
-            count -= how.below(there as u64) as usize;
+            count = how.part(there as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
         let (front, back) = stream.received.as_slices();
@@ -302,7 +336,9 @@ impl Net {
             stream.received.drain(..count);
         }
         let peer = stream.peer;
-        self.log(host, "read", key, count as u64);
+        let mut head = Head::default();
+        head.push(&buffer[..count]);
+        self.log_bytes(host, "read", key, count as u64, (head, 0));
         // The window has opened: what is held back comes, but not while this call lasts.
         if self.stream(peer).is_some_and(|sender| sender.arrived > 0) {
             let faults = self.faults_from(peer);
@@ -314,14 +350,16 @@ impl Net {
 
     pub(crate) fn write(&mut self, key: Key, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
         let host = self.host_of(key);
-        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(stream) = self.stream(key) else {
+            return Err(os_error(io::ErrorKind::NotConnected));
+        };
         if let Some(error) = stream.error.take() {
             self.log_error(host, "write", key, error_name(error));
-            return Err(error.into());
+            return Err(os_error(error));
         }
         if stream.is_reset || stream.is_shut {
             self.log_error(host, "write", key, "BrokenPipe");
-            return Err(io::ErrorKind::BrokenPipe.into());
+            return Err(os_error(io::ErrorKind::BrokenPipe));
         }
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         let room = if stream.is_connecting { 0 } else { stream.unsent_max - stream.unsent.len() };
@@ -329,23 +367,24 @@ impl Net {
         if room == 0 {
             self.arm(key, Readiness::WRITABLE);
             self.log_error(host, "write", key, "WouldBlock");
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(os_error(io::ErrorKind::WouldBlock));
         }
         let faults = self.faults_from(key);
         let mut count = room.min(wanted);
         let (of, short) = (key.index(), faults.short_writes);
         if let Some(mut how) = self.decisions.chance(Matter::ShortWrite, of, short) {
-            count -= how.below(count as u64) as usize;
+            count = how.part(count as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
-        let (mut left, mut digest) = (count, 0);
+        let (mut left, mut head, mut digest) = (count, Head::default(), 0);
         for slice in slices {
             let part = slice.len().min(left);
             stream.unsent.extend(&slice[..part]);
+            head.push(&slice[..part]);
             digest = trace::digest(digest, &slice[..part]);
             left -= part;
         }
-        self.log_bytes(host, "write", key, count as u64, digest);
+        self.log_bytes(host, "write", key, count as u64, (head, digest));
         self.carry(key, count, &faults);
         Ok(count)
     }
@@ -353,9 +392,11 @@ impl Net {
     pub(crate) fn shutdown_write(&mut self, key: Key) -> io::Result<()> {
         let host = self.host_of(key);
         self.log(host, "shutdown", key, 0);
-        let Some(stream) = self.stream(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(stream) = self.stream(key) else {
+            return Err(os_error(io::ErrorKind::NotConnected));
+        };
         if stream.is_reset || stream.is_connecting {
-            return Err(io::ErrorKind::NotConnected.into());
+            return Err(os_error(io::ErrorKind::NotConnected));
         }
         self.send_end(key);
         Ok(())
@@ -364,9 +405,12 @@ impl Net {
     /// Closes a descriptor; `is_abort` with a reset.
     pub(crate) fn close(&mut self, key: Key, is_abort: bool) {
         let host = self.host_of(key);
+        if self.stream(key).is_some_and(|stream| stream.is_closed) {
+            return; // its reset is under way
+        }
         self.log(host, if is_abort { "abort" } else { "close" }, key, 0);
         let Some(sock) = self.sockets.get_mut(key) else { return };
-        sock.owner = Owner::Nobody;
+        sock.owned = std::mem::replace(&mut sock.owner, Owner::Nobody);
         match &mut sock.kind {
             Kind::Raw(_) => {
                 self.sockets.remove(key);
@@ -374,12 +418,8 @@ impl Net {
             Kind::Listener(listener) => {
                 let (address, queue) = (listener.address, std::mem::take(&mut listener.queue));
                 self.sockets.remove(key);
-                if let Some(others) = self.listeners.get_mut(&address) {
-                    others.retain(|other| *other != key);
-                    if others.is_empty() {
-                        self.listeners.remove(&address);
-                    }
-                }
+                let machine = self.machine(host);
+                self.addresses.unbind(machine, address, key);
                 for server in queue {
                     self.close(server, true);
                 }
@@ -387,16 +427,15 @@ impl Net {
             Kind::Stream(stream) => {
                 stream.is_closed = true;
                 let peer = stream.peer;
-                // Whoever closes with unread bytes loses what is on its way (RFC 1122, 4.2.2.13).
                 if stream.is_connecting {
                     // The answer may be under way: it finds nobody, and is answered with a reset.
                     self.send_reset(key, peer);
                     self.forget(key);
                 } else if stream.is_reset {
                     self.forget(key);
+                // Whoever closes with unread bytes resets (RFC 1122, 4.2.2.13).
                 } else if is_abort || !stream.received.is_empty() {
-                    self.send_reset(key, peer);
-                    self.forget(key);
+                    self.abort(key);
                 } else {
                     self.send_end(key);
                     self.finish_end(key);

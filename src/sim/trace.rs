@@ -3,42 +3,120 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use crate::clock::Time;
+use crate::key::Key;
 use crate::readiness::Readiness;
 
-/// One thing that happened: when, on which host, and what.
+/// One thing that happened: when, to whom, and what.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// When, in simulated time.
     pub at: Time,
-    /// The number of the host.
+    /// Who did it, or whom it happened to.
+    pub who: Who,
+    /// The number of the host. That of the clients is 0.
     pub host: u32,
     /// What happened: a system call, or something that the network did.
     pub what: &'static str,
-    /// The number of the socket, if it is about one; of an event, the index of the reactor's key.
+    /// The number of the socket, if it is about one. Numbers are used again.
     pub socket: Option<u32>,
-    /// How much: bytes, a port, nanoseconds of a clock's jump, or an event's readiness bits; else 0.
+    /// The reactor's key of that socket, once it has one, or of what an event is about.
+    pub key: Option<Key>,
+    /// Who is at the other end of that socket.
+    pub peer: Option<Who>,
+    /// How much: bytes, a port, nanoseconds of a stall or of a clock's jump, or an event's readiness
+    /// bits; else 0.
     pub value: u64,
     /// What it failed with, if it did: the name of the [`ErrorKind`], or `EMFILE`, which has none.
     pub error: Option<&'static str>,
-    /// Stands for the bytes, where there are any.
+    /// Stands for the bytes, where there are any,
     pub(crate) digest: u64,
+    /// ... and these are the first of them.
+    pub(crate) head: Head,
+}
+
+/// Somebody in a simulation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum Who {
+    /// The so-many-th reactor of the simulation, from 0.
+    Reactor(usize),
+    /// The so-many-th scripted client of the simulation, from 0.
+    Client(usize),
+    /// A host, where it is nobody on it.
+    Host(u32),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Reactor(number) => write!(f, "reactor {number}"),
+            Who::Client(number) => write!(f, "client {number}"),
+            Who::Host(number) => write!(f, "host {number}"),
+        }
+    }
+}
+
+/// The first bytes of what was read or written.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Head {
+    bytes: [u8; Head::MAX],
+    len: u8,
+}
+
+impl Head {
+    const MAX: usize = 16;
+
+    /// Adds those of a further part, as long as there is room.
+    #[inline]
+    pub(crate) fn push(&mut self, part: &[u8]) {
+        let len = usize::from(self.len);
+        let count = part.len().min(Head::MAX - len);
+        self.bytes[len..len + count].copy_from_slice(&part[..count]);
+        self.len += count as u8;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.at.as_nanos() / 1000;
-        write!(f, "{micros:>12} µs  host {}  {:<10}", self.host, self.what)?;
-        let thing = if self.what == "event" { "key" } else { "socket" };
-        match self.socket {
-            Some(socket) => write!(f, " {thing:<6} {socket:<4} ")?,
-            None => write!(f, " {:<11} ", "")?,
+        let who = self.who.to_string();
+        write!(f, "{micros:>12} µs  {who:<11} {:<12} ", self.what)?;
+        let thing = match (self.socket, self.key) {
+            (Some(socket), _) => format!("socket {socket}"),
+            (None, Some(key)) => format!("key {key}"),
+            (None, None) => String::new(),
+        };
+        let value = self.value_text();
+        // Nothing stands at the end of a line.
+        if value.is_empty() { f.write_str(&thing) } else { write!(f, "{thing:<10} {value}") }
+    }
+}
+
+impl Entry {
+    fn value_text(&self) -> String {
+        if let Some(error) = self.error {
+            return error.to_string();
         }
-        match self.error {
-            Some(error) => f.write_str(error),
-            None if self.what == "event" => write!(f, "{:?}", Readiness(self.value as u8)),
-            None => write!(f, "{}", self.value),
+        let value = self.value;
+        match self.what {
+            "event" | "spurious" => format!("{:?}", Readiness(value as u8)),
+            "stall" | "clock jump" => format!("{:?}", Duration::from_nanos(value)),
+            "listen" | "connect" => format!("port {value}"),
+            "read" if value == 0 => "0, the end of file".to_string(),
+            "read" | "write" => {
+                let head = self.head.bytes();
+                let more = if value > head.len() as u64 { "…" } else { "" };
+                format!("{value:<6} \"{}{more}\"", head.escape_ascii())
+            }
+            _ if value == 0 => String::new(),
+            _ => value.to_string(),
         }
     }
 }
@@ -50,6 +128,13 @@ pub(crate) fn error_name(error: ErrorKind) -> &'static str {
         ErrorKind::ConnectionAborted => "ConnectionAborted",
         ErrorKind::ConnectionRefused => "ConnectionRefused",
         ErrorKind::ConnectionReset => "ConnectionReset",
+        ErrorKind::HostUnreachable => "HostUnreachable",
+        ErrorKind::Interrupted => "Interrupted",
+        ErrorKind::NetworkUnreachable => "NetworkUnreachable",
+        ErrorKind::NotConnected => "NotConnected",
+        ErrorKind::OutOfMemory => "OutOfMemory",
+        ErrorKind::PermissionDenied => "PermissionDenied",
+        ErrorKind::StorageFull => "StorageFull",
         ErrorKind::TimedOut => "TimedOut",
         ErrorKind::WouldBlock => "WouldBlock",
         _ => "another error",
@@ -83,6 +168,7 @@ impl Trace {
 
     pub(crate) fn keep(&mut self, entries_max: usize) {
         self.keep_max = entries_max;
+        self.kept.drain(..self.kept.len().saturating_sub(entries_max));
     }
 
     #[inline(always)]
@@ -106,6 +192,20 @@ impl Trace {
             self.kept.pop_front();
         }
         self.kept.push_back(entry);
+    }
+
+    /// Who did the last of what was added, as far as it is about this socket.
+    pub(crate) fn name_last(&mut self, socket: u32, who: Who) {
+        let last = self.kept.iter_mut().rev();
+        for entry in last.take_while(|entry| entry.socket == Some(socket)) {
+            entry.who = who;
+        }
+    }
+
+    /// Whether anybody will read what is added.
+    #[inline(always)]
+    pub(crate) fn is_kept(&self) -> bool {
+        self.keep_max > 0
     }
 
     pub(crate) fn hash(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
-use super::net::{Event, Net};
+use super::net::{Event, Net, TURN};
 use super::socket::{Kind, Sock};
 use super::trace::error_name;
 use crate::key::Key;
@@ -19,32 +19,26 @@ const RETRIES: u32 = 15;
 const RETRY_MAX: Duration = Duration::from_secs(120);
 
 impl Net {
-    pub(crate) fn arrive_established(&mut self, client: Key) {
-        let Some(stream) = self.stream(client) else { return };
-        if stream.is_connecting {
-            stream.is_connecting = false;
-            self.wake(client);
-        }
-    }
-
     /// Sends what was written on its way.
     pub(super) fn carry(&mut self, from: Key, count: usize, faults: &Faults) {
         let of = from.index();
         if self.decisions.chance(Matter::VanishingPeer, of, faults.vanishing_peers).is_some() {
             self.vanish(from);
         }
-        let nanos = (count as u64).saturating_mul(1_000_000_000) / faults.bandwidth;
-        let mut at =
-            self.now + self.latency(faults, Matter::Latency, from) + Duration::from_nanos(nanos);
+        let latency = self.latency(faults, Matter::Latency, from);
         let cut = self.decisions.chance(Matter::Reset, of, faults.resets);
         let split = if cut.is_none() { faults.split_deliveries } else { 0.0 };
         let split = self.decisions.chance(Matter::SplitDelivery, of, split);
+        let now = self.now;
         let Some(stream) = self.stream(from) else { return };
-        at = at.max(stream.not_before);
+        // One byte goes out after the other.
+        let nanos = (count as u64).saturating_mul(1_000_000_000) / faults.bandwidth;
+        stream.busy_until = stream.busy_until.max(now) + Duration::from_nanos(nanos);
+        let mut at = (stream.busy_until + latency).max(stream.not_before);
         let (first, rest_at) = if let Some(mut how) = cut {
-            (how.below(count as u64 + 1) as usize, None)
+            (how.part(count as u64 + 1) as usize - 1, None)
         } else if let Some(mut how) = split {
-            let first = count - how.below(count as u64) as usize;
+            let first = how.part(count as u64) as usize;
             let late = faults.latency_min + Duration::from_nanos(how.below(faults.latencies()));
             (first, Some(at + late + Duration::from_micros(10)))
         } else {
@@ -52,7 +46,7 @@ impl Net {
         };
         self.send(at, Event::Bytes { from, count: first, tries: 0 });
         match rest_at {
-            None => self.send(at, Event::Cut { of: from }),
+            None => self.send(at, Event::Cut { of: from, rest: count - first }),
             Some(later) if first < count => {
                 at = later;
                 self.send(at, Event::Bytes { from, count: count - first, tries: 0 });
@@ -64,18 +58,54 @@ impl Net {
         }
     }
 
-    pub(crate) fn arrive_bytes(&mut self, from: Key, count: usize, tries: u32) {
-        let Some(stream) = self.stream(from) else { return };
-        if stream.is_vanished {
-            if tries == RETRIES {
-                return self.arrive_reset(from, io::ErrorKind::TimedOut);
-            }
-            let wait = Duration::from_millis(200 << tries).min(RETRY_MAX);
-            let at = self.now + wait;
-            return self.send(at, Event::Bytes { from, count, tries: tries + 1 });
+    /// Whether what `from` sends is lost on its way.
+    fn is_lost(&mut self, from: Key) -> bool {
+        let host = self.host_of(from);
+        let Some(stream) = self.stream(from) else { return false };
+        let (is_vanished, to) = (stream.is_vanished, stream.remote_host);
+        is_vanished || self.is_severed(host, to)
+    }
+
+    /// Sends something of `from` again, for the so-many-th time, or gives up.
+    fn retry(&mut self, from: Key, tries: u32, event: impl FnOnce(u32) -> Event) {
+        if tries > RETRIES {
+            return self.arrive_reset(from, io::ErrorKind::TimedOut);
         }
+        self.log(self.host_of(from), "again", from, u64::from(tries) + 1);
+        let wait = Duration::from_millis(200 << tries).min(RETRY_MAX);
+        let at = self.now + wait;
+        self.send(at, event(tries + 1));
+    }
+
+    pub(crate) fn arrive_bytes(&mut self, from: Key, count: usize, tries: u32) {
+        if count == 0 && self.stream(from).is_none_or(|stream| stream.arrived == 0) {
+            return self.finish_end(from); // a window that nobody waits for
+        }
+        if self.is_lost(from) {
+            return self.retry(from, tries, |tries| Event::Bytes { from, count, tries });
+        }
+        let host = self.host_of(from);
+        let Some(stream) = self.stream(from) else { return };
         stream.arrived = (stream.arrived + count).min(stream.unsent.len());
+        let (to, is_told) = (stream.remote_host, stream.is_unacknowledged);
+        if self.is_severed(to, host) && !is_told {
+            self.arrive_unacknowledged(from, 0);
+        }
         self.transfer(from);
+    }
+
+    /// The sender does not hear that its bytes have arrived, and so it sends them again.
+    pub(crate) fn arrive_unacknowledged(&mut self, from: Key, tries: u32) {
+        let host = self.host_of(from);
+        let Some(stream) = self.stream(from) else { return };
+        let to = stream.remote_host;
+        let is_unheard = self.is_severed(to, host);
+        if let Some(stream) = self.stream(from) {
+            stream.is_unacknowledged = is_unheard;
+        }
+        if is_unheard {
+            self.retry(from, tries, |tries| Event::Unacknowledged { from, tries });
+        }
     }
 
     /// Moves what has arrived into the receiver's buffer, as far as there is room.
@@ -94,12 +124,14 @@ impl Net {
         let Some(receiver) = self.stream(peer) else { return };
         let mut count = arrived.min(receiver.received_max - receiver.received.len());
         if kernel == Kernel::Linux && count > 1 {
-            let faults = self.faults_from(from);
-            let (of, short) = (peer.index(), faults.short_reads);
+            // It is the reader whose reads are short, and here the rest comes later.
+            let (of, short) = (peer.index(), self.faults_from(peer).short_reads);
             if let Some(mut how) = self.decisions.chance(Matter::ShortRead, of, short) {
-                count -= how.below(count as u64) as usize;
+                count = how.part(count as u64) as usize;
+                let faults = self.faults_from(from);
                 let late = faults.latency_min + Duration::from_nanos(how.below(faults.latencies()));
-                let at = self.now + late + Duration::from_micros(1);
+                // Not in the very turn that is to read the first part.
+                let at = self.now + late + 4 * TURN;
                 self.send(at, Event::Window { from });
             }
         }
@@ -138,12 +170,11 @@ impl Net {
         self.finish_end(from);
     }
 
-    pub(crate) fn arrive_fin(&mut self, from: Key) {
-        let Some(stream) = self.stream(from) else { return };
-        if stream.is_vanished {
-            let at = self.now + Duration::from_secs(1);
-            return self.send(at, Event::Fin { from });
+    pub(crate) fn arrive_fin(&mut self, from: Key, tries: u32) {
+        if self.is_lost(from) {
+            return self.retry(from, tries, |tries| Event::Fin { from, tries });
         }
+        let Some(stream) = self.stream(from) else { return };
         stream.has_end_arrived = true;
         self.transfer(from);
     }
@@ -155,7 +186,7 @@ impl Net {
         if !sender.has_end_arrived || !sender.unsent.is_empty() {
             return;
         }
-        let (peer, is_closed) = (sender.peer, sender.is_closed);
+        let (peer, is_closed) = (sender.peer, sender.is_closed && !sender.is_aborted);
         if let Some(receiver) = self.stream(peer)
             && !receiver.is_ended
         {
@@ -178,24 +209,67 @@ impl Net {
         if !std::mem::replace(&mut stream.is_shut, true) {
             let at = at.max(stream.not_before);
             stream.not_before = at;
-            self.send(at, Event::Fin { from: key });
+            self.send(at, Event::Fin { from: key, tries: 0 });
         }
     }
 
-    /// Frees a connection's end, and its port if it was the one that connected.
+    /// Frees a socket, and its port if it was the one that connected.
     pub(super) fn forget(&mut self, key: Key) {
-        if let Some(Sock { kind: Kind::Stream(stream), .. }) = self.sockets.remove(key) {
-            self.pairs.remove(&(stream.local, stream.remote));
+        if let Some(Sock { host, kind: Kind::Stream(stream), .. }) = self.sockets.remove(key) {
+            let machine = self.machine(host);
+            self.addresses.disconnect(machine, stream.local, stream.remote);
         }
+    }
+
+    /// Closes with a reset, which keeps its place behind what is under way; or destroys that, as a
+    /// network may.
+    pub(super) fn abort(&mut self, key: Key) {
+        let faults = self.faults_from(key);
+        let Some(stream) = self.stream(key) else { return };
+        let peer = stream.peer;
+        let lost = faults.destructive_resets;
+        if self.decisions.chance(Matter::DestructiveReset, key.index(), lost).is_some() {
+            self.send_reset(key, peer);
+            return self.forget(key);
+        }
+        let at = self.now + self.latency(&faults, Matter::ResetLatency, key);
+        let Some(stream) = self.stream(key) else { return };
+        stream.is_aborted = true;
+        let at = at.max(stream.not_before);
+        self.send(at, Event::Abort { of: key });
+    }
+
+    pub(crate) fn arrive_abort(&mut self, of: Key) {
+        let Some(stream) = self.stream(of) else { return };
+        let peer = stream.peer;
+        // Nobody sends a reset again.
+        if !self.is_lost(of) {
+            self.arrive_reset(peer, io::ErrorKind::ConnectionReset);
+        }
+        self.forget(of);
     }
 
     pub(super) fn send_reset(&mut self, from: Key, to: Key) {
-        let faults = self.link(self.host_of(from), self.host_of(to));
-        if self.stream(to).is_some_and(|stream| stream.is_vanished) {
+        let Some(stream) = self.stream(to) else { return };
+        if stream.is_vanished {
             return;
         }
-        let at = self.now + self.latency(&faults, Matter::ResetLatency, from);
+        let (from_host, to_host) = (stream.remote_host, self.host_of(to));
+        let faults = self.link(from_host, to_host);
+        let mut at = self.now + self.latency(&faults, Matter::ResetLatency, from);
+        if let Some(stream) = self.stream(from) {
+            at = at.max(stream.not_before);
+        }
         self.send(at, Event::Reset { to });
+    }
+
+    pub(crate) fn arrive_sent_reset(&mut self, to: Key) {
+        let host = self.host_of(to);
+        let Some(stream) = self.stream(to) else { return };
+        let from = stream.remote_host;
+        if !self.is_severed(from, host) {
+            self.arrive_reset(to, io::ErrorKind::ConnectionReset);
+        }
     }
 
     pub(crate) fn arrive_reset(&mut self, to: Key, error: io::ErrorKind) {
@@ -249,14 +323,17 @@ impl Net {
         }
     }
 
-    /// A connection that had vanished is there again. What was lost is on its way again already, except
-    /// for a reset: whose peer has gone meanwhile learns of it now.
-    pub(crate) fn return_of(&mut self, key: Key) {
+    /// A connection without faults any more. What was lost is on its way again already, except for a
+    /// reset: whose peer has gone meanwhile learns of it now.
+    pub(super) fn heal_stream(&mut self, key: Key) {
+        let now = self.now;
         let Some(stream) = self.stream(key) else { return };
         stream.is_vanished = false;
+        stream.not_before = now;
+        stream.busy_until = now;
+        let is_open = !stream.is_connecting && !stream.is_ended && !stream.is_reset;
         let peer = stream.peer;
-        if self.stream(peer).is_none() {
-            let now = self.now;
+        if is_open && self.stream(peer).is_none() {
             self.send(now, Event::Reset { to: key });
         }
     }

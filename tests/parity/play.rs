@@ -1,7 +1,7 @@
 //! Plays one script in the world that its parent module names.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant as MachineInstant};
 
 use oneloop::{HandlerId, Key, ListenOptions, ReactorLimits};
@@ -62,6 +62,70 @@ pub(crate) fn refused() -> (Vec<Call>, ErrorKind) {
         reactor.turn(Some(Duration::from_millis(1))).unwrap();
     }
     (calls.all(), try_connect(nobody).unwrap_err().kind())
+}
+
+/// Listens at one address, and on the same port at another one: how that fails. `only` before an
+/// address is for IPv6 clients only, `shared` shares the port.
+pub(crate) fn listen_twice(first: &str, second: &str) -> Option<ErrorKind> {
+    let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(16)).unwrap();
+    let handler = reactor.add(Recorder::new());
+    let mut listen = |text: &str, port: u16| {
+        let (options, ip) = match text.split_once(' ') {
+            Some(("only", ip)) => (ListenOptions::new().only_v6(true), ip),
+            Some((_, ip)) => (ListenOptions::new().reuse_port(true), ip),
+            None => (ListenOptions::new(), text),
+        };
+        let address = SocketAddr::new(ip.parse().unwrap(), port);
+        let listener = reactor.listen_with(handler, address, &options)?;
+        Ok(reactor.listener_address(listener)?.port())
+    };
+    let port = match listen(first, 0) {
+        Ok(port) => port,
+        Err(error) => return Some(std::io::Error::kind(&error)),
+    };
+    listen(second, port).err().map(|error: std::io::Error| error.kind())
+}
+
+/// Whether a client that connects to `address` reaches who listens at `listens`, and the two addresses
+/// that the handler sees.
+pub(crate) fn reach(listens: &str, address: &str) -> Result<(IpAddr, IpAddr), ErrorKind> {
+    let seen = std::rc::Rc::new(std::cell::Cell::new(None));
+    let saw = std::rc::Rc::clone(&seen);
+    let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(16)).unwrap();
+    let handler = reactor.add(Recorder::new().open(move |conn| {
+        let ips = (conn.local_address().unwrap().ip(), conn.peer_address().unwrap().ip());
+        saw.set(Some(ips));
+    }));
+    let listener = reactor.listen(handler, (listens.parse::<IpAddr>().unwrap(), 0)).unwrap();
+    let port = reactor.listener_address(listener).unwrap().port();
+    let _client = try_connect(SocketAddr::new(address.parse().unwrap(), port))
+        .map_err(|error| error.kind())?;
+    for _ in 0..20 {
+        reactor.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+    Ok(seen.get().expect("it is connected"))
+}
+
+/// Whether each of two listeners that share a port gets a fair part of the clients.
+pub(crate) fn is_spread() -> bool {
+    let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(200)).unwrap();
+    let recorders = [Recorder::new(), Recorder::new()];
+    let calls = recorders.each_ref().map(|recorder| recorder.calls.clone());
+    let options = ListenOptions::new().reuse_port(true);
+    let mut port = 0;
+    for recorder in recorders {
+        let handler = reactor.add(recorder);
+        let listener = reactor.listen_with(handler, ("127.0.0.1", port), &options).unwrap();
+        port = reactor.listener_address(listener).unwrap().port();
+    }
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let _clients: Vec<_> = (0..100).map(|_| connect(address)).collect();
+    for _ in 0..100 {
+        reactor.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+    let counts = calls.map(|calls| calls.opened().len());
+    assert_eq!(counts.iter().sum::<usize>(), 100, "{counts:?}");
+    counts.iter().all(|count| *count >= 20)
 }
 
 impl Player {

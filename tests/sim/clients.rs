@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use oneloop::CloseReason;
-use oneloop::sim::{ClientId, End, Faults, Kernel, Script, Simulation};
+use oneloop::sim::{ClientId, End, Script, Simulation};
+use oneloop::{CloseReason, Connection, Error, StreamHandler};
 
 use super::{Echo, Flood, SECOND, hello, served_echo};
 
@@ -30,7 +30,7 @@ fn a_step_that_fails_or_is_left_is_told_with_its_line() {
     };
     let line = line!() - 4;
     let failed = message(|sim, _| sim.run_until_idle());
-    let place = format!("\n  at {}:{line}", file!());
+    let place = format!("\n  at {}:{line}, step 4 of 4", file!());
     assert!(failed.ends_with(&place), "{failed}");
     let left = message(|sim, client| sim.assert_done(client));
     assert!(left.starts_with("client 0 is not done: sending"), "{left}");
@@ -154,20 +154,6 @@ fn a_peer_that_vanished_times_out_at_the_end_of_the_retransmissions() {
 }
 
 #[test]
-fn a_connect_without_an_answer_times_out_after_its_retries() {
-    let faults = Faults::none().unanswered_connects(1.0);
-    let mut sim = Simulation::with(1, Kernel::Linux, faults);
-    let echo = served_echo(&mut sim);
-    let start = sim.now();
-    let client = sim.client(echo.address, hello());
-    sim.run_for(60 * SECOND);
-    assert_eq!(sim.end(client), None);
-    sim.run_until_idle();
-    assert_eq!(sim.end(client), Some(End::Failed(io::ErrorKind::TimedOut)));
-    assert_eq!(sim.now().since(start).as_secs(), 1 + 2 + 4 + 8 + 16 + 32, "six retries");
-}
-
-#[test]
 fn a_connect_to_nobody_is_refused() {
     let mut sim = Simulation::new(1);
     let echo = served_echo(&mut sim);
@@ -175,4 +161,79 @@ fn a_connect_to_nobody_is_refused() {
     let client = sim.client(nobody, hello());
     sim.run_until_idle();
     assert_eq!(sim.end(client), Some(End::Failed(io::ErrorKind::ConnectionRefused)));
+}
+
+#[test]
+fn a_difference_in_many_bytes_is_told_with_those_around_it() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let mut bytes = vec![b'x'; 10_000];
+    let script = Script::new().send(&bytes);
+    bytes[5000] = b'y';
+    sim.client(echo.address, script.expect(&bytes));
+    let panic = catch_unwind(AssertUnwindSafe(|| sim.run_until_idle())).unwrap_err();
+    let message = panic.downcast_ref::<String>().expect("a message");
+    assert!(message.contains("byte 5000 of 10000 is another one"), "{message}");
+    let x = "x".repeat(15);
+    let shown = format!(r#"expected "…x{x}y{x}…" and received "…x{x}x{x}…":"#);
+    assert!(message.contains(&shown), "{message}");
+}
+
+#[test]
+fn nothing_is_sent_after_the_end() {
+    let scripts: [fn(Script) -> Script; 3] = [Script::shutdown, Script::close, Script::reset];
+    for (end, name) in scripts.into_iter().zip(["shutdown", "close", "reset"]) {
+        let panic = catch_unwind(|| end(hello()).wait(SECOND).send("more")).unwrap_err();
+        let message = panic.downcast_ref::<String>().expect("a message");
+        assert_eq!(*message, format!("nothing can be sent after `{name}`"));
+    }
+}
+
+/// Resets whoever comes.
+struct Rude;
+
+impl StreamHandler for Rude {
+    type Session = ();
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) {
+        conn.abort();
+    }
+
+    fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+        Ok(data.len())
+    }
+}
+
+#[test]
+fn a_connection_that_opened_and_was_reset_at_once_is_a_reset() {
+    for seed in 0..20 {
+        let mut sim = Simulation::new(seed);
+        let rude = sim.serve(Rude);
+        let client = sim.client(rude.address, hello());
+        sim.run_until_idle();
+        assert_eq!(sim.end(client), Some(End::Reset));
+    }
+}
+
+#[test]
+#[should_panic(expected = r#"client 1 is not done: expecting "more""#)]
+fn whoever_waits_for_ever_is_found_among_all_clients() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim.client(echo.address, hello().close());
+    sim.client(echo.address, hello().expect("more").may_end());
+    sim.client(echo.address, hello().expect("much more"));
+    sim.run_until_idle();
+    sim.assert_all_done();
+}
+
+#[test]
+fn clients_that_may_end_and_whose_connection_is_over_are_done_enough() {
+    let mut sim = Simulation::new(1);
+    let (echo, rude) = (served_echo(&mut sim), sim.serve(Rude));
+    sim.client(echo.address, hello().shutdown().expect("more").may_end());
+    sim.client(rude.address, hello().may_end());
+    sim.client(echo.address, hello().close());
+    sim.run_until_idle();
+    sim.assert_all_done();
 }

@@ -36,6 +36,7 @@ pub type Reactor = oneloop::Reactor<SimDriver>;
 
 thread_local! {
     static NETWORK: Network = Network::new(seed(), KERNEL);
+    /// All is on one machine, as it is over loopback.
     static HOST: SimHost = network().host(healthy());
     /// Of all reactors.
     static HOSTS: RefCell<Vec<u32>> = RefCell::default();
@@ -96,7 +97,7 @@ impl NewReactor for Reactor {
     }
 
     fn with_limits(limits: ReactorLimits) -> io::Result<Reactor> {
-        let driver = network().driver(healthy());
+        let driver = HOST.with(|host| host.driver(healthy()));
         HOSTS.with_borrow_mut(|hosts| hosts.push(driver.host()));
         Reactor::with_driver(driver, limits)
     }
@@ -176,12 +177,6 @@ impl TcpStream {
     }
 }
 
-impl Drop for TcpStream {
-    fn drop(&mut self) {
-        settle();
-    }
-}
-
 impl Read for &TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.call(|socket| socket.read(buffer))
@@ -228,7 +223,7 @@ impl TcpListener {
     }
 
     fn with_backlog(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-        let driver = network().driver(healthy());
+        let driver = HOST.with(|host| host.driver(healthy()));
         let config =
             ListenConfig { address, backlog, reuse_port: false, only_v6: true, nodelay: true };
         let socket = driver.listen(&config)?;
@@ -283,12 +278,11 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
             .send_buffer_bytes(2 * buffer_bytes)
             .receive_buffer_bytes(2 * buffer_bytes),
     };
-    let host = network().host(faults);
+    let host = HOST.with(|host| host.beside(faults));
     connect_by(&host, Some(from), address, DEADLINE).expect("the server listens")
 }
 
 pub fn reset(client: TcpStream) {
-    settle();
     // The last one closes; a reset of a socket that others share is what no test does.
     let socket = Rc::clone(&client.socket);
     drop(client);

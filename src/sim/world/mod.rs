@@ -1,36 +1,65 @@
 //! A world of reactors and clients, in which one thing happens after another.
 
+mod clients;
+mod hosts;
+mod links;
 mod rest;
 mod run;
 
+pub use self::clients::ClientOptions;
+pub use self::links::Party;
+
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::fmt;
+use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 use std::panic::Location;
-use std::rc::Rc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
-use super::client::{Client, End, Script};
+use super::client::{Client, End};
 use super::decisions::{Decision, Decisions, Numbers};
 use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
-use super::network::{Network, SimHost, SimSocket};
+use super::network::{Network, SimHost};
+use super::report::{self, Name};
 use super::trace::Entry;
+use super::{environment, failure};
 use crate::clock::Time;
 use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::limits::ReactorLimits;
 use crate::listener::ListenOptions;
 use crate::reactor::{HandlerId, Reactor};
-use crate::signal::Signal;
 
-/// Names a reactor of a simulation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ReactorId(usize);
+/// Names a reactor of one simulation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ReactorId {
+    index: usize,
+    /// The number of the simulation.
+    of: u64,
+}
 
-/// Names a scripted client of a simulation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ClientId(usize);
+/// Names a scripted client of one simulation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ClientId {
+    index: usize,
+    /// The number of the simulation.
+    of: u64,
+}
+
+// Which simulation it is depends on what else runs, and is printed nowhere.
+impl fmt::Debug for ReactorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReactorId({})", self.index)
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientId({})", self.index)
+    }
+}
 
 /// What [`Simulation::serve`] made.
 #[derive(Debug)]
@@ -78,14 +107,24 @@ impl<H> Copy for Served<H> {}
 /// assert_eq!(sim[echo.reactor].connections(), 0);
 /// ```
 pub struct Simulation {
+    /// Which one it is, of all of the process.
+    number: u64,
     network: Network,
-    reactors: Vec<Reactor<SimDriver>>,
+    /// Those that were removed are none any more; their hosts' numbers remain.
+    reactors: Vec<Option<Reactor<SimDriver>>>,
+    hosts: Vec<u32>,
     clients: Vec<Client>,
+    /// The host of each client that has one of its own.
+    own_hosts: Vec<Option<SimHost>>,
     clients_host: SimHost,
     faults: Faults,
     seed: u64,
     random: Numbers,
     turns: u64,
+    /// Turns of each reactor since the last `run` method began,
+    turns_of: Vec<u64>,
+    /// ... and how many steps it may take.
+    steps_max: u64,
     /// Turns on end in which nothing came of it.
     idle_turns: u64,
     /// Who could go on now.
@@ -95,7 +134,11 @@ pub struct Simulation {
     /// The reactor's host and the number of its system call that is to fail.
     pub(super) failing_call: Option<(u32, u64)>,
     /// The step of a script that failed.
-    failed_step: Option<&'static Location<'static>>,
+    failed_step: Option<String>,
+    /// The `run` method that is running, and where the test calls it.
+    run_at: Option<(&'static str, &'static Location<'static>)>,
+    /// Somebody else tells of its failure.
+    pub(super) is_reported: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,24 +164,32 @@ impl Simulation {
         kernel: Kernel,
         faults: Faults,
     ) -> Simulation {
+        static SIMULATIONS: AtomicU64 = AtomicU64::new(0);
         let random = Numbers::new(decisions.number(u64::MAX));
         let network = Network::with_decisions(decisions, kernel);
         // The first host is the clients', whose addresses nobody needs to know.
         let clients_host = network.host(faults.clone());
         Simulation {
+            number: SIMULATIONS.fetch_add(1, Ordering::Relaxed),
             network,
             reactors: Vec::new(),
+            hosts: Vec::new(),
             clients: Vec::new(),
+            own_hosts: Vec::new(),
             clients_host,
             faults,
             seed,
             random,
             turns: 0,
+            turns_of: Vec::new(),
+            steps_max: run::STEPS_MAX,
             idle_turns: 0,
             candidates: Vec::new(),
             touched: Vec::new(),
             failing_call: None,
             failed_step: None,
+            run_at: None,
+            is_reported: false,
         }
     }
 
@@ -154,55 +205,6 @@ impl Simulation {
         self.random.next()
     }
 
-    /// Other faults, for the hosts that are added from now on. The clients keep theirs.
-    pub fn set_faults(&mut self, faults: Faults) {
-        self.faults = faults;
-    }
-
-    /// Other faults for what goes between two reactors, from now on.
-    pub fn set_link_faults(&mut self, one: ReactorId, other: ReactorId, faults: Faults) {
-        let (one, other) = (self.host(one), self.host(other));
-        self.network.net.borrow_mut().set_link(one, other, Rc::new(faults));
-    }
-
-    /// Other faults of a reactor's host, from now on.
-    pub fn set_faults_of(&mut self, id: ReactorId, faults: Faults) {
-        self[id].sockets.driver.set_faults(faults);
-    }
-
-    /// Makes a system call of a reactor's host fail: the next one is number 1. Each call fails with
-    /// an error that it may have.
-    pub fn fail_call(&mut self, id: ReactorId, number: u64) {
-        let host = self.host(id);
-        let mut net = self.network.net.borrow_mut();
-        let host = net.host(host);
-        host.failing_call = Some(host.calls + number);
-    }
-
-    /// Has the clock of a reactor's host jump ahead.
-    pub fn jump_clock(&mut self, id: ReactorId, by: Duration) {
-        let host = self.host(id);
-        self.network.net.borrow_mut().host(host).ahead += by;
-    }
-
-    /// How many descriptors a reactor's host may have open, as `RLIMIT_NOFILE` says.
-    pub fn set_descriptors_max(&mut self, id: ReactorId, descriptors: usize) {
-        self[id].sockets.driver.set_descriptors_max(descriptors);
-    }
-
-    /// Sends a reactor's process a signal.
-    ///
-    /// # Panics
-    ///
-    /// If the reactor does not watch it: a process would be ended by it.
-    pub fn signal(&mut self, id: ReactorId, signal: Signal) {
-        self[id].sockets.driver.signal(signal);
-    }
-
-    fn host(&self, id: ReactorId) -> u32 {
-        self.reactors[id.0].sockets.driver.host()
-    }
-
     /// Adds a host with an empty reactor.
     ///
     /// # Panics
@@ -211,18 +213,46 @@ impl Simulation {
     #[track_caller]
     pub fn add_reactor(&mut self, limits: ReactorLimits) -> ReactorId {
         let driver = self.network.driver(self.faults.clone());
-        if let Some((host, call)) = self.failing_call
-            && host == driver.host()
+        self.add(driver, limits)
+    }
+
+    #[track_caller]
+    fn add(&mut self, driver: SimDriver, limits: ReactorLimits) -> ReactorId {
+        let host = driver.host();
+        if let Some((failing, call)) = self.failing_call
+            && failing == host
         {
-            self.network.net.borrow_mut().host(host).failing_call = Some(call);
+            self.network.net.borrow_mut().host(host).failing_calls.insert(call);
         }
+        let index = self.reactors.len();
+        self.network.net.borrow_mut().host(host).reactor = Some(index);
         let mut reactor = match Reactor::with_driver(driver, limits) {
             Ok(reactor) => reactor,
             Err(error) => panic!("no reactor: {error}"),
         };
         reactor.let_panics_through(true);
-        self.reactors.push(reactor);
-        ReactorId(self.reactors.len() - 1)
+        self.reactors.push(Some(reactor));
+        self.hosts.push(host);
+        self.turns_of.push(0);
+        ReactorId { index, of: self.number }
+    }
+
+    /// The place of a reactor, which has to be one of this simulation.
+    #[track_caller]
+    fn reactor_index(&self, id: ReactorId) -> usize {
+        assert!(id.of == self.number, "{id:?} is another simulation's");
+        id.index
+    }
+
+    #[track_caller]
+    fn client_of(&self, id: ClientId) -> &Client {
+        assert!(id.of == self.number, "{id:?} is another simulation's");
+        &self.clients[id.index]
+    }
+
+    /// What the test itself does is in the trace too.
+    fn log(&self, what: &'static str, host: u32, value: u64) {
+        self.network.net.borrow_mut().log(host, what, Key::NONE, value);
     }
 
     /// Adds a host that serves `handler` on port 7000 of its address, for up to 1024 connections.
@@ -268,6 +298,16 @@ impl Simulation {
         options: &ListenOptions,
     ) -> Served<H> {
         let reactor = self.add_reactor(limits);
+        self.listen(reactor, handler, options)
+    }
+
+    #[track_caller]
+    fn listen<H: StreamHandler>(
+        &mut self,
+        reactor: ReactorId,
+        handler: H,
+        options: &ListenOptions,
+    ) -> Served<H> {
         let ip = self[reactor].sockets.driver.ip();
         let address = SocketAddr::new(ip, 7000);
         let handler = self[reactor].add(handler);
@@ -278,53 +318,33 @@ impl Simulation {
     }
 
     /// The handler of a server.
+    #[track_caller]
     pub fn handler<H: StreamHandler>(&self, served: Served<H>) -> &H {
         self[served.reactor].handler(served.handler)
-    }
-
-    /// Adds a client, which connects at once and then does what its script says.
-    ///
-    /// # Panics
-    ///
-    /// If the address stands for no socket address.
-    #[track_caller]
-    pub fn client(&mut self, address: impl ToSocketAddrs, script: Script) -> ClientId {
-        let address = address.to_socket_addrs().ok().and_then(|mut all| all.next());
-        let address = address.expect("an IP address and a port");
-        let socket = self.clients_host.connect(address);
-        let index = self.clients.len();
-        if let Ok(socket) = &socket {
-            self.network.tell_client(socket, index);
-        }
-        self.clients.push(Client::new(socket, script));
-        ClientId(index)
-    }
-
-    /// A plain socket of the clients' host.
-    pub(super) fn connect(&self, address: SocketAddr) -> SimSocket {
-        self.clients_host.connect(address).expect("a fresh host has ports")
     }
 
     /// How many system calls the host of each reactor has made.
     pub(super) fn calls(&self) -> Vec<(u32, u64)> {
         let mut net = self.network.net.borrow_mut();
-        let hosts = self.reactors.iter().map(|reactor| reactor.sockets.driver.host());
-        hosts.map(|host| (host, net.host(host).calls)).collect()
+        self.hosts.iter().map(|host| (*host, net.host(*host).calls)).collect()
     }
 
     /// All that a client has received.
+    #[track_caller]
     pub fn received(&self, client: ClientId) -> &[u8] {
-        &self.clients[client.0].received
+        &self.client_of(client).received
     }
 
     /// Whether a client has taken every step of its script.
+    #[track_caller]
     pub fn is_done(&self, client: ClientId) -> bool {
-        self.clients[client.0].is_done()
+        self.client_of(client).is_done()
     }
 
     /// How a client's connection ended, once it has.
+    #[track_caller]
     pub fn end(&self, client: ClientId) -> Option<End> {
-        self.clients[client.0].end
+        self.client_of(client).end
     }
 
     /// The virtual time.
@@ -371,15 +391,54 @@ impl Simulation {
         self.network.net.borrow_mut().decisions.felt()
     }
 
-    /// The line of the script whose step failed.
+    /// The line of the script whose step failed, and the step.
     pub(super) fn failed_step(&self) -> Option<String> {
-        self.failed_step.map(|place| format!("{}:{}", place.file(), place.line()))
+        self.failed_step.clone()
     }
 
-    /// Ends all faults; who had vanished is back.
+    /// The `run` method that failed, and the line of the test that calls it.
+    pub(super) fn run_at(&self) -> Option<String> {
+        self.run_at.map(|(what, place)| format!("{what} at {}:{}", place.file(), place.line()))
+    }
+
+    /// All sockets of now, with their numbers and hosts.
+    pub(super) fn sockets(&self) -> Vec<(u32, u32, Name)> {
+        let net = self.network.net.borrow();
+        let named = net.sockets.iter().map(|(key, sock)| {
+            let who = net.who(sock.host, Some(sock.named()));
+            let name = Name { who, key: sock.named().key(), peer: net.peer_of(sock) };
+            (key.index() as u32, sock.host, name)
+        });
+        named.collect()
+    }
+
+    /// The call that was told to fail first, if it was made, and its error.
+    pub(super) fn failed_call(&self, host: u32) -> Option<String> {
+        let mut net = self.network.net.borrow_mut();
+        net.host(host).failed_calls.first().map(|(call, error)| format!("{}: {error}", call.name()))
+    }
+
+    /// Ends all faults: what is under way arrives now, and no reset that was decided before comes; who
+    /// had vanished is back, who was [parted](Simulation::partition) is together, and whose peer has gone
+    /// without a word learns of it.
     pub fn heal(&mut self) {
         self.faults = Faults::none();
         self.network.net.borrow_mut().heal();
+    }
+}
+
+/// A test that fails for itself, without a [`Check`](super::Check), is told what happened.
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        let is_told = self.is_reported || failure::is_quiet() || !thread::panicking();
+        // A panic in the network's own code has it borrowed.
+        if is_told || self.network.net.try_borrow_mut().is_err() || self.trace_len() == 0 {
+            return;
+        }
+        let (seed, kernel) = (self.seed, self.network.net.borrow().kernel);
+        let run_at = self.run_at().map_or(String::new(), |run_at| format!(", in {run_at}"));
+        let trace = report::trace(self, environment::trace_lines_if_any());
+        eprint!("\nsimulation of seed {seed}, on {kernel:?}{run_at}:\n{trace}");
     }
 }
 
@@ -391,13 +450,16 @@ pub(super) fn small() -> ReactorLimits {
 impl Index<ReactorId> for Simulation {
     type Output = Reactor<SimDriver>;
 
+    #[track_caller]
     fn index(&self, id: ReactorId) -> &Reactor<SimDriver> {
-        &self.reactors[id.0]
+        self.reactors[self.reactor_index(id)].as_ref().expect("the reactor was not removed")
     }
 }
 
 impl IndexMut<ReactorId> for Simulation {
+    #[track_caller]
     fn index_mut(&mut self, id: ReactorId) -> &mut Reactor<SimDriver> {
-        &mut self.reactors[id.0]
+        let index = self.reactor_index(id);
+        self.reactors[index].as_mut().expect("the reactor was not removed")
     }
 }

@@ -14,8 +14,27 @@ impl Simulation {
     /// If it has not, with the step that it is at and what it has received since the one before.
     #[track_caller]
     pub fn assert_done(&self, client: ClientId) {
-        if let Some(step) = self.clients[client.0].step_left() {
-            panic!("client {} is not done: {step}", client.0);
+        if let Some(step) = self.client_of(client).step_left() {
+            panic!("client {} is not done: {step}", client.index);
+        }
+    }
+
+    /// Checks that every client has taken every step of its script, but for those that
+    /// [may end](super::super::Script::may_end) and whose connection is over.
+    ///
+    /// # Panics
+    ///
+    /// If one has not, with the step that it is at; and how many others.
+    #[track_caller]
+    pub fn assert_all_done(&self) {
+        let left = self.clients.iter().enumerate().filter(|(_, client)| client.waits());
+        let mut left = left.filter_map(|(index, client)| Some((index, client.step_left()?)));
+        if let Some((index, step)) = left.next() {
+            let others = match left.count() {
+                0 => String::new(),
+                count => format!(" (and {count} more)"),
+            };
+            panic!("client {index} is not done: {step}{others}");
         }
     }
 
@@ -23,6 +42,7 @@ impl Simulation {
     #[track_caller]
     pub(super) fn assert_rest(&self) {
         for (number, reactor) in self.reactors.iter().enumerate() {
+            let Some(reactor) = reactor else { continue };
             reactor.verify();
             assert!(!reactor.core.has_work(), "reactor {number} rests, and has work");
             let core = &reactor.core;
@@ -62,7 +82,7 @@ impl Simulation {
     /// If something is left.
     #[track_caller]
     pub fn assert_empty(&mut self, id: ReactorId) {
-        let reactor = &mut self.reactors[id.0];
+        let reactor = &mut self[id];
         assert_eq!(reactor.connections(), 0, "connections are left");
         assert_eq!(reactor.stats().memory_bytes, 0, "buffers are left");
         // Those of ended connections are swept now and then, and never fire.

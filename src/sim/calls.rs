@@ -1,0 +1,148 @@
+//! System calls by name, how each fails, and errors with the numbers that the system gives them.
+
+use std::io::{self, ErrorKind};
+
+use rustix::io::Errno;
+
+/// A system call of a simulated host, to be named where it is to fail:
+/// [`Simulation::fail_next`](super::Simulation::fail_next).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Call {
+    /// Waiting for events (epoll_wait(2)); of its errors the loop survives `Interrupted` only.
+    Poll,
+    /// To bind and listen (bind(2), listen(2)).
+    Listen,
+    /// Taking a connection that waits (accept(2)).
+    Accept,
+    /// Beginning to connect (connect(2)).
+    Connect,
+    /// How a connect ended (`SO_ERROR`).
+    ConnectResult,
+    /// The error of a connection that was reported to have one (`SO_ERROR`).
+    TakeError,
+    /// Having a connection or a listener watched (epoll_ctl(2), `EPOLL_CTL_ADD`).
+    Register,
+    /// Muting a listener, or not any more (epoll_ctl(2), `EPOLL_CTL_MOD`).
+    SetListening,
+    /// recv(2).
+    Read,
+    /// send(2), sendmsg(2).
+    Write,
+    /// Sending the end of file (shutdown(2)).
+    Shutdown,
+    /// How much there is to read (`FIONREAD`).
+    Readable,
+    /// Having signals caught (sigaction(2)).
+    WatchSignals,
+}
+
+impl Call {
+    /// An error that it may have, where nobody says which.
+    pub(crate) fn usual_error(self) -> ErrorKind {
+        match self {
+            Call::Poll => ErrorKind::Interrupted,
+            Call::Listen => ErrorKind::PermissionDenied,
+            Call::Accept => ErrorKind::ConnectionAborted,
+            Call::Connect => ErrorKind::NetworkUnreachable,
+            Call::ConnectResult | Call::Read => ErrorKind::ConnectionReset,
+            Call::TakeError | Call::Shutdown | Call::Readable => ErrorKind::NotConnected,
+            Call::Register => ErrorKind::StorageFull,
+            Call::SetListening | Call::WatchSignals => ErrorKind::OutOfMemory,
+            Call::Write => ErrorKind::BrokenPipe,
+        }
+    }
+
+    /// Its name in the trace.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Call::Poll => "poll",
+            Call::Listen => "listen",
+            Call::Accept => "accept",
+            Call::Connect => "connect",
+            Call::ConnectResult => "connected?",
+            Call::TakeError => "error?",
+            Call::Register => "register",
+            Call::SetListening => "mute",
+            Call::Read => "read",
+            Call::Write => "write",
+            Call::Shutdown => "shutdown",
+            Call::Readable => "readable?",
+            Call::WatchSignals => "signals",
+        }
+    }
+}
+
+/// The system's number of an error, if a simulated call can have it.
+fn number(kind: ErrorKind) -> Option<Errno> {
+    Some(match kind {
+        ErrorKind::AddrInUse => Errno::ADDRINUSE,
+        ErrorKind::AddrNotAvailable => Errno::ADDRNOTAVAIL,
+        ErrorKind::BrokenPipe => Errno::PIPE,
+        ErrorKind::ConnectionAborted => Errno::CONNABORTED,
+        ErrorKind::ConnectionRefused => Errno::CONNREFUSED,
+        ErrorKind::ConnectionReset => Errno::CONNRESET,
+        ErrorKind::HostUnreachable => Errno::HOSTUNREACH,
+        ErrorKind::Interrupted => Errno::INTR,
+        ErrorKind::InvalidInput => Errno::INVAL,
+        ErrorKind::NetworkDown => Errno::NETDOWN,
+        ErrorKind::NetworkUnreachable => Errno::NETUNREACH,
+        ErrorKind::NotConnected => Errno::NOTCONN,
+        ErrorKind::OutOfMemory => Errno::NOMEM,
+        ErrorKind::PermissionDenied => Errno::ACCESS,
+        ErrorKind::StorageFull => Errno::NOSPC,
+        ErrorKind::TimedOut => Errno::TIMEDOUT,
+        ErrorKind::WouldBlock => Errno::AGAIN,
+        _ => return None,
+    })
+}
+
+/// An error as the system gives it, with its number.
+pub(crate) fn os_error(kind: ErrorKind) -> io::Error {
+    number(kind).map_or_else(|| kind.into(), io::Error::from)
+}
+
+/// The same of any error that stands for one of the system's.
+pub(crate) fn errno(error: &io::Error) -> Option<Errno> {
+    match error.raw_os_error() {
+        Some(number) => Some(Errno::from_raw_os_error(number)),
+        None => number(error.kind()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_its_kind_when_it_gets_a_number() {
+        let calls = [
+            Call::Poll,
+            Call::Listen,
+            Call::Accept,
+            Call::Connect,
+            Call::ConnectResult,
+            Call::TakeError,
+            Call::Register,
+            Call::SetListening,
+            Call::Read,
+            Call::Write,
+            Call::Shutdown,
+        ];
+        let others = [
+            ErrorKind::AddrInUse,
+            ErrorKind::AddrNotAvailable,
+            ErrorKind::ConnectionRefused,
+            ErrorKind::HostUnreachable,
+            ErrorKind::InvalidInput,
+            ErrorKind::NetworkDown,
+            ErrorKind::TimedOut,
+            ErrorKind::WouldBlock,
+        ];
+        for kind in calls.map(Call::usual_error).into_iter().chain(others) {
+            let error = os_error(kind);
+            assert_eq!(error.kind(), kind);
+            assert!(error.raw_os_error().is_some(), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! How connections come about: bind(2), listen(2), connect(2), and the requests that are under way.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::addresses::{is_near, mapped, specified};
+use super::calls::{Call, os_error};
+use super::decisions::Matter;
+use super::net::{Event, Net};
+use super::socket::{Kind, Listener, Sock};
+use super::trace;
+use crate::key::Key;
+
+/// A request that is not answered is sent again after 1, 2, 4 ... seconds, so often (tcp(7),
+/// `tcp_syn_retries`), and given up when the last one was waited for twice as long: after 127 s.
+const SYN_RETRIES: u32 = 6;
+
+/// How long it takes to find out that nobody has an address in one's own network (arp(7): three
+/// requests, a second each).
+const NOBODY: Duration = Duration::from_secs(3);
+
+/// What the network does with a connection request, as long as it has the fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    Arrives,
+    Refused,
+    Lost,
+}
+
+impl Net {
+    pub(crate) fn listen(
+        &mut self,
+        host: u32,
+        mut address: SocketAddr,
+        backlog: u32,
+        reuse_port: bool,
+        only_v6: bool,
+    ) -> io::Result<Key> {
+        self.call(host, Call::Listen)?;
+        let machine = self.machine(host);
+        if address.port() == 0 {
+            let last = &mut self.hosts[host as usize].last_port;
+            let port = self.addresses.port_for_listener(machine, address, last, only_v6)?;
+            address.set_port(port);
+        }
+        self.addresses.check(machine, address, reuse_port, only_v6)?;
+        let listener =
+            Listener { address, backlog: backlog as usize, queue: VecDeque::new(), is_on: true };
+        let key = self.sockets.insert(Sock::new(host, Kind::Listener(Box::new(listener))));
+        self.addresses.bind(machine, address, key, reuse_port, only_v6);
+        self.log(host, "listen", key, u64::from(address.port()));
+        Ok(key)
+    }
+
+    /// The listener of a machine that a connection from `local` to `remote` reaches.
+    fn listener(&self, machine: u32, local: SocketAddr, remote: SocketAddr) -> Option<Key> {
+        // As Linux does it: which one is nobody's choice, but always the same for the same addresses.
+        let hash = || {
+            let hash = [local, remote].iter().fold(0, |hash, address| {
+                let hash = match address.ip() {
+                    IpAddr::V4(ip) => trace::digest(hash, &ip.octets()),
+                    IpAddr::V6(ip) => trace::digest(hash, &ip.octets()),
+                };
+                trace::digest(hash, &address.port().to_be_bytes())
+            });
+            self.decisions.number(hash)
+        };
+        self.addresses.listener(machine, remote, hash)
+    }
+
+    /// The host that a connection from `local` to `remote` reaches: that of the listener, if there is
+    /// one.
+    fn target(&self, from: u32, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
+        let machine = self.addresses.machine(self.machine(from), remote.ip())?;
+        let listener = self.listener(machine, local, remote);
+        Some(listener.map_or(machine, |listener| self.host_of(listener)))
+    }
+
+    /// Begins to connect.
+    pub(crate) fn connect(
+        &mut self,
+        host: u32,
+        from: Option<IpAddr>,
+        address: SocketAddr,
+    ) -> io::Result<Key> {
+        self.call(host, Call::Connect)?;
+        let machine = self.machine(host);
+        let address = specified(address);
+        if self.addresses.machine(machine, address.ip()).is_none() && !is_near(address.ip()) {
+            self.log_error(host, "connect", Key::NONE, "NetworkUnreachable");
+            return Err(os_error(io::ErrorKind::NetworkUnreachable));
+        }
+        let ip = match from {
+            Some(ip) => ip,
+            None => self.addresses.source(machine, address.ip()),
+        };
+        self.addresses.claim(machine, ip)?;
+        let last = &mut self.hosts[host as usize].last_port;
+        let port = self.addresses.port_for_connection(machine, ip, address, last)?;
+        let local = SocketAddr::new(ip, port);
+        let target = self.target(host, local, address);
+        let faults = target.map_or_else(|| self.faults(host), |target| self.link(host, target));
+        let sock = Sock::connecting(host, local, address, target.unwrap_or(host), &faults);
+        let client = self.sockets.insert(sock);
+        self.log(host, "connect", client, u64::from(address.port()));
+        if target.is_none() {
+            self.send(self.now + NOBODY, Event::Syn { client, tries: 0, fate: Fate::Arrives });
+            return Ok(client);
+        }
+        let at = self.now + self.latency(&faults, Matter::ConnectLatency, client);
+        let (of, refused, lost) =
+            (client.index(), faults.refused_connects, faults.unanswered_connects);
+        let fate = if self.decisions.chance(Matter::RefusedConnect, of, refused).is_some() {
+            Fate::Refused
+        } else if self.decisions.chance(Matter::UnansweredConnect, of, lost).is_some() {
+            Fate::Lost
+        } else {
+            Fate::Arrives
+        };
+        match fate {
+            Fate::Arrives => {}
+            Fate::Refused => self.log(host, "refused", client, 0),
+            Fate::Lost => self.log(host, "unanswered", client, 0),
+        }
+        self.send(at, Event::Syn { client, tries: 0, fate });
+        Ok(client)
+    }
+
+    pub(crate) fn arrive_syn(&mut self, client: Key, tries: u32, fate: Fate) {
+        let Some((from, local, remote)) = self.connecting(client) else { return };
+        if tries > SYN_RETRIES {
+            return self.arrive_reset(client, io::ErrorKind::TimedOut);
+        }
+        let Some(target) = self.target(from, local, remote) else {
+            return self.arrive_reset(client, io::ErrorKind::HostUnreachable);
+        };
+        // Who tries again after the faults have ended is answered.
+        let link = self.link(from, target);
+        let fate = match fate {
+            Fate::Lost if link.unanswered_connects > 0.0 => Fate::Lost,
+            Fate::Refused if link.refused_connects > 0.0 => Fate::Refused,
+            _ => Fate::Arrives,
+        };
+        let is_severed = self.is_severed(from, target) || self.is_severed(target, from);
+        if fate == Fate::Lost || is_severed {
+            return self.retry_syn(client, tries, fate);
+        }
+        let faults = self.link(target, from);
+        let listener = self.listener(self.machine(target), local, remote);
+        let found = listener.filter(|_| fate != Fate::Refused).and_then(|key| {
+            match self.sockets.get(key).map(|sock| &sock.kind) {
+                Some(Kind::Listener(listener)) => Some((key, listener)),
+                _ => None,
+            }
+        });
+        let Some((key, listener)) = found else {
+            let at = self.now + self.latency(&faults, Matter::AnswerLatency, client);
+            return self.send(at, Event::Reset { to: client });
+        };
+        if listener.queue.len() > listener.backlog {
+            self.log(target, "backlog full", key, 0);
+            return self.retry_syn(client, tries, Fate::Arrives);
+        }
+        // An IPv6 socket shows IPv4 addresses as its own.
+        let is_mapped = listener.address.is_ipv6();
+        let seen = |address| if is_mapped { mapped(address) } else { address };
+        let at = self.now + self.latency(&faults, Matter::AnswerLatency, client);
+        let mut server = Sock::connected(target, seen(remote), seen(local), client, from, &faults);
+        server.not_before(at);
+        let server = self.sockets.insert(server);
+        if let Some(stream) = self.stream(client) {
+            stream.peer = server;
+            stream.remote_host = target;
+        }
+        if let Some(Kind::Listener(listener)) = self.sockets.get_mut(key).map(|sock| &mut sock.kind)
+        {
+            listener.queue.push_back(server);
+        }
+        self.wake(key);
+        self.send(at, Event::Established { client, tries });
+    }
+
+    fn retry_syn(&mut self, client: Key, tries: u32, fate: Fate) {
+        self.log(self.host_of(client), "again", client, u64::from(tries) + 1);
+        let at = self.now + Duration::from_secs(1 << tries);
+        self.send(at, Event::Syn { client, tries: tries + 1, fate });
+    }
+
+    /// The answer to a request arrives.
+    pub(crate) fn arrive_established(&mut self, client: Key, tries: u32) {
+        let host = self.host_of(client);
+        let Some(stream) = self.stream(client) else { return };
+        if !stream.is_connecting {
+            return;
+        }
+        let (peer_host, is_vanished) = (stream.remote_host, stream.is_vanished);
+        if is_vanished || self.is_severed(peer_host, host) {
+            if tries > SYN_RETRIES {
+                return self.arrive_reset(client, io::ErrorKind::TimedOut);
+            }
+            let at = self.now + Duration::from_secs(1 << tries);
+            return self.send(at, Event::Established { client, tries: tries + 1 });
+        }
+        if let Some(stream) = self.stream(client) {
+            stream.is_connecting = false;
+            self.wake(client);
+        }
+    }
+}
