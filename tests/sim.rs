@@ -84,6 +84,10 @@ impl StreamHandler for Flood {
     fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
         Ok(data.len())
     }
+
+    fn on_deadline(&mut self, _: &mut (), _: &mut Connection<'_>, _: Deadline) -> Option<Duration> {
+        Some(3600 * SECOND)
+    }
 }
 
 fn hello() -> Script {
@@ -205,6 +209,14 @@ fn running_for_a_while_takes_exactly_that() {
 
 #[test]
 #[should_panic(expected = "nothing happens any more")]
+fn waiting_when_nobody_has_anything_to_do_fails_the_test() {
+    let mut sim = Simulation::new(1);
+    served_echo(&mut sim);
+    sim.run_until(|_| false);
+}
+
+#[test]
+#[should_panic(expected = "not so within a day")]
 fn waiting_for_what_never_happens_fails_the_test() {
     let mut sim = Simulation::new(1);
     let echo = served_echo(&mut sim);

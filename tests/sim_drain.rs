@@ -11,17 +11,21 @@ use std::time::Duration;
 use oneloop::sim::{Check, Faults, Kernel, Script, Simulation};
 use oneloop::{Connection, Context, Ended, Error, Signal, StreamHandler};
 
-/// Turns between two moments: a debug build walks over everything after every turn.
+/// Every so many of the moments: a debug build walks over everything after every turn.
 const STEP: usize = if cfg!(debug_assertions) { 7 } else { 1 };
 
+/// Every microsecond at first, which is what a turn takes; then further and further apart.
+fn moments() -> impl Iterator<Item = Duration> {
+    let next = |moment: &Duration| Some(*moment + (*moment / 25).max(Duration::from_micros(1)));
+    std::iter::successors(Some(Duration::ZERO), next)
+        .take_while(|moment| *moment < Duration::from_secs(40))
+}
+
 fn drain_at_every_moment(kernel: Kernel, faults: Faults) {
-    for moment in (0..600).step_by(STEP) {
-        let begin = |sim: &mut Simulation| {
-            let latest = sim.now() + Duration::from_secs(60);
-            sim.run_until(|sim| sim.turns() >= moment as u64 || sim.now() >= latest);
-        };
-        let name = format!("a drain after {moment} turns");
-        let check = Check::new(name).base(moment as u64).seeds(1).kernel(kernel);
+    for (number, moment) in moments().enumerate().step_by(STEP) {
+        let begin = |sim: &mut Simulation| sim.run_for(moment);
+        let name = format!("a drain after {moment:?}");
+        let check = Check::new(name).base(number as u64).seeds(1).kernel(kernel);
         check.faults(faults.clone()).run(|sim| workloads::drains_at(sim, begin));
     }
 }
