@@ -362,6 +362,9 @@ impl Net {
             return Err(os_error(io::ErrorKind::BrokenPipe));
         }
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        if wanted == 0 {
+            return Ok(0);
+        }
         let room = if stream.is_connecting { 0 } else { stream.unsent_max - stream.unsent.len() };
         stream.is_short_of_room = room < wanted;
         if room == 0 {

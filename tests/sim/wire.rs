@@ -273,3 +273,18 @@ fn a_step_of_a_client_that_is_slow_to_read_is_no_endless_loop() {
     sim.run_until_idle();
     sim.assert_done(client);
 }
+
+#[test]
+fn writing_nothing_writes_nothing_however_short_writes_are() {
+    let network = Network::new(1, Kernel::Linux);
+    let driver = network.driver(Faults::none());
+    let address = SocketAddr::from(([10, 0, 0, 1], 7000));
+    let (backlog, reuse_port, only_v6, nodelay) = (8, false, false, true);
+    let _listener =
+        driver.listen(&ListenConfig { address, backlog, reuse_port, only_v6, nodelay }).unwrap();
+    let mut client = network.host(Faults::none().short_writes(1.0)).connect(address).unwrap();
+    client.connect_result().unwrap_err();
+    network.pass(Duration::ZERO);
+    assert_eq!(client.write(&[]).unwrap(), 0);
+    assert_eq!(client.write(b"x").unwrap(), 1);
+}
