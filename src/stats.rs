@@ -3,9 +3,10 @@
 use std::fmt;
 
 use crate::error::CloseReason;
+use crate::histogram::Histogram;
 
 /// Plain counters of one reactor since it was made; [`Reactor::stats`](crate::Reactor::stats) lends
-/// them. They cost an addition each: no atomics, no clock.
+/// them. They cost an addition each: no atomics, and no clock but the turn's.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -13,6 +14,19 @@ pub struct Stats {
     pub turns: u64,
     /// Turns that did not wait in the kernel, because there was work left from the one before.
     pub busy_turns: u64,
+    /// Turns that did not wait although there was no work left, because of
+    /// [`Wait::Spin`](crate::Wait::Spin).
+    pub spins: u64,
+    /// Turns that took as long as the [watchdog](crate::Reactor::set_watchdog)'s threshold.
+    pub slow_turns: u64,
+    /// Callbacks that did, while they were timed.
+    pub slow_callbacks: u64,
+    /// How long the turns took that had something to do, without their waits: so long may an event wait
+    /// before it is looked at.
+    pub turn_time: Histogram,
+    /// How much later than they were due timers came up: as of the beginning of the turn that they fired
+    /// in.
+    pub timer_lag: Histogram,
     /// Events that the driver reported.
     pub events: u64,
     /// Events for a source that had ended: dropped.
