@@ -106,7 +106,8 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "connections {} accepts {} closes {} turns {} events {} reads {} writes {} in {} out {}",
+            "connections {} accepts {} closes {} turns {} events {} reads {} writes {} in {} out {} \
+             slow_turns {} turn_p99 {:.1?} timer_lag_p99 {:.1?}",
             self.connections,
             self.accepts,
             self.closes_total(),
@@ -115,7 +116,10 @@ impl fmt::Display for Stats {
             self.reads,
             self.writes,
             self.bytes_in,
-            self.bytes_out
+            self.bytes_out,
+            self.slow_turns,
+            self.turn_time.quantile(0.99),
+            self.timer_lag.quantile(0.99)
         )
     }
 }

@@ -22,6 +22,7 @@ pub enum Wait {
 }
 
 /// What the wait of one turn is for.
+#[derive(PartialEq, Debug)]
 enum Until {
     /// The next event.
     Event,
@@ -140,7 +141,55 @@ impl<D: Driver> Reactor<D> {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
+    use crate::core::Source;
+    use crate::stream::{Stream, flag::OPEN};
+    use crate::timer::Purpose;
+
+    const NOW: Time = Time::from_nanos(1_000);
+
+    fn after(micros: u64) -> Time {
+        NOW + Duration::from_micros(micros)
+    }
+
+    /// How a reactor with these would wait, in microseconds from now.
+    fn wait(timers: &[u64], deadlines: &[u64], timeout: Option<u64>) -> Until {
+        let mut reactor = Reactor::new().unwrap();
+        let core = &mut reactor.core;
+        for timer in timers {
+            core.timers.set(after(*timer), Duration::ZERO, Purpose::Handler(0));
+        }
+        for deadline in deadlines {
+            let stream = Stream::new(OPEN, 0, 0, Rc::default());
+            let index = core.sources.insert(Source::Stream(stream)).index() as u32;
+            core.deadlines.insert(&mut core.sources, index, after(*deadline));
+        }
+        reactor.wait_until(NOW, timeout.map(Duration::from_micros))
+    }
+
+    #[test]
+    fn only_timers_and_odd_time_outs_are_waited_for_exactly() {
+        let roughly = |micros| Until::Roughly(Duration::from_micros(micros));
+        assert_eq!(wait(&[], &[], None), Until::Event);
+        assert_eq!(wait(&[], &[5_200], None), roughly(5_200));
+        assert_eq!(wait(&[], &[5_200], Some(3_000)), roughly(3_000));
+        assert_eq!(wait(&[], &[5_200], Some(9_000)), roughly(5_200));
+        assert_eq!(wait(&[], &[5_200], Some(300)), Until::Exactly(after(300)));
+        assert_eq!(wait(&[5_500], &[], None), Until::Exactly(after(5_500)));
+        assert_eq!(wait(&[5_500], &[], Some(5_000)), roughly(5_000));
+        assert_eq!(wait(&[5_500], &[], Some(6_000)), Until::Exactly(after(5_500)));
+        assert_eq!(wait(&[0], &[], None), roughly(0));
+    }
+
+    #[test]
+    fn a_rough_wait_does_not_sleep_through_an_exact_moment() {
+        let wait = |timer, deadline| wait(&[timer], &[deadline], None);
+        assert_eq!(wait(5_500, 5_200), Until::Exactly(after(5_200)));
+        assert_eq!(wait(6_000, 5_200), Until::Roughly(Duration::from_micros(5_200)));
+        assert_eq!(wait(5_500, 6_200), Until::Exactly(after(5_500)));
+    }
 
     #[test]
     fn waits_are_rounded_up_to_whole_milliseconds() {
