@@ -122,6 +122,31 @@ fn a_timer_between_the_milliseconds_is_never_early() {
 }
 
 #[test]
+fn events_are_seen_while_a_timer_is_waited_for_exactly() {
+    let (timers, took) = short_timers();
+    let mut server = Server::new(timers.data(|conn, data| {
+        conn.send(data).ignore();
+        Ok(data.len())
+    }));
+    let (mut client, _) = server.open();
+    let fired = || took.borrow().len() as u64;
+    let before = (server.reactor.stats().turns, fired());
+    client.set_nonblocking(true).unwrap();
+    const ROUNDS: u64 = 50;
+    for _ in 0..ROUNDS {
+        client.write_all(b"x").unwrap();
+        let mut answer = [0];
+        while std::io::Read::read(&mut client, &mut answer).is_err() {
+            server.reactor.turn(None).unwrap();
+        }
+    }
+    let turns = server.reactor.stats().turns - before.0;
+    let timers = fired() - before.1;
+    // In simulation time passes turn by turn until the bytes have arrived.
+    assert!(turns <= 2 * timers + 3 * ROUNDS || !HAS_KERNEL, "{turns} turns, {timers} timers");
+}
+
+#[test]
 fn a_time_out_between_the_milliseconds_ends_in_time() {
     let mut server = Server::new(Recorder::new());
     server.assert_idle();

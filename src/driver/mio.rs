@@ -150,8 +150,11 @@ impl Driver for Mio {
         if whole > 0 {
             let whole = Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX));
             self.poll(Some(whole))?;
+            if !self.events.is_empty() {
+                return Ok(());
+            }
             rest = until - self.clock.now();
-            if !self.events.is_empty() || rest.is_zero() {
+            if rest.is_zero() {
                 return Ok(());
             }
         }
