@@ -29,9 +29,9 @@ fn a_reactor_spins_for_so_long_after_its_last_work_and_then_sleeps() {
         let start = Instant::now();
         server.assert_echoes(&mut client);
         let before = server.reactor.stats().clone();
-        while server.reactor.next_wait() == Some(Duration::ZERO) {
-            server.reactor.turn(Some(MS)).unwrap();
-        }
+        run_until(&mut server.reactor, "it stops spinning", |reactor| {
+            reactor.next_wait() != Some(Duration::ZERO)
+        });
         assert!(start.elapsed() >= 5 * MS);
         let after = server.reactor.stats().clone();
         assert!(after.spins > before.spins + 1, "{after:?}");
@@ -48,6 +48,18 @@ fn a_reactor_spins_for_so_long_after_its_last_work_and_then_sleeps() {
     let spins = server.reactor.stats().spins;
     server.assert_idle();
     assert_eq!(server.reactor.stats().spins, spins);
+}
+
+#[test]
+fn turns_that_only_spin_are_not_counted_among_the_turn_times() {
+    let mut server = Server::new(Recorder::new());
+    server.assert_idle();
+    server.reactor.set_wait(Wait::Spin(Duration::MAX));
+    let before = server.reactor.stats().clone();
+    let _watchdog = Watchdog::new("it has spun a while");
+    server.reactor.run_until(|reactor| reactor.stats().spins == before.spins + 100).unwrap();
+    let after = server.reactor.stats();
+    assert_eq!(after.turn_time.count(), before.turn_time.count());
 }
 
 /// Sets a timer of 300 µs again and again, and notes when it came.
