@@ -25,6 +25,7 @@ use crate::stats::Stats;
 use crate::stream::{Stream, flag::*};
 use crate::table::Table;
 use crate::timer::{Timers, Wheel};
+use crate::watchdog::Watchdog;
 
 /// Whatever is registered with the poll.
 ///
@@ -73,6 +74,7 @@ pub(crate) enum Command {
 pub(crate) trait Host {
     fn local_address(&self, key: Key) -> io::Result<SocketAddr>;
     fn peer_address(&self, key: Key) -> io::Result<SocketAddr>;
+    fn now(&self) -> Time;
     fn wall_clock(&self) -> SystemTime;
 }
 
@@ -134,13 +136,16 @@ pub(crate) struct Core {
     pub(crate) error: Option<Error>,
 
     /// The flags of a connection that may take the short way; none of them while every step is to be
-    /// logged, which the general code does.
+    /// logged or timed, which the general code does.
     pub(crate) common: u32,
     pub(crate) now: Time,
     pub(crate) random: u64,
     pub(crate) limits: ReactorLimits,
     pub(crate) connect_limits: Rc<Limits>,
     pub(crate) stats: Stats,
+    pub(crate) watchdog: Watchdog,
+    /// Whether this turn had anything to do.
+    pub(crate) has_worked: bool,
     pub(crate) stopping: bool,
     /// A drain that goes on; until the flush phase, one that was only asked for.
     pub(crate) drain: Option<Box<Drain>>,
@@ -184,6 +189,8 @@ impl Core {
             limits,
             connect_limits: Rc::default(),
             stats: Stats::default(),
+            watchdog: Watchdog::new(),
+            has_worked: false,
             stopping: false,
             drain: None,
             is_signalled: false,

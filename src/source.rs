@@ -10,6 +10,7 @@ use crate::handler::{Drained, SourceHandler};
 use crate::key::Key;
 use crate::reactor::Reactor;
 use crate::readiness::{Interest, Readiness};
+use crate::watchdog::timed;
 
 /// The driver-free half of a raw source.
 #[derive(Debug)]
@@ -42,11 +43,15 @@ where
     H::Source: RawSource<D>,
 {
     fn readable(&mut self, key: Key, cx: &mut Context<'_>) -> Drained {
-        self.handler.on_readable(key, &mut self.source, cx)
+        timed::<H, _, _>(cx, key, "on_readable", |cx| {
+            self.handler.on_readable(key, &mut self.source, cx)
+        })
     }
 
     fn writable(&mut self, key: Key, cx: &mut Context<'_>) -> Drained {
-        self.handler.on_writable(key, &mut self.source, cx)
+        timed::<H, _, _>(cx, key, "on_writable", |cx| {
+            self.handler.on_writable(key, &mut self.source, cx)
+        })
     }
 
     fn register(&mut self, driver: &mut D, key: Key, interest: Interest) -> io::Result<()> {
@@ -57,8 +62,9 @@ where
         self.source.deregister(driver)
     }
 
-    fn close(mut self: Box<Self>, key: Key, reason: CloseReason, cx: &mut Context<'_>) {
-        self.handler.on_close(self.source, key, reason, cx);
+    fn close(self: Box<Self>, key: Key, reason: CloseReason, cx: &mut Context<'_>) {
+        let Pair { mut handler, source } = *self;
+        timed::<H, _, _>(cx, key, "on_close", |cx| handler.on_close(source, key, reason, cx));
     }
 }
 

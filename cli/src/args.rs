@@ -45,6 +45,16 @@ pub(crate) struct EchoArguments {
     /// How long who is connected may take to finish after SIGINT or SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "8s", value_parser = parse_duration)]
     pub(crate) drain: Duration,
+    /// Before sleeping, look for more work for so long: round trips get shorter, and the core has no
+    /// rest.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) spin: Option<Duration>,
+    /// Log turns of the loop that take so long, and what in the next ones does.
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration)]
+    pub(crate) watchdog: Duration,
+    /// Log no slow turns.
+    #[arg(long, conflicts_with = "watchdog")]
+    pub(crate) no_watchdog: bool,
     /// End when standard input ends: for a child that must not outlive its parent.
     #[arg(long)]
     pub(crate) until_stdin_closes: bool,
@@ -180,11 +190,16 @@ pub(crate) struct BenchArguments {
     /// is split as by a shell, must print "listening on ADDRESS" and then echo; {connections} in it
     /// stands for how many there will be. It is killed when the comparison ends, however that ends;
     /// processes that it starts itself are not.
-    #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_contestant)]
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_contestant, group = "comparison")]
     pub(crate) against: Vec<Contestant>,
+    /// Compare our server with itself, once with `echo --spin TIME` and once without: round trips and
+    /// what they cost.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "comparison")]
+    #[arg(conflicts_with_all = ["against", "target", "counts"])]
+    pub(crate) spin: Option<Duration>,
     /// Rounds of a comparison, in each of which every server is measured once. Fewer than 6 have no
     /// 95 % interval, and are not judged.
-    #[arg(long, value_name = "N", default_value_t = 60, requires = "against", value_parser = parse_count)]
+    #[arg(long, value_name = "N", default_value_t = 60, requires = "comparison", value_parser = parse_count)]
     pub(crate) cycles: usize,
     /// Only count what does not depend on time: instructions, copies, system calls and memory, with
     /// valgrind and strace. --against counts too, before it measures; without it, our own server is

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use mio::unix::SourceFd;
 use oneloop::{
     Connection, Context, Drained, Error, Interest, Key, Limits, ListenOptions, Reactor,
-    ReactorLimits, SourceHandler, Stats, StreamHandler, Time, TimerId,
+    ReactorLimits, SourceHandler, Stats, StreamHandler, Time, TimerId, Wait,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -23,6 +23,10 @@ use crate::descriptors;
 pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     descriptors::raise_limit();
     let mut reactor = Reactor::with_limits(reactor_limits(&arguments.reactor))?;
+    if let Some(spin) = arguments.spin {
+        reactor.set_wait(Wait::Spin(spin));
+    }
+    reactor.set_watchdog((!arguments.no_watchdog).then_some(arguments.watchdog));
     let report = arguments.stats.map(Report::every);
     let echo = reactor.add(Echo { report });
     let options = listen_options(&arguments.listener, &arguments.connection);

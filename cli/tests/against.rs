@@ -34,6 +34,22 @@ fn a_server_is_about_as_good_as_itself() {
 }
 
 #[test]
+fn spinning_and_sleeping_are_compared_with_their_round_trips() {
+    let run =
+        Program::start(&[&["bench", "--spin", "50us", "--cycles", "2"], &FEW[..]].concat()).wait();
+    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    for name in ["spin", "block"] {
+        let row = run.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = row.into_iter().find(|row| row.starts_with(&["2", "3", "100", name]));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in\n{run:?}"));
+        let [p50, p99] = row[row.len() - 2..] else { unreachable!() };
+        let (p50, p99): (f64, f64) = (p50.parse().unwrap(), p99.parse().unwrap());
+        assert!(0.0 < p50 && p50 <= p99, "{run:?}");
+    }
+    assert!(!run.stdout.contains("To reach"), "{run:?}");
+}
+
+#[test]
 fn of_too_few_cycles_nothing_is_judged() {
     let twin = format!("twin={ONELOOP} echo --listen 127.0.0.1:0");
     let run = start(&twin, &["--cycles", "5"]).wait();

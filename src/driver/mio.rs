@@ -14,7 +14,7 @@ use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Token, Waker};
 #[cfg(target_os = "linux")]
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
@@ -137,6 +137,36 @@ impl Driver for Mio {
                 Ok(())
             }
             result => result,
+        }
+    }
+
+    /// epoll_wait(2) counts in milliseconds. It waits for the whole ones; for what is left ppoll(2) does,
+    /// on the epoll descriptor, which is readable when there are events.
+    #[cfg(target_os = "linux")]
+    fn poll_until(&mut self, now: Time, until: Time) -> io::Result<()> {
+        let mut rest = until - now;
+        // The kernel may be late by a thousandth of the time that it is asked to wait.
+        let whole = (rest - rest / 1000).as_millis();
+        if whole > 0 {
+            let whole = Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX));
+            self.poll(Some(whole))?;
+            if !self.events.is_empty() {
+                return Ok(());
+            }
+            rest = until - self.clock.now();
+            if rest.is_zero() {
+                return Ok(());
+            }
+        }
+        let timeout = Timespec::try_from(rest).ok();
+        let mut descriptors = [PollFd::new(self.poll.registry(), PollFlags::IN)];
+        match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
+            Ok(0) | Err(Errno::INTR) => {
+                self.events.clear();
+                Ok(())
+            }
+            Ok(_) => self.poll(Some(Duration::ZERO)),
+            Err(error) => Err(error.into()),
         }
     }
 

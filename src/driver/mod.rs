@@ -91,6 +91,12 @@ pub trait Driver: Sized {
     fn set_events_max(&mut self, events_max: usize);
     /// Waits for events, at most `timeout` (for ever if `None`), and no less than that.
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+    /// Waits for events until the moment `until`, and no longer than the machine can help, which is
+    /// not to be rounded to anything; `now` is a reading of the clock, and earlier. By default as
+    /// precise as [`poll`](Driver::poll).
+    fn poll_until(&mut self, now: Time, until: Time) -> io::Result<()> {
+        self.poll(Some(until - now))
+    }
     /// What the last poll reported.
     fn events(&self) -> impl Iterator<Item = Event>;
 

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::handler::MessageHandler;
 use crate::key::Key;
 use crate::reactor::any_handler::{AnyHandler, Owner};
+use crate::watchdog::timed;
 
 /// What is next in an inbox.
 #[derive(Debug)]
@@ -78,17 +79,23 @@ impl<H: MessageHandler<M>, M: 'static> AnyInbox for Attached<H, M> {
     fn deliver(&mut self, owner: &mut dyn AnyHandler, session: u32, conn: &mut Connection<'_>) {
         let message = self.held();
         let (handler, session) = Self::owner(owner).with(session);
-        handler.on_message(session, conn, message);
+        timed::<H, _, _>(conn, conn.key(), "on_message", |conn| {
+            handler.on_message(session, conn, message);
+        });
     }
 
     fn deliver_to_handler(&mut self, owner: &mut dyn AnyHandler, cx: &mut Context<'_>) {
         let message = self.held();
-        Self::owner(owner).handler.on_handler_message(message, cx);
+        let handler = &mut Self::owner(owner).handler;
+        timed::<H, _, _>(cx, Key::NONE, "on_handler_message", |cx| {
+            handler.on_handler_message(message, cx);
+        });
     }
 
     fn give_up(&mut self, key: Key, owner: &mut dyn AnyHandler, cx: &mut Context<'_>) {
         let message = self.held();
-        Self::owner(owner).handler.on_undelivered(key, message, cx);
+        let handler = &mut Self::owner(owner).handler;
+        timed::<H, _, _>(cx, key, "on_undelivered", |cx| handler.on_undelivered(key, message, cx));
     }
 
     fn is_done(&mut self) -> bool {

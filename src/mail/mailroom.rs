@@ -102,6 +102,7 @@ impl<D: Driver> Reactor<D> {
     #[inline]
     pub(crate) fn take_mail(&mut self) {
         if self.mailroom.has_mail() {
+            self.core.has_worked = true;
             self.answer_requests();
             self.deliver_mail();
         }

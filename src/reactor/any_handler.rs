@@ -16,6 +16,7 @@ use crate::key::Key;
 use crate::listener::ListenerId;
 use crate::signal::Signal;
 use crate::timer::TimerId;
+use crate::watchdog::timed;
 
 /// More than any slice is long.
 pub(crate) const FAILED: usize = usize::MAX;
@@ -25,8 +26,10 @@ pub(crate) trait AnyHandler {
     fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool;
     fn open(&mut self, conn: &mut Connection<'_>) -> u32;
     /// [`FAILED`], with the error in the core, stands for an `Err`: a plain number comes back in a
-    /// register.
+    /// register. Not timed: the short way pays for nothing.
     fn data(&mut self, session: u32, conn: &mut Connection<'_>, data: &[u8]) -> usize;
+    /// The same, timed like every other call while the watchdog asks for it.
+    fn data_timed(&mut self, session: u32, conn: &mut Connection<'_>, data: &[u8]) -> usize;
     fn drained(&mut self, session: u32, conn: &mut Connection<'_>);
     fn peer_closed(&mut self, session: u32, conn: &mut Connection<'_>);
     fn timer(&mut self, session: u32, conn: &mut Connection<'_>, timer: TimerId);
@@ -113,13 +116,23 @@ impl<H: StreamHandler> Owner<H> {
     }
 }
 
+/// A callback of this connection.
+#[inline]
+fn of<'a, H, R>(
+    conn: &mut Connection<'a>,
+    name: &'static str,
+    call: impl FnOnce(&mut Connection<'a>) -> R,
+) -> R {
+    timed::<H, _, _>(conn, conn.key, name, call)
+}
+
 impl<H: StreamHandler> AnyHandler for Owner<H> {
     fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool {
-        self.handler.accept(peer, cx)
+        timed::<H, _, _>(cx, Key::NONE, "accept", |cx| self.handler.accept(peer, cx))
     }
 
     fn open(&mut self, conn: &mut Connection<'_>) -> u32 {
-        let session = self.handler.on_open(conn);
+        let session = of::<H, _>(conn, "on_open", |conn| self.handler.on_open(conn));
         self.sessions.insert(session)
     }
 
@@ -134,16 +147,23 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
         }
     }
 
+    fn data_timed(&mut self, session: u32, conn: &mut Connection<'_>, data: &[u8]) -> usize {
+        of::<H, _>(conn, "on_data", |conn| self.data(session, conn, data))
+    }
+
     fn drained(&mut self, session: u32, conn: &mut Connection<'_>) {
-        self.handler.on_drained(self.sessions.get_mut(session), conn);
+        let session = self.sessions.get_mut(session);
+        of::<H, _>(conn, "on_drained", |conn| self.handler.on_drained(session, conn));
     }
 
     fn peer_closed(&mut self, session: u32, conn: &mut Connection<'_>) {
-        self.handler.on_peer_closed(self.sessions.get_mut(session), conn);
+        let session = self.sessions.get_mut(session);
+        of::<H, _>(conn, "on_peer_closed", |conn| self.handler.on_peer_closed(session, conn));
     }
 
     fn timer(&mut self, session: u32, conn: &mut Connection<'_>, timer: TimerId) {
-        self.handler.on_timer(self.sessions.get_mut(session), conn, timer);
+        let session = self.sessions.get_mut(session);
+        of::<H, _>(conn, "on_timer", |conn| self.handler.on_timer(session, conn, timer));
     }
 
     fn deadline(
@@ -152,36 +172,43 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
         conn: &mut Connection<'_>,
         deadline: Deadline,
     ) -> Option<Duration> {
-        self.handler.on_deadline(self.sessions.get_mut(session), conn, deadline)
+        let session = self.sessions.get_mut(session);
+        of::<H, _>(conn, "on_deadline", |conn| self.handler.on_deadline(session, conn, deadline))
     }
 
     fn poke(&mut self, session: u32, conn: &mut Connection<'_>) {
-        self.handler.on_poke(self.sessions.get_mut(session), conn);
+        let session = self.sessions.get_mut(session);
+        of::<H, _>(conn, "on_poke", |conn| self.handler.on_poke(session, conn));
     }
 
     fn drain(&mut self, session: u32, conn: &mut Connection<'_>) {
-        self.handler.on_drain(self.sessions.get_mut(session), conn);
+        let session = self.sessions.get_mut(session);
+        of::<H, _>(conn, "on_drain", |conn| self.handler.on_drain(session, conn));
     }
 
     fn close(&mut self, session: u32, key: Key, reason: CloseReason, cx: &mut Context<'_>) {
         let session = self.sessions.remove(session);
-        self.handler.on_close(session, key, reason, cx);
+        timed::<H, _, _>(cx, key, "on_close", |cx| self.handler.on_close(session, key, reason, cx));
     }
 
     fn start(&mut self, cx: &mut Context<'_>) {
-        self.handler.on_start(cx);
+        timed::<H, _, _>(cx, Key::NONE, "on_start", |cx| self.handler.on_start(cx));
     }
 
     fn connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>) {
-        self.handler.on_connect_failed(key, tag, error, cx);
+        timed::<H, _, _>(cx, key, "on_connect_failed", |cx| {
+            self.handler.on_connect_failed(key, tag, error, cx);
+        });
     }
 
     fn handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
-        self.handler.on_handler_timer(timer, cx);
+        timed::<H, _, _>(cx, Key::NONE, "on_handler_timer", |cx| {
+            self.handler.on_handler_timer(timer, cx);
+        });
     }
 
     fn signal(&mut self, signal: Signal, cx: &mut Context<'_>) {
-        self.handler.on_signal(signal, cx);
+        timed::<H, _, _>(cx, Key::NONE, "on_signal", |cx| self.handler.on_signal(signal, cx));
     }
 
     fn listening(
@@ -190,7 +217,9 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
         result: io::Result<SocketAddr>,
         cx: &mut Context<'_>,
     ) {
-        self.handler.on_listening(listener, result, cx);
+        timed::<H, _, _>(cx, Key::NONE, "on_listening", |cx| {
+            self.handler.on_listening(listener, result, cx);
+        });
     }
 
     fn as_owner(&mut self) -> &mut dyn Any {

@@ -7,6 +7,7 @@ mod reconfigure;
 mod signals;
 mod turn;
 mod verify;
+mod wait;
 
 use std::fmt;
 use std::io;
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use log::info;
 use slab::Slab;
 
+use crate::clock::Time;
 use crate::context::Context;
 use crate::core::{Core, Host, SLACK_SLOTS, Source};
 use crate::drain::{Baseline, Ended, Report};
@@ -31,6 +33,8 @@ use crate::mail::Mailroom;
 use crate::source::{AnyRaw, NO_HANDLER};
 use crate::stats::Stats;
 use any_handler::{AnyHandler, Owner};
+
+pub use self::wait::Wait;
 
 /// A single-threaded event loop: it owns the sockets, the connections' state and the handlers, and
 /// calls the handlers when there is something for them.
@@ -75,6 +79,9 @@ pub struct Reactor<D: Driver = Mio> {
     /// to it, for the next turn.
     spare: Vec<Key>,
     pub(crate) mailroom: Mailroom,
+    /// How long to look for more work before sleeping, and since when.
+    spin: Duration,
+    pub(crate) last_work: Time,
     panics_go_through: bool,
     /// How often everything was stopped, by which `run` knows that a turn did it.
     stops: u64,
@@ -121,6 +128,10 @@ impl<D: Driver> Host for Sockets<D> {
 
     fn peer_address(&self, key: Key) -> io::Result<SocketAddr> {
         self.driver.peer_address(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
+    }
+
+    fn now(&self) -> Time {
+        self.driver.now()
     }
 
     fn wall_clock(&self) -> SystemTime {
@@ -207,6 +218,8 @@ impl<D: Driver> Reactor<D> {
             reserve,
             spare: Vec::new(),
             mailroom: Mailroom::default(),
+            spin: Duration::ZERO,
+            last_work: now,
             panics_go_through: false,
             stops: 0,
             report: None,
@@ -366,18 +379,6 @@ impl<D: Driver> Reactor<D> {
         self.core.stats.connections
     }
 
-    /// How long [`turn`](Self::turn) would wait if no event came: not at all if there is work left,
-    /// for ever (`None`) if there is nothing to wait for. For a reactor inside another loop: from this
-    /// call to the next turn, who posts something makes its descriptor readable.
-    pub fn next_wait(&mut self) -> Option<Duration> {
-        if self.core.has_work() || !self.mailroom.fall_asleep() {
-            return Some(Duration::ZERO);
-        }
-        let next = [self.core.timers.next(), self.core.deadlines.next()];
-        // From a fresh reading: the turn's own time is as old as its callbacks took.
-        Some(next.into_iter().flatten().min()?.since(self.sockets.driver.now()))
-    }
-
     /// Runs until a handler calls [`Context::stop`], when everything is closed as
     /// [`CloseReason::Stopped`](crate::CloseReason::Stopped); or until a [`drain`](Self::drain) has come to its end. The reactor can be
     /// run again.
@@ -397,15 +398,19 @@ impl<D: Driver> Reactor<D> {
     ///
     /// As [`run`](Self::run).
     pub fn run_until(&mut self, mut is_done: impl FnMut(&mut Self) -> bool) -> io::Result<Report> {
+        self.forget_turn();
         while !is_done(self) {
             let stops = self.stops;
-            self.turn(None)?;
+            self.turn_in_run(None)?;
             if self.stops != stops
                 && let Some(report) = &self.report
             {
-                return Ok(report.clone());
+                let report = report.clone();
+                self.end_turn(self.sockets.driver.now());
+                return Ok(report);
             }
         }
+        self.end_turn(self.sockets.driver.now());
         Ok(match &self.core.drain {
             Some(drain) => drain.baseline.report(Ended::Done, &self.core),
             None => Baseline::new(&self.core).report(Ended::Done, &self.core),

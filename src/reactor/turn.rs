@@ -33,6 +33,16 @@ impl<D: Driver> Reactor<D> {
     ///
     /// One epoll_wait(2); what the connections' budgets allow.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.forget_turn();
+        self.turn_in_run(timeout)?;
+        if self.core.has_worked {
+            self.end_turn(self.sockets.driver.now()); // what the caller does next is not its time
+        }
+        Ok(())
+    }
+
+    /// A turn that is followed by another one, or by [`end_turn`](Self::end_turn).
+    pub(super) fn turn_in_run(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.wait(timeout)?; //                                  1. wait
         self.core.now = self.sockets.driver.now(); //            2. clock
         self.take_events(); //                                   3. events
@@ -61,19 +71,6 @@ impl<D: Driver> Reactor<D> {
         Ok(())
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let wait = match (self.next_wait(), timeout) {
-            (Some(wait), Some(timeout)) => Some(wait.min(timeout)),
-            (wait, timeout) => wait.or(timeout),
-        };
-        self.core.stats.turns += 1;
-        self.core.stats.busy_turns += u64::from(wait == Some(Duration::ZERO));
-        trace!("turn {}: waiting for {wait:?}", self.core.stats.turns);
-        let polled = self.sockets.driver.poll(wait);
-        self.mailroom.wake_up();
-        polled
-    }
-
     fn start_handlers(&mut self) {
         // Off the list before its callback, which may panic.
         while let Some(handler) = self.core.starting.pop_front() {
@@ -85,8 +82,11 @@ impl<D: Driver> Reactor<D> {
     fn take_events(&mut self) {
         let core = &mut self.core;
         let is_traced = log_enabled!(Level::Trace);
-        core.common = if is_traced { NOTHING_IS_COMMON } else { COMMON };
-        core.stats.events += self.sockets.driver.events().count() as u64;
+        let is_timed = core.watchdog.begin_turn(core.now);
+        core.common = if is_traced || is_timed { NOTHING_IS_COMMON } else { COMMON };
+        let count = self.sockets.driver.events().count() as u64;
+        core.stats.events += count;
+        core.has_worked |= count > 0;
         if is_traced {
             for event in self.sockets.driver.events() {
                 trace!("{}: event: {:?}", event.key, event.readiness);
@@ -171,11 +171,14 @@ impl<D: Driver> Reactor<D> {
             core.alarmed.push(key);
             Time::NEVER
         });
+        core.has_worked |= !core.due.is_empty() || !core.alarmed.is_empty();
     }
 
     fn fire_timer(&mut self, timer: Key) {
-        let Some((purpose, _)) = self.core.timers.fire(timer, self.core.now) else { return };
+        let now = self.core.now;
+        let Some((purpose, due)) = self.core.timers.fire(timer, now) else { return };
         trace!("timer {timer}: {purpose:?}");
+        self.core.stats.timer_lag.record(now.since(due));
         match purpose {
             Purpose::Connection(key) => self.fire_connection_timer(key, TimerId(timer)),
             Purpose::Accept(key) => self.retry_accept(key),

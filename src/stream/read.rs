@@ -138,7 +138,7 @@ impl<D: Driver> Reactor<D> {
         let (handler, session) = (stream.handler, stream.session);
         let data = &self.input[..count];
         let mut conn = lend(core, sockets, handler, key);
-        let answer = handlers[handler as usize].data(session, &mut conn, data);
+        let answer = handlers[handler as usize].data_timed(session, &mut conn, data);
         self.keep_unconsumed(key, count, answer);
     }
 
@@ -197,7 +197,7 @@ impl<D: Driver> Reactor<D> {
         // Out of the connection's hands for the call, which may change everything else about it.
         let (input, consumed) = buffers.take_input();
         let mut conn = lend(core, sockets, handler, key);
-        let answer = handlers[handler as usize].data(session, &mut conn, &input[consumed..]);
+        let answer = handlers[handler as usize].data_timed(session, &mut conn, &input[consumed..]);
         let now_consumed = self.judge_consumed(key, shown, answer);
         let core = &mut self.core;
         let stream = core.sources.live(key);

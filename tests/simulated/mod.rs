@@ -57,3 +57,7 @@ mod stop;
 mod timer;
 #[path = "../trace.rs"]
 mod trace;
+#[path = "../wait.rs"]
+mod wait;
+#[path = "../watchdog.rs"]
+mod watchdog;

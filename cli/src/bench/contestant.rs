@@ -34,12 +34,21 @@ impl Contestant {
                 "--listen",
                 "127.0.0.1:0",
                 "--until-stdin-closes",
+                // Under valgrind turns are slow, and what follows would be counted timed.
+                "--no-watchdog",
                 "--max-connections",
                 CONNECTIONS,
             ]
             .map(String::from),
         );
         Ok(Contestant { name: "oneloop".into(), argv })
+    }
+
+    /// The same under another name, with more arguments.
+    pub(crate) fn named(mut self, name: &str, arguments: &[String]) -> Contestant {
+        self.name = name.into();
+        self.argv.extend_from_slice(arguments);
+        self
     }
 
     /// From the `NAME=COMMAND` of the command line. No shell sees the command, but it is split like a

@@ -18,6 +18,7 @@ mod table;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -34,7 +35,9 @@ use contestant::Contestant;
 pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     // Before the measurement, so that no minutes are lost to a wrong path.
     let json = arguments.json.as_deref().map(create).transpose()?;
-    if arguments.against.is_empty() && !arguments.counts {
+    if let Some(spin) = arguments.spin {
+        compare_spinning(arguments, spin, json)
+    } else if arguments.against.is_empty() && !arguments.counts {
         matrix::run(arguments, json)
     } else {
         compare(arguments, json)
@@ -64,6 +67,31 @@ fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
         cycles: arguments.cycles,
         stall_timeout: arguments.stall_timeout,
         counts: !arguments.no_counts,
+        has_goals: true,
+    };
+    let comparison = against::run(&plan)?;
+    let printed = print_with(|out| against::print(&comparison, out));
+    write_json(json, &comparison).and(printed)
+}
+
+fn compare_spinning(arguments: &BenchArguments, spin: Duration, json: Option<File>) -> Result<()> {
+    let BenchArguments { connections, pipeline, size, .. } = arguments;
+    let connections = scenario::or_usual(connections, &[1, 64]);
+    let pipeline = scenario::or_usual(pipeline, &[1]);
+    let scenarios = against::scenarios(connections, pipeline, size);
+    if let Some(needs) = scenario::needs(&scenarios, true) {
+        resources::check(needs)?;
+    }
+    let own = Contestant::own()?;
+    let micros = format!("{}us", spin.as_micros());
+    let spinning = own.clone().named("spin", &["--spin".into(), micros]);
+    let plan = against::Plan {
+        contestants: vec![spinning, own.named("block", &[])],
+        scenarios,
+        cycles: arguments.cycles,
+        stall_timeout: arguments.stall_timeout,
+        counts: false,
+        has_goals: false,
     };
     let comparison = against::run(&plan)?;
     let printed = print_with(|out| against::print(&comparison, out));

@@ -240,6 +240,8 @@ mod tests {
             name: "oneloop".into(),
             cpu_nanos_per_message: 1.0,
             messages_per_second: 1.0,
+            p50_nanos: 1.0,
+            p99_nanos: 1.0,
             cpu_ratio: median_interval(ratios),
             rate_ratio: 1.0,
         };

@@ -22,8 +22,8 @@ pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> 
     if !comparison.timings.is_empty() {
         writeln!(
             out,
-            "Timed (server CPU a message; medians over {} cycles in which the servers take turns,\n\
-             ratios to {} cycle by cycle, with the 95 % interval of their median):\n",
+            "Timed (server CPU a message and round trips; medians over {} cycles in which the servers take\n\
+             turns, ratios to {} cycle by cycle, with the 95 % interval of their median):\n",
             comparison.cycles, comparison.reference
         )?;
         table(&timed(&comparison.timings), out)?;
@@ -110,9 +110,9 @@ fn three(share: &Share) -> String {
 }
 
 fn timed(timings: &[Timing]) -> Vec<Vec<String>> {
-    let head =
-        ["connections", "pipeline", "bytes", "server", "CPU ns", "ratio", "95 %", "msg/s ratio"];
-    let mut rows = vec![head.map(String::from).to_vec()];
+    let head = ["connections", "pipeline", "bytes", "server", "CPU ns", "ratio", "95 %"];
+    let more = ["msg/s ratio", "p50 us", "p99 us"];
+    let mut rows = vec![head.into_iter().chain(more).map(String::from).collect()];
     rows.extend(timings.iter().map(|timing| {
         vec![
             timing.scenario.connections.to_string(),
@@ -123,6 +123,8 @@ fn timed(timings: &[Timing]) -> Vec<Vec<String>> {
             format!("{:.3}", timing.cpu_ratio.median),
             maybe(&timing.cpu_ratio.bounds, |[lower, upper]| format!("{lower:.3} .. {upper:.3}")),
             format!("{:.3}", timing.rate_ratio),
+            format!("{:.1}", timing.p50_nanos / 1e3),
+            format!("{:.1}", timing.p99_nanos / 1e3),
         ]
     }));
     rows
