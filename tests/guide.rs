@@ -37,8 +37,7 @@ impl StreamHandler for Store {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        conn.cancel_timer(*idle);
-        *idle = conn.set_timer(IDLE);
+        conn.rearm_timer(*idle, IDLE);
         let mut done = 0;
         while let Some((line, length)) = (self.first_line)(&data[done..]) {
             let answer = self.answer(&String::from_utf8_lossy(line));
