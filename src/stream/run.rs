@@ -231,6 +231,8 @@ impl<D: Driver> Reactor<D> {
     /// The timer phase's part: a timer of this connection.
     pub(crate) fn fire_connection_timer(&mut self, key: Key, timer: crate::timer::TimerId) {
         if !self.core.is_open(key) {
+            // It was not swept yet; an interval would come again and again.
+            self.core.timers.cancel(timer);
             return;
         }
         self.core.begin_run(key);
