@@ -653,3 +653,29 @@ fn output_that_is_not_taken_takes_nothing_from_the_time_of_a_message() {
     assert_eq!(missed, Deadline::Message);
     assert!(after >= SHORT / 2, "early: {after:?}");
 }
+
+#[test]
+fn a_producer_that_fills_up_at_once_what_has_drained_has_the_time_of_its_output_anew() {
+    // What is written and what is sent are in balance: after every turn as much waits as before it.
+    const WRITTEN: usize = 100_000;
+    const WAITS: usize = 105_000;
+    // A simulated turn takes no time, and a machine's may take some.
+    let time = if HAS_KERNEL { SHORT } else { Duration::from_micros(50) };
+    let (recorder, missed) =
+        noting(Recorder::new().open(|conn| conn.send(&pattern(WRITTEN + WAITS)).ignore()));
+    let recorder = recorder.drained(|conn| conn.send(&pattern(WRITTEN)).ignore());
+    let limits = patient()
+        .write_bytes_per_turn_max(WRITTEN)
+        .output_bytes_soft(64 * 1024)
+        .output_soft_timeout(time);
+    let mut server = Server::with_limits(recorder, limits);
+    let mut client = server.connect();
+    client.set_nonblocking(true).unwrap();
+    let start = Instant::now();
+    let mut buffer = vec![0; 256 * 1024];
+    run_until(&mut server.reactor, "some time passes", |_| {
+        while client.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        start.elapsed() > 4 * time
+    });
+    assert_eq!(*missed.borrow(), []);
+}

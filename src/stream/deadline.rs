@@ -165,7 +165,7 @@ impl Stream {
     }
 
     /// Notes when the output went over its soft limit, or under it.
-    fn note_soft_output(&mut self, now: Time) {
+    pub(super) fn note_soft_output(&mut self, now: Time) {
         let soft = self.limits.output_bytes_soft.max(self.limits.output_bytes_high);
         if let Some(buffers) = &mut self.buffers {
             if buffers.output.len() <= soft {
