@@ -430,15 +430,14 @@ fn a_timer_that_is_due_in_the_same_turn_can_still_be_moved() {
                 let timers = Rc::clone(&timers);
                 let mut first = None;
                 move |timer, cx| {
-                    if first.is_none() {
+                    let Some((time, turn)) = first else {
                         first = Some((cx.now(), cx.stats().turns));
                         let other = timers.borrow().iter().find(|other| **other != timer).copied();
                         assert!(cx.rearm_timer(other.unwrap(), after));
-                    } else {
-                        let (time, turn) = first.unwrap();
-                        assert!(cx.now() >= time + after, "early");
-                        assert!(cx.stats().turns > turn, "work made by work is the next turn's");
-                    }
+                        return;
+                    };
+                    assert!(cx.now() >= time + after, "early");
+                    assert!(cx.stats().turns > turn, "work made by work is the next turn's");
                 }
             });
         let mut server = Server::new(recorder);

@@ -230,7 +230,7 @@ mod tests {
 
     fn taken(wheel: &mut Wheel, list: &mut List, now: u64, max: usize) -> Vec<u32> {
         let mut due = Vec::new();
-        wheel.take_due(list, Time::from_nanos(now), max, |_, index| {
+        wheel.take_due(list, Time::from_nanos(now), max, |_, index, _| {
             due.push(index);
             Time::NEVER
         });

@@ -447,7 +447,7 @@ impl StreamHandler for Deadlines {
         let more = if session.extensions < 5 { random / 8 % 4 } else { 3 };
         let more = match more {
             0 => Some(millis(1..1000, random / 32)),
-            1 if random / 32 % 2 == 0 => Some(Duration::MAX),
+            1 if (random / 32).is_multiple_of(2) => Some(Duration::MAX),
             1 | 2 => Some(Duration::ZERO),
             _ => None,
         };
