@@ -492,10 +492,12 @@ impl Core {
     }
 
     pub(crate) fn pause(&mut self, key: Key) {
+        let now = self.now;
         if let Some(stream) = self.stream_mut(key)
             && !stream.has(CLOSING | DEAD)
         {
             stream.flags |= PAUSED;
+            stream.note_rest(now);
         }
     }
 
@@ -508,7 +510,7 @@ impl Core {
         }
         stream.flags &= !PAUSED;
         stream.flags |= REARM;
-        stream.active = now; // the pause was not the peer's
+        stream.end_pause(now);
         // A run that is under way keeps its own account of what is left: it shows it again only if
         // it is asked to.
         if stream.has(HAS_INPUT) || is_running {

@@ -100,7 +100,8 @@ limits! {
         /// again many times by then.
         write_stall_timeout: Duration = Duration::from_secs(60),
         /// How long the peer may send nothing after the connection opened, before it is closed as
-        /// [`NoFirstByte`](crate::CloseReason::NoFirstByte). Default: for ever, because in some
+        /// [`NoFirstByte`](crate::CloseReason::NoFirstByte). A pause of the connection gives it
+        /// the whole time anew. Default: for ever, because in some
         /// protocols clients only listen; `idle_timeout` bounds it.
         first_byte_timeout: Duration = Duration::MAX,
         /// How long nothing may be received and nothing sent, before the connection is closed as

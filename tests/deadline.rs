@@ -519,3 +519,163 @@ fn a_connection_that_ends_takes_its_deadlines_along() {
     turn_for(&mut server, 2 * SHORT);
     assert_eq!(server.calls.count(|call| matches!(call, Call::Deadline(..))), 0);
 }
+
+#[test]
+fn more_time_for_ever_ends_with_the_traffic_that_follows_it() {
+    // Which goes the short way, that looks at no deadline.
+    for more in [Duration::MAX, Duration::MAX / 2, 1000 * DEADLINE] {
+        let is_first = Cell::new(true);
+        let recorder =
+            Recorder::echo().deadline(move |_, _| is_first.replace(false).then_some(more));
+        let mut server = Server::with_limits(recorder, patient().idle_timeout(SHORT));
+        let (mut client, key) = server.open();
+        server.until("more time is given", |calls| calls.has(&Call::Deadline(key, Deadline::Idle)));
+        turn_for(&mut server, 2 * SHORT);
+        server.assert_echoes(&mut client);
+        server.until_closed(1);
+        assert_eq!(server.calls.reasons(), [CloseReason::Idle]);
+    }
+}
+
+#[test]
+fn more_time_is_kept_without_looking_at_the_clock_all_the_while() {
+    // However short the timeout is.
+    for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(100)] {
+        let (asked, noted) = (Rc::<Cell<Option<Time>>>::default(), Rc::<Cell<_>>::default());
+        let first = Rc::clone(&noted);
+        let noting = Rc::clone(&asked);
+        let recorder = Recorder::new().deadline(move |conn, _| {
+            if noting.replace(Some(conn.now())).is_some() {
+                return None;
+            }
+            first.set(Some(conn.now()));
+            Some(SHORT)
+        });
+        let mut server = Server::with_limits(recorder, patient().idle_timeout(timeout));
+        let _client = server.connect();
+        server.until("it is asked", |_| noted.get().is_some());
+        let turns = server.reactor.stats().turns;
+        server.until_closed(1);
+        assert!(asked.get().unwrap() - noted.get().unwrap() >= SHORT, "early");
+        let turns = server.reactor.stats().turns - turns;
+        assert!(turns < 100, "{turns} turns in {SHORT:?}, of 2 ms at the most");
+    }
+}
+
+#[test]
+fn more_time_counts_from_now_also_under_limits_that_were_set_with_it() {
+    let (asked, noted) = (Missed::default(), Rc::new(patient().idle_timeout(SHORT / 4)));
+    let noting = Rc::clone(&asked);
+    let recorder = Recorder::new().deadline(move |conn, deadline| {
+        noting.borrow_mut().push((deadline, conn.now()));
+        conn.set_limits(&noted);
+        (noting.borrow().len() == 1).then_some(SHORT)
+    });
+    let mut server = Server::with_limits(recorder, patient().idle_timeout(SHORT));
+    let (_client, _) = server.open();
+    server.until_closed(1);
+    let asked = asked.borrow();
+    assert!(asked[1].1 - asked[0].1 >= SHORT, "early: {asked:?}");
+}
+
+#[test]
+fn what_is_expected_no_longer_is_not_given_more_time() {
+    let recorder = Recorder::new().open(|conn| conn.expect_within(SHORT));
+    let recorder = recorder.deadline(|conn, _| {
+        conn.expect_nothing();
+        Some(SHORT / 2)
+    });
+    let mut server = Server::with_limits(recorder, patient());
+    let (_client, _) = server.open();
+    turn_for(&mut server, 3 * SHORT);
+    assert_eq!(server.calls.count(|call| matches!(call, Call::Deadline(..))), 1);
+    assert_eq!(server.calls.closed(), []);
+}
+
+#[test]
+fn a_pause_takes_nothing_from_the_time_of_a_peer() {
+    // For its first byte, or for the rest of what it has begun to say.
+    for (begins, deadline) in [("", Deadline::FirstByte), ("x", Deadline::Message)] {
+        let is_first = Cell::new(true);
+        let (recorder, missed) = noting(
+            Recorder::new()
+                .open(move |conn| {
+                    if begins.is_empty() {
+                        conn.pause();
+                    }
+                })
+                .data(move |conn, _| {
+                    if is_first.replace(false) {
+                        conn.pause();
+                    }
+                    Ok(0)
+                }),
+        );
+        let limits = patient().first_byte_timeout(SHORT).message_timeout(SHORT);
+        let mut server = Server::with_limits(recorder, limits);
+        let (mut client, key) = server.open();
+        client.write_all(begins.as_bytes()).unwrap();
+        turn_for(&mut server, 2 * SHORT);
+        assert_eq!(*missed.borrow(), []);
+        let resumed = now(&mut server);
+        server.reactor.context(server.handler).resume_key(key);
+        server.until_closed(1);
+        let (missed, after) = only(&missed, resumed);
+        assert_eq!(missed, deadline);
+        // The message had a little of its time before.
+        let rest = if begins.is_empty() { SHORT } else { SHORT / 2 };
+        assert!(after >= rest, "early: {after:?}");
+    }
+}
+
+#[test]
+fn output_that_is_not_taken_takes_nothing_from_the_time_of_a_message() {
+    // It is not read from meanwhile.
+    let (recorder, missed) = noting(Recorder::new().data(|conn, data| {
+        if conn.bytes_out() == 0 {
+            conn.send(&pattern(12 << 20)).ignore();
+        }
+        Ok(data.len() - 1)
+    }));
+    let drained = Rc::new(Cell::new(Time::default()));
+    let noted = Rc::clone(&drained);
+    let recorder = recorder.drained(move |conn| noted.set(conn.now()));
+    let limits = patient().output_bytes_max(64 << 20).message_timeout(SHORT);
+    let mut server = Server::with_limits(recorder, limits);
+    let mut client = connect_small(server.address);
+    client.write_all(b"ab").unwrap();
+    server.until("it is shown", |calls| !calls.shown().is_empty());
+    turn_for(&mut server, 2 * SHORT);
+    assert_eq!(*missed.borrow(), []);
+    server.read(&mut client, 12 << 20);
+    server.until_closed(1);
+    let (missed, after) = only(&missed, drained.get());
+    assert_eq!(missed, Deadline::Message);
+    assert!(after >= SHORT / 2, "early: {after:?}");
+}
+
+#[test]
+fn a_producer_that_fills_up_at_once_what_has_drained_has_the_time_of_its_output_anew() {
+    // What is written and what is sent are in balance: after every turn as much waits as before it.
+    const WRITTEN: usize = 100_000;
+    const WAITS: usize = 105_000;
+    // A simulated turn takes no time, and a machine's may take some.
+    let time = if HAS_KERNEL { SHORT } else { Duration::from_micros(50) };
+    let (recorder, missed) =
+        noting(Recorder::new().open(|conn| conn.send(&pattern(WRITTEN + WAITS)).ignore()));
+    let recorder = recorder.drained(|conn| conn.send(&pattern(WRITTEN)).ignore());
+    let limits = patient()
+        .write_bytes_per_turn_max(WRITTEN)
+        .output_bytes_soft(64 * 1024)
+        .output_soft_timeout(time);
+    let mut server = Server::with_limits(recorder, limits);
+    let mut client = server.connect();
+    client.set_nonblocking(true).unwrap();
+    let start = Instant::now();
+    let mut buffer = vec![0; 256 * 1024];
+    run_until(&mut server.reactor, "some time passes", |_| {
+        while client.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        start.elapsed() > 4 * time
+    });
+    assert_eq!(*missed.borrow(), []);
+}

@@ -258,6 +258,67 @@ fn blocking_work_answers_each_client_in_order() {
     }
 }
 
+/// Its times divided by 10: half a second for a hello or the rest of a line, a second of silence, and
+/// another half after the warning.
+fn idle_kick() -> Example {
+    Example::start_with("idle_kick", "127.0.0.1:0", &["10"])
+}
+
+#[test]
+fn idle_kick_warns_whoever_says_nothing_and_then_sees_them_off() {
+    let kick = idle_kick();
+    let mut member = Member::connect(&kick);
+    let start = Instant::now();
+    member.say("hello");
+    member.expect("welcome");
+    member.expect("still there?");
+    assert!(start.elapsed() >= Duration::from_millis(1000), "early: {:?}", start.elapsed());
+    member.expect("bye: idle for too long");
+    assert!(start.elapsed() >= Duration::from_millis(1500), "early: {:?}", start.elapsed());
+    member.expect_end();
+}
+
+#[test]
+fn idle_kick_warns_again_whoever_has_answered() {
+    let kick = idle_kick();
+    let mut member = Member::connect(&kick);
+    member.say("hello");
+    member.expect("welcome");
+    for _ in 0..2 {
+        member.expect("still there?");
+        member.say("yes");
+        member.expect("yes");
+    }
+    member.expect("still there?");
+    member.expect("bye: idle for too long");
+    member.expect_end();
+}
+
+#[test]
+fn idle_kick_does_not_wait_for_a_hello_for_ever() {
+    let kick = idle_kick();
+    let start = Instant::now();
+    let mut stranger = Member::connect(&kick);
+    stranger.say("good morning");
+    stranger.expect("say hello first");
+    stranger.expect("bye: what the handler expected did not come in time");
+    assert!(start.elapsed() >= Duration::from_millis(500), "early: {:?}", start.elapsed());
+    stranger.expect_end();
+}
+
+#[test]
+fn idle_kick_does_not_wait_for_the_rest_of_a_line_for_ever() {
+    let kick = idle_kick();
+    let mut member = Member::connect(&kick);
+    member.say("hello");
+    member.expect("welcome");
+    let start = Instant::now();
+    member.send(b"half a li");
+    member.expect("bye: a message was not complete in time");
+    assert!(start.elapsed() >= Duration::from_millis(500), "early: {:?}", start.elapsed());
+    member.expect_end();
+}
+
 /// One who takes part in the chat.
 struct Member {
     connection: BufReader<TcpStream>,

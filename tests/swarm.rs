@@ -45,6 +45,8 @@ swarm! {
     the_loop_survives_orders,
     the_loop_survives_memory,
     the_loop_survives_clocks,
+    the_loop_survives_deadlines,
+    the_loop_survives_deadlines_missed_by_the_clock,
     the_loop_survives_full_house,
     the_loop_survives_told,
     the_loop_survives_callers,

@@ -21,6 +21,8 @@ pub(crate) struct Buffers {
     pub(crate) over_soft_since: Option<Time>,
     /// When the input that is kept began to come, or was last consumed in part.
     pub(crate) message_since: Time,
+    /// Since when the connection is not read from, which does not count for that input.
+    pub(crate) rests_since: Option<Time>,
     /// How many bytes the connection had received before that input.
     pub(crate) message_from: u64,
     /// What the reactor's memory account holds for these buffers.

@@ -33,6 +33,7 @@ impl Pool {
         }
         buffers.output.shrink();
         buffers.over_soft_since = None;
+        buffers.rests_since = None;
         self.spare.push(buffers);
     }
 }

@@ -162,11 +162,12 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let max = core.limits.timers_per_turn_max;
         core.timers.take_due(core.now, max, &mut core.due);
-        core.deadlines.take_due(&mut core.sources, core.now, max, |sources, index| {
+        core.deadlines.take_due(&mut core.sources, core.now, max, |sources, index, _| {
             let (key, source) = sources.entry_at_mut(index);
             let Source::Stream(stream) = source else { return Time::NEVER };
-            if stream.earliest_deadline().0 > core.now {
-                return stream.next_alarm(core.now); // put off, as by traffic
+            let (at, _) = stream.earliest_deadline();
+            if at > core.now {
+                return at; // put off, as by traffic
             }
             core.alarmed.push(key);
             Time::NEVER

@@ -64,13 +64,8 @@ impl Stream {
             if self.has(HAS_INPUT)
                 && let Some(buffers) = &self.buffers
             {
-                let since = buffers.message_since;
-                consider(since + limits.message_timeout, Deadline::Message);
-                if limits.input_rate_min > 0 {
-                    let came = self.bytes_in - buffers.message_from;
-                    let grace = since + limits.input_rate_grace;
-                    consider(after_bytes(grace, came, limits.input_rate_min), Deadline::InputRate);
-                }
+                consider(buffers.message_since + limits.message_timeout, Deadline::Message);
+                consider(self.rate_deadline(), Deadline::InputRate);
             }
         }
         if self.has(HAS_OUTPUT)
@@ -84,36 +79,74 @@ impl Stream {
         earliest
     }
 
-    /// When to look again: at the earliest deadline; and before traffic from now on could bring one up,
-    /// because the idle deadline may have been given more time than traffic gives it.
-    pub(crate) fn next_alarm(&self, now: Time) -> Time {
-        let (at, deadline) = self.earliest_deadline();
-        if deadline.is_none() { at } else { at.min(now + self.limits.idle_timeout) }
-    }
-
-    /// Gives a deadline that is due at `at` until `to`.
-    fn put_off(&mut self, deadline: Deadline, at: Time, to: Time) {
-        let by = to.since(at);
+    /// Gives a deadline until `to`, if it is not later anyhow: the handler that gave more time may
+    /// have set other limits, or expect something else.
+    fn put_off(&mut self, deadline: Deadline, to: Time) {
+        let rate_deadline = self.rate_deadline();
+        let limits = &*self.limits;
+        let later = |moment: Time, timeout: Duration| moment + to.since(moment + timeout);
         let buffers = self.buffers.as_mut();
         match deadline {
-            Deadline::Idle => self.active = self.active + by,
-            Deadline::FirstByte | Deadline::Expected => self.phase_deadline = to,
-            Deadline::Message | Deadline::InputRate => {
+            Deadline::Idle => self.active = later(self.active, limits.idle_timeout),
+            Deadline::FirstByte | Deadline::Expected => {
+                self.phase_deadline = self.phase_deadline.max(to);
+            }
+            Deadline::Message => {
                 if let Some(buffers) = buffers {
-                    buffers.message_since = buffers.message_since + by;
+                    buffers.message_since = later(buffers.message_since, limits.message_timeout);
+                }
+            }
+            Deadline::InputRate => {
+                if let Some(buffers) = buffers {
+                    buffers.message_since = buffers.message_since + to.since(rate_deadline);
                 }
             }
             Deadline::WriteStall => {
                 if let Some(buffers) = buffers {
-                    buffers.output_moved = buffers.output_moved + by;
+                    buffers.output_moved = later(buffers.output_moved, limits.write_stall_timeout);
                 }
             }
             Deadline::SoftOutput => {
                 if let Some(buffers) = buffers {
-                    buffers.over_soft_since = buffers.over_soft_since.map(|since| since + by);
+                    let since = buffers.over_soft_since;
+                    buffers.over_soft_since =
+                        since.map(|since| later(since, limits.output_soft_timeout));
                 }
             }
         }
+    }
+
+    /// The handler's pause is over, which was not the peer's.
+    pub(crate) fn end_pause(&mut self, now: Time) {
+        self.active = now;
+        if self.has(FIRST_BYTE) {
+            let first_byte = now + self.limits.first_byte_timeout;
+            self.phase_deadline = self.phase_deadline.max(first_byte);
+        }
+        self.note_rest(now);
+    }
+
+    /// Notes whether the connection is read from. While it is not, the time of a message stands still.
+    pub(crate) fn note_rest(&mut self, now: Time) {
+        let rests = self.has(PAUSED | OVER_HIGH);
+        let Some(buffers) = &mut self.buffers else { return };
+        if !rests && let Some(since) = buffers.rests_since.take() {
+            let since = since.max(buffers.message_since);
+            buffers.message_since = buffers.message_since + now.since(since);
+        } else if rests && buffers.rests_since.is_none() {
+            buffers.rests_since = Some(now);
+        }
+    }
+
+    /// When the message that is kept came too slowly, unless more of it comes.
+    fn rate_deadline(&self) -> Time {
+        let limits = &*self.limits;
+        let Some(buffers) = self.buffers.as_ref().filter(|_| limits.input_rate_min > 0) else {
+            return Time::NEVER;
+        };
+        let came = self.bytes_in - buffers.message_from;
+        let grace = buffers.message_since + limits.input_rate_grace;
+        after_bytes(grace, came, limits.input_rate_min)
     }
 
     /// A closing connection has made progress.
@@ -132,7 +165,7 @@ impl Stream {
     }
 
     /// Notes when the output went over its soft limit, or under it.
-    fn note_soft_output(&mut self, now: Time) {
+    pub(super) fn note_soft_output(&mut self, now: Time) {
         let soft = self.limits.output_bytes_soft.max(self.limits.output_bytes_high);
         if let Some(buffers) = &mut self.buffers {
             if buffers.output.len() <= soft {
@@ -151,7 +184,12 @@ impl Core {
         let stream = self.sources.live(key);
         stream.flags &= !REARM;
         stream.note_soft_output(now);
-        let at = stream.next_alarm(now);
+        stream.note_rest(now);
+        if stream.active > now {
+            // The idle deadline was given more time than traffic gives it, which therefore has to look.
+            stream.flags |= REARM;
+        }
+        let (at, _) = stream.earliest_deadline();
         if at < stream.alarm.at() {
             let index = key.index() as u32;
             self.deadlines.remove(&mut self.sources, index);
@@ -176,13 +214,13 @@ impl<D: Driver> Reactor<D> {
             return self.core.arm(key); // put off since
         }
         match deadline {
-            Some(deadline) => self.miss_deadline(key, deadline, at),
+            Some(deadline) => self.miss_deadline(key, deadline),
             None if stream.has(CONNECTING) => self.time_out_connect(key),
             None => self.end_linger(key),
         }
     }
 
-    fn miss_deadline(&mut self, key: Key, deadline: Deadline, at: Time) {
+    fn miss_deadline(&mut self, key: Key, deadline: Deadline) {
         self.core.begin_run(key);
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
         let stream = core.sources.live(key);
@@ -193,7 +231,7 @@ impl<D: Driver> Reactor<D> {
         let stream = core.sources.live(key);
         match more {
             _ if stream.has(CLOSING | DEAD) => {}
-            Some(more) if more > Duration::ZERO => stream.put_off(deadline, at, core.now + more),
+            Some(more) if more > Duration::ZERO => stream.put_off(deadline, core.now + more),
             _ => {
                 debug!("{key}: {deadline}");
                 if deadline.is_of_output() {

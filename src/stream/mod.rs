@@ -75,7 +75,8 @@ pub(crate) mod flag {
     pub(crate) const RESET: u32 = 1 << 24;
     /// `phase_deadline` is about the first byte.
     pub(crate) const FIRST_BYTE: u32 = 1 << 25;
-    /// Its deadlines have changed, so that one may be due earlier than `alarm` is.
+    /// Its deadlines have changed, so that one may be due earlier than `alarm` is; or would be, after
+    /// traffic.
     pub(crate) const REARM: u32 = 1 << 26;
     /// In a drain, and `on_drain` is due once all that was readable when it began was shown.
     pub(crate) const DRAINING: u32 = 1 << 28;

@@ -155,6 +155,7 @@ impl<D: Driver> Reactor<D> {
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
         let stream = core.sources.live(key);
         stream.flags &= !OVER_HIGH;
+        stream.note_rest(core.now);
         if stream.has(HAS_INPUT) {
             stream.flags |= SHOW; // what the handler left because its output was over the mark
         }
@@ -231,6 +232,8 @@ impl<D: Driver> Reactor<D> {
     /// The timer phase's part: a timer of this connection.
     pub(crate) fn fire_connection_timer(&mut self, key: Key, timer: crate::timer::TimerId) {
         if !self.core.is_open(key) {
+            // It was not swept yet; an interval would come again and again.
+            self.core.timers.cancel(timer);
             return;
         }
         self.core.begin_run(key);

@@ -87,6 +87,9 @@ impl<D: Driver> Reactor<D> {
                 buffers.output.consume(written);
             }
         }
+        // Before the handler fills up what has drained.
+        let now = self.core.now;
+        self.core.sources.live(key).note_soft_output(now);
         self.core.account(key);
     }
 

@@ -116,10 +116,10 @@ impl Timers {
     /// Takes at most `max` timers that are due at `now`, earliest first, equal ones in the order of
     /// setting. Each is still live, and can be moved or cancelled, until it is [`fire`](Timers::fire)d.
     pub(crate) fn take_due(&mut self, now: Time, max: usize, due: &mut Vec<Key>) {
-        self.wheel.take_due(&mut self.live, now, max, |live, index| {
+        self.wheel.take_due(&mut self.live, now, max, |live, index, moment| {
             let (key, timer) = live.entry_at_mut(index);
-            if timer.at > now {
-                return timer.at; // put off
+            if timer.at > moment {
+                return timer.at; // put off, and then due in its turn
             }
             due.push(key);
             Time::NEVER

@@ -162,14 +162,15 @@ impl Wheel {
     }
 
     /// Takes out at most `max` nodes that are due at `now`, earliest first, equal ones in the order in
-    /// which they were put in, and gives their numbers to `due`. Which answers when it is to be put in
-    /// again: [`Time::NEVER`], or a moment later than `now`.
+    /// which they were put in, and gives their numbers to `due`, with the moment that they were put in
+    /// for. Which answers when it is to be put in again: [`Time::NEVER`], or a moment later than that;
+    /// one that is not later than `now` comes up again, in its place. Each time counts.
     pub(crate) fn take_due<N: Nodes>(
         &mut self,
         nodes: &mut N,
         now: Time,
         max: usize,
-        mut due: impl FnMut(&mut N, u32) -> Time,
+        mut due: impl FnMut(&mut N, u32, Time) -> Time,
     ) {
         let mut left = max;
         while let Some((level, number)) = self.next_slot() {
@@ -199,8 +200,8 @@ impl Wheel {
                 left -= 1;
                 let next = nodes.node(index).next;
                 self.remove(nodes, index);
-                let again = due(nodes, index);
-                debug_assert!(again > now, "or it would be due in this very call, for ever");
+                let again = due(nodes, index, Time::from_nanos(begin));
+                debug_assert!(again.as_nanos() > begin, "or it would come up again for ever");
                 self.insert(nodes, index, again);
                 index = next;
             }
@@ -229,7 +230,7 @@ mod tests {
 
     fn taken(wheel: &mut Wheel, list: &mut List, now: u64, max: usize) -> Vec<u32> {
         let mut due = Vec::new();
-        wheel.take_due(list, Time::from_nanos(now), max, |_, index| {
+        wheel.take_due(list, Time::from_nanos(now), max, |_, index, _| {
             due.push(index);
             Time::NEVER
         });
@@ -320,7 +321,7 @@ mod tests {
         let mut list = list(2);
         wheel.insert(&mut list, 0, Time::from_nanos(10));
         wheel.insert(&mut list, 1, Time::from_nanos(10));
-        wheel.take_due(&mut list, Time::from_nanos(20), 9, |_, index| {
+        wheel.take_due(&mut list, Time::from_nanos(20), 9, |_, index, _| {
             if index == 0 { Time::from_nanos(21) } else { Time::from_nanos(1 << 30) }
         });
         assert_eq!(wheel.next(), Some(Time::from_nanos(21)));

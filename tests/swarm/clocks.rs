@@ -10,15 +10,42 @@ use oneloop::{
 
 use super::{Life, Lives, assert_all_closed, conclude, pattern, serve_with, tight, within};
 
-/// Answers every byte with one, by a timer of the connection, a timer of its own, or a poke.
+/// Longer than any connection lives.
+const LONG: Duration = Duration::from_secs(36_000);
+
+/// A timer that is set.
+#[derive(Debug)]
+struct Set {
+    timer: TimerId,
+    /// Whom it is to answer.
+    key: Key,
+    is_of_the_handler: bool,
+    /// When it is due.
+    at: Time,
+    /// It was the so-many-th that was set, if its moment is still that of its setting.
+    number: Option<u64>,
+    period: Duration,
+    /// With the last beat it answers, and is cancelled.
+    beats: u64,
+    /// The turn in which its moment was set.
+    turn: u64,
+}
+
+/// Answers every byte with one, by a timer of the connection, a timer of its own, one that is moved, the
+/// last of some beats, or a poke. Whoever is called moves timers of others, too.
 #[derive(Default)]
 struct Clocks {
     lives: Lives,
-    /// Timers that are set: whose, when, and the so-many-th.
-    set: Vec<(TimerId, Option<Key>, Time, u64)>,
+    set: Vec<Set>,
+    /// Some that will never fire again: they fired, were cancelled, or their connection ended.
+    gone: Vec<TimerId>,
     count: u64,
     /// When and which one the last one was that fired.
     fired: (Time, u64),
+    /// The last two turns in which something was called, and when.
+    turns: [(u64, Time); 2],
+    /// So few timers fire in a turn that some are late.
+    is_limited: bool,
     /// In which turn a connection was poked.
     poked: BTreeMap<Key, u64>,
     /// What its next poke answers.
@@ -30,20 +57,106 @@ struct Clocks {
 }
 
 impl Clocks {
-    fn note(&mut self, timer: TimerId, key: Option<Key>, at: Time) {
-        assert!(self.set.iter().all(|set| set.0 != timer), "{timer:?} names two timers");
-        self.count += 1;
-        self.set.push((timer, key, at, self.count));
+    /// Something is called.
+    fn look(&mut self, cx: &Context<'_>) {
+        let turn = cx.stats().turns;
+        if turn > self.turns[1].0 {
+            self.turns = [self.turns[1], (turn, cx.now())];
+        }
+        assert!(cx.now() == self.turns[1].1, "the time stands still within a turn");
+        let (turn, then) = self.turns[0];
+        for set in self.set.iter().filter(|_| !self.is_limited) {
+            assert!(set.turn >= turn || set.at > then, "it was due in turn {turn}: {set:?}");
+        }
     }
 
-    fn fire(&mut self, timer: TimerId, key: Option<Key>, now: Time) -> u64 {
-        let place = self.set.iter().position(|set| set.0 == timer);
-        let (_, owner, at, number) = self.set.swap_remove(place.expect("it is set, and once"));
-        assert!(now >= at, "a timer fired early");
-        assert!(key.is_none() || key == owner, "a timer of somebody else");
-        assert!(self.fired <= (at, number), "timers fire in the order of their times");
-        self.fired = (at, number);
-        number
+    fn note(&mut self, timer: TimerId, key: Key, is_of_the_handler: bool, at: Time) -> &mut Set {
+        assert!(self.set.iter().all(|set| set.timer != timer), "{timer:?} names two timers");
+        assert!(!self.gone.contains(&timer), "{timer:?} names two timers");
+        self.count += 1;
+        self.set.push(Set {
+            timer,
+            key,
+            is_of_the_handler,
+            at,
+            number: Some(self.count),
+            period: Duration::ZERO,
+            beats: 1,
+            turn: self.turns[1].0,
+        });
+        self.set.last_mut().expect("just pushed")
+    }
+
+    fn set_for(&mut self, conn: &mut Connection<'_>, is_of_the_handler: bool, after: Duration) {
+        let timer = match is_of_the_handler {
+            true => conn.set_handler_timer(after),
+            false => conn.set_timer(after),
+        };
+        self.note(timer, conn.key(), is_of_the_handler, conn.now() + after);
+    }
+
+    fn set_beats_for(&mut self, conn: &mut Connection<'_>, is_of_the_handler: bool, random: u64) {
+        let period = Duration::from_micros(random % 3000 + 1);
+        let timer = match is_of_the_handler {
+            true => conn.set_handler_interval(period),
+            false => conn.set_interval(period),
+        };
+        let set = self.note(timer, conn.key(), is_of_the_handler, conn.now() + period);
+        (set.period, set.beats) = (period, random / 4096 % 5 + 1);
+    }
+
+    /// Moves some timer, whosever it is.
+    fn meddle(&mut self, cx: &mut Context<'_>) {
+        let random = cx.random();
+        let (choice, random) = (random % 8, random / 8);
+        if choice > 1 {
+            return;
+        }
+        let after = Duration::from_micros(random / 256 % 6 * 1000);
+        let now = cx.now();
+        if choice == 0 && !self.set.is_empty() {
+            let place = random as usize % self.set.len();
+            let set = &mut self.set[place];
+            let after = if set.at > now + LONG / 2 { LONG } else { after };
+            assert!(cx.rearm_timer(set.timer, after), "it is set: {set:?}");
+            (set.at, set.number, set.turn) = (now + after, None, self.turns[1].0);
+        } else if choice == 1 && !self.gone.is_empty() {
+            // Some live on without an owner until they are swept; that they never fire, `fire` sees.
+            cx.rearm_timer(self.gone[random as usize % self.gone.len()], after);
+        }
+    }
+
+    /// Whom to answer, if it is time for that.
+    fn fire(&mut self, timer: TimerId, key: Option<Key>, cx: &mut Context<'_>) -> Option<Key> {
+        self.look(cx);
+        let now = cx.now();
+        let place = self.set.iter().position(|set| set.timer == timer);
+        let place = place.expect("it is set, and once");
+        let set = &mut self.set[place];
+        assert!(now >= set.at, "a timer fired early");
+        assert_eq!(key, Some(set.key).filter(|_| !set.is_of_the_handler), "of somebody else");
+        let last = self.fired;
+        let is_after = match set.number {
+            Some(number) => last <= (set.at, number),
+            None => last.0 <= set.at,
+        };
+        assert!(is_after, "timers fire in the order of their times");
+        let number = set.number.unwrap_or(if set.at == last.0 { last.1 } else { 0 });
+        self.fired = (set.at, number);
+        set.beats -= 1;
+        if set.beats > 0 {
+            // In the old beat; what was missed is left out.
+            while set.at <= now {
+                set.at = set.at + set.period;
+            }
+            (set.number, set.turn) = (None, self.turns[1].0);
+            return None;
+        }
+        let set = self.set.swap_remove(place);
+        assert_eq!(cx.cancel_timer(timer), set.period > Duration::ZERO, "{set:?}");
+        assert!(!cx.rearm_timer(timer, Duration::ZERO), "it is no more: {set:?}");
+        self.gone.push(timer);
+        Some(set.key)
     }
 }
 
@@ -51,6 +164,11 @@ impl StreamHandler for Clocks {
     type Session = Life;
 
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Life {
+        self.look(conn);
+        // They end with the connection.
+        self.set_for(conn, false, LONG);
+        let beats = conn.set_interval(LONG);
+        self.note(beats, conn.key(), false, conn.now() + LONG).period = LONG;
         self.lives.open(conn)
     }
 
@@ -60,6 +178,8 @@ impl StreamHandler for Clocks {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
+        self.look(conn);
+        self.meddle(conn);
         let key = conn.key();
         let shown_next = self.shown_next.take();
         assert!(shown_next.is_none_or(|next| next == key), "poked, and not shown what is kept");
@@ -74,19 +194,25 @@ impl StreamHandler for Clocks {
         }
         let random = conn.random();
         let after = Duration::from_micros(random / 256 % 8 * 1000);
-        match random % 3 {
+        match random % 8 {
             0 => {
-                let timer = conn.set_timer(after);
-                self.note(timer, Some(key), conn.now() + after);
+                self.set_for(conn, false, after);
                 // Another one, which is cancelled.
                 let other = conn.set_timer(after / 2);
                 assert!(conn.cancel_timer(other), "{other:?} was set");
                 assert!(!conn.cancel_timer(other), "{other:?} was cancelled");
+                self.gone.push(other);
             }
-            1 => {
-                let timer = conn.set_handler_timer(after);
-                self.note(timer, Some(key), conn.now() + after);
+            1 => self.set_for(conn, true, after),
+            2 | 3 => {
+                let first = Duration::from_micros(random / 2048 % 20_000);
+                self.set_for(conn, random % 8 == 2, first);
+                let set = self.set.last_mut().expect("just set");
+                assert!(conn.rearm_timer(set.timer, after), "it was set");
+                (set.at, set.number) = (conn.now() + after, None);
             }
+            4 => self.set_beats_for(conn, false, random / 2048),
+            5 => self.set_beats_for(conn, true, random / 2048),
             _ => {
                 *self.owed.entry(key).or_default() += 1;
                 self.poked.entry(key).or_insert(turn);
@@ -103,19 +229,23 @@ impl StreamHandler for Clocks {
     }
 
     fn on_timer(&mut self, _: &mut Life, conn: &mut Connection<'_>, timer: TimerId) {
-        self.fire(timer, Some(conn.key()), conn.now());
-        conn.send(b".").ignore();
+        let key = conn.key();
+        if self.fire(timer, Some(key), conn).is_some() {
+            conn.send(b".").ignore();
+        }
+        self.meddle(conn);
     }
 
     fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
-        let owner = self.set.iter().find(|set| set.0 == timer).and_then(|set| set.1);
-        self.fire(timer, None, cx.now());
-        if let Some(owner) = owner {
+        if let Some(owner) = self.fire(timer, None, cx) {
             cx.send_to(owner, b".").ignore();
         }
+        self.meddle(cx);
     }
 
     fn on_poke(&mut self, _: &mut Life, conn: &mut Connection<'_>) {
+        self.look(conn);
+        self.meddle(conn);
         let key = conn.key();
         assert!(self.poked.remove(&key).is_some(), "nobody poked {key}");
         assert_eq!(self.shown_next, None, "poked, and not shown what is kept");
@@ -131,7 +261,11 @@ impl StreamHandler for Clocks {
         }
     }
 
-    fn on_close(&mut self, life: Life, key: Key, _: CloseReason, _: &mut Context<'_>) {
+    fn on_close(&mut self, life: Life, key: Key, _: CloseReason, cx: &mut Context<'_>) {
+        self.look(cx);
+        let ended = |set: &mut Set| set.key == key && !set.is_of_the_handler;
+        self.gone.extend(self.set.extract_if(.., ended).map(|set| set.timer));
+        self.meddle(cx);
         self.poked.remove(&key);
         self.lives.close(&life, key);
     }
@@ -139,7 +273,9 @@ impl StreamHandler for Clocks {
 
 pub fn clocks(sim: &mut Simulation) {
     let own = ReactorLimits::new().connections_max(64).events_per_poll_max(7);
-    let served = serve_with(sim, Clocks::default(), own, tight());
+    let is_limited = within(sim, 0..3) == 0;
+    let own = if is_limited { own.timers_per_turn_max(within(sim, 1..4)) } else { own };
+    let served = serve_with(sim, Clocks { is_limited, ..Clocks::default() }, own, tight());
     let clients: Vec<ClientId> = (0..within(sim, 1..8))
         .map(|_| {
             let (mut script, mut sent) = (Script::new(), 0);

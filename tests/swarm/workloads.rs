@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
 mod clocks;
+mod deadlines;
 mod doors;
 mod drains;
 mod echo;
@@ -39,6 +40,12 @@ pub const ALL: &[Workload] = &[
     ("orders", Faults::lossless, orders::orders),
     ("memory", Faults::lossless, orders::memory),
     ("clocks", lossless_with_clock_jumps, clocks::clocks),
+    ("deadlines", deadlines::punctual, deadlines::deadlines),
+    (
+        "deadlines missed by the clock",
+        lossless_with_clock_jumps,
+        deadlines::deadlines_missed_by_the_clock,
+    ),
     ("full house", Faults::lossless, doors::full_house),
     ("told", Faults::lossless, doors::told),
     ("callers", lossless_with_silence, doors::callers),
