@@ -180,12 +180,13 @@ impl Context<'_> {
     /// keeps its period from there. Whether the timer was still to come: one that fired is not set
     /// again.
     pub fn rearm_timer(&mut self, timer: TimerId, after: Duration) -> bool {
-        self.core.timers.rearm(timer, self.core.now + after)
+        self.core.may_fire(timer) && self.core.timers.rearm(timer, self.core.now + after)
     }
 
     /// Cancels a timer of any kind; whether it was still to come.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.core.timers.cancel(timer)
+        let was_to_come = self.core.may_fire(timer);
+        self.core.timers.cancel(timer) && was_to_come
     }
 
     /// What the loop did so far.

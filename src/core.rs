@@ -24,7 +24,7 @@ use crate::source::Raw;
 use crate::stats::Stats;
 use crate::stream::{Stream, flag::*};
 use crate::table::Table;
-use crate::timer::{Timers, Wheel};
+use crate::timer::{Purpose, TimerId, Timers, Wheel};
 use crate::watchdog::Watchdog;
 
 /// Whatever is registered with the poll.
@@ -526,6 +526,17 @@ impl Core {
         {
             stream.flags |= POKED;
             self.mail.push(key);
+        }
+    }
+
+    /// Whether a timer is still to come, for all that its connection does. One that has ended keeps its
+    /// timers until the next sweep.
+    pub(crate) fn may_fire(&self, timer: TimerId) -> bool {
+        match self.timers.purpose(timer) {
+            Some(Purpose::Connection(key)) => {
+                self.stream(key).is_some_and(|stream| !stream.has(CLOSING | DEAD))
+            }
+            purpose => purpose.is_some(),
         }
     }
 

@@ -136,8 +136,12 @@ fn a_timer_of_a_connection_that_ended_never_fires() {
         set.set(Some(conn.set_timer(30 * MS)));
     }));
     let (client, key) = server.open();
+    let of_the_first = timer.get().unwrap();
     drop(client);
     server.until_closed(1);
+    let mut cx = server.reactor.context(server.handler);
+    assert!(!cx.rearm_timer(of_the_first, MS), "it ended with its connection");
+    assert!(!cx.cancel_timer(of_the_first));
     // Another connection takes the slot before the moment comes.
     let (_client, other) = server.open();
     assert_ne!(key, other);

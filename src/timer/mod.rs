@@ -86,6 +86,10 @@ impl Timers {
         TimerId(key)
     }
 
+    pub(crate) fn purpose(&self, timer: TimerId) -> Option<Purpose> {
+        self.live.get(timer.0).map(|timer| timer.purpose)
+    }
+
     /// Whether the timer was still to come.
     pub(crate) fn cancel(&mut self, timer: TimerId) -> bool {
         if self.live.get(timer.0).is_none() {

@@ -121,8 +121,8 @@ impl Clocks {
             assert!(cx.rearm_timer(set.timer, after), "it is set: {set:?}");
             (set.at, set.number, set.turn) = (now + after, None, self.turns[1].0);
         } else if choice == 1 && !self.gone.is_empty() {
-            // Some live on without an owner until they are swept; that they never fire, `fire` sees.
-            cx.rearm_timer(self.gone[random as usize % self.gone.len()], after);
+            let gone = self.gone[random as usize % self.gone.len()];
+            assert!(!cx.rearm_timer(gone, after), "{gone:?} fired, or ended with its connection");
         }
     }
 
