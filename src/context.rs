@@ -135,9 +135,7 @@ impl Context<'_> {
     ///
     /// If the limits contradict each other; and as [`connect`](Self::connect).
     pub fn connect_with(&mut self, address: SocketAddr, tag: u64, limits: &Rc<Limits>) -> Key {
-        if let Err(error) = limits.check() {
-            panic!("{error}");
-        }
+        limits.assert_valid();
         self.core.connect(self.stream_handler(), address, tag, Rc::clone(limits))
     }
 
@@ -203,9 +201,7 @@ impl Context<'_> {
     /// If the limits contradict each other; and in a callback of a raw source, which serves no
     /// connections.
     pub fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> ListenerId {
-        if let Err(error) = options.limits.check() {
-            panic!("{error}");
-        }
+        options.limits.assert_valid();
         self.core.listen(self.stream_handler(), address, options)
     }
 
@@ -223,9 +219,7 @@ impl Context<'_> {
     ///
     /// If the limits contradict each other.
     pub fn set_listener_limits(&mut self, listener: ListenerId, limits: &Rc<Limits>) {
-        if let Err(error) = limits.check() {
-            panic!("{error}");
-        }
+        limits.assert_valid();
         self.core.set_listener_limits(listener, Rc::clone(limits));
     }
 

@@ -107,7 +107,7 @@ pub(crate) struct Core {
     /// already goes first, and who closes makes room before its client knocks again.
     pub(crate) accept: Vec<Key>,
     pub(crate) flush: Vec<Key>,
-    pub(crate) mail: Vec<Key>,
+    pub(crate) poked: Vec<Key>,
     pub(crate) commands: VecDeque<Command>,
     /// Handlers that have not heard of their start.
     pub(crate) starting: VecDeque<u16>,
@@ -139,6 +139,10 @@ pub(crate) struct Core {
     /// logged or timed, which the general code does.
     pub(crate) common: u32,
     pub(crate) now: Time,
+    /// The last poll gave as many events as it may, so that there may be more.
+    pub(crate) is_poll_full: bool,
+    /// For how many turns on end that has put deadlines off.
+    pub(crate) full_turns: usize,
     pub(crate) random: u64,
     pub(crate) limits: ReactorLimits,
     pub(crate) connect_limits: Rc<Limits>,
@@ -169,7 +173,7 @@ impl Core {
             ready: Vec::new(),
             accept: Vec::new(),
             flush: Vec::new(),
-            mail: Vec::new(),
+            poked: Vec::new(),
             commands: VecDeque::new(),
             starting: VecDeque::new(),
             due: Vec::new(),
@@ -185,6 +189,8 @@ impl Core {
             error: None,
             common: COMMON,
             now,
+            is_poll_full: false,
+            full_turns: 0,
             random,
             limits,
             connect_limits: Rc::default(),
@@ -525,8 +531,18 @@ impl Core {
             && !stream.has(POKED | CLOSING | DEAD)
         {
             stream.flags |= POKED;
-            self.mail.push(key);
+            self.poked.push(key);
         }
+    }
+
+    /// Whether a connection may have been heard of by the kernel that the loop has not asked for: then
+    /// nobody is late yet. It reports sources in the order of their readiness, so after as many polls
+    /// as all connections fill, whatever was ready has been reported.
+    pub(crate) fn may_have_missed_events(&mut self) -> bool {
+        let turns_max = self.sources.len() / self.limits.events_per_poll_max + 1;
+        let is_missing = self.is_poll_full && self.full_turns < turns_max;
+        self.full_turns = if is_missing { self.full_turns + 1 } else { 0 };
+        is_missing
     }
 
     /// Whether a timer is still to come, for all that its connection does. One that has ended keeps its
@@ -587,7 +603,7 @@ impl Core {
             || !self.ready.is_empty()
             || !self.accept.is_empty()
             || !self.flush.is_empty()
-            || !self.mail.is_empty()
+            || !self.poked.is_empty()
             || !self.commands.is_empty()
             || !self.starting.is_empty()
             || !self.due.is_empty()

@@ -9,6 +9,7 @@ use crate::error::CloseReason;
 /// The times are those of the connection's [`Limits`](crate::Limits). Each deadline has a
 /// [`CloseReason`] of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Deadline {
     /// The peer has not sent anything since the connection opened, for
     /// [`first_byte_timeout`](crate::Limits::first_byte_timeout).
@@ -44,7 +45,8 @@ impl Deadline {
         }
     }
 
-    /// Whether the peer takes what it is sent: then a close can still be an orderly one.
+    /// Whether it is the peer that does not take what it is sent: then no orderly close would come to an
+    /// end, and a last word would not arrive.
     pub(crate) fn is_of_output(self) -> bool {
         matches!(self, Deadline::WriteStall | Deadline::SoftOutput)
     }

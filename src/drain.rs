@@ -13,6 +13,7 @@ use crate::timer::TimerId;
 
 /// How a run of the reactor ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Ended {
     /// Who called [`run_until`](crate::Reactor::run_until) was done; nothing was closed.
     Done,

@@ -65,8 +65,8 @@ impl Histogram {
     }
 
     /// How long all but a share of them took at the most: of `0.99`, what one in a hundred may have
-    /// exceeded. It is too long by a factor of two at the most, and never too short; zero if nothing
-    /// was counted.
+    /// exceeded. It is too long by a factor of two at the most (of what took minutes, it is the
+    /// longest), and never too short; zero if nothing was counted.
     ///
     /// # Panics
     ///

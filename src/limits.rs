@@ -143,8 +143,8 @@ limits! {
         /// Bytes held in the buffers of all connections; over it the connection that holds the most
         /// is closed as [`MemoryLimit`](crate::CloseReason::MemoryLimit), until an eighth is free. It
         /// is judged after every run of a connection's callbacks (a run that only sends to others is
-        /// judged with the next one), so it is exceeded by what two runs send and no more. A reference-counted piece counts for every connection that it waits
-        /// in. Default 256 MiB.
+        /// judged with the next one), so it is exceeded by what two runs send and no more. A
+        /// reference-counted piece counts for every connection that it waits in. Default 256 MiB.
         memory_bytes_max: usize = 256 * 1024 * 1024,
         /// Timers fired in one turn, and connections' deadlines looked at; what else is due comes in the
         /// next one, after the connections that are ready by then. Default 1024.
@@ -168,6 +168,15 @@ fn invalid(message: String) -> io::Error {
 }
 
 impl Limits {
+    /// # Panics
+    ///
+    /// If the limits make no sense, with what is wrong.
+    pub(crate) fn assert_valid(&self) {
+        if let Err(error) = self.check() {
+            panic!("{error}");
+        }
+    }
+
     /// # Errors
     ///
     /// `InvalidInput`, with the name of the limit and what it must be.
@@ -185,6 +194,22 @@ impl Limits {
         for (value, name) in counts {
             if value == 0 {
                 return Err(invalid(format!("the limit {name} is 0; it must be at least 1")));
+            }
+        }
+        // Zero stands for "off" elsewhere; here it would end every connection at once.
+        let times = [
+            (self.connect_timeout, "connect_timeout"),
+            (self.first_byte_timeout, "first_byte_timeout"),
+            (self.idle_timeout, "idle_timeout"),
+            (self.message_timeout, "message_timeout"),
+            (self.write_stall_timeout, "write_stall_timeout"),
+            (self.output_soft_timeout, "output_soft_timeout"),
+        ];
+        for (value, name) in times {
+            if value == Duration::ZERO {
+                return Err(invalid(format!(
+                    "the limit {name} is 0; for no limit it is Duration::MAX"
+                )));
             }
         }
         if self.output_bytes_low >= self.output_bytes_high {
@@ -253,6 +278,8 @@ mod tests {
         assert!(error.to_string().contains("output_bytes_low (65536)"), "{error}");
         let error = Limits::new().reads_per_turn_max(0).check().unwrap_err();
         assert!(error.to_string().contains("reads_per_turn_max"), "{error}");
+        let error = Limits::new().idle_timeout(Duration::ZERO).check().unwrap_err();
+        assert!(error.to_string().contains("idle_timeout is 0"), "{error}");
         let error = ReactorLimits::new().connections_max(usize::MAX).check().unwrap_err();
         assert!(error.to_string().contains("connections_max"), "{error}");
     }

@@ -12,7 +12,8 @@ use crate::histogram::Histogram;
 pub struct Stats {
     /// Turns of the loop; each polls once.
     pub turns: u64,
-    /// Turns that did not wait in the kernel, because there was work left from the one before.
+    /// Turns that did not wait in the kernel: there was work left, something was due, or their caller
+    /// would not wait. Those that spin are counted in `spins`.
     pub busy_turns: u64,
     /// Turns that did not wait although there was no work left, because of
     /// [`Wait::Spin`](crate::Wait::Spin).

@@ -453,3 +453,72 @@ fn a_storm_of_timers_floods_and_pings_do_not_starve_each_other() {
         assert!(most - least <= 1 && *most > 0, "each in its turn: {least} to {most} times");
     }
 }
+
+/// Sends everything back.
+#[derive(Default)]
+struct Echo {
+    opened: Vec<Key>,
+    late: Vec<Key>,
+}
+
+impl StreamHandler for Echo {
+    type Session = ();
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) {
+        self.opened.push(conn.key());
+    }
+
+    fn on_data(
+        &mut self,
+        (): &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        conn.send(data).ignore();
+        Ok(data.len())
+    }
+
+    fn on_deadline(
+        &mut self,
+        (): &mut (),
+        conn: &mut Connection<'_>,
+        _: Deadline,
+    ) -> Option<Duration> {
+        self.late.push(conn.key());
+        None
+    }
+}
+
+/// The loop stood still for longer than the deadline, and its polls tell of one source at a time.
+#[test]
+fn nobody_is_late_whose_bytes_the_loop_has_not_looked_for() {
+    const CLIENTS: usize = 4;
+    for kernel in [Kernel::Linux, Kernel::Contract] {
+        let network = Network::new(seed(), kernel);
+        let driver = network.driver(Faults::none());
+        let address = std::net::SocketAddr::new(driver.ip(), 7000);
+        let limits = ReactorLimits::new().connections_max(CLIENTS).events_per_poll_max(1);
+        let mut reactor = Reactor::with_driver(driver, limits).unwrap();
+        let echo = reactor.add(Echo::default());
+        let limits = Limits::new().idle_timeout(200 * MS);
+        reactor.listen_with(echo, address, &ListenOptions::new().limits(limits)).unwrap();
+        let host = network.host(Faults::none());
+        let mut clients: Vec<SimSocket> =
+            (0..CLIENTS).map(|_| host.connect(address).unwrap()).collect();
+        network.pass(MS);
+        while reactor.handler(echo).opened.len() < CLIENTS {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+        clients.iter().for_each(|client| client.connect_result().unwrap());
+        // All but the last one say something.
+        for client in &mut clients[..CLIENTS - 1] {
+            client.write_all(b"here I am").unwrap();
+        }
+        network.pass(250 * MS);
+        for _ in 0..3 * CLIENTS {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+        let Echo { opened, late } = reactor.handler(echo);
+        assert_eq!(late, &opened[CLIENTS - 1..], "{kernel:?}");
+    }
+}

@@ -145,8 +145,10 @@ impl Driver for Mio {
     #[cfg(target_os = "linux")]
     fn poll_until(&mut self, now: Time, until: Time) -> io::Result<()> {
         let mut rest = until - now;
-        // The kernel may be late by a thousandth of the time that it is asked to wait.
-        let whole = (rest - rest / 1000).as_millis();
+        // The kernel may be late by so much of the time that it is asked to wait (a fifth of that, for
+        // processes that are not niced).
+        let slack = (rest / 200).min(Duration::from_millis(100));
+        let whole = (rest - slack).as_millis();
         if whole > 0 {
             let whole = Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX));
             self.poll(Some(whole))?;

@@ -70,7 +70,8 @@ pub enum AcceptError {
 /// - Events are edges: after a call answered `WouldBlock`, a change is reported once. Only those of
 ///   listeners may be levels, see [`listeners_are_level`](Driver::listeners_are_level). Registering
 ///   reports what is possible already. Events may be spurious, merged, split, in any order.
-/// - An interrupted call is made again inside; `Interrupted` is never an answer.
+/// - An interrupted call is made again inside, but for [`poll`](Driver::poll), which then returns early and
+///   without events; `Interrupted` is never an answer.
 /// - Writing to a connection whose peer is gone is an error, never a signal.
 /// - Dropping a socket closes its descriptor.
 pub trait Driver: Sized {

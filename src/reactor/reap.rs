@@ -81,7 +81,7 @@ impl<D: Driver> Reactor<D> {
         core.ready.clear();
         core.accept.clear();
         core.flush.clear();
-        core.mail.clear();
+        core.poked.clear();
         core.commands.clear();
         core.timers.cancel_all(|_| true);
         core.due.clear();

@@ -31,7 +31,8 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Cost
     ///
-    /// One epoll_wait(2); what the connections' budgets allow.
+    /// One epoll_wait(2), or two and a ppoll(2) if it waits for a timer to the end; what the connections'
+    /// budgets allow.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.forget_turn();
         self.turn_in_run(timeout)?;
@@ -55,7 +56,7 @@ impl<D: Driver> Reactor<D> {
         self.take_due_timers(); //                               5. timers
         self.each(|core| &mut core.due, Self::fire_timer);
         self.each(|core| &mut core.alarmed, Self::look_at_deadlines);
-        self.each(|core| &mut core.mail, Self::deliver_poke); // 6. mail
+        self.each(|core| &mut core.poked, Self::deliver_poke); // 6. mail
         self.take_mail();
         self.carry_out_commands(); //                            7. flush
         self.each(|core| &mut core.flush, Self::flush_stream);
@@ -84,9 +85,10 @@ impl<D: Driver> Reactor<D> {
         let is_traced = log_enabled!(Level::Trace);
         let is_timed = core.watchdog.begin_turn(core.now);
         core.common = if is_traced || is_timed { NOTHING_IS_COMMON } else { COMMON };
-        let count = self.sockets.driver.events().count() as u64;
-        core.stats.events += count;
+        let count = self.sockets.driver.events().count();
+        core.stats.events += count as u64;
         core.has_worked |= count > 0;
+        core.is_poll_full = count >= core.limits.events_per_poll_max;
         if is_traced {
             for event in self.sockets.driver.events() {
                 trace!("{}: event: {:?}", event.key, event.readiness);
@@ -162,6 +164,10 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let max = core.limits.timers_per_turn_max;
         core.timers.take_due(core.now, max, &mut core.due);
+        core.has_worked |= !core.due.is_empty();
+        if core.may_have_missed_events() {
+            return;
+        }
         core.deadlines.take_due(&mut core.sources, core.now, max, |sources, index, _| {
             let (key, source) = sources.entry_at_mut(index);
             let Source::Stream(stream) = source else { return Time::NEVER };
@@ -172,7 +178,7 @@ impl<D: Driver> Reactor<D> {
             core.alarmed.push(key);
             Time::NEVER
         });
-        core.has_worked |= !core.due.is_empty() || !core.alarmed.is_empty();
+        core.has_worked |= !core.alarmed.is_empty();
     }
 
     fn fire_timer(&mut self, timer: Key) {

@@ -37,7 +37,7 @@ impl<D: Driver> Reactor<D> {
         };
         let (ready, accept, flush) = (set(&core.ready), set(&core.accept), set(&core.flush));
         let reap: Vec<Key> = core.reap.iter().copied().collect();
-        let (mail, reap) = (set(&core.mail), set(&reap));
+        let (poked, reap) = (set(&core.poked), set(&reap));
         let (mut connections, mut memory) = (0, 0);
         for (key, source) in core.sources.iter() {
             match source {
@@ -45,7 +45,7 @@ impl<D: Driver> Reactor<D> {
                     connections += 1;
                     memory += stream.memory();
                     for (list, bit) in
-                        [(&ready, QUEUED), (&flush, FLUSHING), (&mail, POKED), (&reap, DEAD)]
+                        [(&ready, QUEUED), (&flush, FLUSHING), (&poked, POKED), (&reap, DEAD)]
                     {
                         let is_listed = list.contains(&key);
                         assert_eq!(is_listed, stream.has(bit), "{key}: list and flag: {stream:?}");

@@ -11,6 +11,7 @@ use crate::reactor::Reactor;
 
 /// What a reactor does when nothing is left to do; [`Reactor::set_wait`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum Wait {
     /// Sleeps in the kernel until something happens.
     #[default]

@@ -72,8 +72,13 @@ impl Net {
         }
     }
 
-    /// Takes what a host has to be told, at most `events_max`.
-    pub(crate) fn collect(&mut self, host: u32, events_max: usize, events: &mut Vec<Event>) {
+    /// Takes what a host has to be told, at most so much.
+    pub(crate) fn collect(
+        &mut self,
+        host: u32,
+        events_per_poll_max: usize,
+        events: &mut Vec<Event>,
+    ) {
         events.clear();
         let faults = self.faults(host);
         let waiting = self.host(host).ready.len();
@@ -85,19 +90,23 @@ impl Net {
         if self.host(host).mail.take_wake() {
             events.push(Event { key: Key::WAKER, readiness: Readiness::READABLE });
         }
-        let mut take = waiting.min(events_max - events.len());
+        let mut take = waiting.min(events_per_poll_max - events.len());
         let truncated = if take > 1 { faults.truncated_events } else { 0.0 };
         if let Some(mut how) = self.decisions.chance(Matter::TruncatedEvents, of, truncated) {
             take -= how.below(take as u64) as usize;
         }
-        for _ in 0..take {
-            let Some(socket) = self.host(host).ready.pop_front() else { break };
-            if let Some(event) = self.report(host, socket) {
-                events.push(event);
+        // Each that waits is looked at once; one that has nothing to tell any more takes nobody's place.
+        let events_max = events.len() + take;
+        for _ in 0..waiting {
+            if events.len() == events_max {
+                break;
             }
+            let Some(socket) = self.host(host).ready.pop_front() else { break };
+            events.extend(self.report(host, socket));
         }
         let mut spurious_at = None;
-        let spurious = if events.len() < events_max { faults.spurious_events } else { 0.0 };
+        let has_room = events.len() < events_per_poll_max;
+        let spurious = if has_room { faults.spurious_events } else { 0.0 };
         if let Some(how) = self.decisions.chance(Matter::SpuriousEvent, of, spurious) {
             let event = self.spurious(host, how);
             spurious_at = event.is_some().then_some(events.len());

@@ -36,7 +36,7 @@ pub(crate) mod flag {
     pub(crate) const QUEUED: u32 = 1 << 5;
     /// On the flush list.
     pub(crate) const FLUSHING: u32 = 1 << 6;
-    /// In the mail.
+    /// On the list of those that were poked.
     pub(crate) const POKED: u32 = 1 << 7;
     /// The connect has not come to its end.
     pub(crate) const CONNECTING: u32 = 1 << 8;

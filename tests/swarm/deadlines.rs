@@ -203,6 +203,7 @@ impl Model {
             Deadline::SoftOutput => {
                 Some(Span::at(self.over_soft_since.filter(|_| self.output > 0)? + times.soft))
             }
+            _ => unreachable!("{deadline:?} is new here"),
         }
     }
 
@@ -307,6 +308,7 @@ impl Model {
                 let since = message.since + (to - due.min(NEVER)).max(0);
                 self.message = Some(Message { since, ..message });
             }
+            _ => unreachable!("{deadline:?} is new here"),
         }
     }
 }
@@ -489,6 +491,7 @@ fn reason(deadline: Deadline) -> CloseReason {
         Deadline::Message => CloseReason::MessageTimeout,
         Deadline::InputRate => CloseReason::SlowSender,
         Deadline::Expected => CloseReason::Overdue,
+        _ => unreachable!("{deadline:?} is new here"),
     }
 }
 

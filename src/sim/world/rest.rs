@@ -46,7 +46,7 @@ impl Simulation {
             reactor.verify();
             assert!(!reactor.core.has_work(), "reactor {number} rests, and has work");
             let core = &reactor.core;
-            let lists = [&core.ready, &core.accept, &core.flush, &core.mail, &core.due];
+            let lists = [&core.ready, &core.accept, &core.flush, &core.poked, &core.due];
             assert!(
                 lists.iter().all(|list| list.is_empty()),
                 "reactor {number} forgets a work list"

@@ -215,7 +215,7 @@ impl Simulation {
         touched.clear();
         if !is_walk_due {
             let core = &reactor.core;
-            let lists = [&core.ready, &core.flush, &core.mail];
+            let lists = [&core.ready, &core.flush, &core.poked];
             touched.extend(lists.into_iter().flatten());
         }
         let deadlines = [reactor.core.timers.next(), reactor.core.deadlines.next()];
