@@ -115,7 +115,7 @@ fn every_callback_is_logged_with_handler_connection_and_time() {
     let recorder = Recorder::new()
         .start(|cx| {
             cx.set_handler_timer(MS);
-            let limits = Limits::new().connect_timeout(Duration::ZERO);
+            let limits = Limits::new().connect_timeout(Duration::from_nanos(1));
             cx.connect_with(([192, 0, 2, 1], 9).into(), 0, &limits.into());
         })
         .open(|conn| {

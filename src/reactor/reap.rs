@@ -58,7 +58,10 @@ impl<D: Driver> Reactor<D> {
             cx.core.stats.count_close(reason);
             debug!("{key}: closed: {reason}, {} in, {} out", stream.bytes_in, stream.bytes_out);
             self.handlers[handler as usize].close(stream.session, key, reason, &mut cx);
-        } else if stream.has(CONNECTING) {
+        } else if !stream.has(CONNECTING) {
+            // Its `on_open` panicked, or everything was stopped before it returned.
+            cx.core.stats.count_close(reason);
+        } else {
             let error = match (stream.failure, reason) {
                 (Some(error), _) => error,
                 (None, CloseReason::Stopped) => ConnectError::Stopped,

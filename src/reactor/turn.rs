@@ -173,6 +173,9 @@ impl<D: Driver> Reactor<D> {
             let Source::Stream(stream) = source else { return Time::NEVER };
             let (at, _) = stream.earliest_deadline();
             if at > core.now {
+                if stream.has_unread() {
+                    stream.flags |= REARM; // when all is read
+                }
                 return at; // put off, as by traffic
             }
             core.alarmed.push(key);

@@ -50,14 +50,15 @@ impl Stream {
             }
         };
         let limits = &*self.limits;
-        if !self.has(PAUSED) {
+        let is_unread = self.has_unread();
+        if !self.has(PAUSED) && !is_unread {
             consider(self.active + limits.idle_timeout, Deadline::Idle);
         }
         if !self.has(FIRST_BYTE) {
             consider(self.phase_deadline, Deadline::Expected);
         }
         // These are the peer's fault only while it is let send, and can.
-        if !self.has(PAUSED | OVER_HIGH | EOF) {
+        if !self.has(PAUSED | OVER_HIGH | EOF) && !is_unread {
             if self.has(FIRST_BYTE) && self.bytes_in == 0 {
                 consider(self.phase_deadline, Deadline::FirstByte);
             }
@@ -77,6 +78,12 @@ impl Stream {
             }
         }
         earliest
+    }
+
+    /// Whether there is, for all that is known, something to read for which the turn had no time: it may
+    /// be what the peer would be blamed for not having sent.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.has(READABLE) && self.has(OPEN) && self.wants_read()
     }
 
     /// Gives a deadline until `to`, if it is not later anyhow: the handler that gave more time may
@@ -185,8 +192,9 @@ impl Core {
         stream.flags &= !REARM;
         stream.note_soft_output(now);
         stream.note_rest(now);
-        if stream.active > now {
-            // The idle deadline was given more time than traffic gives it, which therefore has to look.
+        if stream.active > now || stream.has_unread() {
+            // Traffic, which otherwise only puts deadlines off, will bring one up: the idle deadline was
+            // given more time than that gives it, or rests until all is read.
             stream.flags |= REARM;
         }
         let (at, _) = stream.earliest_deadline();
@@ -194,6 +202,17 @@ impl Core {
             let index = key.index() as u32;
             self.deadlines.remove(&mut self.sources, index);
             self.deadlines.insert(&mut self.sources, index, at);
+        }
+    }
+
+    /// Gives a connection until `at` before it is idle, and no longer.
+    fn idle_until(&mut self, key: Key, at: Time) {
+        if let Some(stream) = self.stream_mut(key)
+            && !stream.has(CLOSING | DEAD)
+        {
+            let timeout = u64::try_from(stream.limits.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
+            stream.active = Time::from_nanos(at.as_nanos().saturating_sub(timeout));
+            self.arm(key);
         }
     }
 
@@ -213,11 +232,32 @@ impl<D: Driver> Reactor<D> {
         if at > self.core.now {
             return self.core.arm(key); // put off since
         }
+        let is_connecting = stream.has(CONNECTING);
+        let is_of_output = match deadline {
+            Some(deadline) => deadline == Deadline::WriteStall,
+            None => stream.has(CLOSING) && stream.has(HAS_OUTPUT),
+        };
+        if is_of_output && self.takes_some_after_all(key) {
+            return self.settle(key);
+        }
         match deadline {
             Some(deadline) => self.miss_deadline(key, deadline),
-            None if stream.has(CONNECTING) => self.time_out_connect(key),
+            None if is_connecting => self.time_out_connect(key),
             None => self.end_linger(key),
         }
+    }
+
+    /// Whether the kernel takes output although it has not said so: the event waits until a third of the
+    /// socket's buffer is free, for which a peer that reads slowly may need longer than any deadline.
+    fn takes_some_after_all(&mut self, key: Key) -> bool {
+        let core = &mut self.core;
+        let stream = core.sources.live(key);
+        let before = stream.bytes_out;
+        stream.flags |= WRITABLE;
+        core.write_left = stream.limits.write_bytes_per_turn_max;
+        self.write_queued(key);
+        let stream = self.core.sources.live(key);
+        stream.bytes_out > before || stream.has(DEAD)
     }
 
     fn miss_deadline(&mut self, key: Key, deadline: Deadline) {
@@ -227,21 +267,24 @@ impl<D: Driver> Reactor<D> {
         let (handler, session) = (stream.handler, stream.session);
         let mut conn = lend(core, sockets, handler, key);
         let more = handlers[handler as usize].deadline(session, &mut conn, deadline);
+        let more = more.filter(|more| *more > Duration::ZERO);
         let core = &mut self.core;
         let stream = core.sources.live(key);
-        match more {
-            _ if stream.has(CLOSING | DEAD) => {}
-            Some(more) if more > Duration::ZERO => stream.put_off(deadline, core.now + more),
-            _ => {
-                debug!("{key}: {deadline}");
-                if deadline.is_of_output() {
-                    stream.flags |= RESET;
-                    core.end(key, deadline.reason());
-                } else {
-                    core.close(key, deadline.reason());
-                }
+        if let Some(more) = more {
+            stream.put_off(deadline, core.now + more);
+        } else if !stream.has(CLOSING | DEAD) {
+            debug!("{key}: {deadline}");
+            if deadline.is_of_output() {
+                stream.flags |= RESET;
+                core.end(key, deadline.reason());
+            } else {
+                core.close(key, deadline.reason());
             }
         }
         self.end_run(key);
+        if let Some(more) = more.filter(|_| deadline == Deadline::Idle) {
+            // What the handler sent meanwhile is no sign of life of the peer's.
+            self.core.idle_until(key, self.core.now + more);
+        }
     }
 }

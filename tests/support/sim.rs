@@ -326,3 +326,7 @@ pub fn without_descriptors<T>(act: impl FnOnce() -> T) -> T {
 pub fn may_open(_: u64) -> bool {
     true
 }
+
+pub fn stall(duration: Duration) {
+    network().pass(duration);
+}

@@ -118,3 +118,11 @@ pub fn without_descriptors<T>(act: impl FnOnce() -> T) -> T {
 pub fn may_open(descriptors: u64) -> bool {
     kernel::may_open(descriptors)
 }
+
+/// The loop does something else for so long.
+pub fn stall(duration: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        std::hint::spin_loop();
+    }
+}
