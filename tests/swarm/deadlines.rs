@@ -147,6 +147,8 @@ struct Model {
     bytes_out: u64,
     output: usize,
     active: Span,
+    /// The last call gave it more time to be idle, which what that call sent does not change.
+    was_given_time: bool,
     /// When output last went, or began to wait.
     moved: Span,
     over_soft_since: Option<i128>,
@@ -169,6 +171,7 @@ impl Model {
             bytes_out: 0,
             output: 0,
             active: Span::at(now),
+            was_given_time: false,
             moved: Span::at(now),
             over_soft_since: None,
             message: None,
@@ -219,9 +222,15 @@ impl Model {
         let has_sent = bytes_out != self.bytes_out;
         if has_sent {
             let last = if bytes_out <= TAKEN_AT_ONCE { self.seen } else { now };
-            self.active = Span { first: self.seen, last };
-            self.moved = self.active;
+            self.moved = Span { first: self.seen, last };
+            if !self.was_given_time {
+                self.active = self.moved;
+            } else if bytes_out > TAKEN_AT_ONCE {
+                let Span { first, last } = self.active;
+                self.active = Span { first: first.min(self.seen), last: last.max(now) };
+            }
         }
+        self.was_given_time = false;
         if output <= self.times.soft_bytes {
             self.over_soft_since = None;
         }
@@ -291,7 +300,10 @@ impl Model {
     fn put_off(&mut self, deadline: Deadline, to: i128) {
         let times = Rc::clone(&self.times);
         match deadline {
-            Deadline::Idle => self.active = self.active.put_off(times.idle, to),
+            Deadline::Idle => {
+                self.active = Span::at((to - times.idle).max(0));
+                self.was_given_time = true;
+            }
             Deadline::WriteStall => self.moved = self.moved.put_off(times.stall, to),
             Deadline::FirstByte | Deadline::Expected => self.phase.1 = self.phase.1.max(to),
             Deadline::SoftOutput => {
