@@ -89,7 +89,8 @@ limits! {
         /// some megabytes before that.
         output_bytes_max: usize = 1024 * 1024,
         /// Output bytes over which a connection may not stay for all of
-        /// [`output_soft_timeout`](Limits::output_soft_timeout). It is not under `output_bytes_high`.
+        /// [`output_soft_timeout`](Limits::output_soft_timeout). If `output_bytes_high` is more, that
+        /// counts.
         /// Default 256 KiB: more than a producer that stops at the high watermark ever has waiting.
         output_bytes_soft: usize = 256 * 1024,
         /// How long more than [`output_bytes_soft`](Limits::output_bytes_soft) may wait, before the
@@ -105,8 +106,10 @@ limits! {
         /// protocols clients only listen; `idle_timeout` bounds it.
         first_byte_timeout: Duration = Duration::MAX,
         /// How long nothing may be received and nothing sent, before the connection is closed as
-        /// [`Idle`](crate::CloseReason::Idle). It rests while the handler pauses the connection. Default
-        /// ten minutes: a peer that vanished without a word holds its place no longer than that.
+        /// [`Idle`](crate::CloseReason::Idle). What the server sends counts, too: whoever sends a heartbeat
+        /// and wants an answer to it [expects](crate::Connection::expect_within) one. It rests while the
+        /// handler pauses the connection, whose end is the handler's to see to then. Default ten minutes:
+        /// a peer that vanished without a word holds its place no longer than that.
         idle_timeout: Duration = Duration::from_secs(600),
         /// How long the handler may leave input unconsumed, before the connection is closed as
         /// [`MessageTimeout`](crate::CloseReason::MessageTimeout): what it waits for is the rest of a
@@ -177,10 +180,13 @@ impl Limits {
         }
     }
 
+    /// Whether the limits make sense. Whatever takes limits asks for itself; this is for those that come
+    /// from a file, say, before a callback [sets](crate::Connection::set_limits) them.
+    ///
     /// # Errors
     ///
     /// `InvalidInput`, with the name of the limit and what it must be.
-    pub(crate) fn check(&self) -> io::Result<()> {
+    pub fn check(&self) -> io::Result<()> {
         let counts = [
             (self.accepts_per_turn_max, "accepts_per_turn_max"),
             (self.connections_max, "connections_max"),
