@@ -343,6 +343,28 @@ fn a_message_for_a_connection_that_is_gone_comes_back() {
     assert_eq!((stats.messages, stats.messages_undelivered), (1, 2));
 }
 
+/// The key of a connection that was never begun, because the reactor was stopping, is nobody's.
+#[test]
+fn a_message_to_the_key_of_nobody_is_not_the_handlers() {
+    let mut clerk = Clerk::new();
+    let nobody = Rc::new(RefCell::new(None));
+    let noting = Rc::clone(&nobody);
+    clerk.own = Box::new(move |_, cx| {
+        cx.stop();
+        *noting.borrow_mut() = Some(cx.connect("127.0.0.1:1".parse().unwrap(), 0));
+    });
+    let mut office = Office::new(clerk, 1);
+    office.sender.post(1).unwrap();
+    office.turn();
+    let nobody = nobody.take().expect("it was called");
+    let (sender, inbox) = mailbox(1);
+    office.reactor.attach(office.handler, inbox).unwrap();
+    office.take();
+    sender.post_to(nobody, 2).unwrap();
+    office.turn();
+    assert_eq!(office.take(), [Heard::Undelivered(nobody, 2)]);
+}
+
 #[test]
 fn a_message_behind_the_one_that_closes_its_connection_is_undelivered() {
     for abort in [false, true] {

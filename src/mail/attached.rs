@@ -13,11 +13,10 @@ use crate::watchdog::timed;
 /// What is next in an inbox.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A message to connection `.0`, or to the handler for [`Key::NONE`]. It is held until it is
-    /// delivered.
-    Message(Key),
+    /// A message to a connection, or to the handler. It is held until it is delivered.
+    Message(Option<Key>),
     /// A job for it panicked.
-    Panicked(Key),
+    Panicked(Option<Key>),
 }
 
 pub(super) trait AnyInbox {

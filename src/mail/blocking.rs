@@ -109,7 +109,7 @@ impl<M: Send + 'static> Blocking<M> {
     where
         F: FnOnce() -> M + Send + 'static,
     {
-        self.giver.pool.submit(key, job)
+        self.giver.pool.submit(Some(key), job)
     }
 
     /// The same, with the result for the handler itself:
@@ -127,7 +127,7 @@ impl<M: Send + 'static> Blocking<M> {
     where
         F: FnOnce() -> M + Send + 'static,
     {
-        self.giver.pool.submit(Key::NONE, job)
+        self.giver.pool.submit(None, job)
     }
 }
 
@@ -162,7 +162,8 @@ impl<M> Drop for Giver<M> {
 }
 
 struct Job<M> {
-    key: Key,
+    /// Whom the result is for; `None` for the handler itself.
+    to: Option<Key>,
     run: Box<dyn FnOnce() -> M + Send>,
 }
 
@@ -202,7 +203,7 @@ impl<M> Pool<M> {
 }
 
 impl<M: Send + 'static> Pool<M> {
-    fn submit<F>(&self, key: Key, job: F) -> Result<(), PostError<F>>
+    fn submit<F>(&self, to: Option<Key>, job: F) -> Result<(), PostError<F>>
     where
         F: FnOnce() -> M + Send + 'static,
     {
@@ -216,7 +217,7 @@ impl<M: Send + 'static> Pool<M> {
         }
         self.unanswered.fetch_add(1, Ordering::AcqRel);
         waiting.submitted += 1;
-        waiting.jobs.push_back(Job { key, run: Box::new(job) });
+        waiting.jobs.push_back(Job { to, run: Box::new(job) });
         drop(waiting);
         self.changed.notify_one();
         Ok(())
@@ -242,9 +243,13 @@ impl<M: Send + 'static> Pool<M> {
     fn answer(&self, job: Job<M>) {
         let message = catch_unwind(AssertUnwindSafe(job.run));
         if let Err(panic) = &message {
-            error!("{}: a blocking job panicked: {}", job.key, message_of(&**panic));
+            let text = message_of(&**panic);
+            match job.to {
+                Some(key) => error!("{key}: a blocking job panicked: {text}"),
+                None => error!("a blocking job panicked: {text}"),
+            }
         }
-        let letter = Letter { to: job.key, message: message.ok() };
+        let letter = Letter { to: job.to, message: message.ok() };
         // Refused only at the end of the reactor, at which results are dropped.
         let _ = self.results.post(letter);
     }

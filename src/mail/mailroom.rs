@@ -140,17 +140,17 @@ impl<D: Driver> Reactor<D> {
     fn empty(&mut self, inbox: &mut dyn AnyInbox) {
         while let Some(next) = inbox.next() {
             match next {
-                Next::Message(Key::NONE) => {
+                Next::Message(None) => {
                     self.core.stats.messages += 1;
                     let handler = inbox.handler();
                     let cx = &mut Context { core: &mut self.core, host: &self.sockets, handler };
                     inbox.deliver_to_handler(&mut *self.handlers[handler as usize], cx);
                     self.hold_to_memory();
                 }
-                Next::Message(key) => self.deliver_message(key, inbox),
+                Next::Message(Some(key)) => self.deliver_message(key, inbox),
                 Next::Panicked(key) => {
                     self.core.stats.job_panics += 1;
-                    if self.is_served_by(key, inbox.handler()) {
+                    if let Some(key) = key.filter(|key| self.is_served_by(*key, inbox.handler())) {
                         self.core.close(key, CloseReason::Panicked);
                     }
                 }

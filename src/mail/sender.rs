@@ -11,8 +11,8 @@ use crate::key::Key;
 /// A message on its way.
 #[derive(Debug)]
 pub(super) struct Letter<M> {
-    /// [`Key::NONE`] for the handler itself.
-    pub(super) to: Key,
+    /// `None` for the handler itself. Whoever posts to a key may have any, also one of nobody.
+    pub(super) to: Option<Key>,
     /// `None` from a job that panicked.
     pub(super) message: Option<M>,
 }
@@ -87,7 +87,7 @@ impl<M> Sender<M> {
     /// reactor waits in the kernel, and nobody has posted anything since it does, a write to an
     /// eventfd; else no system call.
     pub fn post(&self, message: M) -> Result<(), PostError<M>> {
-        self.put(Key::NONE, message)
+        self.put(None, message)
     }
 
     /// Posts a message to a connection: [`on_message`](crate::MessageHandler::on_message), or
@@ -102,10 +102,10 @@ impl<M> Sender<M> {
     ///
     /// As [`post`](Self::post).
     pub fn post_to(&self, key: Key, message: M) -> Result<(), PostError<M>> {
-        self.put(key, message)
+        self.put(Some(key), message)
     }
 
-    fn put(&self, to: Key, message: M) -> Result<(), PostError<M>> {
+    fn put(&self, to: Option<Key>, message: M) -> Result<(), PostError<M>> {
         let message_of = |letter: Letter<M>| letter.message.expect("a letter with a message");
         match self.postbox.post(Letter { to, message: Some(message) }) {
             Ok(()) => Ok(()),
