@@ -24,6 +24,8 @@ pub(super) trait AnyInbox {
     /// What is there now is what [`next`](Self::next) gives until this is called again.
     fn begin(&mut self);
     fn next(&mut self) -> Option<Next>;
+    /// Whether [`next`](Self::next) may give something yet.
+    fn has_next(&self) -> bool;
     /// What is done with the message that is held. `owner` is the handler's.
     fn deliver(&mut self, owner: &mut dyn AnyHandler, session: u32, conn: &mut Connection<'_>);
     fn deliver_to_handler(&mut self, owner: &mut dyn AnyHandler, cx: &mut Context<'_>);
@@ -73,6 +75,10 @@ impl<H: MessageHandler<M>, M: 'static> AnyInbox for Attached<H, M> {
         }
         self.held = message;
         Some(if self.held.is_some() { Next::Message(to) } else { Next::Panicked(to) })
+    }
+
+    fn has_next(&self) -> bool {
+        self.inbox.reader.has_next()
     }
 
     fn deliver(&mut self, owner: &mut dyn AnyHandler, session: u32, conn: &mut Connection<'_>) {

@@ -90,12 +90,20 @@ impl<T> Reader<T> {
 
     /// A value that is still being put in ends it: its poster rings afterwards.
     pub(crate) fn next(&mut self) -> Option<T> {
-        if self.head == self.until {
+        if !self.has_next() {
             return None;
         }
-        let value = self.postbox.queue.pop(self.head)?;
-        self.head += 1;
-        Some(value)
+        let value = self.postbox.queue.pop(self.head);
+        match &value {
+            Some(_) => self.head += 1,
+            None => self.until = self.head,
+        }
+        value
+    }
+
+    /// Whether [`next`](Self::next) may give something yet.
+    pub(crate) fn has_next(&self) -> bool {
+        self.head < self.until
     }
 
     /// Whether nothing is left to read, and nobody is left to post.
