@@ -31,7 +31,7 @@ pub(super) trait AnyInbox {
     fn deliver_to_handler(&mut self, owner: &mut dyn AnyHandler, cx: &mut Context<'_>);
     fn give_up(&mut self, key: Key, owner: &mut dyn AnyHandler, cx: &mut Context<'_>);
     /// Whether nothing will ever come again.
-    fn is_done(&mut self) -> bool;
+    fn is_done(&self) -> bool;
     #[cfg(feature = "sim")]
     fn is_empty(&self) -> bool;
     /// Drops what waits and takes nothing more; how many messages that were.
@@ -103,7 +103,7 @@ impl<H: MessageHandler<M>, M: 'static> AnyInbox for Attached<H, M> {
         timed::<H, _, _>(cx, key, "on_undelivered", |cx| handler.on_undelivered(key, message, cx));
     }
 
-    fn is_done(&mut self) -> bool {
+    fn is_done(&self) -> bool {
         match &self.inbox.jobs {
             Some(jobs) => jobs.is_over(),
             None => self.inbox.reader.is_done(),

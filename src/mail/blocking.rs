@@ -76,7 +76,7 @@ pub fn blocking<M: Send + 'static>(threads: usize, jobs_max: usize) -> (Blocking
         changed: Condvar::new(),
         unanswered: AtomicUsize::new(0),
         is_closed: AtomicBool::new(false),
-        results: sender.postbox,
+        results: Arc::clone(&sender.postbox),
     });
     inbox.jobs = Some(Arc::<Pool<M>>::clone(&pool));
     (Blocking { giver: Arc::new(Giver { pool }) }, inbox)
@@ -155,9 +155,12 @@ struct Giver<M> {
 impl<M> Drop for Giver<M> {
     fn drop(&mut self) {
         // Under the lock, so that a thread that has looked is waiting by now.
-        let _waiting = self.pool.lock();
+        let waiting = self.pool.lock();
         self.pool.is_closed.store(true, Ordering::Release);
         self.pool.changed.notify_all();
+        drop(waiting);
+        // With no result to come, nothing else would have the inbox forgotten.
+        self.pool.results.ring();
     }
 }
 

@@ -145,7 +145,7 @@ impl<D: Driver> Reactor<D> {
             self.mailroom.last = Some(shares.at);
             self.mailroom.ring();
         }
-        inboxes.retain_mut(|inbox| !inbox.is_done());
+        inboxes.retain(|inbox| !inbox.is_done());
         self.mailroom.inboxes = inboxes;
     }
 

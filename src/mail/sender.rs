@@ -70,6 +70,9 @@ pub fn mailbox<M>(capacity: usize) -> (Sender<M>, Inbox<M>) {
 ///
 /// A mailbox ends when the reactor that it is attached to stops or is dropped, or when its inbox is
 /// dropped without having been attached. What waits in it then is dropped, on the reactor's thread.
+///
+/// When the last clone is dropped, what was posted is still delivered, and then the reactor forgets the
+/// mailbox. For that it is woken, as by [`post`](Self::post).
 pub struct Sender<M> {
     pub(super) postbox: Arc<Postbox<Letter<M>>>,
 }
@@ -122,7 +125,15 @@ impl<M> Sender<M> {
 
 impl<M> Clone for Sender<M> {
     fn clone(&self) -> Sender<M> {
+        self.postbox.add_poster();
         Sender { postbox: Arc::clone(&self.postbox) }
+    }
+}
+
+/// The last one has the reactor forget the mailbox, once it has delivered what is in it.
+impl<M> Drop for Sender<M> {
+    fn drop(&mut self) {
+        self.postbox.remove_poster();
     }
 }
 

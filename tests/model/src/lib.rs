@@ -247,6 +247,28 @@ fn two_mailboxes_share_a_bell() {
     });
 }
 
+#[test]
+fn a_loop_hears_that_the_last_poster_has_gone() {
+    check(3, || {
+        let (postbox, reader) = Postbox::new(2);
+        let mut reactor = Loop::new(reader);
+        postbox.add_poster();
+        let other = Arc::clone(&postbox);
+        let one = thread::spawn(move || {
+            post_all(&postbox, &[1]);
+            postbox.remove_poster();
+        });
+        let two = thread::spawn(move || other.remove_poster());
+        reactor.attach();
+        while !reactor.reader.is_done() {
+            reactor.turn();
+        }
+        assert_eq!(reactor.received, [1]);
+        one.join().unwrap();
+        two.join().unwrap();
+    });
+}
+
 /// Posts, and says which messages were taken and which came back as they went in.
 fn post_and_tell(postbox: &Postbox<u32>, messages: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let (mut taken, mut back) = (Vec::new(), Vec::new());
