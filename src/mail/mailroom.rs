@@ -70,13 +70,19 @@ impl Mailroom {
 impl<D: Driver> Reactor<D> {
     /// Has the messages of a mailbox delivered to `handler` and its connections, from the next turn on,
     /// until the reactor stops or is dropped. One handler may have several mailboxes; with many, a turn
-    /// with mail looks into each of them.
+    /// with mail looks into each of them. A turn delivers
+    /// [`messages_per_turn_max`](crate::ReactorLimits::messages_per_turn_max) messages at most.
     ///
     /// # Errors
     ///
     /// For the first mailbox or [`handle`](Self::handle): there is no descriptor to be woken by
     /// (eventfd(2)). For [`blocking`](crate::blocking) work: a thread cannot be started. The mailbox
     /// has ended then.
+    ///
+    /// # Cost
+    ///
+    /// The first time, for a mailbox or a handle, an eventfd(2), which stays as long as the reactor, and
+    /// its registration (epoll_ctl(2)). For blocking work, its threads (clone(2)); they are not joined.
     ///
     /// # Panics
     ///
