@@ -63,13 +63,11 @@ impl StreamHandler for Resolver {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        let Some(end) = data.iter().position(|byte| *byte == b'\n') else {
-            return if data.len() > LINE_BYTES_MAX {
-                Err("a name is too long".into())
-            } else {
-                Ok(0)
-            };
-        };
+        let end = data.iter().position(|byte| *byte == b'\n');
+        if end.unwrap_or(data.len()) > LINE_BYTES_MAX {
+            return Err("a name is too long".into());
+        }
+        let Some(end) = end else { return Ok(0) };
         let name = str::from_utf8(&data[..end])?.trim().to_owned();
         if self.blocking.run_for(conn.key(), move || look_up(&name)).is_err() {
             conn.send(b"too busy, try again\n").ignore();

@@ -39,7 +39,8 @@ fn serve() -> io::Result<()> {
     env_logger::init();
     let mut reactor = Reactor::new()?;
     let handler = reactor.add(IdleKick { second, members });
-    reactor.listen_with(handler, address, &ListenOptions::new().limits(limits))?;
+    let listener = reactor.listen_with(handler, address, &ListenOptions::new().limits(limits))?;
+    println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;
     Ok(())
 }

@@ -190,6 +190,11 @@ impl<D: Driver> Reactor<D> {
     /// # Errors
     ///
     /// For the first one, as for the first mailbox: there is no descriptor to be woken by (eventfd(2)).
+    ///
+    /// # Cost
+    ///
+    /// As [`attach`](Self::attach): an eventfd for the first handle or mailbox. Further handles are
+    /// counted references to the same.
     pub fn handle(&mut self) -> io::Result<Handle> {
         if self.mailroom.requests.shared.is_none() {
             let shared =

@@ -49,8 +49,8 @@ pub trait StreamHandler: 'static {
     /// [`conn.origin()`](Connection::origin) says which. A greeting can be sent here.
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Self::Session;
 
-    /// Phase 4 (6 after a poke). `data` is all that was received and not yet consumed, never empty.
-    /// Returns how many bytes of it are done with; the rest is shown again together with what follows.
+    /// Phase 4 (6 after a poke or a message). `data` is all that was received and not yet consumed, never
+    /// empty. Returns how many bytes of it are done with; the rest is shown again together with what follows.
     /// So a partial message is answered with the length of the whole ones before it, often `Ok(0)`.
     ///
     /// Called on new bytes; and with bytes that were left, after [`resume`](Connection::resume), after

@@ -152,6 +152,11 @@ limits! {
         /// Timers fired in one turn, and connections' deadlines looked at; what else is due comes in the
         /// next one, after the connections that are ready by then. Default 1024.
         timers_per_turn_max: usize = 1024,
+        /// Messages delivered in one turn, of all mailboxes together; the rest waits for the next one, in
+        /// its order. Mailboxes that have more than fits share what there is: each that has something
+        /// gets an equal part first. Default 1024, as for timers: a burst of some hundred microseconds,
+        /// which is what others wait for.
+        messages_per_turn_max: usize = 1024,
         /// The size of the buffer that all connections are read into. Default 64 KiB: a larger read
         /// is not faster, and it has to stay in the cache.
         read_buffer_bytes: usize = 64 * 1024,
@@ -244,6 +249,7 @@ impl ReactorLimits {
             (self.connections_max, "connections_max"),
             (self.memory_bytes_max, "memory_bytes_max"),
             (self.timers_per_turn_max, "timers_per_turn_max"),
+            (self.messages_per_turn_max, "messages_per_turn_max"),
             (self.read_buffer_bytes, "read_buffer_bytes"),
         ];
         for (value, name) in counts {

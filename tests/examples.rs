@@ -258,6 +258,17 @@ fn blocking_work_answers_each_client_in_order() {
     }
 }
 
+#[test]
+fn blocking_work_refuses_a_name_that_is_too_long_also_with_the_end_of_its_line() {
+    let resolver = Example::start("blocking_work");
+    let mut client = support::connect(resolver.address);
+    client.write_all(format!("{}\n", "x".repeat(256)).as_bytes()).unwrap();
+    let mut answers = String::new();
+    // An error of the handler's ends it, with or without a reset.
+    let _ = client.read_to_string(&mut answers);
+    assert_eq!(answers, "");
+}
+
 /// Its times divided by 10: half a second for a hello or the rest of a line, a second of silence, and
 /// another half after the warning.
 fn idle_kick() -> Example {

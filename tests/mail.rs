@@ -107,7 +107,12 @@ struct Office {
 
 impl Office {
     fn new(clerk: Clerk, capacity: usize) -> Office {
-        let limits = ReactorLimits::new().connections_max(64);
+        Office::with_budget(clerk, capacity, ReactorLimits::new().messages_per_turn_max)
+    }
+
+    fn with_budget(clerk: Clerk, capacity: usize, messages_per_turn_max: usize) -> Office {
+        let limits =
+            ReactorLimits::new().connections_max(64).messages_per_turn_max(messages_per_turn_max);
         let mut reactor = Reactor::with_limits(limits).unwrap();
         let heard = Rc::clone(&clerk.heard);
         let handler = reactor.add(clerk);
@@ -343,6 +348,28 @@ fn a_message_for_a_connection_that_is_gone_comes_back() {
     assert_eq!((stats.messages, stats.messages_undelivered), (1, 2));
 }
 
+/// The key of a connection that was never begun, because the reactor was stopping, is nobody's.
+#[test]
+fn a_message_to_the_key_of_nobody_is_not_the_handlers() {
+    let mut clerk = Clerk::new();
+    let nobody = Rc::new(RefCell::new(None));
+    let noting = Rc::clone(&nobody);
+    clerk.own = Box::new(move |_, cx| {
+        cx.stop();
+        *noting.borrow_mut() = Some(cx.connect("127.0.0.1:1".parse().unwrap(), 0));
+    });
+    let mut office = Office::new(clerk, 1);
+    office.sender.post(1).unwrap();
+    office.turn();
+    let nobody = nobody.take().expect("it was called");
+    let (sender, inbox) = mailbox(1);
+    office.reactor.attach(office.handler, inbox).unwrap();
+    office.take();
+    sender.post_to(nobody, 2).unwrap();
+    office.turn();
+    assert_eq!(office.take(), [Heard::Undelivered(nobody, 2)]);
+}
+
 #[test]
 fn a_message_behind_the_one_that_closes_its_connection_is_undelivered() {
     for abort in [false, true] {
@@ -391,6 +418,111 @@ fn what_is_posted_by_a_message_belongs_to_the_next_turn() {
         assert_eq!(heard.borrow().len(), turn + 1);
     }
     assert_eq!(reactor.next_wait(), Some(Duration::ZERO));
+}
+
+#[test]
+fn a_turn_delivers_its_budget_of_messages_and_the_next_one_goes_on_in_order() {
+    let mut office = Office::with_budget(Clerk::new(), 16, 4);
+    let (_client, key) = office.open();
+    office.take();
+    for number in 0..10 {
+        // Those for nobody count like the others.
+        match number % 3 {
+            0 => office.sender.post(number).unwrap(),
+            1 => office.sender.post_to(key, number).unwrap(),
+            _ => office.sender.post_to(Key::from_bits(u64::MAX), number).unwrap(),
+        }
+    }
+    let mut next = 0;
+    for expected in [4, 4, 2] {
+        assert_eq!(office.reactor.next_wait(), Some(Duration::ZERO), "mail is left");
+        office.reactor.turn(None).unwrap();
+        let heard = office.take();
+        assert_eq!(heard.len(), expected);
+        for heard in heard {
+            let (Heard::Own(number) | Heard::Message(_, number) | Heard::Undelivered(_, number)) =
+                heard
+            else {
+                panic!("{heard:?}")
+            };
+            assert_eq!(number, next);
+            next += 1;
+        }
+    }
+    assert_ne!(office.reactor.next_wait(), Some(Duration::ZERO), "nothing is left");
+}
+
+#[test]
+fn what_is_due_comes_between_two_budgets_of_messages() {
+    let mut clerk = Clerk::new();
+    clerk.own = Box::new(|_, cx| {
+        cx.set_handler_timer(Duration::ZERO);
+    });
+    let mut office = Office::with_budget(clerk, 16, 4);
+    (0..16).for_each(|number| office.sender.post(number).unwrap());
+    for turn in 1..=4 {
+        office.turn();
+        assert_eq!(office.take().len(), 4, "turn {turn}");
+        assert_eq!(office.reactor.stats().timer_lag.count(), 4 * (turn - 1), "turn {turn}");
+    }
+}
+
+/// The messages of mailbox `i` are `100 * i` and so on; how many of each were heard, in their order.
+fn heard_of_each(heard: &[Heard], mailboxes: usize) -> Vec<usize> {
+    let mut counts = vec![0; mailboxes];
+    for heard in heard {
+        let Heard::Own(number) = heard else { panic!("{heard:?}") };
+        let (mailbox, number) = (*number as usize / 100, *number as usize % 100);
+        assert_eq!(number, counts[mailbox], "of mailbox {mailbox}");
+        counts[mailbox] += 1;
+    }
+    counts
+}
+
+fn mailboxes_with<const N: usize>(office: &mut Office, messages: [u64; N]) -> Vec<Sender<u64>> {
+    let senders = messages.iter().enumerate().map(|(mailbox_number, messages)| {
+        let (sender, inbox) = mailbox(100);
+        for number in 0..*messages {
+            sender.post(100 * mailbox_number as u64 + number).unwrap();
+        }
+        office.reactor.attach(office.handler, inbox).unwrap();
+        sender
+    });
+    senders.collect()
+}
+
+#[test]
+fn mailboxes_share_the_budget_of_a_turn() {
+    let mut office = Office::with_budget(Clerk::new(), 1, 20);
+    let _senders = mailboxes_with(&mut office, [100, 1, 100, 0, 3]);
+    office.turn();
+    // Who has little gets all of it, and who has much what that leaves.
+    assert_eq!(heard_of_each(&office.heard.borrow(), 5), [8, 1, 8, 0, 3]);
+    office.turn();
+    assert_eq!(heard_of_each(&office.heard.borrow(), 5), [18, 1, 18, 0, 3]);
+    while office.reactor.next_wait() == Some(Duration::ZERO) {
+        office.turn();
+    }
+    assert_eq!(heard_of_each(&office.heard.borrow(), 5), [100, 1, 100, 0, 3]);
+}
+
+#[test]
+fn of_more_mailboxes_than_a_turns_budget_each_has_its_turn() {
+    let mut office = Office::with_budget(Clerk::new(), 1, 2);
+    let mut senders = mailboxes_with(&mut office, [10; 5]);
+    for turn in 1..=15 {
+        office.turn();
+        let counts = heard_of_each(&office.heard.borrow(), 5);
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        assert_eq!(counts.iter().sum::<usize>(), 2 * turn);
+        assert!(most - least <= 1, "turn {turn}: {counts:?}");
+    }
+    // One that is gone takes the place of no other one with it.
+    senders.remove(0);
+    while office.reactor.next_wait() == Some(Duration::ZERO) {
+        office.turn();
+    }
+    assert_eq!(heard_of_each(&office.heard.borrow(), 5), [10; 5]);
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
         reactor.set_wait(Wait::Spin(spin));
     }
     reactor.set_watchdog((!arguments.no_watchdog).then_some(arguments.watchdog));
-    let report = arguments.stats.map(Report::every);
-    let echo = reactor.add(Echo { report });
+    let rates = arguments.stats.map(Rates::every);
+    let echo = reactor.add(Echo { rates });
     let options = listen_options(&arguments.listener, &arguments.connection);
     let mut addresses = Vec::new();
     for address in &arguments.listen {
@@ -119,7 +119,7 @@ fn set<L, T>(limits: L, value: Option<T>, setter: impl FnOnce(L, T) -> L) -> L {
 }
 
 struct Echo {
-    report: Option<Report>,
+    rates: Option<Rates>,
 }
 
 impl StreamHandler for Echo {
@@ -138,35 +138,35 @@ impl StreamHandler for Echo {
     }
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        if let Some(report) = &mut self.report {
-            report.begin(cx);
+        if let Some(rates) = &mut self.rates {
+            rates.begin(cx);
+            cx.set_handler_interval(rates.interval);
         }
     }
 
     fn on_handler_timer(&mut self, _: TimerId, cx: &mut Context<'_>) {
-        if let Some(report) = &mut self.report {
-            say(&report.line(cx));
-            report.begin(cx);
+        if let Some(rates) = &mut self.rates {
+            say(&rates.line(cx));
+            rates.begin(cx);
         }
     }
 }
 
 /// `--stats`: the reactor's counters as rates.
-struct Report {
+struct Rates {
     interval: Duration,
     since: Time,
     before: Stats,
 }
 
-impl Report {
-    fn every(interval: Duration) -> Report {
-        Report { interval, since: Time::default(), before: Stats::default() }
+impl Rates {
+    fn every(interval: Duration) -> Rates {
+        Rates { interval, since: Time::default(), before: Stats::default() }
     }
 
     fn begin(&mut self, cx: &mut Context<'_>) {
         self.since = cx.now();
         self.before = cx.stats().clone();
-        cx.set_handler_timer(self.interval);
     }
 
     fn line(&self, cx: &Context<'_>) -> String {

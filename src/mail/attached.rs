@@ -13,11 +13,10 @@ use crate::watchdog::timed;
 /// What is next in an inbox.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A message to connection `.0`, or to the handler for [`Key::NONE`]. It is held until it is
-    /// delivered.
-    Message(Key),
+    /// A message to a connection, or to the handler. It is held until it is delivered.
+    Message(Option<Key>),
     /// A job for it panicked.
-    Panicked(Key),
+    Panicked(Option<Key>),
 }
 
 pub(super) trait AnyInbox {
@@ -25,12 +24,14 @@ pub(super) trait AnyInbox {
     /// What is there now is what [`next`](Self::next) gives until this is called again.
     fn begin(&mut self);
     fn next(&mut self) -> Option<Next>;
+    /// Whether [`next`](Self::next) may give something yet.
+    fn has_next(&self) -> bool;
     /// What is done with the message that is held. `owner` is the handler's.
     fn deliver(&mut self, owner: &mut dyn AnyHandler, session: u32, conn: &mut Connection<'_>);
     fn deliver_to_handler(&mut self, owner: &mut dyn AnyHandler, cx: &mut Context<'_>);
     fn give_up(&mut self, key: Key, owner: &mut dyn AnyHandler, cx: &mut Context<'_>);
     /// Whether nothing will ever come again.
-    fn is_done(&mut self) -> bool;
+    fn is_done(&self) -> bool;
     #[cfg(feature = "sim")]
     fn is_empty(&self) -> bool;
     /// Drops what waits and takes nothing more; how many messages that were.
@@ -76,6 +77,10 @@ impl<H: MessageHandler<M>, M: 'static> AnyInbox for Attached<H, M> {
         Some(if self.held.is_some() { Next::Message(to) } else { Next::Panicked(to) })
     }
 
+    fn has_next(&self) -> bool {
+        self.inbox.reader.has_next()
+    }
+
     fn deliver(&mut self, owner: &mut dyn AnyHandler, session: u32, conn: &mut Connection<'_>) {
         let message = self.held();
         let (handler, session) = Self::owner(owner).with(session);
@@ -98,7 +103,7 @@ impl<H: MessageHandler<M>, M: 'static> AnyInbox for Attached<H, M> {
         timed::<H, _, _>(cx, key, "on_undelivered", |cx| handler.on_undelivered(key, message, cx));
     }
 
-    fn is_done(&mut self) -> bool {
+    fn is_done(&self) -> bool {
         match &self.inbox.jobs {
             Some(jobs) => jobs.is_over(),
             None => self.inbox.reader.is_done(),

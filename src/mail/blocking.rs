@@ -76,7 +76,7 @@ pub fn blocking<M: Send + 'static>(threads: usize, jobs_max: usize) -> (Blocking
         changed: Condvar::new(),
         unanswered: AtomicUsize::new(0),
         is_closed: AtomicBool::new(false),
-        results: sender.postbox,
+        results: Arc::clone(&sender.postbox),
     });
     inbox.jobs = Some(Arc::<Pool<M>>::clone(&pool));
     (Blocking { giver: Arc::new(Giver { pool }) }, inbox)
@@ -109,7 +109,7 @@ impl<M: Send + 'static> Blocking<M> {
     where
         F: FnOnce() -> M + Send + 'static,
     {
-        self.giver.pool.submit(key, job)
+        self.giver.pool.submit(Some(key), job)
     }
 
     /// The same, with the result for the handler itself:
@@ -127,7 +127,7 @@ impl<M: Send + 'static> Blocking<M> {
     where
         F: FnOnce() -> M + Send + 'static,
     {
-        self.giver.pool.submit(Key::NONE, job)
+        self.giver.pool.submit(None, job)
     }
 }
 
@@ -155,14 +155,18 @@ struct Giver<M> {
 impl<M> Drop for Giver<M> {
     fn drop(&mut self) {
         // Under the lock, so that a thread that has looked is waiting by now.
-        let _waiting = self.pool.lock();
+        let waiting = self.pool.lock();
         self.pool.is_closed.store(true, Ordering::Release);
         self.pool.changed.notify_all();
+        drop(waiting);
+        // With no result to come, nothing else would have the inbox forgotten.
+        self.pool.results.ring();
     }
 }
 
 struct Job<M> {
-    key: Key,
+    /// Whom the result is for; `None` for the handler itself.
+    to: Option<Key>,
     run: Box<dyn FnOnce() -> M + Send>,
 }
 
@@ -202,7 +206,7 @@ impl<M> Pool<M> {
 }
 
 impl<M: Send + 'static> Pool<M> {
-    fn submit<F>(&self, key: Key, job: F) -> Result<(), PostError<F>>
+    fn submit<F>(&self, to: Option<Key>, job: F) -> Result<(), PostError<F>>
     where
         F: FnOnce() -> M + Send + 'static,
     {
@@ -216,7 +220,7 @@ impl<M: Send + 'static> Pool<M> {
         }
         self.unanswered.fetch_add(1, Ordering::AcqRel);
         waiting.submitted += 1;
-        waiting.jobs.push_back(Job { key, run: Box::new(job) });
+        waiting.jobs.push_back(Job { to, run: Box::new(job) });
         drop(waiting);
         self.changed.notify_one();
         Ok(())
@@ -242,9 +246,13 @@ impl<M: Send + 'static> Pool<M> {
     fn answer(&self, job: Job<M>) {
         let message = catch_unwind(AssertUnwindSafe(job.run));
         if let Err(panic) = &message {
-            error!("{}: a blocking job panicked: {}", job.key, message_of(&**panic));
+            let text = message_of(&**panic);
+            match job.to {
+                Some(key) => error!("{key}: a blocking job panicked: {text}"),
+                None => error!("a blocking job panicked: {text}"),
+            }
         }
-        let letter = Letter { to: job.key, message: message.ok() };
+        let letter = Letter { to: job.to, message: message.ok() };
         // Refused only at the end of the reactor, at which results are dropped.
         let _ = self.results.post(letter);
     }

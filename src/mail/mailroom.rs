@@ -23,6 +23,8 @@ use crate::stream::lend;
 pub(crate) struct Mailroom {
     bell: Option<Arc<Bell>>,
     inboxes: Vec<Box<dyn AnyInbox>>,
+    /// The inbox after which the next turn begins: the one at which the last turn's budget ended.
+    last: Option<usize>,
     pub(crate) requests: Requests,
 }
 
@@ -46,6 +48,13 @@ impl Mailroom {
         self.bell.as_ref().is_some_and(|bell| bell.answer())
     }
 
+    /// Has the next turn look at the mail.
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn inboxes(&self) -> usize {
         self.inboxes.len()
@@ -61,13 +70,19 @@ impl Mailroom {
 impl<D: Driver> Reactor<D> {
     /// Has the messages of a mailbox delivered to `handler` and its connections, from the next turn on,
     /// until the reactor stops or is dropped. One handler may have several mailboxes; with many, a turn
-    /// with mail looks into each of them.
+    /// with mail looks into each of them. A turn delivers
+    /// [`messages_per_turn_max`](crate::ReactorLimits::messages_per_turn_max) messages at most.
     ///
     /// # Errors
     ///
     /// For the first mailbox or [`handle`](Self::handle): there is no descriptor to be woken by
     /// (eventfd(2)). For [`blocking`](crate::blocking) work: a thread cannot be started. The mailbox
     /// has ended then.
+    ///
+    /// # Cost
+    ///
+    /// The first time, for a mailbox or a handle, an eventfd(2), which stays as long as the reactor, and
+    /// its registration (epoll_ctl(2)). For blocking work, its threads (clone(2)); they are not joined.
     ///
     /// # Panics
     ///
@@ -108,8 +123,9 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Delivers what is in the inboxes now. What is posted meanwhile rings again, and belongs to the
-    /// next turn; so does what is left over when a panic goes through.
+    /// Delivers what is in the inboxes now, within the turn's budget. What is posted meanwhile rings
+    /// again, and belongs to the next turn; so does what is left over by the budget, or when a panic
+    /// goes through.
     #[cold]
     #[inline(never)]
     fn deliver_mail(&mut self) {
@@ -118,39 +134,41 @@ impl<D: Driver> Reactor<D> {
         for inbox in &mut inboxes {
             inbox.begin();
         }
-        let mut next = 0;
+        let mut shares = Shares::new(self.core.limits.messages_per_turn_max, self.mailroom.last);
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(inbox) = inboxes.get_mut(next) {
-                self.empty(&mut **inbox);
-                next += 1;
+            while let Some(inbox) = shares.next(&mut inboxes) {
+                self.deliver_next(inbox);
             }
         })) {
             if let Err(panic) = self.contain(panic) {
                 self.mailroom.inboxes = inboxes;
-                if let Some(bell) = &self.mailroom.bell {
-                    bell.ring();
-                }
+                self.mailroom.ring();
                 resume_unwind(panic);
             }
         }
-        inboxes.retain_mut(|inbox| !inbox.is_done());
+        self.mailroom.last = None;
+        if inboxes.iter().any(|inbox| inbox.has_next()) {
+            self.mailroom.last = Some(shares.at);
+            self.mailroom.ring();
+        }
+        inboxes.retain(|inbox| !inbox.is_done());
         self.mailroom.inboxes = inboxes;
     }
 
-    fn empty(&mut self, inbox: &mut dyn AnyInbox) {
-        while let Some(next) = inbox.next() {
+    fn deliver_next(&mut self, inbox: &mut dyn AnyInbox) {
+        if let Some(next) = inbox.next() {
             match next {
-                Next::Message(Key::NONE) => {
+                Next::Message(None) => {
                     self.core.stats.messages += 1;
                     let handler = inbox.handler();
                     let cx = &mut Context { core: &mut self.core, host: &self.sockets, handler };
                     inbox.deliver_to_handler(&mut *self.handlers[handler as usize], cx);
                     self.hold_to_memory();
                 }
-                Next::Message(key) => self.deliver_message(key, inbox),
+                Next::Message(Some(key)) => self.deliver_message(key, inbox),
                 Next::Panicked(key) => {
                     self.core.stats.job_panics += 1;
-                    if self.is_served_by(key, inbox.handler()) {
+                    if let Some(key) = key.filter(|key| self.is_served_by(*key, inbox.handler())) {
                         self.core.close(key, CloseReason::Panicked);
                     }
                 }
@@ -188,5 +206,52 @@ impl<D: Driver> Reactor<D> {
             self.core.stats.messages_undelivered += inbox.end() as u64;
         }
         self.mailroom.requests.forget_stop();
+    }
+}
+
+/// How the inboxes share a turn's budget: in rounds, in each of which every one that has more gets an
+/// equal part of what is left. So a mailbox that is never empty takes nothing from the others but what
+/// they leave, and there are at most two rounds more than inboxes.
+struct Shares {
+    left: usize,
+    /// The inbox that is being delivered, and how many more it may in this round.
+    at: usize,
+    part_left: usize,
+    part: usize,
+    /// How many inboxes have their turn in this round yet.
+    to_come: usize,
+}
+
+impl Shares {
+    /// The first round begins after `last`, so that with more inboxes than budget none is always too
+    /// late.
+    fn new(left: usize, last: Option<usize>) -> Shares {
+        Shares { left, at: last.unwrap_or(usize::MAX), part_left: 0, part: 0, to_come: 0 }
+    }
+
+    /// Whose next message is to be delivered.
+    fn next<'a>(&mut self, inboxes: &'a mut [Box<dyn AnyInbox>]) -> Option<&'a mut dyn AnyInbox> {
+        while self.left > 0 {
+            if self.part_left > 0 && inboxes[self.at].has_next() {
+                self.part_left -= 1;
+                self.left -= 1;
+                return Some(&mut *inboxes[self.at]);
+            }
+            if self.to_come == 0 {
+                let with_more = inboxes.iter().filter(|inbox| inbox.has_next()).count();
+                if with_more == 0 {
+                    return None;
+                }
+                self.part = (self.left / with_more).max(1);
+                self.to_come = inboxes.len();
+            }
+            self.to_come -= 1;
+            self.at = self.at.wrapping_add(1);
+            if self.at >= inboxes.len() {
+                self.at = 0; // also when some that were before it are gone
+            }
+            self.part_left = self.part;
+        }
+        None
     }
 }

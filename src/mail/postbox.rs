@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bell::Bell;
 use super::queue::Queue;
-use super::sync::{AtomicBool, OnceLock, Ordering, fence};
+use super::sync::{AtomicBool, AtomicU64, OnceLock, Ordering, fence};
 
 /// What the two halves of a mailbox share.
 #[derive(Debug)]
@@ -14,6 +14,9 @@ pub(crate) struct Postbox<T> {
     bell: OnceLock<Arc<Bell>>,
     /// Nobody reads it any more.
     has_ended: AtomicBool,
+    /// How many there are who may post. The count of an `Arc` is no such number: it falls after
+    /// what its last owner can do, and a reader that is told before would look too early.
+    posters: AtomicU64,
 }
 
 /// Why something was not taken, with it.
@@ -24,7 +27,7 @@ pub(crate) enum Refused<T> {
 }
 
 impl<T> Postbox<T> {
-    /// With the half that reads it.
+    /// With the half that reads it, and one who may post.
     ///
     /// # Panics
     ///
@@ -34,6 +37,7 @@ impl<T> Postbox<T> {
             queue: Queue::new(capacity),
             bell: OnceLock::new(),
             has_ended: AtomicBool::new(false),
+            posters: AtomicU64::new(1),
         });
         (Arc::clone(&postbox), Reader { postbox, head: 0, until: 0 })
     }
@@ -58,10 +62,34 @@ impl<T> Postbox<T> {
             // Whether the reader saw it when it ended, the slot knows.
             return self.queue.take_back(place).map_or(Ok(()), |value| Err(Refused::Ended(value)));
         }
+        self.ring_after_fence();
+        Ok(())
+    }
+
+    /// One more may post: one who may has made it.
+    pub(crate) fn add_poster(&self) {
+        self.posters.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One who might post does not any more. The last one rings: the reader need not be kept.
+    pub(crate) fn remove_poster(&self) {
+        if self.posters.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.ring();
+        }
+    }
+
+    /// Has the reader's reactor look.
+    pub(crate) fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if !self.has_ended.load(Ordering::Relaxed) {
+            self.ring_after_fence();
+        }
+    }
+
+    fn ring_after_fence(&self) {
         if let Some(bell) = self.bell.get() {
             bell.ring_after_fence();
         }
-        Ok(())
     }
 }
 
@@ -90,17 +118,26 @@ impl<T> Reader<T> {
 
     /// A value that is still being put in ends it: its poster rings afterwards.
     pub(crate) fn next(&mut self) -> Option<T> {
-        if self.head == self.until {
+        if !self.has_next() {
             return None;
         }
-        let value = self.postbox.queue.pop(self.head)?;
-        self.head += 1;
-        Some(value)
+        let value = self.postbox.queue.pop(self.head);
+        match &value {
+            Some(_) => self.head += 1,
+            None => self.until = self.head,
+        }
+        value
+    }
+
+    /// Whether [`next`](Self::next) may give something yet.
+    pub(crate) fn has_next(&self) -> bool {
+        self.head < self.until
     }
 
     /// Whether nothing is left to read, and nobody is left to post.
-    pub(crate) fn is_done(&mut self) -> bool {
-        Arc::get_mut(&mut self.postbox).is_some() && self.is_empty()
+    pub(crate) fn is_done(&self) -> bool {
+        // In this order: after the last one has gone nothing is pushed.
+        self.postbox.posters.load(Ordering::Acquire) == 0 && self.is_empty()
     }
 
     /// Whether nothing is left to read.

@@ -11,8 +11,8 @@ use crate::key::Key;
 /// A message on its way.
 #[derive(Debug)]
 pub(super) struct Letter<M> {
-    /// [`Key::NONE`] for the handler itself.
-    pub(super) to: Key,
+    /// `None` for the handler itself. Whoever posts to a key may have any, also one of nobody.
+    pub(super) to: Option<Key>,
     /// `None` from a job that panicked.
     pub(super) message: Option<M>,
 }
@@ -70,6 +70,9 @@ pub fn mailbox<M>(capacity: usize) -> (Sender<M>, Inbox<M>) {
 ///
 /// A mailbox ends when the reactor that it is attached to stops or is dropped, or when its inbox is
 /// dropped without having been attached. What waits in it then is dropped, on the reactor's thread.
+///
+/// When the last clone is dropped, what was posted is still delivered, and then the reactor forgets the
+/// mailbox. For that it is woken, as by [`post`](Self::post).
 pub struct Sender<M> {
     pub(super) postbox: Arc<Postbox<Letter<M>>>,
 }
@@ -87,7 +90,7 @@ impl<M> Sender<M> {
     /// reactor waits in the kernel, and nobody has posted anything since it does, a write to an
     /// eventfd; else no system call.
     pub fn post(&self, message: M) -> Result<(), PostError<M>> {
-        self.put(Key::NONE, message)
+        self.put(None, message)
     }
 
     /// Posts a message to a connection: [`on_message`](crate::MessageHandler::on_message), or
@@ -102,10 +105,10 @@ impl<M> Sender<M> {
     ///
     /// As [`post`](Self::post).
     pub fn post_to(&self, key: Key, message: M) -> Result<(), PostError<M>> {
-        self.put(key, message)
+        self.put(Some(key), message)
     }
 
-    fn put(&self, to: Key, message: M) -> Result<(), PostError<M>> {
+    fn put(&self, to: Option<Key>, message: M) -> Result<(), PostError<M>> {
         let message_of = |letter: Letter<M>| letter.message.expect("a letter with a message");
         match self.postbox.post(Letter { to, message: Some(message) }) {
             Ok(()) => Ok(()),
@@ -122,7 +125,15 @@ impl<M> Sender<M> {
 
 impl<M> Clone for Sender<M> {
     fn clone(&self) -> Sender<M> {
+        self.postbox.add_poster();
         Sender { postbox: Arc::clone(&self.postbox) }
+    }
+}
+
+/// The last one has the reactor forget the mailbox, once it has delivered what is in it.
+impl<M> Drop for Sender<M> {
+    fn drop(&mut self) {
+        self.postbox.remove_poster();
     }
 }
 

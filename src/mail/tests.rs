@@ -133,10 +133,31 @@ fn inboxes_that_nobody_can_post_to_are_forgotten() {
     drop(sender);
     reactor.turn(None).unwrap();
     assert_eq!(reactor.mailroom.inboxes(), 1);
+    assert_eq!(reactor.next_wait(), None);
     blocking.run(|| 1).unwrap();
     drop(blocking);
     while reactor.mailroom.inboxes() > 0 {
         reactor.turn(None).unwrap();
     }
     assert_eq!(reactor.stats().messages, 3);
+}
+
+#[test]
+fn the_last_who_could_post_has_the_inbox_forgotten_without_other_mail() {
+    let mut reactor = Reactor::new().unwrap();
+    let handler = reactor.add(Nobody);
+    let ((sender, inbox), (blocking, results)) = (mailbox::<u32>(1), blocking::<u32>(1, 1));
+    reactor.attach(handler, inbox).unwrap();
+    reactor.attach(handler, results).unwrap();
+    let (other_sender, other_blocking) = (sender.clone(), blocking.clone());
+    reactor.turn(None).unwrap();
+    drop((sender, blocking));
+    assert_eq!(reactor.next_wait(), None, "there are others");
+    drop(other_sender);
+    reactor.turn(None).unwrap();
+    assert_eq!(reactor.mailroom.inboxes(), 1);
+    assert_eq!(reactor.next_wait(), None);
+    drop(other_blocking);
+    reactor.turn(None).unwrap();
+    assert_eq!(reactor.mailroom.inboxes(), 0);
 }

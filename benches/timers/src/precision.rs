@@ -14,31 +14,19 @@
 //! ```
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
 use oneloop::driver::{Driver, Mio};
+use rustix::event::epoll;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
 const ROUNDS: usize = 200;
 const WAITS_MICROS: [u64; 5] = [50, 300, 1_300, 5_300, 50_300];
-
-fn checked(result: libc::c_long) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
-}
-
-fn owned(result: libc::c_int) -> io::Result<OwnedFd> {
-    let descriptor = checked(result.into())?;
-    // SAFETY: the kernel just made it, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-fn timespec(duration: Duration) -> libc::timespec {
-    libc::timespec {
-        tv_sec: duration.as_secs() as libc::time_t,
-        tv_nsec: duration.subsec_nanos().into(),
-    }
-}
 
 /// An epoll instance with a timer in it.
 struct Raw {
@@ -48,45 +36,47 @@ struct Raw {
 
 impl Raw {
     fn new() -> io::Result<Raw> {
-        // SAFETY: no pointers are passed.
-        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: no pointers are passed.
-        let timer =
-            owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC) })?;
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
-        let (on, of) = (epoll.as_raw_fd(), timer.as_raw_fd());
-        // SAFETY: the event outlives the call.
-        checked(unsafe { libc::epoll_ctl(on, libc::EPOLL_CTL_ADD, of, &mut event) }.into())?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+        epoll::add(&epoll, &timer, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         Ok(Raw { epoll, timer })
     }
 
     fn wait_by_timer(&mut self, wait: Duration) -> io::Result<()> {
-        let never = timespec(Duration::ZERO);
-        let at = libc::itimerspec { it_interval: never, it_value: timespec(wait) };
-        let mut event = libc::epoll_event { events: 0, u64: 0 };
-        // SAFETY: what the pointers point to outlives the calls, and there is room for one event.
-        unsafe {
-            let timer = self.timer.as_raw_fd();
-            checked(libc::timerfd_settime(timer, 0, &at, ptr::null_mut()).into())?;
-            checked(libc::epoll_wait(self.epoll.as_raw_fd(), &mut event, 1, -1).into())?;
-            // Off, for the ways that come next; setting it takes back that it went off.
-            let off = libc::itimerspec { it_interval: never, it_value: never };
-            checked(libc::timerfd_settime(timer, 0, &off, ptr::null_mut()).into())?;
-        }
+        self.set_timer(Timespec {
+            tv_sec: wait.as_secs() as _,
+            tv_nsec: wait.subsec_nanos().into(),
+        })?;
+        let mut events = [NO_EVENT];
+        epoll::wait(&self.epoll, &mut events, None)?;
+        // Off, for the ways that come next; setting it takes back that it went off.
+        self.set_timer(Timespec::default())
+    }
+
+    fn set_timer(&mut self, at: Timespec) -> io::Result<()> {
+        let at = Itimerspec { it_interval: Timespec::default(), it_value: at };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &at)?;
         Ok(())
     }
 
+    /// By hand: rustix takes it only when it is built for new kernels alone.
     fn wait_by_pwait2(&mut self, wait: Duration) -> io::Result<()> {
-        let wait = timespec(wait);
+        let wait = libc::timespec {
+            tv_sec: wait.as_secs() as libc::time_t,
+            tv_nsec: wait.subsec_nanos().into(),
+        };
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         let (epoll, no_mask) = (self.epoll.as_raw_fd(), ptr::null::<libc::sigset_t>());
         // SAFETY: what the pointers point to outlives the call, and there is room for one event.
-        checked(unsafe {
+        let result = unsafe {
             libc::syscall(libc::SYS_epoll_pwait2, epoll, &mut event, 1, &wait, no_mask, 0)
-        })?;
-        Ok(())
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
+
+const NO_EVENT: epoll::Event =
+    epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
 
 fn main() -> io::Result<()> {
     let mut driver = Mio::new()?;

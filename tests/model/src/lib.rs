@@ -96,6 +96,8 @@ struct Loop {
     bell: Arc<Bell>,
     reader: Reader<u32>,
     received: Vec<u32>,
+    /// What a turn reads at most.
+    budget: usize,
     sleeps: usize,
 }
 
@@ -108,7 +110,7 @@ impl Loop {
         });
         let waker: Arc<dyn Wake> = Arc::<Kernel>::clone(&kernel);
         let bell = Arc::new(Bell::new(waker));
-        Loop { kernel, bell, reader, received: Vec::new(), sleeps: 0 }
+        Loop { kernel, bell, reader, received: Vec::new(), budget: usize::MAX, sleeps: 0 }
     }
 
     fn attach(&self) {
@@ -124,8 +126,10 @@ impl Loop {
         self.bell.wake_up();
         if self.bell.answer() {
             self.reader.begin();
-            while let Some(message) = self.reader.next() {
-                self.received.push(message);
+            let messages = std::iter::from_fn(|| self.reader.next());
+            self.received.extend(messages.take(self.budget));
+            if self.reader.has_next() {
+                self.bell.ring();
             }
         }
     }
@@ -159,6 +163,21 @@ fn a_post_wakes_a_loop_that_falls_asleep() {
         let mut reactor = Loop::new(reader);
         reactor.attach();
         reactor.turn(); // the bell that the attaching rang
+        let poster = thread::spawn(move || post_all(&postbox, &[1, 2]));
+        reactor.run_until_received(2);
+        assert_eq!(reactor.received, [1, 2], "in order");
+        poster.join().unwrap();
+    });
+}
+
+#[test]
+fn what_a_budget_leaves_over_is_read_without_another_post() {
+    check(4, || {
+        let (postbox, reader) = Postbox::new(2);
+        let mut reactor = Loop::new(reader);
+        reactor.budget = 1;
+        reactor.attach();
+        reactor.turn();
         let poster = thread::spawn(move || post_all(&postbox, &[1, 2]));
         reactor.run_until_received(2);
         assert_eq!(reactor.received, [1, 2], "in order");
@@ -223,6 +242,28 @@ fn two_mailboxes_share_a_bell() {
             }
         }
         assert_eq!((&reactor.received[..], &received[..]), (&[1][..], &[2][..]));
+        one.join().unwrap();
+        two.join().unwrap();
+    });
+}
+
+#[test]
+fn a_loop_hears_that_the_last_poster_has_gone() {
+    check(3, || {
+        let (postbox, reader) = Postbox::new(2);
+        let mut reactor = Loop::new(reader);
+        postbox.add_poster();
+        let other = Arc::clone(&postbox);
+        let one = thread::spawn(move || {
+            post_all(&postbox, &[1]);
+            postbox.remove_poster();
+        });
+        let two = thread::spawn(move || other.remove_poster());
+        reactor.attach();
+        while !reactor.reader.is_done() {
+            reactor.turn();
+        }
+        assert_eq!(reactor.received, [1]);
         one.join().unwrap();
         two.join().unwrap();
     });
