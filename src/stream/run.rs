@@ -155,7 +155,7 @@ impl<D: Driver> Reactor<D> {
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
         let stream = core.sources.live(key);
         stream.flags &= !OVER_HIGH;
-        stream.note_rest(core.now);
+        stream.end_rest(core.now);
         if stream.has(HAS_INPUT) {
             stream.flags |= SHOW; // what the handler left because its output was over the mark
         }
