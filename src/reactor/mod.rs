@@ -83,6 +83,8 @@ pub struct Reactor<D: Driver = Mio> {
     spin: Duration,
     pub(crate) last_work: Time,
     panics_go_through: bool,
+    /// How many connections the tables were reserved for.
+    made_for: usize,
     /// How often everything was stopped, by which `run` knows that a turn did it.
     stops: u64,
     report: Option<Report>,
@@ -209,6 +211,7 @@ impl<D: Driver> Reactor<D> {
         sockets.try_reserve_exact(slots).map_err(no_memory)?;
         sockets.resize_with(slots, || None);
         Ok(Reactor {
+            made_for: limits.connections_max,
             input: vec![0; limits.read_buffer_bytes].into_boxed_slice(),
             core: Core::new(limits, random, now).map_err(no_memory)?,
             sockets: Sockets { driver, sockets },
