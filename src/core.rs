@@ -441,6 +441,7 @@ impl Core {
                     stream.reason = Some(reason);
                 }
                 if let Some(buffers) = &mut stream.buffers {
+                    self.stats.bytes_discarded += buffers.input_len() as u64;
                     self.stats.bytes_undelivered += buffers.output.len() as u64;
                     buffers.drop_input();
                     buffers.output.clear();

@@ -450,9 +450,15 @@ impl<D: Driver> Reactor<D> {
     /// empty afterwards, and can be used again.
     pub fn stop(&mut self) {
         self.core.stopping = true;
-        let (end, baseline) = self.take_baseline();
+        let before = Baseline::new(&self.core);
+        // The drain stays until all are told: a panic in `on_close` goes through here, and who comes back
+        // to go on with the stop is to get the drain's report.
         self.end_all();
         self.end_mail();
+        let (end, baseline) = match self.core.drain.take() {
+            Some(drain) => (drain.end, drain.baseline),
+            None => (Ended::Stopped, before),
+        };
         self.core.stopping = false;
         self.stops += 1;
         let report = baseline.report(end, &self.core);
