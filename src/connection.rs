@@ -272,7 +272,10 @@ impl Connection<'_> {
     }
 
     /// Gives it other limits from now on: once it has logged in, say. Those of the listener (how many
-    /// connections, how many an address) stay what they were.
+    /// connections, how many an address) stay what they were. Input that is kept and leaves no room under
+    /// a smaller [`input_bytes_max`](crate::Limits::input_bytes_max) is shown once more, after a pause when
+    /// that is over; whoever consumes nothing of it is closed as
+    /// [`InputTooLong`](CloseReason::InputTooLong).
     ///
     /// # Panics
     ///

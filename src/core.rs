@@ -153,7 +153,7 @@ pub(crate) struct Core {
     pub(crate) stopping: bool,
     /// A drain that goes on; until the flush phase, one that was only asked for.
     pub(crate) drain: Option<Box<Drain>>,
-    /// The driver has signals to take.
+    /// The driver has signals to take, or a panic has kept handlers from being told of some.
     pub(crate) is_signalled: bool,
 }
 
@@ -447,6 +447,7 @@ impl Core {
                     stream.reason = Some(reason);
                 }
                 if let Some(buffers) = &mut stream.buffers {
+                    self.stats.bytes_discarded += buffers.input_len() as u64;
                     self.stats.bytes_undelivered += buffers.output.len() as u64;
                     buffers.drop_input();
                     buffers.output.clear();
@@ -600,6 +601,7 @@ impl Core {
     /// Whether the next turn has something to do without waiting for an event.
     pub(crate) fn has_work(&self) -> bool {
         self.stopping
+            || self.is_signalled
             || !self.ready.is_empty()
             || !self.accept.is_empty()
             || !self.flush.is_empty()

@@ -52,7 +52,8 @@ pub struct Stats {
     pub read_would_blocks: u64,
     /// Bytes received.
     pub bytes_in: u64,
-    /// Bytes received after `close`, and thrown away.
+    /// Bytes received and thrown away: what came after `close`, and what no handler had consumed when
+    /// its connection ended, however it did.
     pub bytes_discarded: u64,
     /// Calls of write on connections.
     pub writes: u64,

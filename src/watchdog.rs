@@ -69,6 +69,7 @@ impl Watchdog {
     /// The turn's second phase: it began at `now`. Whether its callbacks are timed.
     pub(crate) fn begin_turn(&mut self, now: Time) -> bool {
         self.turn_began = now;
+        self.longest = None;
         self.is_timing = now < self.timing_until;
         self.is_timing
     }
@@ -189,6 +190,5 @@ impl<D: Driver> Reactor<D> {
         if took >= core.watchdog.threshold_nanos {
             core.report_slow_turn(Duration::from_nanos(took), now);
         }
-        core.watchdog.longest = None;
     }
 }

@@ -155,6 +155,29 @@ fn a_client_has_to_send_a_first_byte_in_time() {
 }
 
 #[test]
+fn the_deadline_for_the_first_byte_counts_from_the_end_of_an_answer_that_had_to_wait() {
+    // As long as the peer takes nothing it is not listened to either.
+    let drained = Rc::new(Cell::new(Time::default()));
+    let noted = Rc::clone(&drained);
+    let size = 12 << 20;
+    let recorder = Recorder::echo()
+        .open(move |conn| conn.send(&pattern(size)).ignore())
+        .drained(move |conn| noted.set(conn.now()));
+    let (recorder, missed) = noting(recorder);
+    let limits = patient().output_bytes_max(2 * size).first_byte_timeout(SHORT);
+    let mut server = Server::with_limits(recorder, limits);
+    let mut client = connect_small(server.address);
+    server.until("it is open", |calls| calls.opened().len() == 1);
+    turn_for(&mut server, 2 * SHORT);
+    assert_eq!(*missed.borrow(), []);
+    server.read(&mut client, size);
+    server.until("it misses a deadline", |_| !missed.borrow().is_empty());
+    let (deadline, after) = only(&missed, drained.get());
+    assert_eq!(deadline, Deadline::FirstByte);
+    assert!(after >= SHORT, "early: {after:?}");
+}
+
+#[test]
 fn a_message_that_drips_in_for_too_long_is_cut_off() {
     let (recorder, missed) = noting(Recorder::new().data(|_, _| Ok(0)));
     let limits = patient().message_timeout(SHORT).idle_timeout(SHORT);

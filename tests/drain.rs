@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use oneloop::{CloseReason, Ended, Limits, ListenOptions, ReactorLimits, Report, Sent};
@@ -137,6 +139,60 @@ fn unconsumed_bytes_are_thrown_away_and_counted() {
     assert_eq!(server.read_to_end(&mut client), (vec![], None));
     drop(client);
     assert_eq!(until_drained(&mut server).bytes_unaccepted, 11);
+}
+
+#[test]
+fn unconsumed_bytes_of_a_connection_that_is_aborted_in_a_drain_are_counted() {
+    let recorder = Recorder::new().data(|_, _| Ok(0)).drain(|conn| conn.abort());
+    let mut server = Server::new(recorder);
+    let (mut client, _) = server.open();
+    client.write_all(b"half a mess").unwrap();
+    server.until("it is shown", |calls| !calls.shown().is_empty());
+    server.reactor.drain(LONG);
+    let report = until_drained(&mut server);
+    assert_eq!((report.connections_failed, report.bytes_unaccepted), (1, 11));
+    assert_eq!(server.reactor.stats().bytes_discarded, 11);
+}
+
+#[test]
+fn unconsumed_bytes_of_a_connection_that_is_cut_off_are_counted_once() {
+    let mut server = Server::new(Recorder::new().data(|_, _| Ok(0)).drain(|_| {}));
+    let (mut client, _) = server.open();
+    client.write_all(b"half a mess").unwrap();
+    server.until("it is shown", |calls| !calls.shown().is_empty());
+    server.reactor.drain(Duration::ZERO);
+    let report = until_drained(&mut server);
+    assert_eq!((report.connections_cut, report.bytes_unaccepted), (1, 11));
+}
+
+#[test]
+fn a_panic_at_its_end_does_not_lose_its_report() {
+    let is_first = Cell::new(true);
+    let recorder = Recorder::echo()
+        .drain(|conn| {
+            if conn.bytes_in() > 0 {
+                conn.abort(); // the others are cut off in the end
+            }
+        })
+        .close(move |_, reason, _| {
+            let is_cut = reason == CloseReason::Stopped;
+            assert!(!is_cut || !is_first.replace(false), "as the test wants");
+        });
+    let mut server = Server::new(recorder);
+    let _cut = [server.open().0, server.open().0, server.open().0];
+    let (mut failed, _) = server.open();
+    server.assert_echoes(&mut failed);
+    server.reactor.drain(Duration::from_millis(20));
+    let _watchdog = Watchdog::new("run returns");
+    let panic = catch_unwind(AssertUnwindSafe(|| server.reactor.run())).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"as the test wants"));
+    assert!(server.reactor.is_draining(), "it has not come to its end");
+    let report = server.reactor.run().unwrap();
+    assert_eq!(report.end, Ended::TimedOut);
+    assert_eq!((report.connections_failed, report.connections_cut), (1, 3));
+    assert!(report.duration >= Duration::from_millis(20));
+    assert!(!server.reactor.is_draining());
+    assert_eq!(server.reactor.connections(), 0);
 }
 
 #[test]

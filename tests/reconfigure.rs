@@ -181,6 +181,17 @@ fn the_reactor_can_take_more_or_fewer_connections_but_not_more_than_it_was_made_
 }
 
 #[test]
+fn listeners_make_no_room_for_more_connections_than_it_was_made_for() {
+    let limits = ReactorLimits::new().connections_max(4);
+    let mut server = Server::with(Recorder::echo(), &ListenOptions::new(), limits.clone());
+    for _ in 0..100 {
+        server.reactor.listen(server.handler, any_port()).unwrap();
+    }
+    let error = server.reactor.set_limits(limits.connections_max(5)).unwrap_err();
+    assert!(error.to_string().contains("made for 4"), "{error}");
+}
+
+#[test]
 fn buffers_and_events_can_be_made_smaller_and_larger() {
     let mut server = Server::new(Recorder::echo());
     let (mut client, _) = server.open();

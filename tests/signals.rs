@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -124,5 +125,56 @@ fn a_reactor_that_is_gone_leaves_no_descriptor() {
         server.reactor.drain_on_signals(LONG).unwrap();
         drop(server);
         assert_eq!(descriptors(), before);
+    }
+}
+
+/// Panics at the first signal.
+struct Panics(Cell<bool>);
+
+impl StreamHandler for Panics {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        (): &mut (),
+        _: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        Ok(data.len())
+    }
+
+    fn on_signal(&mut self, _: Signal, _: &mut Context<'_>) {
+        assert!(self.0.replace(true), "as the test wants");
+    }
+}
+
+#[test]
+fn a_panic_in_on_signal_keeps_no_signal_from_anybody() {
+    if !alone("a_panic_in_on_signal_keeps_no_signal_from_anybody") {
+        return;
+    }
+    let mut server = Server::new(Recorder::echo());
+    let told = [Rc::default(), Rc::default()];
+    server.reactor.add(Told(Rc::clone(&told[0])));
+    server.reactor.add(Panics(Cell::new(false)));
+    server.reactor.add(Told(Rc::clone(&told[1])));
+    let all = [Signal::Hangup, Signal::User1];
+    server.reactor.watch_signals(&all).unwrap();
+    for signal in all {
+        raise(&server.reactor, signal);
+    }
+    let turns = AssertUnwindSafe(|| run_until(&mut server.reactor, "the panic", |_| false));
+    let panic = catch_unwind(turns).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"as the test wants"));
+    // Nothing else would wake it.
+    let _watchdog = Watchdog::new("run returns");
+    let is_told = |told: &Rc<RefCell<Vec<Signal>>>| told.borrow().len() == all.len();
+    server.reactor.run_until(|_| told.iter().all(is_told)).unwrap();
+    server.assert_idle();
+    for told in told {
+        told.borrow_mut().sort();
+        assert_eq!(*told.borrow(), all, "each once");
     }
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -159,4 +160,40 @@ fn every_callback_is_logged_with_handler_connection_and_time() {
     let took = lines.iter().find(|line| line.contains("on_timer of")).unwrap();
     let millis = took.rsplit_once("took ").unwrap().1.strip_suffix("ms").expect("over 5 ms");
     assert!(millis.parse::<f64>().unwrap() >= 5.0, "{took}");
+}
+
+#[test]
+fn a_turn_that_a_panic_left_lends_its_callbacks_to_no_other() {
+    // A process has one logger.
+    const NAME: &str = "a_turn_that_a_panic_left_lends_its_callbacks_to_no_other";
+    if !alone_also_in_simulation(module_path!(), NAME) {
+        return;
+    }
+    log::set_logger(&Notebook).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let recorder = Recorder::new()
+        .data(|conn, data| {
+            if data == b"!" {
+                hold(100 * MS);
+                conn.abort();
+            } else {
+                hold(20 * MS);
+            }
+            Ok(data.len())
+        })
+        .close(|_, _, _| panic!("as the test wants"));
+    let mut server = Server::new(recorder);
+    server.reactor.time_callbacks(true);
+    server.reactor.set_watchdog(Some(20 * MS));
+    let (mut bad, _) = server.open();
+    let (mut good, key) = server.open();
+    bad.write_all(b"!").unwrap();
+    let panic = catch_unwind(AssertUnwindSafe(|| server.until_closed(1)));
+    assert!(panic.is_err());
+    good.write_all(b"x").unwrap();
+    server.until("it is shown", |calls| calls.shown().len() == 2);
+    let lines = LINES.lock().unwrap().clone();
+    let turns: Vec<_> = lines.iter().filter(|line| line.contains("longest")).collect();
+    let [turn] = turns[..] else { panic!("{lines:#?}") };
+    assert!(turn.contains(&format!("; the longest callback: {key}: on_data of ")), "{turn}");
 }

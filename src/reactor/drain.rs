@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::{debug, info};
 
 use crate::core::Source;
-use crate::drain::{Baseline, Ended, Report};
+use crate::drain::{Ended, Report};
 use crate::driver::{AcceptError, Driver};
 use crate::error::CloseReason;
 use crate::key::Key;
@@ -147,22 +147,6 @@ impl<D: Driver> Reactor<D> {
             drain.end = Ended::Drained;
             core.stopping = true;
         }
-    }
-
-    /// What is to be compared with when everything has ended.
-    pub(super) fn take_baseline(&mut self) -> (Ended, Baseline) {
-        let (end, mut baseline) = match self.core.drain.take() {
-            Some(drain) => (drain.end, drain.baseline),
-            None => (Ended::Stopped, Baseline::new(&self.core)),
-        };
-        for (_, source) in self.core.sources.iter() {
-            if let Source::Stream(stream) = source
-                && !stream.has(DEAD)
-            {
-                baseline.bytes_waiting += stream.input_len() as u64;
-            }
-        }
-        (end, baseline)
     }
 
     /// How it ended when it last did: by a stop, or at the end of a drain. For who calls

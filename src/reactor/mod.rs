@@ -83,6 +83,8 @@ pub struct Reactor<D: Driver = Mio> {
     spin: Duration,
     pub(crate) last_work: Time,
     panics_go_through: bool,
+    /// How many connections the tables were reserved for.
+    made_for: usize,
     /// How often everything was stopped, by which `run` knows that a turn did it.
     stops: u64,
     report: Option<Report>,
@@ -209,6 +211,7 @@ impl<D: Driver> Reactor<D> {
         sockets.try_reserve_exact(slots).map_err(no_memory)?;
         sockets.resize_with(slots, || None);
         Ok(Reactor {
+            made_for: limits.connections_max,
             input: vec![0; limits.read_buffer_bytes].into_boxed_slice(),
             core: Core::new(limits, random, now).map_err(no_memory)?,
             sockets: Sockets { driver, sockets },
@@ -447,9 +450,15 @@ impl<D: Driver> Reactor<D> {
     /// empty afterwards, and can be used again.
     pub fn stop(&mut self) {
         self.core.stopping = true;
-        let (end, baseline) = self.take_baseline();
+        let before = Baseline::new(&self.core);
+        // The drain stays until all are told: a panic in `on_close` goes through here, and who comes back
+        // to go on with the stop is to get the drain's report.
         self.end_all();
         self.end_mail();
+        let (end, baseline) = match self.core.drain.take() {
+            Some(drain) => (drain.end, drain.baseline),
+            None => (Ended::Stopped, before),
+        };
         self.core.stopping = false;
         self.stops += 1;
         let report = baseline.report(end, &self.core);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use log::info;
 
 use crate::context::Context;
-use crate::core::{Command, Core, SLACK_SLOTS, Source};
+use crate::core::{Command, Core, Source};
 use crate::driver::{Driver, ListenConfig};
 use crate::error::CloseReason;
 use crate::key::Key;
@@ -137,7 +137,7 @@ impl<D: Driver> Reactor<D> {
     /// for: the table was reserved for them then. Nothing is changed.
     pub fn set_limits(&mut self, limits: ReactorLimits) -> io::Result<()> {
         limits.check()?;
-        let made_for = self.sockets.sockets.len() - SLACK_SLOTS;
+        let made_for = self.made_for;
         if limits.connections_max > made_for {
             let message = format!(
                 "the limit connections_max is {}; the reactor was made for {made_for}",

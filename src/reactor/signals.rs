@@ -1,5 +1,6 @@
 //! What the loop does about signals.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub(super) struct Watch {
     told: Signals,
     /// The reactor drains, within this time.
     drain_within: Option<Duration>,
+    /// Which handlers are still to be told of what.
+    untold: VecDeque<(Signal, u16)>,
 }
 
 impl<D: Driver> Reactor<D> {
@@ -93,9 +96,17 @@ impl<D: Driver> Reactor<D> {
         for signal in taken.iter().filter(|signal| self.watch.told.contains(*signal)) {
             info!("{signal}: told to the handlers");
             for handler in 0..self.handlers.len() as u16 {
-                let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
-                self.handlers[usize::from(handler)].signal(signal, &mut cx);
+                // Who was not told of the one before is told of both at once.
+                if !self.watch.untold.contains(&(signal, handler)) {
+                    self.watch.untold.push_back((signal, handler));
+                }
             }
+        }
+        // Off the list before its callback, which may panic: the next turn goes on with what is left.
+        while let Some((signal, handler)) = self.watch.untold.pop_front() {
+            self.core.is_signalled = !self.watch.untold.is_empty();
+            let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
+            self.handlers[usize::from(handler)].signal(signal, &mut cx);
         }
     }
 }

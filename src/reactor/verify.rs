@@ -96,8 +96,8 @@ impl Stream {
             "{key}: an idle connection owns no buffer"
         );
         assert!(
-            self.has(DEAD) || self.input_len() <= self.limits.input_bytes_max,
-            "{key}: more input than its limit"
+            self.has(DEAD | PAUSED | OVER_HIGH | SHOW | EOF_SHOWN) || !self.is_full(),
+            "{key}: no room for input, and what is kept is not to be shown"
         );
         assert!(
             self.has(WRITABLE | QUEUED | FLUSHING | DEAD | CONNECTING)

@@ -126,6 +126,11 @@ impl Stream {
     /// The handler's pause is over, which was not the peer's.
     pub(crate) fn end_pause(&mut self, now: Time) {
         self.active = now;
+        self.end_rest(now);
+    }
+
+    /// It may be read from again, as far as one of the reasons goes for which it was not.
+    pub(super) fn end_rest(&mut self, now: Time) {
         if self.has(FIRST_BYTE) {
             let first_byte = now + self.limits.first_byte_timeout;
             self.phase_deadline = self.phase_deadline.max(first_byte);

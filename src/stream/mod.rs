@@ -244,6 +244,12 @@ impl Stream {
         self.buffers.as_ref().map_or(0, |buffers| buffers.input_len())
     }
 
+    /// Whether what it keeps leaves no room for more: after a read only if the handler consumed nothing
+    /// of it, and under a limit that was lowered meanwhile.
+    pub(crate) fn is_full(&self) -> bool {
+        self.input_len() >= self.limits.input_bytes_max
+    }
+
     pub(crate) fn output_len(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.output.len())
     }

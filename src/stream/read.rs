@@ -108,6 +108,7 @@ impl<D: Driver> Reactor<D> {
         budget.reads -= 1;
         let input_max = stream.limits.input_bytes_max;
         let kept = stream.buffers.as_ref().map_or(0, |buffers| buffers.input_len());
+        debug_assert!(kept < input_max, "no read without room");
         let room = self.input.len().min(input_max - kept).min(budget.bytes);
         let result = driver.read(socket, &mut self.input[..room]);
         let count = self.after_read(key, result, room);
@@ -211,6 +212,17 @@ impl<D: Driver> Reactor<D> {
             }
         }
         self.core.account(key);
+    }
+
+    /// Has what is kept shown once more if it leaves no room, as it may under a limit that was lowered:
+    /// the connection is not read from any more, so that nothing else would come of it. A handler that
+    /// consumes nothing then has had its chance.
+    pub(super) fn judge_input(&mut self, key: Key) {
+        let stream = self.core.sources.live(key);
+        // After the end of file no room is needed, and what rests is shown when it goes on.
+        if !stream.has(PAUSED | OVER_HIGH | EOF_SHOWN | CLOSING | DEAD) && stream.is_full() {
+            stream.flags |= SHOW;
+        }
     }
 
     /// Keeps what the handler left of the shared read buffer, of which it was shown `shown` bytes.

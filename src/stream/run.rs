@@ -90,6 +90,7 @@ impl<D: Driver> Reactor<D> {
             reads: limits.reads_per_turn_max.saturating_sub(reads_made),
         };
         self.read_within(key, budget);
+        self.judge_input(key);
         if self.core.sources.live(key).owes_peer_closed() {
             self.call_peer_closed(key);
         }
@@ -106,6 +107,9 @@ impl<D: Driver> Reactor<D> {
             let is_over = self.core.scratch.len() > stream.limits.output_bytes_high;
             if !stream.has(READABLE) || stream.has(SHOW) || !stream.wants_read() || is_over {
                 return;
+            }
+            if stream.is_full() {
+                return; // a read into no room would look like the end of file
             }
             if stream.has(DRAINING) {
                 let bytes_in = stream.bytes_in;
@@ -155,7 +159,7 @@ impl<D: Driver> Reactor<D> {
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
         let stream = core.sources.live(key);
         stream.flags &= !OVER_HIGH;
-        stream.note_rest(core.now);
+        stream.end_rest(core.now);
         if stream.has(HAS_INPUT) {
             stream.flags |= SHOW; // what the handler left because its output was over the mark
         }
@@ -263,6 +267,7 @@ impl<D: Driver> Reactor<D> {
             self.write_queued(key);
         }
         self.judge_output(key);
+        self.judge_input(key);
         let stream = self.core.sources.live(key);
         if stream.has(FIN_WANTED) && !stream.has(DEAD) {
             self.go_on_closing(key);
