@@ -237,14 +237,14 @@ impl Connection<'_> {
 
     /// Expects something of the peer, in the handler's own sense (a log-in, the next part of an upload):
     /// unless [`expect_nothing`](Self::expect_nothing) is called, or this again, before `within` has
-    /// passed, [`on_deadline`](crate::StreamHandler::on_deadline) hears of [`Deadline::Expected`]. It
+    /// passed, [`on_deadline`](crate::StreamHandler::on_deadline) hears of [`Deadline::Expect`]. It
     /// takes the place of the deadline for the first byte.
     ///
     /// # Cost
     ///
     /// A store, unless it is earlier than any deadline the connection had.
     ///
-    /// [`Deadline::Expected`]: crate::Deadline::Expected
+    /// [`Deadline::Expect`]: crate::Deadline::Expect
     pub fn expect_within(&mut self, within: Duration) {
         let at = self.now() + within;
         self.expect_until(at);

@@ -21,7 +21,7 @@ pub enum Deadline {
     WriteStall,
     /// More than [`output_bytes_soft`](crate::Limits::output_bytes_soft) of output waited for all of
     /// [`output_soft_timeout`](crate::Limits::output_soft_timeout).
-    SoftOutput,
+    OutputSoft,
     /// The handler consumed none of the input that it was shown, for
     /// [`message_timeout`](crate::Limits::message_timeout): a message began and did not end.
     Message,
@@ -29,26 +29,26 @@ pub enum Deadline {
     InputRate,
     /// What the handler asked for with [`expect_within`](crate::Connection::expect_within) did not
     /// happen.
-    Expected,
+    Expect,
 }
 
 impl Deadline {
     pub(crate) fn reason(self) -> CloseReason {
         match self {
-            Deadline::FirstByte => CloseReason::NoFirstByte,
-            Deadline::Idle => CloseReason::Idle,
-            Deadline::WriteStall => CloseReason::WriteStalled,
-            Deadline::SoftOutput => CloseReason::SoftOutput,
+            Deadline::FirstByte => CloseReason::FirstByteTimeout,
+            Deadline::Idle => CloseReason::IdleTimeout,
+            Deadline::WriteStall => CloseReason::WriteStallTimeout,
+            Deadline::OutputSoft => CloseReason::OutputSoftTimeout,
             Deadline::Message => CloseReason::MessageTimeout,
-            Deadline::InputRate => CloseReason::SlowSender,
-            Deadline::Expected => CloseReason::Overdue,
+            Deadline::InputRate => CloseReason::InputTooSlow,
+            Deadline::Expect => CloseReason::ExpectTimeout,
         }
     }
 
     /// Whether it is the peer that does not take what it is sent: then no orderly close would come to an
     /// end, and a last word would not arrive.
     pub(crate) fn is_of_output(self) -> bool {
-        matches!(self, Deadline::WriteStall | Deadline::SoftOutput)
+        matches!(self, Deadline::WriteStall | Deadline::OutputSoft)
     }
 }
 

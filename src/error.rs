@@ -40,23 +40,23 @@ pub enum CloseReason {
     SlowReader,
     /// The peer sent nothing for [`first_byte_timeout`](crate::Limits::first_byte_timeout) after the
     /// connection opened.
-    NoFirstByte,
+    FirstByteTimeout,
     /// Nothing came and nothing went for [`idle_timeout`](crate::Limits::idle_timeout).
-    Idle,
+    IdleTimeout,
     /// The peer took none of the waiting output for
     /// [`write_stall_timeout`](crate::Limits::write_stall_timeout).
-    WriteStalled,
+    WriteStallTimeout,
     /// Too much output waited for too long:
     /// [`output_bytes_soft`](crate::Limits::output_bytes_soft),
     /// [`output_soft_timeout`](crate::Limits::output_soft_timeout).
-    SoftOutput,
+    OutputSoftTimeout,
     /// A message was not complete within [`message_timeout`](crate::Limits::message_timeout).
     MessageTimeout,
     /// A message came at less than [`input_rate_min`](crate::Limits::input_rate_min).
-    SlowSender,
+    InputTooSlow,
     /// What the handler expected, by [`expect_within`](crate::Connection::expect_within), did not happen
     /// in time.
-    Overdue,
+    ExpectTimeout,
     /// The reactor went over [`memory_bytes_max`](crate::ReactorLimits::memory_bytes_max), and this
     /// connection held the most.
     MemoryLimit,
@@ -82,13 +82,13 @@ impl CloseReason {
             CloseReason::SlowReader => 9,
             CloseReason::MemoryLimit => 10,
             CloseReason::Stopped => 11,
-            CloseReason::NoFirstByte => 12,
-            CloseReason::Idle => 13,
-            CloseReason::WriteStalled => 14,
-            CloseReason::SoftOutput => 15,
+            CloseReason::FirstByteTimeout => 12,
+            CloseReason::IdleTimeout => 13,
+            CloseReason::WriteStallTimeout => 14,
+            CloseReason::OutputSoftTimeout => 15,
             CloseReason::MessageTimeout => 16,
-            CloseReason::SlowSender => 17,
-            CloseReason::Overdue => 18,
+            CloseReason::InputTooSlow => 17,
+            CloseReason::ExpectTimeout => 18,
         }
     }
 
@@ -113,13 +113,13 @@ impl fmt::Display for CloseReason {
             CloseReason::Panicked => "the handler panicked",
             CloseReason::InputTooLong => "too much input that the handler does not consume",
             CloseReason::SlowReader => "the peer does not take its output",
-            CloseReason::NoFirstByte => "the peer sent nothing",
-            CloseReason::Idle => "idle for too long",
-            CloseReason::WriteStalled => "the peer takes none of its output",
-            CloseReason::SoftOutput => "too much output waited for too long",
+            CloseReason::FirstByteTimeout => "the peer sent nothing",
+            CloseReason::IdleTimeout => "idle for too long",
+            CloseReason::WriteStallTimeout => "the peer takes none of its output",
+            CloseReason::OutputSoftTimeout => "too much output waited for too long",
             CloseReason::MessageTimeout => "a message was not complete in time",
-            CloseReason::SlowSender => "a message came too slowly",
-            CloseReason::Overdue => "what the handler expected did not come in time",
+            CloseReason::InputTooSlow => "a message came too slowly",
+            CloseReason::ExpectTimeout => "what the handler expected did not come in time",
             CloseReason::MemoryLimit => "the reactor is over its memory limit",
             CloseReason::Stopped => "the reactor stopped",
         })

@@ -94,19 +94,19 @@ limits! {
         /// Default 256 KiB: more than a producer that stops at the high watermark ever has waiting.
         output_bytes_soft: usize = 256 * 1024,
         /// How long more than [`output_bytes_soft`](Limits::output_bytes_soft) may wait, before the
-        /// connection is closed as [`SoftOutput`](crate::CloseReason::SoftOutput). Default 60 s.
+        /// connection is closed as [`OutputSoft`](crate::CloseReason::OutputSoftTimeout). Default 60 s.
         output_soft_timeout: Duration = Duration::from_secs(60),
         /// How long the peer may take none of the output that waits, before the connection is closed as
-        /// [`WriteStalled`](crate::CloseReason::WriteStalled). Default 60 s: the kernel has sent it
+        /// [`WriteStallTimeout`](crate::CloseReason::WriteStallTimeout). Default 60 s: the kernel has sent it
         /// again many times by then.
         write_stall_timeout: Duration = Duration::from_secs(60),
         /// How long the peer may send nothing after the connection opened, before it is closed as
-        /// [`NoFirstByte`](crate::CloseReason::NoFirstByte). A pause of the connection gives it
+        /// [`FirstByteTimeout`](crate::CloseReason::FirstByteTimeout). A pause of the connection gives it
         /// the whole time anew. Default: for ever, because in some
         /// protocols clients only listen; `idle_timeout` bounds it.
         first_byte_timeout: Duration = Duration::MAX,
         /// How long nothing may be received and nothing sent, before the connection is closed as
-        /// [`Idle`](crate::CloseReason::Idle). What the server sends counts, too: whoever sends a heartbeat
+        /// [`Idle`](crate::CloseReason::IdleTimeout). What the server sends counts, too: whoever sends a heartbeat
         /// and wants an answer to it [expects](crate::Connection::expect_within) one. It rests while the
         /// handler pauses the connection, whose end is the handler's to see to then. Default ten minutes:
         /// a peer that vanished without a word holds its place no longer than that.
@@ -119,7 +119,7 @@ limits! {
         message_timeout: Duration = Duration::from_secs(60),
         /// Bytes a second that a message must come at, on average since
         /// [`input_rate_grace`](Limits::input_rate_grace) after its first byte, before the connection
-        /// is closed as [`SlowSender`](crate::CloseReason::SlowSender). Default 0, which asks for none.
+        /// is closed as [`InputTooSlow`](crate::CloseReason::InputTooSlow). Default 0, which asks for none.
         input_rate_min: usize = 0,
         /// How long a message may come at any rate. Default 5 s.
         input_rate_grace: Duration = Duration::from_secs(5),

@@ -71,7 +71,8 @@ pub struct Stats {
     pub panics: u64,
     /// Messages delivered to connections and handlers.
     pub messages: u64,
-    /// Messages for a connection that was not open any more, or that waited when the reactor stopped.
+    /// Messages for a connection that was not open any more; those that waited when the reactor
+    /// stopped, and blocking jobs that it stopped without the result of.
     pub messages_undelivered: u64,
     /// Blocking jobs that panicked.
     pub job_panics: u64,

@@ -67,8 +67,8 @@ fn a_connection_that_says_nothing_and_is_told_nothing_is_idle() {
     let (deadline, after) = only(&missed, opened);
     assert_eq!(deadline, Deadline::Idle);
     assert!(after >= SHORT, "early: {after:?}");
-    assert_eq!(server.calls.reasons(), [CloseReason::Idle]);
-    assert_eq!(server.reactor.stats().closes(CloseReason::Idle), 1);
+    assert_eq!(server.calls.reasons(), [CloseReason::IdleTimeout]);
+    assert_eq!(server.reactor.stats().closes(CloseReason::IdleTimeout), 1);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_peer_that_half_closed_and_stays_is_idle_in_the_end() {
     let (client, _) = server.open();
     client.shutdown(Shutdown::Write).unwrap();
     server.until_closed(1);
-    assert_eq!(server.calls.reasons(), [CloseReason::Idle]);
+    assert_eq!(server.calls.reasons(), [CloseReason::IdleTimeout]);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_client_has_to_send_a_first_byte_in_time() {
     assert_eq!(deadline, Deadline::FirstByte);
     assert!(after >= SHORT, "early: {after:?}");
     turn_for(&mut server, 2 * SHORT);
-    assert_eq!(server.calls.reasons(), [CloseReason::NoFirstByte]);
+    assert_eq!(server.calls.reasons(), [CloseReason::FirstByteTimeout]);
     assert!(server.reactor.context(server.handler).is_open(key), "who spoke stays");
 }
 
@@ -278,7 +278,7 @@ fn a_message_that_comes_too_slowly_is_cut_off_and_one_that_is_fast_enough_is_not
             assert!(after >= SHORT / 2, "early: {after:?}");
             drop(client);
             server.until_closed(1);
-            assert_eq!(server.calls.reasons(), [CloseReason::SlowSender]);
+            assert_eq!(server.calls.reasons(), [CloseReason::InputTooSlow]);
         } else {
             assert_eq!(*missed.borrow(), []);
         }
@@ -299,7 +299,7 @@ fn a_peer_that_takes_nothing_is_cut_off() {
     let (deadline, after) = only(&missed, begun);
     assert_eq!(deadline, Deadline::WriteStall);
     assert!(after >= SHORT, "early: {after:?}");
-    assert_eq!(server.calls.reasons(), [CloseReason::WriteStalled], "and at once");
+    assert_eq!(server.calls.reasons(), [CloseReason::WriteStallTimeout], "and at once");
     let (received, error) = server.read_to_end(&mut client);
     assert!(received.len() < 12 << 20);
     assert!(error.is_some(), "a cut answer does not look complete");
@@ -413,9 +413,9 @@ fn too_much_output_may_wait_for_a_while_and_not_for_longer() {
         } else {
             server.until_closed(1);
             let (deadline, after) = only(&missed, begun);
-            assert_eq!(deadline, Deadline::SoftOutput);
+            assert_eq!(deadline, Deadline::OutputSoft);
             assert!(after >= 4 * SHORT, "early: {after:?}");
-            assert_eq!(server.calls.reasons(), [CloseReason::SoftOutput]);
+            assert_eq!(server.calls.reasons(), [CloseReason::OutputSoftTimeout]);
         }
     }
 }
@@ -434,7 +434,7 @@ fn a_handler_may_give_more_time_and_is_asked_again() {
     let asked = asked.borrow();
     assert_eq!(asked.len(), 3);
     assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= SHORT / 2), "{asked:?}");
-    assert_eq!(server.calls.reasons(), [CloseReason::Idle]);
+    assert_eq!(server.calls.reasons(), [CloseReason::IdleTimeout]);
 }
 
 #[test]
@@ -474,7 +474,7 @@ fn more_time_holds_for_every_deadline() {
     // What the other one has to say rests, because its output is over the high watermark. Who is given
     // more time to be idle has it until something moves, which a little output may.
     kinds.retain(|deadline| *deadline != Idle);
-    assert_eq!(kinds, [Expected, Expected, SoftOutput, WriteStall], "once each");
+    assert_eq!(kinds, [Expect, Expect, OutputSoft, WriteStall], "once each");
 }
 
 #[test]
@@ -554,7 +554,7 @@ fn what_the_handler_expects_has_to_happen_in_time() {
         client.write_all(word.as_bytes()).unwrap();
         server.until("it is missed", |_| !missed.borrow().is_empty());
         let (deadline, after) = only(&missed, opened);
-        assert_eq!(deadline, Deadline::Expected);
+        assert_eq!(deadline, Deadline::Expect);
         assert!(after >= least, "{word}: early: {after:?}");
         assert!(word != "earlier" || after < SHORT || HAS_KERNEL, "late: {after:?}");
         missed.borrow_mut().clear();
@@ -563,7 +563,7 @@ fn what_the_handler_expects_has_to_happen_in_time() {
     client.write_all(b"nothing").unwrap();
     turn_for(&mut server, 3 * SHORT);
     assert!(missed.borrow().is_empty() || HAS_KERNEL);
-    assert!(server.calls.reasons().iter().all(|reason| *reason == CloseReason::Overdue));
+    assert!(server.calls.reasons().iter().all(|reason| *reason == CloseReason::ExpectTimeout));
 }
 
 #[test]
@@ -621,7 +621,7 @@ fn more_time_for_ever_ends_with_the_traffic_that_follows_it() {
         turn_for(&mut server, 2 * SHORT);
         server.assert_echoes(&mut client);
         server.until_closed(1);
-        assert_eq!(server.calls.reasons(), [CloseReason::Idle]);
+        assert_eq!(server.calls.reasons(), [CloseReason::IdleTimeout]);
     }
 }
 

@@ -185,7 +185,9 @@ fn a_day_of_ten_thousand_clients_ends_those_that_fall_silent_or_drip_in_their_mi
                 ends[0] += 1;
                 continue;
             }
-            Habit::FallsSilent(_) => (Deadline::Idle, visitor.active + IDLE, CloseReason::Idle),
+            Habit::FallsSilent(_) => {
+                (Deadline::Idle, visitor.active + IDLE, CloseReason::IdleTimeout)
+            }
             Habit::Drips(_) => {
                 let began = visitor.began.expect("a line that does not end");
                 (Deadline::Message, began + MESSAGE, CloseReason::MessageTimeout)

@@ -139,7 +139,7 @@ fn every_callback_is_logged_with_handler_connection_and_time() {
     client.write_all(b"x").unwrap();
     server.read(&mut client, 1);
     server.until("all timers and deadlines", |calls| {
-        calls.has(&Call::Deadline(key, oneloop::Deadline::Expected))
+        calls.has(&Call::Deadline(key, oneloop::Deadline::Expect))
     });
     drop(client);
     server.until_closed(1);

@@ -34,7 +34,7 @@ pub(super) trait AnyInbox {
     fn is_done(&self) -> bool;
     #[cfg(feature = "sim")]
     fn is_empty(&self) -> bool;
-    /// Drops what waits and takes nothing more; how many messages that were.
+    /// Drops what waits and takes nothing more; how many messages that were, or jobs without a result.
     fn end(&mut self) -> usize;
 }
 
@@ -116,6 +116,8 @@ impl<H: MessageHandler<M>, M: 'static> AnyInbox for Attached<H, M> {
     }
 
     fn end(&mut self) -> usize {
-        self.inbox.reader.end()
+        let jobs = self.inbox.jobs.as_ref().map(|jobs| jobs.unanswered());
+        let letters = self.inbox.reader.end();
+        jobs.unwrap_or(letters)
     }
 }

@@ -244,17 +244,23 @@ impl<M: Send + 'static> Pool<M> {
     }
 
     fn answer(&self, job: Job<M>) {
-        let message = catch_unwind(AssertUnwindSafe(job.run));
-        if let Err(panic) = &message {
+        let (message, panic) = match catch_unwind(AssertUnwindSafe(job.run)) {
+            Ok(message) => (Some(message), None),
+            Err(panic) => (None, Some(panic)),
+        };
+        if let Some(panic) = &panic {
             let text = message_of(&**panic);
             match job.to {
                 Some(key) => error!("{key}: a blocking job panicked: {text}"),
                 None => error!("a blocking job panicked: {text}"),
             }
         }
-        let letter = Letter { to: job.to, message: message.ok() };
         // Refused only at the end of the reactor, at which results are dropped.
-        let _ = self.results.post(letter);
+        let _ = self.results.post(Letter { to: job.to, message });
+        // What a panic says may panic in its turn when it is dropped, which must not end the thread.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
+        }
     }
 }
 
@@ -291,6 +297,8 @@ pub(super) trait Jobs: Send + Sync {
     fn is_answered(&self);
     /// Whether no result will ever come again.
     fn is_over(&self) -> bool;
+    /// Jobs whose result was not delivered yet.
+    fn unanswered(&self) -> usize;
     /// Nobody will look at results any more.
     fn end(&self);
     /// What the threads are to run, and how many there are to be.
@@ -304,6 +312,10 @@ impl<M: Send + 'static> Jobs for Pool<M> {
 
     fn is_over(&self) -> bool {
         self.is_closed.load(Ordering::Acquire) && self.unanswered.load(Ordering::Acquire) == 0
+    }
+
+    fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Acquire)
     }
 
     fn end(&self) {

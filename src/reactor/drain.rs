@@ -121,18 +121,21 @@ impl<D: Driver> Reactor<D> {
     /// The timer phase's part: the drain's time is up.
     pub(super) fn time_out_drain(&mut self) {
         let Some(drain) = &mut self.core.drain else { return };
-        drain.end = Ended::TimedOut;
-        let mut waiting = 0;
-        for (key, source) in self.core.sources.iter() {
-            if let Source::Stream(stream) = source
-                && !stream.has(DEAD)
-                && let Some((driver, socket)) = self.sockets.with(key)
-            {
-                waiting += driver.readable_bytes(socket).unwrap_or(0) as u64;
-            }
-        }
-        drain.baseline.bytes_waiting += waiting;
+        let is_done = self.core.stats.connections == 0;
+        drain.end = if is_done { Ended::Drained } else { Ended::TimedOut };
         self.core.stopping = true;
+    }
+
+    /// What the kernel has received for connections that are about to be cut off.
+    pub(super) fn unread_bytes(&self) -> u64 {
+        let sources = self.core.sources.iter();
+        let unread = sources.map(|(key, source)| match (source, self.sockets.with(key)) {
+            (Source::Stream(stream), Some((driver, socket))) if !stream.has(DEAD) => {
+                driver.readable_bytes(socket).unwrap_or(0) as u64
+            }
+            _ => 0,
+        });
+        unread.sum()
     }
 
     /// The end of a turn of a drain: whether it was the last one.

@@ -40,7 +40,9 @@ pub use self::wait::Wait;
 /// calls the handlers when there is something for them.
 ///
 /// It lives on one thread; for more cores, run one reactor each on the same port
-/// ([`ListenOptions::reuse_port`]). Dropping it closes all descriptors and calls nobody.
+/// ([`ListenOptions::reuse_port`]). Dropping it closes all descriptors (but the one
+/// by which others wake it, as long as they have a [`Handle`](crate::Handle) or [`Sender`](crate::Sender)) and
+/// calls nobody.
 ///
 /// ```no_run
 /// use oneloop::{Connection, Error, Reactor, StreamHandler};
@@ -383,7 +385,8 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// Runs until a handler calls [`Context::stop`], when everything is closed as
-    /// [`CloseReason::Stopped`](crate::CloseReason::Stopped); or until a [`drain`](Self::drain) has come to its end. The reactor can be
+    /// [`CloseReason::Stopped`](crate::CloseReason::Stopped); or until a [`drain`](Self::drain) has come
+    /// to its end. The reactor can be
     /// run again.
     ///
     /// # Errors
@@ -427,9 +430,14 @@ impl<D: Driver> Reactor<D> {
     ///    [`on_drain`](StreamHandler::on_drain) is called, which by default closes: what was sent is
     ///    flushed, and what the client sends after that is thrown away and counted.
     /// 3. When no connection is left, the reactor stops: raw sources are closed and timers end. It does
-    ///    so after `timeout` anyhow, and closes what is left as [`CloseReason::Stopped`](crate::CloseReason::Stopped).
+    ///    so after `timeout` anyhow, and closes what is left as
+    ///    [`CloseReason::Stopped`](crate::CloseReason::Stopped).
     ///
-    /// While it goes on the reactor works as ever, and outbound connections can be made. A second call
+    /// While it goes on the reactor works as ever, and outbound connections can be made. It waits for
+    /// connections only: a handler that waits for a timer, a message or a job keeps one open. One whose
+    /// client does not close its side stays for
+    /// [`linger_timeout`](crate::Limits::linger_timeout), also after all was sent; so a drain that is
+    /// shorter than that often ends [`TimedOut`](crate::Ended::TimedOut) with everybody finished. A second call
     /// can bring its end forward, and not put it off; [`stop`](Self::stop) ends it at once.
     ///
     /// # Cost
@@ -445,12 +453,27 @@ impl<D: Driver> Reactor<D> {
         self.core.drain(timeout);
     }
 
-    /// Closes everything at once as [`CloseReason::Stopped`](crate::CloseReason::Stopped): every handler hears of the end of each
-    /// of its connections and attempts. What they do in these calls comes to nothing. The reactor is
-    /// empty afterwards, and can be used again.
+    /// Closes everything at once as [`CloseReason::Stopped`](crate::CloseReason::Stopped): every handler
+    /// hears of the end of each of its connections and attempts. What they do in these calls comes to
+    /// nothing. Listeners, raw sources, timers and mailboxes end as well, with what waits in them, and
+    /// blocking work. The handlers stay, and the reactor can be given listeners and mailboxes anew;
+    /// [`on_start`](StreamHandler::on_start) is not called again.
+    ///
+    /// # Panics
+    ///
+    /// As `on_close` does; a second call goes on with what is left.
+    ///
+    /// # Cost
+    ///
+    /// A system call for each connection to learn what it leaves unread, and one to close it.
     pub fn stop(&mut self) {
         self.core.stopping = true;
-        let before = Baseline::new(&self.core);
+        let mut before = Baseline::new(&self.core);
+        let unread = self.unread_bytes();
+        match &mut self.core.drain {
+            Some(drain) => drain.baseline.bytes_waiting += unread,
+            None => before.bytes_waiting = unread,
+        }
         // The drain stays until all are told: a panic in `on_close` goes through here, and who comes back
         // to go on with the stop is to get the drain's report.
         self.end_all();

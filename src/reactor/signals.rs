@@ -25,7 +25,7 @@ pub(super) struct Watch {
 impl<D: Driver> Reactor<D> {
     /// From now on SIGINT and SIGTERM end the reactor: the first one [drains](Self::drain) it, a second
     /// one, or one during a drain that began otherwise, stops it. Signals that come together count as
-    /// one.
+    /// one. They stay caught when the reactor is gone, so what comes after it should not take long.
     ///
     /// ```no_run
     /// # use std::time::Duration;

@@ -55,7 +55,7 @@ impl Stream {
             consider(self.active + limits.idle_timeout, Deadline::Idle);
         }
         if !self.has(FIRST_BYTE) {
-            consider(self.phase_deadline, Deadline::Expected);
+            consider(self.phase_deadline, Deadline::Expect);
         }
         // These are the peer's fault only while it is let send, and can.
         if !self.has(PAUSED | OVER_HIGH | EOF) && !is_unread {
@@ -74,7 +74,7 @@ impl Stream {
         {
             consider(buffers.output_moved + limits.write_stall_timeout, Deadline::WriteStall);
             if let Some(since) = buffers.over_soft_since {
-                consider(since + limits.output_soft_timeout, Deadline::SoftOutput);
+                consider(since + limits.output_soft_timeout, Deadline::OutputSoft);
             }
         }
         earliest
@@ -95,7 +95,7 @@ impl Stream {
         let buffers = self.buffers.as_mut();
         match deadline {
             Deadline::Idle => self.active = later(self.active, limits.idle_timeout),
-            Deadline::FirstByte | Deadline::Expected => {
+            Deadline::FirstByte | Deadline::Expect => {
                 self.phase_deadline = self.phase_deadline.max(to);
             }
             Deadline::Message => {
@@ -113,7 +113,7 @@ impl Stream {
                     buffers.output_moved = later(buffers.output_moved, limits.write_stall_timeout);
                 }
             }
-            Deadline::SoftOutput => {
+            Deadline::OutputSoft => {
                 if let Some(buffers) = buffers {
                     let since = buffers.over_soft_since;
                     buffers.over_soft_since =

@@ -31,10 +31,10 @@ const KINDS: [Deadline; 7] = [
     Deadline::FirstByte,
     Deadline::Idle,
     Deadline::WriteStall,
-    Deadline::SoftOutput,
+    Deadline::OutputSoft,
     Deadline::Message,
     Deadline::InputRate,
-    Deadline::Expected,
+    Deadline::Expect,
 ];
 
 fn nanos(duration: Duration) -> i128 {
@@ -193,7 +193,7 @@ impl Model {
             Deadline::Idle => (!self.is_paused).then(|| after(self.active, times.idle)),
             Deadline::FirstByte => (self.phase.0 == deadline && self.bytes_in == 0 && is_read)
                 .then_some(Span::at(self.phase.1)),
-            Deadline::Expected => (self.phase.0 == deadline).then_some(Span::at(self.phase.1)),
+            Deadline::Expect => (self.phase.0 == deadline).then_some(Span::at(self.phase.1)),
             Deadline::Message => {
                 let message = self.message.filter(|_| is_read)?;
                 Some(Span::at(message.since + times.message))
@@ -203,7 +203,7 @@ impl Model {
                 Some(Span::at(self.rate_due(message)))
             }
             Deadline::WriteStall => (self.output > 0).then(|| after(self.moved, times.stall)),
-            Deadline::SoftOutput => {
+            Deadline::OutputSoft => {
                 Some(Span::at(self.over_soft_since.filter(|_| self.output > 0)? + times.soft))
             }
             _ => unreachable!("{deadline:?} is new here"),
@@ -305,8 +305,8 @@ impl Model {
                 self.was_given_time = true;
             }
             Deadline::WriteStall => self.moved = self.moved.put_off(times.stall, to),
-            Deadline::FirstByte | Deadline::Expected => self.phase.1 = self.phase.1.max(to),
-            Deadline::SoftOutput => {
+            Deadline::FirstByte | Deadline::Expect => self.phase.1 = self.phase.1.max(to),
+            Deadline::OutputSoft => {
                 let since = self.over_soft_since.map(Span::at);
                 self.over_soft_since = since.map(|since| since.put_off(times.soft, to).first);
             }
@@ -366,11 +366,11 @@ impl Deadlines {
             2 | 3 => {
                 let within = millis(0..1500, random);
                 conn.expect_within(within);
-                model.phase = (Deadline::Expected, now + nanos(within));
+                model.phase = (Deadline::Expect, now + nanos(within));
             }
             4 => {
                 conn.expect_nothing();
-                model.phase = (Deadline::Expected, NEVER);
+                model.phase = (Deadline::Expect, NEVER);
             }
             5 => {
                 model.times = Rc::clone(&self.times[random as usize % self.times.len()]);
@@ -496,13 +496,13 @@ impl StreamHandler for Deadlines {
 
 fn reason(deadline: Deadline) -> CloseReason {
     match deadline {
-        Deadline::FirstByte => CloseReason::NoFirstByte,
-        Deadline::Idle => CloseReason::Idle,
-        Deadline::WriteStall => CloseReason::WriteStalled,
-        Deadline::SoftOutput => CloseReason::SoftOutput,
+        Deadline::FirstByte => CloseReason::FirstByteTimeout,
+        Deadline::Idle => CloseReason::IdleTimeout,
+        Deadline::WriteStall => CloseReason::WriteStallTimeout,
+        Deadline::OutputSoft => CloseReason::OutputSoftTimeout,
         Deadline::Message => CloseReason::MessageTimeout,
-        Deadline::InputRate => CloseReason::SlowSender,
-        Deadline::Expected => CloseReason::Overdue,
+        Deadline::InputRate => CloseReason::InputTooSlow,
+        Deadline::Expect => CloseReason::ExpectTimeout,
         _ => unreachable!("{deadline:?} is new here"),
     }
 }
