@@ -291,6 +291,10 @@ impl Model {
             return;
         }
         self.active = Span::at(now);
+        self.end_rest(now);
+    }
+
+    fn end_rest(&mut self, now: i128) {
         if self.phase.0 == Deadline::FirstByte {
             self.phase.1 = self.phase.1.max(now + self.times.first_byte);
         }
@@ -416,7 +420,7 @@ impl StreamHandler for Deadlines {
     fn on_drained(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
         session.model.enter(conn, self.is_punctual, false);
         session.model.is_over_high = false;
-        session.model.note_rest(moment(conn.now()));
+        session.model.end_rest(moment(conn.now()));
         if conn.random().is_multiple_of(2) {
             conn.send(&pattern(0, 6000)).ignore();
         }
