@@ -119,7 +119,8 @@ fn a_panic_in_on_open_ends_in_no_call_at_all() {
     let (mut client, _) = server.open();
     server.assert_echoes(&mut client);
     let stats = server.reactor.stats();
-    assert_eq!((stats.panics, stats.connections, stats.closes_total()), (1, 1, 0));
+    assert_eq!((stats.panics, stats.connections, stats.closes_total()), (1, 1, 1));
+    assert_eq!(stats.closes(CloseReason::Panicked), 1, "counted, although nobody can be told");
 }
 
 #[test]

@@ -118,7 +118,10 @@ impl Clocks {
             let place = random as usize % self.set.len();
             let set = &mut self.set[place];
             let after = if set.at > now + LONG / 2 { LONG } else { after };
-            assert!(cx.rearm_timer(set.timer, after), "it is set: {set:?}");
+            if !cx.rearm_timer(set.timer, after) {
+                assert!(!set.is_of_the_handler && !cx.is_open(set.key), "it is set: {set:?}");
+                return; // its connection closes, and nobody else need know
+            }
             (set.at, set.number, set.turn) = (now + after, None, self.turns[1].0);
         } else if choice == 1 && !self.gone.is_empty() {
             let gone = self.gone[random as usize % self.gone.len()];
