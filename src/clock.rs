@@ -70,7 +70,9 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Time {
-        Time::from_nanos(0) + self.base.elapsed()
+        // 584 years fit.
+        let elapsed = self.base.elapsed();
+        Time::from_nanos(elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()))
     }
 
     pub(crate) fn wall(&self) -> SystemTime {

@@ -51,7 +51,7 @@ impl<D: Driver> Reactor<D> {
         if self.core.is_signalled {
             self.take_signals();
         }
-        self.serve(); //                                         4. ready
+        self.each(|core| &mut core.ready, Self::run_ready); //   4. ready
         self.each(|core| &mut core.accept, Self::run_listener);
         self.take_due_timers(); //                               5. timers
         self.each(|core| &mut core.due, Self::fire_timer);
@@ -70,13 +70,6 @@ impl<D: Driver> Reactor<D> {
         }
         self.verify_in_debug();
         Ok(())
-    }
-
-    /// The connections' part of the ready phase. In a function of its own, so that what the other phases
-    /// need is not in the way of a message: compiled into one function they share the registers.
-    #[inline(never)]
-    fn serve(&mut self) {
-        self.each(|core| &mut core.ready, Self::run_ready);
     }
 
     fn start_handlers(&mut self) {
@@ -118,9 +111,7 @@ impl<D: Driver> Reactor<D> {
         let mut rest = batch.iter();
         // One catch for the whole phase: around every source it would be paid by every message.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-            for &key in rest.by_ref() {
-                run(self, key);
-            }
+            self.run_all(&mut rest, &run);
         })) {
             if let Err(panic) = self.contain(panic) {
                 // It goes through; what is left of the batch stays for the next turn.
@@ -130,6 +121,14 @@ impl<D: Driver> Reactor<D> {
         }
         batch.clear();
         self.spare = batch;
+    }
+
+    // In a function of its own: inside of the catch the loop would share its registers with that.
+    #[inline(never)]
+    fn run_all(&mut self, rest: &mut std::slice::Iter<'_, Key>, run: &impl Fn(&mut Self, Key)) {
+        for &key in rest.by_ref() {
+            run(self, key);
+        }
     }
 
     /// Charges a panic to the connection or raw source whose callback it came from. Gives it back if

@@ -172,6 +172,9 @@ impl Wheel {
         max: usize,
         mut due: impl FnMut(&mut N, u32, Time) -> Time,
     ) {
+        if self.next().is_none_or(|next| next > now) {
+            return; // as in most turns
+        }
         let mut left = max;
         while let Some((level, number)) = self.next_slot() {
             let width = level as u32 * DIGIT_BITS;
