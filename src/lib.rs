@@ -36,6 +36,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 mod buffer;
 mod clock;
 mod connection;
@@ -65,6 +66,7 @@ mod table;
 mod timer;
 mod watchdog;
 
+pub use crate::address::Address;
 pub use crate::clock::Time;
 pub use crate::connection::{Connection, Origin};
 pub use crate::context::Context;
