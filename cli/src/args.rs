@@ -1,12 +1,15 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use oneloop::Address;
+use oneloop::address::AddressError;
 
+use crate::address;
 use crate::bench::contestant::Contestant;
 use crate::guard;
 use crate::units::{parse_bytes, parse_duration};
@@ -36,9 +39,10 @@ pub(crate) enum Command {
 /// read and write.
 #[derive(Args, Debug)]
 pub(crate) struct EchoArguments {
-    /// Address to listen on, repeatable; port 0 takes a free one. The real address is printed.
+    /// Address to listen on, repeatable: 127.0.0.1:7000, [::1]:7000, localhost:http, or *:7000 for all
+    /// addresses. Port 0 takes a free one. The real address is printed.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
-    pub(crate) listen: Vec<String>,
+    pub(crate) listen: Vec<Address>,
     /// Print rates every so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = parse_duration)]
     pub(crate) stats: Option<Duration>,
@@ -178,7 +182,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) stall_timeout: Duration,
     /// A server that runs already, to be measured instead of our own.
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, conflicts_with = "against")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_target, conflicts_with = "against")]
     pub(crate) target: Option<SocketAddr>,
     /// Its process, for CPU and memory.
     #[arg(long, requires = "target")]
@@ -227,9 +231,9 @@ fn parse_count(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    let mut addresses = text.to_socket_addrs().map_err(|error| error.to_string())?;
-    addresses.next().ok_or_else(|| format!("\"{text}\" stands for no address"))
+fn parse_target(text: &str) -> Result<SocketAddr, String> {
+    let address: Address = text.parse().map_err(|error: AddressError| error.to_string())?;
+    address::to_connect_to(&address).map_err(|error| error.to_string())
 }
 
 fn parse_contestant(text: &str) -> Result<Contestant, String> {

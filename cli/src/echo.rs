@@ -12,6 +12,7 @@ use oneloop::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::address;
 use crate::args::{ConnectionArguments, EchoArguments, ListenerArguments, ReactorArguments};
 use crate::descriptors;
 
@@ -32,9 +33,10 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     let options = listen_options(&arguments.listener, &arguments.connection);
     let mut addresses = Vec::new();
     for address in &arguments.listen {
-        let listener = reactor
-            .listen_with(echo, address, &options)
-            .map_err(|error| explain(address, &error))?;
+        let candidates =
+            address::to_listen_on(address).with_context(|| format!("listen on {address}"))?;
+        // The reactor's own errors name the address that failed.
+        let listener = reactor.listen_with(echo, &candidates[..], &options)?;
         addresses.push(reactor.listener_address(listener)?);
     }
     if arguments.until_stdin_closes {
@@ -50,16 +52,6 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     let report = reactor.run()?;
     say(&report.to_string());
     Ok(())
-}
-
-/// The reactor's own errors name the address that failed; those of looking a name up do not.
-fn explain(address: &str, error: &io::Error) -> anyhow::Error {
-    let text = error.to_string();
-    if text.starts_with("listen on ") {
-        anyhow::Error::msg(text)
-    } else {
-        anyhow::Error::msg(format!("listen on {address}: {text}"))
-    }
 }
 
 /// A line on standard output, at once. Nobody may be reading it any more; that is no reason to end.

@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use support::process::terminate;
 use support::{Program, connect, eventually, run};
@@ -85,9 +85,41 @@ fn a_port_in_use_is_one_clear_line() {
 }
 
 #[test]
-fn what_cannot_be_an_address_is_one_clear_line() {
-    let run = run(&["echo", "--listen", "nonsense"]);
-    assert!(run.failure().contains("listen on nonsense: "), "{run:?}");
+fn what_cannot_be_an_address_is_said_with_its_reason() {
+    for (address, reason) in [
+        ("nonsense", "':' is missing between host and port: nonsense:PORT"),
+        ("127.0.0.1:70000", "port 70000 is over 65535"),
+        ("::1:7000", "an IPv6 address needs brackets: [::1]:7000"),
+    ] {
+        let run = run(&["echo", "--listen", address]);
+        assert_eq!(run.status.code(), Some(2), "{run:?}");
+        assert!(run.stderr.contains(address) && run.stderr.contains(reason), "{run:?}");
+    }
+}
+
+#[test]
+fn an_address_that_is_not_served_is_one_clear_line() {
+    let run = run(&["echo", "--listen", "unix:/run/app.sock"]);
+    let expected = "listen on unix:/run/app.sock: Unix sockets are not served yet";
+    assert!(run.failure().contains(expected), "{run:?}");
+}
+
+#[test]
+fn a_star_takes_clients_of_both_families() {
+    let program = Program::start(&["echo", "--listen", "*:0"]);
+    let port = program.address().port();
+    assert_echoes(SocketAddr::from(([127, 0, 0, 1], port)));
+    if TcpListener::bind("[::1]:0").is_ok() {
+        assert_echoes(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    }
+}
+
+#[test]
+fn a_name_is_looked_up() {
+    let program = Program::start(&["echo", "--listen", "localhost:0"]);
+    let address = program.address();
+    assert!(address.ip().is_loopback(), "{address}");
+    assert_echoes(address);
 }
 
 #[test]
