@@ -108,14 +108,14 @@ impl<D: Driver> Reactor<D> {
         }
         let spare = std::mem::take(&mut self.spare);
         let mut batch = std::mem::replace(list(&mut self.core), spare);
-        let mut rest = batch.iter();
+        let mut done = 0;
         // One catch for the whole phase: around every source it would be paid by every message.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-            self.run_all(&mut rest, &run);
+            self.run_all(&batch, &mut done, &run);
         })) {
             if let Err(panic) = self.contain(panic) {
                 // It goes through; what is left of the batch stays for the next turn.
-                list(&mut self.core).extend(rest);
+                list(&mut self.core).extend(&batch[done..]);
                 resume_unwind(panic);
             }
         }
@@ -125,8 +125,9 @@ impl<D: Driver> Reactor<D> {
 
     // In a function of its own: inside of the catch the loop would share its registers with that.
     #[inline(never)]
-    fn run_all(&mut self, rest: &mut std::slice::Iter<'_, Key>, run: &impl Fn(&mut Self, Key)) {
-        for &key in rest.by_ref() {
+    fn run_all(&mut self, batch: &[Key], done: &mut usize, run: &impl Fn(&mut Self, Key)) {
+        while let Some(&key) = batch.get(*done) {
+            *done += 1;
             run(self, key);
         }
     }
@@ -159,10 +160,18 @@ impl<D: Driver> Reactor<D> {
 
     #[inline]
     fn run_ready(&mut self, key: Key) {
-        match self.core.sources.get(key) {
-            Some(Source::Stream(_)) => self.run_common(key),
-            Some(Source::Raw(_)) => self.run_raw(key),
-            _ => {} // ended since it was queued
+        match self.core.stream(key) {
+            Some(_) => self.run_common(key),
+            None => self.run_uncommon(key),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run_uncommon(&mut self, key: Key) {
+        // Another one has ended since it was queued.
+        if let Some(Source::Raw(_)) = self.core.sources.get(key) {
+            self.run_raw(key);
         }
     }
 
