@@ -45,6 +45,7 @@ swarm! {
     the_loop_survives_orders,
     the_loop_survives_memory,
     the_loop_survives_clocks,
+    the_loop_survives_clocks_that_jump,
     the_loop_survives_deadlines,
     the_loop_survives_deadlines_missed_by_the_clock,
     the_loop_survives_full_house,

@@ -94,7 +94,7 @@ impl Stream {
         let later = |moment: Time, timeout: Duration| moment + to.since(moment + timeout);
         let buffers = self.buffers.as_mut();
         match deadline {
-            Deadline::Idle => self.active = later(self.active, limits.idle_timeout),
+            Deadline::Idle => {} // after the run: what it sends is no sign of life
             Deadline::FirstByte | Deadline::Expect => {
                 self.phase_deadline = self.phase_deadline.max(to);
             }
@@ -288,7 +288,6 @@ impl<D: Driver> Reactor<D> {
         }
         self.end_run(key);
         if let Some(more) = more.filter(|_| deadline == Deadline::Idle) {
-            // What the handler sent meanwhile is no sign of life of the peer's.
             self.core.idle_until(key, self.core.now + more);
         }
     }

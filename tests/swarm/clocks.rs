@@ -12,6 +12,8 @@ use super::{Life, Lives, assert_all_closed, conclude, pattern, serve_with, tight
 
 /// Longer than any connection lives.
 const LONG: Duration = Duration::from_secs(36_000);
+/// A turn of a reactor that has work, and the next one.
+const POKE_MAX: Duration = Duration::from_millis(1);
 
 /// A timer that is set.
 #[derive(Debug)]
@@ -46,8 +48,10 @@ struct Clocks {
     turns: [(u64, Time); 2],
     /// So few timers fire in a turn that some are late.
     is_limited: bool,
-    /// In which turn a connection was poked.
-    poked: BTreeMap<Key, u64>,
+    /// In which turn a connection was poked, and when.
+    poked: BTreeMap<Key, (u64, Time)>,
+    /// The clock does not jump, and nothing stalls: it only goes on by the turns.
+    is_punctual: bool,
     /// What its next poke answers.
     owed: BTreeMap<Key, usize>,
     /// What was left of the last data.
@@ -187,7 +191,7 @@ impl StreamHandler for Clocks {
         let shown_next = self.shown_next.take();
         assert!(shown_next.is_none_or(|next| next == key), "poked, and not shown what is kept");
         let turn = conn.stats().turns;
-        let poked = self.poked.get(&key).copied().unwrap_or(turn);
+        let (poked, _) = self.poked.get(&key).copied().unwrap_or((turn, conn.now()));
         assert!(poked + 1 >= turn, "poked in turn {poked}, and not told in {turn}");
         // One after the other, so that some input is always kept.
         life.consume(conn, &data[..1]);
@@ -218,14 +222,14 @@ impl StreamHandler for Clocks {
             5 => self.set_beats_for(conn, true, random / 2048),
             _ => {
                 *self.owed.entry(key).or_default() += 1;
-                self.poked.entry(key).or_insert(turn);
+                self.poked.entry(key).or_insert((turn, conn.now()));
                 conn.poke(key);
             }
         }
         // And somebody else, for nothing.
         let other = self.lives.any(random / 4096);
         if (random / 64).is_multiple_of(4) && conn.is_open(other) {
-            self.poked.entry(other).or_insert(turn);
+            self.poked.entry(other).or_insert((turn, conn.now()));
             conn.poke(other);
         }
         Ok(1)
@@ -250,14 +254,17 @@ impl StreamHandler for Clocks {
         self.look(conn);
         self.meddle(conn);
         let key = conn.key();
-        assert!(self.poked.remove(&key).is_some(), "nobody poked {key}");
+        let poked = self.poked.remove(&key);
+        let (_, at) = poked.unwrap_or_else(|| panic!("nobody poked {key}"));
+        let waited = conn.now().since(at);
+        assert!(!self.is_punctual || waited <= POKE_MAX, "a poke waited for {waited:?}");
         assert_eq!(self.shown_next, None, "poked, and not shown what is kept");
         self.shown_next = Some(key).filter(|key| self.kept.get(key).is_some_and(|kept| *kept > 0));
         let Some(owed) = self.owed.get_mut(&key) else { return };
         conn.send(b".").ignore();
         *owed -= 1;
         if *owed > 0 {
-            self.poked.insert(key, conn.stats().turns);
+            self.poked.insert(key, (conn.stats().turns, conn.now()));
             conn.poke(key);
         } else {
             self.owed.remove(&key);
@@ -275,10 +282,19 @@ impl StreamHandler for Clocks {
 }
 
 pub fn clocks(sim: &mut Simulation) {
+    run(sim, true);
+}
+
+pub fn clocks_that_jump(sim: &mut Simulation) {
+    run(sim, false);
+}
+
+fn run(sim: &mut Simulation, is_punctual: bool) {
     let own = ReactorLimits::new().connections_max(64).events_per_poll_max(7);
     let is_limited = within(sim, 0..3) == 0;
     let own = if is_limited { own.timers_per_turn_max(within(sim, 1..4)) } else { own };
-    let served = serve_with(sim, Clocks { is_limited, ..Clocks::default() }, own, tight());
+    let clocks = Clocks { is_limited, is_punctual, ..Clocks::default() };
+    let served = serve_with(sim, clocks, own, tight());
     let clients: Vec<ClientId> = (0..within(sim, 1..8))
         .map(|_| {
             let (mut script, mut sent) = (Script::new(), 0);

@@ -22,10 +22,11 @@ pub(super) fn drains(sim: &mut Simulation) {
 pub fn drains_at(sim: &mut Simulation, begin: impl FnOnce(&mut Simulation)) {
     let backend = ([10, 0, 0, 3], 7000).into();
     let front = serve(sim, Proxy { lives: Lives::default(), backend }, tight());
-    let back = sim.serve(Echo::default());
-    // One has nothing to say.
+    let goes_on = within(sim, 0..4) == 0;
+    let back = sim.serve(Echo { goes_on, ..Echo::default() });
+    // One has nothing to say, for longer than a drain takes.
     let idle = Script::new().may_end().wait(Duration::from_secs(100));
-    let idle = sim.client(front.address, idle.close());
+    let idle = sim.client(if goes_on { back.address } else { front.address }, idle.close());
     let mut clients: Vec<ClientId> = (0..within(sim, 1..10))
         .map(|_| {
             let address = [front.address, back.address][within(sim, 0..2)];

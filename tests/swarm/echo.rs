@@ -12,6 +12,8 @@ use super::{Life, Lives, assert_all_closed, conclude, pattern, serve, talker, ti
 #[derive(Default)]
 pub(super) struct Echo {
     pub(super) lives: Lives,
+    /// It does not care for a drain.
+    pub(super) goes_on: bool,
 }
 
 impl StreamHandler for Echo {
@@ -54,6 +56,12 @@ impl StreamHandler for Echo {
 
     fn on_timer(&mut self, _: &mut Life, conn: &mut Connection<'_>, _: TimerId) {
         conn.resume();
+    }
+
+    fn on_drain(&mut self, _: &mut Life, conn: &mut Connection<'_>) {
+        if !self.goes_on && !conn.is_paused() {
+            conn.close();
+        }
     }
 
     fn on_close(&mut self, life: Life, key: Key, _: CloseReason, _: &mut Context<'_>) {

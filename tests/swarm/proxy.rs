@@ -105,6 +105,10 @@ fn run_proxy(sim: &mut Simulation, without_loss: bool) {
         })
         .collect();
     conclude(sim, &[front.reactor, back.reactor], &clients, without_loss);
+    for reactor in [front.reactor, back.reactor] {
+        let idle = sim[reactor].stats().closes(CloseReason::IdleTimeout);
+        assert!(!without_loss || idle == 0, "{idle} connections never heard of the end");
+    }
     assert_all_closed(&sim.handler(front).lives);
     assert_all_closed(&sim.handler(back).lives);
 }

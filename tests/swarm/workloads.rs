@@ -39,7 +39,8 @@ pub const ALL: &[Workload] = &[
     ("half-closed", Faults::lossless, echo::half_closed),
     ("orders", Faults::lossless, orders::orders),
     ("memory", Faults::lossless, orders::memory),
-    ("clocks", lossless_with_clock_jumps, clocks::clocks),
+    ("clocks", deadlines::punctual, clocks::clocks),
+    ("clocks that jump", lossless_with_clock_jumps, clocks::clocks_that_jump),
     ("deadlines", deadlines::punctual, deadlines::deadlines),
     (
         "deadlines missed by the clock",
