@@ -27,6 +27,8 @@ mod edges;
 mod events;
 #[path = "../fairness.rs"]
 mod fairness;
+#[path = "../handle.rs"]
+mod handle;
 #[path = "../handler.rs"]
 mod handler;
 #[path = "../keys.rs"]
@@ -35,6 +37,10 @@ mod keys;
 mod limits;
 #[path = "../mail.rs"]
 mod mail;
+#[path = "../mail_ends.rs"]
+mod mail_ends;
+#[path = "../mail_threads.rs"]
+mod mail_threads;
 #[path = "../memory.rs"]
 mod memory;
 #[path = "../misuse.rs"]

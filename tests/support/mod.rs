@@ -23,6 +23,7 @@ use oneloop::{HandlerId, Key, ListenOptions, ListenerId, ReactorLimits, Stats};
 
 #[path = "../kernel/mod.rs"]
 pub mod kernel;
+pub mod office;
 mod recorder;
 pub mod world;
 
