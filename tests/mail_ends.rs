@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use oneloop::{CloseReason, HandleError, Key, MessageHandler, PostError, mailbox};
+use oneloop::{CloseReason, Ended, HandleError, Key, MessageHandler, PostError, Sender, mailbox};
 use support::office::*;
 use support::*;
 
@@ -176,4 +176,92 @@ fn a_panic_that_goes_through_leaves_the_other_messages_for_the_next_turn() {
             .collect();
         assert_eq!(left, [3, 4], "case {which}");
     }
+}
+
+/// Panics when it is dropped.
+struct Bad(#[allow(dead_code, reason = "held")] Counted);
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic!("as the test wants");
+    }
+}
+
+impl MessageHandler<Bad> for Clerk {}
+
+/// Two mailboxes with four messages each that panic when they are dropped.
+fn with_bad_mail(office: &mut Office) -> (Arc<AtomicUsize>, Vec<Sender<Bad>>) {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let senders = (0..2).map(|_| {
+        let (sender, inbox) = mailbox(4);
+        office.reactor.attach(office.handler, inbox).unwrap();
+        for _ in 0..4 {
+            sender.post(Bad(Counted::new(&alive))).ok().expect("there is room");
+        }
+        sender
+    });
+    let senders = senders.collect();
+    (alive, senders)
+}
+
+#[test]
+fn messages_that_panic_when_a_stop_drops_them_cost_no_other_call_or_message_nor_the_report() {
+    let _watchdog = Watchdog::new("run returns");
+    for drains in [false, true] {
+        let mut office = Office::new(Clerk::new(), 4);
+        let (_client, key) = office.open();
+        office.take();
+        let (alive, senders) = with_bad_mail(&mut office);
+        office.sender.post(1).unwrap();
+        if drains {
+            office.reactor.drain(Duration::MAX);
+        }
+        let panic = catch_unwind(AssertUnwindSafe(|| office.reactor.stop())).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"as the test wants"));
+        // It went through when all was over.
+        assert_eq!(office.take(), [Heard::Close(key, CloseReason::Stopped)]);
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+        assert!(senders.iter().all(Sender::has_ended) && office.sender.has_ended());
+        // Whoever goes on gets the whole report.
+        let report = office.reactor.run().unwrap();
+        assert_eq!(report.end, Ended::Stopped);
+        assert_eq!((report.connections_cut, report.messages_undelivered), (1, 9));
+        assert_eq!(office.reactor.stats().messages_undelivered, 9);
+        assert!(!office.reactor.is_draining());
+        assert_eq!(office.reactor.next_wait(), None);
+    }
+}
+
+#[test]
+fn messages_that_panic_when_their_reactor_or_inbox_is_dropped_are_all_dropped() {
+    let mut office = Office::new(Clerk::new(), 4);
+    let (alive, senders) = with_bad_mail(&mut office);
+    let reactor = office.reactor;
+    catch_unwind(AssertUnwindSafe(|| drop(reactor))).unwrap_err();
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+    assert!(senders.iter().all(Sender::has_ended));
+    let (sender, inbox) = mailbox(2);
+    for _ in 0..2 {
+        sender.post(Bad(Counted::new(&alive))).ok().expect("there is room");
+    }
+    catch_unwind(AssertUnwindSafe(|| drop(inbox))).unwrap_err();
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_stop_that_a_panic_of_on_close_interrupts_reports_on_all_of_it() {
+    let mut clerk = Clerk::new();
+    let mut closes = 0;
+    clerk.close = Box::new(move || {
+        closes += 1;
+        assert_ne!(closes, 2, "as the test wants");
+    });
+    let mut office = Office::new(clerk, 4);
+    let _clients: Vec<_> = (0..3).map(|_| office.open()).collect();
+    office.sender.post(1).unwrap();
+    catch_unwind(AssertUnwindSafe(|| office.reactor.stop())).unwrap_err();
+    assert!(office.reactor.report().is_none());
+    office.reactor.stop();
+    let report = office.reactor.report().unwrap();
+    assert_eq!((report.connections_cut, report.messages_undelivered), (3, 1));
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::blocking::Jobs;
+use super::dropping::Dropping;
 use super::postbox::{Postbox, Reader, Refused};
 use crate::key::Key;
 
@@ -151,12 +152,35 @@ pub struct Inbox<M> {
     pub(super) jobs: Option<Arc<dyn Jobs>>,
 }
 
-/// The end of the jobs whose results nobody reads; the reader ends by itself.
+/// What an inbox held at its end.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Left {
+    pub(super) messages: usize,
+    /// Jobs without a result, or whose result was not delivered.
+    pub(super) jobs: usize,
+}
+
+impl<M> Inbox<M> {
+    /// From now on nothing is taken. Drops what waits; the second time, nothing.
+    pub(super) fn end(&mut self, dropping: &mut Dropping) -> Left {
+        let jobs = self.jobs.as_ref().map(|jobs| jobs.end(dropping));
+        let mut letters = 0;
+        for letter in self.reader.end() {
+            letters += 1;
+            dropping.drop(letter);
+        }
+        match jobs {
+            Some(jobs) => Left { messages: 0, jobs }, // of which the letters are results
+            None => Left { messages: letters, jobs: 0 },
+        }
+    }
+}
+
 impl<M> Drop for Inbox<M> {
     fn drop(&mut self) {
-        if let Some(jobs) = &self.jobs {
-            jobs.end();
-        }
+        let mut dropping = Dropping::default();
+        self.end(&mut dropping);
+        dropping.finish();
     }
 }
 

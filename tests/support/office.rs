@@ -35,6 +35,7 @@ pub struct Clerk {
     pub message: Act,
     pub own: Own,
     pub undelivered: Own,
+    pub close: Box<dyn FnMut()>,
     /// How much of what it is shown it consumes.
     pub consumes: usize,
 }
@@ -48,6 +49,7 @@ impl Clerk {
             }),
             own: Box::new(|_, _| {}),
             undelivered: Box::new(|_, _| {}),
+            close: Box::new(|| {}),
             consumes: usize::MAX,
         }
     }
@@ -74,6 +76,7 @@ impl StreamHandler for Clerk {
     fn on_close(&mut self, session: Key, key: Key, reason: CloseReason, _: &mut Context<'_>) {
         assert_eq!(session, key);
         self.heard.borrow_mut().push(Heard::Close(key, reason));
+        (self.close)();
     }
 }
 
