@@ -206,7 +206,8 @@ impl Context<'_> {
     }
 
     /// Closes a listener at the end of this turn; its connections go on. The kernel resets the
-    /// connections in its backlog that were not accepted.
+    /// connections in its backlog that were not accepted. One that has not opened yet never does, and its
+    /// handler's [`on_listening`](crate::StreamHandler::on_listening) is told so.
     pub fn close_listener(&mut self, listener: ListenerId) {
         self.core.close_listener(listener);
     }

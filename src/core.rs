@@ -61,6 +61,8 @@ pub(crate) enum Command {
     },
     Listen {
         key: Key,
+        /// Who is told what came of it, also when the listener is gone by then.
+        handler: u16,
         address: SocketAddr,
         options: Box<ListenOptions>,
     },

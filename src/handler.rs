@@ -171,8 +171,10 @@ pub trait StreamHandler: 'static {
         let _ = (timer, cx);
     }
 
-    /// Phase 7. What came of [`Context::listen`]: the address, with the port that the kernel chose if it
-    /// was to; or why not. By default an error is logged.
+    /// Phase 7, once for each [`Context::listen`]. What came of it: the address, with the port that the
+    /// kernel chose if it was to; or why not. That is `NotConnected` for a listener that was closed before
+    /// it opened, by [`Context::close_listener`] or by a stop, in which this call comes. By default an error
+    /// is logged.
     fn on_listening(
         &mut self,
         listener: ListenerId,
