@@ -209,7 +209,9 @@ impl Connection<'_> {
     }
 
     /// Calls [`on_timer`](crate::StreamHandler::on_timer) for this connection once, when `after` has
-    /// passed since [`now`](Context::now), never earlier. The timer ends with the connection.
+    /// passed since [`now`](Context::now), never earlier. The timer ends with the connection; one of the
+    /// handler, which does not, is [`set_handler_timer`](Context::set_handler_timer), with a callback of its
+    /// own.
     ///
     /// # Cost
     ///
@@ -223,7 +225,12 @@ impl Connection<'_> {
     /// Calls [`on_timer`](crate::StreamHandler::on_timer) for this connection whenever another `period`
     /// has passed since [`now`](Context::now), until the timer is cancelled or the connection ends. The
     /// beat does not drift. Beats that were missed while the loop was busy are left out: one call comes
-    /// for all of them.
+    /// for all of them. One of the handler, which does not end with the connection, is
+    /// [`set_handler_interval`](Context::set_handler_interval).
+    ///
+    /// # Cost
+    ///
+    /// As [`set_timer`](Self::set_timer).
     ///
     /// # Panics
     ///

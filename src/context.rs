@@ -139,9 +139,13 @@ impl Context<'_> {
         self.core.connect(self.stream_handler(), address, tag, Rc::clone(limits))
     }
 
-    /// Calls [`on_handler_timer`](crate::StreamHandler::on_handler_timer) once, when `after` has
-    /// passed since [`now`](Self::now), never earlier. A timer set by a timer's callback fires in a
-    /// later turn.
+    /// Sets a timer of the handler itself, also in a callback of one of its connections: calls
+    /// [`on_handler_timer`](crate::StreamHandler::on_handler_timer) once, when `after` has passed since
+    /// [`now`](Self::now), never earlier. A timer set by a timer's callback fires in a later turn. While the
+    /// reactor stops it does nothing, and the name finds nothing.
+    ///
+    /// A timer of a connection, which ends with it, is
+    /// [`Connection::set_timer`](crate::Connection::set_timer), with a callback of its own.
     ///
     /// # Cost
     ///
@@ -158,9 +162,15 @@ impl Context<'_> {
         self.core.timers.set(self.core.now + after, Duration::ZERO, purpose)
     }
 
-    /// Calls [`on_handler_timer`](crate::StreamHandler::on_handler_timer) whenever another `period` has
-    /// passed since [`now`](Self::now), until the timer is cancelled. The beat does not drift. Beats that
-    /// were missed while the loop was busy are left out: one call comes for all of them.
+    /// Sets an interval of the handler itself: calls
+    /// [`on_handler_timer`](crate::StreamHandler::on_handler_timer) whenever another `period` has passed
+    /// since [`now`](Self::now), until the timer is cancelled. The beat does not drift. Beats that were
+    /// missed while the loop was busy are left out: one call comes for all of them. For one connection it is
+    /// [`Connection::set_interval`](crate::Connection::set_interval).
+    ///
+    /// # Cost
+    ///
+    /// As [`set_handler_timer`](Self::set_handler_timer).
     ///
     /// # Panics
     ///
@@ -174,7 +184,7 @@ impl Context<'_> {
         self.core.timers.set(self.core.now + period, period, purpose)
     }
 
-    /// Moves a timer of any kind, to fire when `after` has passed since [`now`](Self::now); an interval
+    /// Moves a timer of any kind (one that fires once, an interval, of a connection or a handler), to fire when `after` has passed since [`now`](Self::now); an interval
     /// keeps its period from there. Whether the timer was still to come: one that fired is not set
     /// again.
     pub fn rearm_timer(&mut self, timer: TimerId, after: Duration) -> bool {

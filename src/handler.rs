@@ -101,9 +101,13 @@ pub trait StreamHandler: 'static {
         conn.close();
     }
 
-    /// Phase 5. A timer that [`Connection::set_timer`] set for this connection is due.
+    /// Phase 5. A timer of this connection, of [`Connection::set_timer`] or
+    /// [`set_interval`](Connection::set_interval), is due. The handler's own timers are those of
+    /// [`on_handler_timer`](Self::on_handler_timer). By default a warning is logged: a timer that nobody
+    /// hears of was set in vain.
     fn on_timer(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>, timer: TimerId) {
-        let _ = (session, conn, timer);
+        let _ = (session, timer);
+        log::warn!("{}: a timer is due, and its handler has no on_timer", conn.key());
     }
 
     /// Phase 5. The connection has run out of time for something: see [`Deadline`]. `None` closes it, with
@@ -166,9 +170,13 @@ pub trait StreamHandler: 'static {
         let _ = (key, tag, error, cx);
     }
 
-    /// Phase 5. A timer that [`Context::set_handler_timer`] set is due.
+    /// Phase 5. A timer of the handler itself, of [`Context::set_handler_timer`] or
+    /// [`set_handler_interval`](Context::set_handler_interval), is due. Those of a connection are those of
+    /// [`on_timer`](Self::on_timer). By default a warning is logged: a timer that nobody hears of was set
+    /// in vain.
     fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
         let _ = (timer, cx);
+        log::warn!("a timer of a handler is due, and it has no on_handler_timer");
     }
 
     /// Phase 7, once for each [`Context::listen`]. What came of it: the address, with the port that the
