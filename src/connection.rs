@@ -157,7 +157,7 @@ impl Connection<'_> {
         self.context.core.close(self.key, CloseReason::Closed);
     }
 
-    /// Closes at once, with a reset; unsent output is dropped.
+    /// Closes at once, with a reset, as [`Aborted`](CloseReason::Aborted); unsent output is dropped.
     pub fn abort(&mut self) {
         self.context.core.abort(self.key);
     }
@@ -169,7 +169,8 @@ impl Connection<'_> {
     }
 
     /// Stops being shown data, and reading it: the kernel's buffer fills up and the peer has to wait.
-    /// A reset is noticed nevertheless.
+    /// A reset is noticed nevertheless; timers, pokes and messages come as ever, and output goes out. The
+    /// [idle deadline](crate::Deadline::Idle) rests.
     pub fn pause(&mut self) {
         self.context.core.pause(self.key);
     }

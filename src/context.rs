@@ -27,7 +27,8 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The moment at which this turn began; the same for every callback of the turn.
+    /// The moment at which this turn's wait ended; the same for every callback of the turn. Of a context
+    /// [between turns](crate::Reactor::context), the moment at which it was asked for.
     pub fn now(&self) -> Time {
         self.core.now
     }
@@ -106,8 +107,8 @@ impl Context<'_> {
     ///
     /// # Cost
     ///
-    /// socket, setsockopt, connect and epoll_ctl, in this turn's flush phase; getsockopt and
-    /// getpeername when it opens.
+    /// socket, setsockopt, connect and epoll_ctl, in this turn's flush phase, or the next one's if that has
+    /// begun; getsockopt and getpeername when it opens.
     ///
     /// # Panics
     ///
@@ -202,9 +203,9 @@ impl Context<'_> {
         &self.core.stats
     }
 
-    /// Begins to listen on `address`, for this handler, in this turn's flush phase;
-    /// [`on_listening`](crate::StreamHandler::on_listening) tells what came of it. While the reactor stops
-    /// it does nothing, and the name finds nothing.
+    /// Begins to listen on `address`, for this handler, in this turn's flush phase, or the next one's if that
+    /// has begun; [`on_listening`](crate::StreamHandler::on_listening) tells what came of it. While the
+    /// reactor stops it does nothing, of which nobody is told, and the name finds nothing.
     ///
     /// # Panics
     ///
@@ -234,13 +235,14 @@ impl Context<'_> {
         self.core.set_listener_limits(listener, Rc::clone(limits));
     }
 
-    /// Drains the reactor, beginning in this turn's flush phase: see
-    /// [`Reactor::drain`](crate::Reactor::drain).
+    /// Drains the reactor, beginning in this turn's flush phase, or the next one's if that has begun: see
+    /// [`Reactor::drain`](crate::Reactor::drain). While the reactor stops it does nothing.
     pub fn drain(&mut self, timeout: Duration) {
         self.core.drain(timeout);
     }
 
-    /// Whether the reactor drains: who would begin something new leaves it.
+    /// Whether the reactor drains: who would begin something new leaves it. From the call of
+    /// [`drain`](Self::drain) to its end; also while that closes who stayed.
     pub fn is_draining(&self) -> bool {
         self.core.drain.is_some()
     }

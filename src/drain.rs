@@ -17,7 +17,7 @@ use crate::timer::TimerId;
 pub enum Ended {
     /// Who called [`run_until`](crate::Reactor::run_until) was done; nothing was closed.
     Done,
-    /// Somebody called stop.
+    /// It was stopped: by a call of stop, or by a second signal. A drain that went on ended with it.
     Stopped,
     /// A drain came to its end: no connection was left.
     Drained,
@@ -26,14 +26,14 @@ pub enum Ended {
 }
 
 /// What became of the connections when a reactor ended: what [`Reactor::run`](crate::Reactor::run)
-/// returns. Its numbers are about the time since the drain began, or, if there was none, about the
-/// stop itself.
+/// returns. Its numbers are about the time since the drain was asked for, or, if there was none, about
+/// the stop itself; without either ([`Ended::Done`]) they are 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// How it ended.
     pub end: Ended,
-    /// How long the drain took.
+    /// How long the drain took, as of the beginning of its last turn.
     pub duration: Duration,
     /// Connections that ended gracefully: closed by either side, with all that was sent to them handed
     /// to the kernel.

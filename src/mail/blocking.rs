@@ -59,7 +59,8 @@ use crate::key::Key;
 /// # The end
 ///
 /// When the reactor stops or is dropped, jobs that have not begun are dropped, and the results of the
-/// others when they are done. Nobody waits for the threads: each of them ends after the job that it
+/// others when they are done; a stop counts both
+/// ([`Stats::jobs_unanswered`](crate::Stats::jobs_unanswered)). Nobody waits for the threads: each of them ends after the job that it
 /// does, and a process that ends does not wait for them either. When the last clone of the `Blocking`
 /// is dropped, the jobs that it was given are still done and delivered.
 ///
@@ -91,7 +92,7 @@ pub struct Blocking<M> {
 impl<M: Send + 'static> Blocking<M> {
     /// Has `job` done on a helper thread. What it returns is a message for connection `key`:
     /// [`on_message`](crate::MessageHandler::on_message), or
-    /// [`on_undelivered`](crate::MessageHandler::on_undelivered) if that is not open any more. There is
+    /// [`on_undelivered`](crate::MessageHandler::on_undelivered) if that is not open by then. There is
     /// always room for it. If the job panics, that is logged and counted
     /// ([`Stats::job_panics`](crate::Stats::job_panics)), and the connection is closed as
     /// [`Panicked`](crate::CloseReason::Panicked).
