@@ -196,7 +196,7 @@ fn with_bad_mail(office: &mut Office) -> (Arc<AtomicUsize>, Vec<Sender<Bad>>) {
         let (sender, inbox) = mailbox(4);
         office.reactor.attach(office.handler, inbox).unwrap();
         for _ in 0..4 {
-            sender.post(Bad(Counted::new(&alive))).ok().expect("there is room");
+            sender.post(Bad(Counted::new(&alive))).expect("there is room");
         }
         sender
     });
@@ -242,7 +242,7 @@ fn messages_that_panic_when_their_reactor_or_inbox_is_dropped_are_all_dropped() 
     assert!(senders.iter().all(Sender::has_ended));
     let (sender, inbox) = mailbox(2);
     for _ in 0..2 {
-        sender.post(Bad(Counted::new(&alive))).ok().expect("there is room");
+        sender.post(Bad(Counted::new(&alive))).expect("there is room");
     }
     catch_unwind(AssertUnwindSafe(|| drop(inbox))).unwrap_err();
     assert_eq!(alive.load(Ordering::SeqCst), 0);
