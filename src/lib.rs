@@ -53,6 +53,7 @@ mod key;
 mod limits;
 mod listener;
 mod mail;
+mod random;
 mod reactor;
 mod readiness;
 mod signal;

@@ -2,6 +2,9 @@
 
 #![cfg(feature = "sim")]
 
+#[path = "../src/random.rs"]
+mod random;
+
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -11,6 +14,7 @@ use oneloop::{
     CloseReason, Connection, Context, Deadline, Error, HandlerId, Key, Limits, ListenOptions,
     Reactor, ReactorLimits, StreamHandler, Time, TimerId,
 };
+use random::random;
 
 /// For what a debug build checks after every turn there is less of it.
 const SCALE: usize = if cfg!(debug_assertions) { 10 } else { 1 };
@@ -20,16 +24,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// SplitMix64.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        random(&mut self.0)
     }
 
     fn below(&mut self, bound: u64) -> u64 {

@@ -27,10 +27,13 @@ pub mod deadline;
 #[path = "../kernel/mod.rs"]
 pub mod kernel;
 pub mod office;
+#[path = "../../src/random.rs"]
+mod random;
 pub mod raw;
 mod recorder;
 pub mod world;
 
+pub(crate) use self::random::random;
 pub use self::recorder::*;
 pub use crate::support::world::*;
 

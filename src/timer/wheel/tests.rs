@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::random::random;
 
 struct List(Vec<Node>);
 
@@ -23,15 +24,6 @@ fn taken(wheel: &mut Wheel, list: &mut List, now: u64, max: usize) -> Vec<u32> {
         Time::NEVER
     });
     due
-}
-
-/// SplitMix64, so that the operations are the same on every machine.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Random settings, cancellations and steps of time, of every magnitude, against a sorted map; every
