@@ -157,7 +157,7 @@ impl Connection<'_> {
         self.context.core.close(self.key, CloseReason::Closed);
     }
 
-    /// Closes at once, with a reset; unsent output is dropped.
+    /// Closes at once, with a reset, as [`Aborted`](CloseReason::Aborted); unsent output is dropped.
     pub fn abort(&mut self) {
         self.context.core.abort(self.key);
     }
@@ -169,7 +169,8 @@ impl Connection<'_> {
     }
 
     /// Stops being shown data, and reading it: the kernel's buffer fills up and the peer has to wait.
-    /// A reset is noticed nevertheless.
+    /// A reset is noticed nevertheless; timers, pokes and messages come as ever, and output goes out. The
+    /// [idle deadline](crate::Deadline::Idle) rests.
     pub fn pause(&mut self) {
         self.context.core.pause(self.key);
     }
@@ -209,7 +210,9 @@ impl Connection<'_> {
     }
 
     /// Calls [`on_timer`](crate::StreamHandler::on_timer) for this connection once, when `after` has
-    /// passed since [`now`](Context::now), never earlier. The timer ends with the connection.
+    /// passed since [`now`](Context::now), never earlier. The timer ends with the connection; one of the
+    /// handler, which does not, is [`set_handler_timer`](Context::set_handler_timer), with a callback of its
+    /// own.
     ///
     /// # Cost
     ///
@@ -223,7 +226,12 @@ impl Connection<'_> {
     /// Calls [`on_timer`](crate::StreamHandler::on_timer) for this connection whenever another `period`
     /// has passed since [`now`](Context::now), until the timer is cancelled or the connection ends. The
     /// beat does not drift. Beats that were missed while the loop was busy are left out: one call comes
-    /// for all of them.
+    /// for all of them. One of the handler, which does not end with the connection, is
+    /// [`set_handler_interval`](Context::set_handler_interval).
+    ///
+    /// # Cost
+    ///
+    /// As [`set_timer`](Self::set_timer).
     ///
     /// # Panics
     ///

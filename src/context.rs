@@ -27,7 +27,8 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The moment at which this turn began; the same for every callback of the turn.
+    /// The moment at which this turn's wait ended; the same for every callback of the turn. Of a context
+    /// [between turns](crate::Reactor::context), the moment at which it was asked for.
     pub fn now(&self) -> Time {
         self.core.now
     }
@@ -106,8 +107,8 @@ impl Context<'_> {
     ///
     /// # Cost
     ///
-    /// socket, setsockopt, connect and epoll_ctl, in this turn's flush phase; getsockopt and
-    /// getpeername when it opens.
+    /// socket, setsockopt, connect and epoll_ctl, in this turn's flush phase, or the next one's if that has
+    /// begun; getsockopt and getpeername when it opens.
     ///
     /// # Panics
     ///
@@ -139,9 +140,13 @@ impl Context<'_> {
         self.core.connect(self.stream_handler(), address, tag, Rc::clone(limits))
     }
 
-    /// Calls [`on_handler_timer`](crate::StreamHandler::on_handler_timer) once, when `after` has
-    /// passed since [`now`](Self::now), never earlier. A timer set by a timer's callback fires in a
-    /// later turn.
+    /// Sets a timer of the handler itself, also in a callback of one of its connections: calls
+    /// [`on_handler_timer`](crate::StreamHandler::on_handler_timer) once, when `after` has passed since
+    /// [`now`](Self::now), never earlier. A timer set by a timer's callback fires in a later turn. While the
+    /// reactor stops it does nothing, and the name finds nothing.
+    ///
+    /// A timer of a connection, which ends with it, is
+    /// [`Connection::set_timer`](crate::Connection::set_timer), with a callback of its own.
     ///
     /// # Cost
     ///
@@ -158,9 +163,15 @@ impl Context<'_> {
         self.core.timers.set(self.core.now + after, Duration::ZERO, purpose)
     }
 
-    /// Calls [`on_handler_timer`](crate::StreamHandler::on_handler_timer) whenever another `period` has
-    /// passed since [`now`](Self::now), until the timer is cancelled. The beat does not drift. Beats that
-    /// were missed while the loop was busy are left out: one call comes for all of them.
+    /// Sets an interval of the handler itself: calls
+    /// [`on_handler_timer`](crate::StreamHandler::on_handler_timer) whenever another `period` has passed
+    /// since [`now`](Self::now), until the timer is cancelled. The beat does not drift. Beats that were
+    /// missed while the loop was busy are left out: one call comes for all of them. For one connection it is
+    /// [`Connection::set_interval`](crate::Connection::set_interval).
+    ///
+    /// # Cost
+    ///
+    /// As [`set_handler_timer`](Self::set_handler_timer).
     ///
     /// # Panics
     ///
@@ -174,7 +185,7 @@ impl Context<'_> {
         self.core.timers.set(self.core.now + period, period, purpose)
     }
 
-    /// Moves a timer of any kind, to fire when `after` has passed since [`now`](Self::now); an interval
+    /// Moves a timer of any kind (one that fires once, an interval, of a connection or a handler), to fire when `after` has passed since [`now`](Self::now); an interval
     /// keeps its period from there. Whether the timer was still to come: one that fired is not set
     /// again.
     pub fn rearm_timer(&mut self, timer: TimerId, after: Duration) -> bool {
@@ -192,9 +203,9 @@ impl Context<'_> {
         &self.core.stats
     }
 
-    /// Begins to listen on `address`, for this handler, in this turn's flush phase;
-    /// [`on_listening`](crate::StreamHandler::on_listening) tells what came of it. While the reactor stops
-    /// it does nothing, and the name finds nothing.
+    /// Begins to listen on `address`, for this handler, in this turn's flush phase, or the next one's if that
+    /// has begun; [`on_listening`](crate::StreamHandler::on_listening) tells what came of it. While the
+    /// reactor stops it does nothing, of which nobody is told, and the name finds nothing.
     ///
     /// # Panics
     ///
@@ -206,7 +217,8 @@ impl Context<'_> {
     }
 
     /// Closes a listener at the end of this turn; its connections go on. The kernel resets the
-    /// connections in its backlog that were not accepted.
+    /// connections in its backlog that were not accepted. One that has not opened yet never does, and its
+    /// handler's [`on_listening`](crate::StreamHandler::on_listening) is told so.
     pub fn close_listener(&mut self, listener: ListenerId) {
         self.core.close_listener(listener);
     }
@@ -223,13 +235,14 @@ impl Context<'_> {
         self.core.set_listener_limits(listener, Rc::clone(limits));
     }
 
-    /// Drains the reactor, beginning in this turn's flush phase: see
-    /// [`Reactor::drain`](crate::Reactor::drain).
+    /// Drains the reactor, beginning in this turn's flush phase, or the next one's if that has begun: see
+    /// [`Reactor::drain`](crate::Reactor::drain). While the reactor stops it does nothing.
     pub fn drain(&mut self, timeout: Duration) {
         self.core.drain(timeout);
     }
 
-    /// Whether the reactor drains: who would begin something new leaves it.
+    /// Whether the reactor drains: who would begin something new leaves it. From the call of
+    /// [`drain`](Self::drain) to its end; also while that closes who stayed.
     pub fn is_draining(&self) -> bool {
         self.core.drain.is_some()
     }

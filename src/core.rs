@@ -19,6 +19,7 @@ use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
 use crate::listener::{ListenOptions, Listener, NO_NUMBER};
+use crate::random::random;
 use crate::readiness::Readiness;
 use crate::source::Raw;
 use crate::stats::Stats;
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     },
     Listen {
         key: Key,
+        /// Who is told what came of it, also when the listener is gone by then.
+        handler: u16,
         address: SocketAddr,
         options: Box<ListenOptions>,
     },
@@ -589,13 +592,9 @@ impl Core {
         key
     }
 
-    /// SplitMix64: fast, and good enough for jitter and sampling; no secret should depend on it.
+    /// For jitter and sampling: see [`random`].
     pub(crate) fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        random(&mut self.random)
     }
 
     /// Whether the next turn has something to do without waiting for an event.

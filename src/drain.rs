@@ -17,7 +17,7 @@ use crate::timer::TimerId;
 pub enum Ended {
     /// Who called [`run_until`](crate::Reactor::run_until) was done; nothing was closed.
     Done,
-    /// Somebody called stop.
+    /// It was stopped: by a call of stop, or by a second signal. A drain that went on ended with it.
     Stopped,
     /// A drain came to its end: no connection was left.
     Drained,
@@ -26,14 +26,14 @@ pub enum Ended {
 }
 
 /// What became of the connections when a reactor ended: what [`Reactor::run`](crate::Reactor::run)
-/// returns. Its numbers are about the time since the drain began, or, if there was none, about the
-/// stop itself.
+/// returns. Its numbers are about the time since the drain was asked for, or, if there was none, about
+/// the stop itself; without either ([`Ended::Done`]) they are 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// How it ended.
     pub end: Ended,
-    /// How long the drain took.
+    /// How long the drain took, as of the beginning of its last turn.
     pub duration: Duration,
     /// Connections that ended gracefully: closed by either side, with all that was sent to them handed
     /// to the kernel.
@@ -50,6 +50,11 @@ pub struct Report {
     /// Bytes that were received and that no handler consumed: they came after their connection was
     /// closed, or after its drain was over, or were still waiting when it was cut off.
     pub bytes_unaccepted: u64,
+    /// Messages that no connection or handler got: they waited at the end, or came for a connection that
+    /// was not open any more.
+    pub messages_undelivered: u64,
+    /// [Blocking](crate::blocking()) jobs that were given, and whose result was not delivered at the end.
+    pub jobs_unanswered: u64,
 }
 
 impl fmt::Display for Report {
@@ -64,14 +69,16 @@ impl fmt::Display for Report {
         write!(
             f,
             " after {:.3} s: connections: {} finished, {} cut off, {} failed, {} turned away; bytes: {} \
-             not delivered, {} not accepted",
+             not delivered, {} not accepted; messages: {} not delivered; jobs: {} not answered",
             self.duration.as_secs_f64(),
             self.connections_finished,
             self.connections_cut,
             self.connections_failed,
             self.connections_refused,
             self.bytes_undelivered,
-            self.bytes_unaccepted
+            self.bytes_unaccepted,
+            self.messages_undelivered,
+            self.jobs_unanswered
         )
     }
 }
@@ -104,6 +111,8 @@ impl Baseline {
             connections_refused: now.refusals + now.sheds - before.refusals - before.sheds,
             bytes_undelivered: now.bytes_undelivered - before.bytes_undelivered,
             bytes_unaccepted: now.bytes_discarded - before.bytes_discarded + self.bytes_waiting,
+            messages_undelivered: now.messages_undelivered - before.messages_undelivered,
+            jobs_unanswered: now.jobs_unanswered - before.jobs_unanswered,
         }
     }
 }

@@ -13,8 +13,9 @@ use crate::stats::Stats;
 
 /// Reaches a reactor from any thread, also from one of another reactor. Clones reach the same one.
 ///
-/// What it asks for is done in the mail phase of the reactor's next turn. It does not keep the reactor
-/// alive, and outlives it.
+/// The reactor hears of what it asks for in the mail phase of its next turn, for which it is woken. A
+/// handle does not keep the reactor alive, and outlives it; a reactor that has stopped and is still there
+/// can be run again, and asked.
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,7 +67,7 @@ impl Shared {
 
 impl Handle {
     /// Stops the reactor, as [`Context::stop`](crate::Context::stop) does. One that does not run stops
-    /// in its next turn.
+    /// in its next turn, unless it was stopped before that otherwise: a stop is one stop.
     ///
     /// # Errors
     ///
@@ -74,13 +75,14 @@ impl Handle {
     ///
     /// # Cost
     ///
-    /// As [`Sender::post`](crate::Sender::post).
+    /// As [`Sender::post`](crate::Sender::post), and a lock that is held for some instructions.
     pub fn stop(&self) -> Result<(), HandleError> {
         self.ask(|wanted| wanted.stop = true)
     }
 
     /// Drains the reactor, as [`Context::drain`](crate::Context::drain) does: who is connected may finish
-    /// within `timeout`.
+    /// within `timeout`, which begins when the reactor hears of it. Of several that it hears of at once the
+    /// shortest counts.
     ///
     /// # Errors
     ///
@@ -88,7 +90,7 @@ impl Handle {
     ///
     /// # Cost
     ///
-    /// As [`Sender::post`](crate::Sender::post).
+    /// As [`stop`](Self::stop).
     pub fn drain(&self, timeout: Duration) -> Result<(), HandleError> {
         self.ask(|wanted| {
             wanted.drain = Some(wanted.drain.map_or(timeout, |earlier| earlier.min(timeout)));
@@ -100,7 +102,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`HandleError::Ended`]; [`HandleError::TimedOut`] if there was no turn for so long.
+    /// [`HandleError::Ended`]; [`HandleError::TimedOut`] if no turn answered for so long.
     pub fn stats(&self, timeout: Duration) -> Result<Stats, HandleError> {
         let mut mine = 0;
         self.ask(|wanted| {

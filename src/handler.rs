@@ -28,6 +28,11 @@ use crate::timer::TimerId;
 /// each, nothing after it. In between the calls follow the order of the bytes. A connection that never
 /// opened gets [`on_connect_failed`](Self::on_connect_failed) and neither of the two.
 ///
+/// In each [turn](crate::Reactor::turn) of the loop the calls come in phases, whose numbers stand with
+/// them: 3 starts and signals, 4 what sockets are ready for, 5 timers and deadlines, 6 pokes and messages,
+/// 7 connecting, listening and writing, 8 ends. While the reactor [stops](crate::Reactor::stop), those of
+/// phase 8 come for all that there is.
+///
 /// # Panics in a callback
 ///
 /// A callback that panics closes its connection as [`CloseReason::Panicked`]: `on_close` is still
@@ -38,8 +43,9 @@ pub trait StreamHandler: 'static {
     /// What the handler remembers about one connection; `()` costs nothing.
     type Session: 'static;
 
-    /// Phase 4. A peer is at the door; nothing has been spent on it yet. `false` turns it away:
-    /// its socket is closed. `on_open` need not follow: the limits are looked at next.
+    /// Phase 4. A peer is at the door: its socket is accepted, and nothing else has been spent on it yet.
+    /// `false` turns it away: the socket is closed. After `true`, `on_open` need not follow: the limits are
+    /// looked at next.
     fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool {
         let _ = (peer, cx);
         true
@@ -54,10 +60,13 @@ pub trait StreamHandler: 'static {
     /// So a partial message is answered with the length of the whole ones before it, often `Ok(0)`.
     ///
     /// Called on new bytes; and with bytes that were left, after [`resume`](Connection::resume), after
-    /// [`on_drained`](Self::on_drained), after a poke, and in the next turn after
-    /// [`again`](Connection::again). Never after [`close`](Connection::close). So a handler that gets
+    /// [`on_drained`](Self::on_drained), after a poke, a message or the result of a job, and in the next turn
+    /// after [`again`](Connection::again). Not after a timer: its callback asks for it with `again`. Never
+    /// after [`close`](Connection::close). So a handler that gets
     /// [`Sent::OverHigh`](crate::Sent::OverHigh) for an answer can leave the rest of the requests
     /// where they are.
+    ///
+    /// Whoever consumes more than was shown is closed as [`CloseReason::Misuse`].
     ///
     /// The bytes are lent for the call; what is to outlive it has to be copied:
     ///
@@ -101,9 +110,13 @@ pub trait StreamHandler: 'static {
         conn.close();
     }
 
-    /// Phase 5. A timer that [`Connection::set_timer`] set for this connection is due.
+    /// Phase 5. A timer of this connection, of [`Connection::set_timer`] or
+    /// [`set_interval`](Connection::set_interval), is due. The handler's own timers are those of
+    /// [`on_handler_timer`](Self::on_handler_timer). By default a warning is logged: a timer that nobody
+    /// hears of was set in vain.
     fn on_timer(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>, timer: TimerId) {
-        let _ = (session, conn, timer);
+        let _ = (session, timer);
+        log::warn!("{}: a timer is due, and its handler has no on_timer", conn.key());
     }
 
     /// Phase 5. The connection has run out of time for something: see [`Deadline`]. `None` closes it, with
@@ -120,8 +133,9 @@ pub trait StreamHandler: 'static {
         None
     }
 
-    /// Phase 6. Somebody called [`Context::poke`] with this connection's key. Bytes left unconsumed
-    /// are shown to `on_data` right after this call.
+    /// Phase 6. Somebody called [`Context::poke`] with this connection's key. Bytes left unconsumed are
+    /// shown to `on_data` right after this call; to a connection that is paused, or over its high watermark,
+    /// when that is over.
     fn on_poke(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
         let _ = (session, conn);
     }
@@ -144,7 +158,8 @@ pub trait StreamHandler: 'static {
     }
 
     /// Phase 8. The connection is over; its key finds nothing any more. The session comes back by
-    /// value, for whoever wants to keep something of it.
+    /// value, for whoever wants to keep something of it. A message or a job's result that is still on its
+    /// way to it goes to [`on_undelivered`](MessageHandler::on_undelivered).
     fn on_close(
         &mut self,
         session: Self::Session,
@@ -166,13 +181,19 @@ pub trait StreamHandler: 'static {
         let _ = (key, tag, error, cx);
     }
 
-    /// Phase 5. A timer that [`Context::set_handler_timer`] set is due.
+    /// Phase 5. A timer of the handler itself, of [`Context::set_handler_timer`] or
+    /// [`set_handler_interval`](Context::set_handler_interval), is due. Those of a connection are those of
+    /// [`on_timer`](Self::on_timer). By default a warning is logged: a timer that nobody hears of was set
+    /// in vain.
     fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
         let _ = (timer, cx);
+        log::warn!("a timer of a handler is due, and it has no on_handler_timer");
     }
 
-    /// Phase 7. What came of [`Context::listen`]: the address, with the port that the kernel chose if it
-    /// was to; or why not. By default an error is logged.
+    /// Phase 7, once for each [`Context::listen`]. What came of it: the address, with the port that the
+    /// kernel chose if it was to; or why not. That is `NotConnected` for a listener that was closed before
+    /// it opened, by [`Context::close_listener`] or by a stop, in which this call comes. By default an error
+    /// is logged.
     fn on_listening(
         &mut self,
         listener: ListenerId,
@@ -192,29 +213,33 @@ pub trait StreamHandler: 'static {
     }
 }
 
-/// A handler that gets messages of type `M`, from other threads, other handlers, or jobs that block: by
-/// a [`mailbox`](crate::mailbox) that is [attached](crate::Reactor::attach) to it. For several types of
-/// messages it implements the trait several times.
+/// A handler that gets messages of type `M`: from other threads and other handlers, by a
+/// [`mailbox`](crate::mailbox()), or as results of jobs that block, by [`blocking`](crate::blocking()). The
+/// inbox of either is [attached](crate::Reactor::attach) to it. For several types of messages it
+/// implements the trait several times.
 ///
-/// Messages of one sender come in the order in which they were posted.
+/// Messages of one sender come in the order in which they were posted, each in the turn in which it is
+/// found, or in a later one if there are more than
+/// [`messages_per_turn_max`](crate::ReactorLimits::messages_per_turn_max).
 ///
 /// A call for a connection that panics closes it, as any other callback that does; one that belongs to
 /// no connection goes through to the caller of the reactor. Only that message is lost.
 pub trait MessageHandler<M>: StreamHandler {
-    /// Phase 6. A message for this connection, which is open. Bytes left unconsumed are shown to
-    /// `on_data` right after this call. By default it is dropped.
+    /// Phase 6. A message for this connection, which is open, or the result of its job. Bytes left
+    /// unconsumed are shown to `on_data` right after this call; to a connection that is paused, or over its
+    /// high watermark, when that is over. By default it is dropped.
     fn on_message(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>, message: M) {
         let _ = (session, conn, message);
     }
 
-    /// Phase 6. A message for the handler itself. By default it is dropped.
+    /// Phase 6. A message for the handler itself, or the result of its job. By default it is dropped.
     fn on_handler_message(&mut self, message: M, cx: &mut Context<'_>) {
         let _ = (message, cx);
     }
 
-    /// Phase 6. A message for connection `key`, which is gone, closing, not open yet, or not served by
-    /// this handler. It is counted in [`Stats`](crate::Stats::messages_undelivered); by default it is
-    /// dropped.
+    /// Phase 6. A message for connection `key`, or the result of its job, which came when that was gone,
+    /// closing, not open yet, or not served by this handler. It is counted in
+    /// [`Stats`](crate::Stats::messages_undelivered); by default it is dropped.
     fn on_undelivered(&mut self, key: Key, message: M, cx: &mut Context<'_>) {
         let _ = (key, message, cx);
     }
@@ -233,7 +258,8 @@ pub enum Drained {
 /// `mio::event::Source`: a pipe, an eventfd, inotify, a serial port). Here the handler does its own
 /// I/O, with the promise that it does not block, and that it says whether it drained the source.
 ///
-/// A panic in one of its calls removes the source as [`CloseReason::Panicked`].
+/// A panic in one of its calls removes the source as [`CloseReason::Panicked`]; one in `on_close` goes
+/// through to the caller of the reactor.
 pub trait SourceHandler: 'static {
     /// The source itself; the reactor keeps it, and lends it to every call.
     type Source: 'static;
@@ -260,8 +286,8 @@ pub trait SourceHandler: 'static {
         Drained::Yes
     }
 
-    /// Phase 8. The source was deregistered: by [`Context::close_key`], or because the reactor stops.
-    /// It comes back by value.
+    /// Phase 8. The source was deregistered: by [`Context::close_key`], because one of its calls panicked,
+    /// or because the reactor stops. It comes back by value.
     fn on_close(
         &mut self,
         source: Self::Source,

@@ -54,6 +54,7 @@ mod key;
 mod limits;
 mod listener;
 mod mail;
+mod random;
 mod reactor;
 mod readiness;
 mod signal;

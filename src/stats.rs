@@ -71,9 +71,12 @@ pub struct Stats {
     pub panics: u64,
     /// Messages delivered to connections and handlers.
     pub messages: u64,
-    /// Messages for a connection that was not open any more; those that waited when the reactor
-    /// stopped, and blocking jobs that it stopped without the result of.
+    /// Messages, and results of blocking jobs, for a connection that was not open any more; and messages
+    /// that waited when the reactor stopped.
     pub messages_undelivered: u64,
+    /// Blocking jobs whose result was not delivered when the reactor stopped: they had not begun, were not
+    /// done, or their result waited.
+    pub jobs_unanswered: u64,
     /// Blocking jobs that panicked.
     pub job_panics: u64,
     /// Connections open now, being opened, or closing.

@@ -140,15 +140,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-
-    /// SplitMix64, so that the operations are the same on every machine.
-    fn random(state: &mut u64) -> u64 {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
+    use crate::random::random;
 
     /// Random operations against a map that never forgets a key. A key that was ever given out finds
     /// its own value or nothing.

@@ -3,6 +3,7 @@
 mod support;
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -200,6 +201,32 @@ fn a_job_that_panics_closes_its_connection_only() {
     assert_eq!(service.reactor.stats().panics, 0, "of callbacks");
 }
 
+/// Panics when it is dropped; so does what it then says.
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic_any(Worse);
+    }
+}
+
+struct Worse;
+
+impl Drop for Worse {
+    fn drop(&mut self) {
+        panic!("as the test wants");
+    }
+}
+
+#[test]
+fn a_thread_goes_on_after_a_panic_that_panics_again_when_it_is_dropped() {
+    let mut service = Service::new(1, 8);
+    service.blocking.run(|| panic_any(Bad)).unwrap();
+    service.blocking.run(|| 7).unwrap();
+    service.until("the other one is done", |heard| heard.contains(&Heard::Own(7)));
+    assert_eq!(service.reactor.stats().job_panics, 1);
+}
+
 #[test]
 fn jobs_given_before_the_inbox_is_attached_wait() {
     let (blocking, inbox) = blocking(1, 2);
@@ -271,6 +298,71 @@ fn the_end_drops_jobs_that_have_not_begun_and_takes_no_more() {
         // Nobody waits for the job that runs; it ends when it likes.
         drop(release);
     }
+}
+
+/// Tells when it is dropped, and panics.
+struct Unwilling(#[allow(dead_code, reason = "held")] Told);
+
+impl Drop for Unwilling {
+    fn drop(&mut self) {
+        panic!("as the test wants");
+    }
+}
+
+#[test]
+fn jobs_that_panic_when_a_stop_drops_them_are_all_dropped_and_counted() {
+    let mut service = Service::new(1, 8);
+    let (release, wait) = mpsc::channel::<()>();
+    if HAS_KERNEL {
+        let (begun, has_begun) = mpsc::channel();
+        let busy = move || {
+            begun.send(()).unwrap();
+            wait.recv().map_or(0, |()| 1)
+        };
+        service.blocking.run(busy).unwrap();
+        has_begun.recv_timeout(DEADLINE).unwrap();
+    }
+    let (told, heard) = mpsc::channel();
+    for number in 0..3 {
+        let held = Unwilling(Told(told.clone()));
+        let job = move || {
+            drop(held);
+            number
+        };
+        service.blocking.run(job).unwrap();
+    }
+    let stop = AssertUnwindSafe(|| service.reactor.stop());
+    catch_unwind(stop).unwrap_err();
+    assert_eq!(heard.try_iter().count(), 3);
+    service.reactor.stop();
+    let report = service.reactor.report().unwrap();
+    let running = u64::from(HAS_KERNEL);
+    assert_eq!((report.jobs_unanswered, report.messages_undelivered), (3 + running, 0));
+    assert_eq!(service.reactor.stats().jobs_unanswered, 3 + running);
+    assert!(report.to_string().contains("jobs"), "{report}");
+    drop(release);
+}
+
+#[test]
+fn a_result_that_is_not_delivered_is_an_unanswered_job_and_no_message() {
+    let mut service = Service::new(1, 8);
+    let (told, heard) = mpsc::channel();
+    for _ in 0..2 {
+        let told = Told(told.clone());
+        let job = move || {
+            drop(told);
+            1
+        };
+        service.blocking.run(job).unwrap();
+    }
+    if HAS_KERNEL {
+        for _ in 0..2 {
+            heard.recv_timeout(DEADLINE).unwrap(); // they are done
+        }
+    }
+    service.reactor.stop();
+    let stats = service.reactor.stats();
+    assert_eq!((stats.jobs_unanswered, stats.messages_undelivered, stats.messages), (2, 0, 0));
 }
 
 #[test]

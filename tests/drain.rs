@@ -318,6 +318,29 @@ fn the_deadline_cuts_off_who_stays_and_counts_what_is_lost() {
 }
 
 #[test]
+fn a_drain_without_any_time_and_with_nobody_connected_is_no_time_out() {
+    let mut server = Server::new(Recorder::echo());
+    server.open();
+    server.until_closed(1);
+    server.reactor.drain(Duration::ZERO);
+    assert_eq!(until_drained(&mut server).end, Ended::Drained);
+}
+
+#[test]
+fn a_drain_goes_on_while_it_ends_who_stayed() {
+    let mut server = Server::new(Recorder::new().drain(|_| {}).close(|_, _, cx| {
+        assert!(cx.is_draining());
+        cx.stop(); // which it does already
+    }));
+    let clients = [server.open(), server.open()];
+    server.reactor.drain(Duration::from_millis(5));
+    let report = until_drained(&mut server);
+    assert_eq!((report.end, report.connections_cut), (Ended::TimedOut, 2));
+    assert_eq!(server.calls.reasons(), [CloseReason::Stopped; 2]);
+    drop(clients);
+}
+
+#[test]
 fn a_second_drain_brings_the_end_forward_and_does_not_put_it_off() {
     for (first, second) in [(LONG, Duration::from_millis(5)), (Duration::from_millis(5), LONG)] {
         let mut server = Server::new(Recorder::new().drain(|_| {}));

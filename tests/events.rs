@@ -16,15 +16,6 @@ fn index(key: Key) -> u64 {
     key.to_bits() & u64::from(u32::MAX)
 }
 
-/// SplitMix64, so that a seed is a test case.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 /// Two clients are ready in one batch. The callback of the first one closes the second one, and a new
 /// connection takes its slot.
 #[test]

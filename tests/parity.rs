@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 
 use oneloop::{CloseReason, Context, Key, Limits};
 
-use support::{Recorder, pattern};
+use support::{Recorder, pattern, random};
 
 /// Over loopback.
 #[path = "parity"]
@@ -453,15 +453,6 @@ fn addresses_of_connections_are_the_same() {
 fn a_shared_port_is_shared_by_both() {
     assert!(real::play::is_spread(), "over loopback");
     assert!(simulated::play::is_spread(), "in simulation");
-}
-
-/// SplitMix64.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Whatever a client and others do, one after the other, to whatever handler.

@@ -8,53 +8,27 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{
-    CloseReason, Connection, Context, Error, Limits, ListenOptions, ListenerId, ReactorLimits,
-    StreamHandler,
-};
+use oneloop::{CloseReason, Context, Limits, ListenOptions, ListenerId, ReactorLimits};
 use support::*;
 
-type Outcomes = Rc<RefCell<Vec<(ListenerId, io::Result<SocketAddr>)>>>;
+type Outcome = (ListenerId, io::Result<SocketAddr>);
 
-/// An echo that is told where to listen: by its first client, or at its start.
-struct Door {
-    address: SocketAddr,
-    outcomes: Outcomes,
+/// A handler that does what it is told at its start, and what came of the listeners that this asked for.
+fn door(start: impl FnMut(&mut Context<'_>) + 'static) -> (Recorder, Rc<RefCell<Vec<Outcome>>>) {
+    let outcomes = Rc::new(RefCell::new(Vec::new()));
+    let noting = Rc::clone(&outcomes);
+    let recorder = Recorder::echo()
+        .start(start)
+        .listening(move |listener, result, _| noting.borrow_mut().push((listener, result)));
+    (recorder, outcomes)
 }
 
-impl StreamHandler for Door {
-    type Session = ();
-
-    fn on_start(&mut self, cx: &mut Context<'_>) {
-        cx.listen(self.address, &ListenOptions::new());
-    }
-
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
-
-    fn on_data(
-        &mut self,
-        (): &mut (),
-        conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        conn.send(data).ignore();
-        Ok(data.len())
-    }
-
-    fn on_listening(
-        &mut self,
-        listener: ListenerId,
-        result: io::Result<SocketAddr>,
-        _: &mut Context<'_>,
-    ) {
-        self.outcomes.borrow_mut().push((listener, result));
-    }
-}
-
-/// Adds a door to a server's reactor, and gives what came of it.
-fn open_door(server: &mut Server, address: SocketAddr) -> (ListenerId, io::Result<SocketAddr>) {
-    let outcomes = Outcomes::default();
-    server.reactor.add(Door { address, outcomes: Rc::clone(&outcomes) });
+/// Adds a handler that listens to a server's reactor, and gives what came of it.
+fn open_door(server: &mut Server, address: SocketAddr) -> Outcome {
+    let (door, outcomes) = door(move |cx| {
+        cx.listen(address, &ListenOptions::new());
+    });
+    server.reactor.add(door);
     run_until(&mut server.reactor, "it is told", |_| !outcomes.borrow().is_empty());
     let outcome = outcomes.borrow_mut().pop().unwrap();
     assert!(outcomes.borrow().is_empty(), "told once");
@@ -114,15 +88,61 @@ fn a_callback_can_close_a_listener_whose_connections_go_on() {
     server.assert_idle();
 }
 
+/// The one outcome of a listener that never was, and what it says.
+fn never_opened(server: &Server, outcomes: &Rc<RefCell<Vec<Outcome>>>) -> (ErrorKind, String) {
+    let outcomes = outcomes.take();
+    let [(listener, Err(error))] = &outcomes[..] else { panic!("told once: {outcomes:?}") };
+    assert!(server.reactor.listener_address(*listener).is_err());
+    (error.kind(), error.to_string())
+}
+
 #[test]
-fn a_listener_closed_before_it_began_never_opens() {
+fn a_listener_closed_before_it_began_never_opens_and_its_handler_is_told() {
     let mut server = Server::new(Recorder::echo());
-    let handler = server.handler;
-    let mut cx = server.reactor.context(handler);
-    let listener = cx.listen(any_port(), &ListenOptions::new());
-    cx.close_listener(listener);
+    let (door, outcomes) = door(|cx| {
+        let listener = cx.listen(any_port(), &ListenOptions::new());
+        cx.close_listener(listener);
+    });
+    server.reactor.add(door);
     server.assert_idle();
-    assert!(server.reactor.listener_address(listener).is_err());
+    let (kind, text) = never_opened(&server, &outcomes);
+    assert_eq!(kind, ErrorKind::NotConnected);
+    assert!(text.contains("127.0.0.1:0") && text.contains("closed"), "{text}");
+}
+
+/// Asked for when the listeners of its turn were opened, so that its place is free before it would open.
+#[test]
+fn a_listener_closed_in_the_turn_before_it_would_begin_is_told_of_too() {
+    let mut server = Server::new(Recorder::echo());
+    let outcomes = Rc::new(RefCell::new(Vec::new()));
+    let noting = Rc::clone(&outcomes);
+    let door = Recorder::new()
+        .start(|cx| {
+            cx.listen(any_port(), &ListenOptions::new());
+        })
+        .listening(move |listener, result, cx| {
+            if result.is_ok() {
+                let next = cx.listen(any_port(), &ListenOptions::new());
+                cx.close_listener(next);
+            } else {
+                noting.borrow_mut().push((listener, result));
+            }
+        });
+    server.reactor.add(door);
+    server.assert_idle();
+    assert_eq!(never_opened(&server, &outcomes).0, ErrorKind::NotConnected);
+}
+
+#[test]
+fn a_listener_that_a_stop_keeps_from_opening_is_told_of() {
+    let mut server = Server::new(Recorder::echo());
+    let (door, outcomes) = door(|_| {});
+    let handler = server.reactor.add(door);
+    server.reactor.context(handler).listen(any_port(), &ListenOptions::new());
+    server.reactor.stop();
+    let (_, text) = never_opened(&server, &outcomes);
+    assert!(text.contains("stop"), "{text}");
+    server.assert_idle();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use oneloop::{Connection, Error};
-use support::{Call, Recorder, Server, alone_also_in_simulation};
+use support::{Call, Recorder, Server, alone_also_in_simulation, random};
 
 struct Nowhere;
 
@@ -20,15 +20,6 @@ impl log::Log for Nowhere {
     fn log(&self, _: &log::Record<'_>) {}
 
     fn flush(&self) {}
-}
-
-/// SplitMix64.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Does what the first byte asks for.

@@ -4,36 +4,20 @@
 
 mod support;
 
-use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{Connection, Context, Ended, Error, Signal, StreamHandler};
+use oneloop::{Ended, Signal};
 use support::*;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Notes signals, and has no connections.
-struct Told(Rc<RefCell<Vec<Signal>>>);
-
-impl StreamHandler for Told {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
-
-    fn on_data(
-        &mut self,
-        (): &mut (),
-        _: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        Ok(data.len())
-    }
-
-    fn on_signal(&mut self, signal: Signal, _: &mut Context<'_>) {
-        self.0.borrow_mut().push(signal);
-    }
+/// Adds a handler without connections, and gives its calls.
+fn add(server: &mut Server) -> Calls {
+    let recorder = Recorder::new();
+    let calls = recorder.calls.clone();
+    server.reactor.add(recorder);
+    calls
 }
 
 #[test]
@@ -42,10 +26,7 @@ fn every_handler_is_told_of_the_signals_that_are_watched() {
         return;
     }
     let mut server = Server::new(Recorder::echo());
-    let told = [Rc::default(), Rc::default()];
-    for told in &told {
-        server.reactor.add(Told(Rc::clone(told)));
-    }
+    let told = [add(&mut server), add(&mut server)];
     let all = [Signal::Hangup, Signal::User1, Signal::User2];
     server.reactor.watch_signals(&all[..2]).unwrap();
     server.reactor.watch_signals(&all).unwrap();
@@ -54,12 +35,12 @@ fn every_handler_is_told_of_the_signals_that_are_watched() {
             raise(&server.reactor, signal);
         }
         run_until(&mut server.reactor, "they are told", |_| {
-            told.iter().all(|told| told.borrow().contains(&signal))
+            told.iter().all(|told| told.has(&Call::Signal(signal)))
         });
     }
     server.assert_idle();
-    assert_eq!(told[0], told[1]);
-    let mut each_once = told[0].borrow().clone();
+    assert_eq!(told[0].signals(), told[1].signals());
+    let mut each_once = told[0].signals();
     each_once.dedup();
     assert_eq!(each_once, all);
     assert_eq!(server.reactor.stats().stale_events, 0);
@@ -104,11 +85,10 @@ fn signals_that_are_only_watched_end_nothing() {
         return;
     }
     let mut server = Server::new(Recorder::echo());
-    let told = Rc::default();
-    server.reactor.add(Told(Rc::clone(&told)));
+    let told = add(&mut server);
     server.reactor.watch_signals(&[Signal::Terminate]).unwrap();
     raise(&server.reactor, Signal::Terminate);
-    run_until(&mut server.reactor, "it is told", |_| !told.borrow().is_empty());
+    run_until(&mut server.reactor, "it is told", |_| !told.signals().is_empty());
     assert!(!server.reactor.is_draining());
     let (mut client, _) = server.open();
     server.assert_echoes(&mut client);
@@ -128,38 +108,18 @@ fn a_reactor_that_is_gone_leaves_no_descriptor() {
     }
 }
 
-/// Panics at the first signal.
-struct Panics(Cell<bool>);
-
-impl StreamHandler for Panics {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
-
-    fn on_data(
-        &mut self,
-        (): &mut (),
-        _: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        Ok(data.len())
-    }
-
-    fn on_signal(&mut self, _: Signal, _: &mut Context<'_>) {
-        assert!(self.0.replace(true), "as the test wants");
-    }
-}
-
 #[test]
 fn a_panic_in_on_signal_keeps_no_signal_from_anybody() {
     if !alone("a_panic_in_on_signal_keeps_no_signal_from_anybody") {
         return;
     }
     let mut server = Server::new(Recorder::echo());
-    let told = [Rc::default(), Rc::default()];
-    server.reactor.add(Told(Rc::clone(&told[0])));
-    server.reactor.add(Panics(Cell::new(false)));
-    server.reactor.add(Told(Rc::clone(&told[1])));
+    let before = add(&mut server);
+    let mut is_first = true;
+    server.reactor.add(Recorder::new().signal(move |_, _| {
+        assert!(!std::mem::replace(&mut is_first, false), "as the test wants");
+    }));
+    let told = [before, add(&mut server)];
     let all = [Signal::Hangup, Signal::User1];
     server.reactor.watch_signals(&all).unwrap();
     for signal in all {
@@ -170,11 +130,12 @@ fn a_panic_in_on_signal_keeps_no_signal_from_anybody() {
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"as the test wants"));
     // Nothing else would wake it.
     let _watchdog = Watchdog::new("run returns");
-    let is_told = |told: &Rc<RefCell<Vec<Signal>>>| told.borrow().len() == all.len();
+    let is_told = |told: &Calls| told.signals().len() == all.len();
     server.reactor.run_until(|_| told.iter().all(is_told)).unwrap();
     server.assert_idle();
     for told in told {
-        told.borrow_mut().sort();
-        assert_eq!(*told.borrow(), all, "each once");
+        let mut signals = told.signals();
+        signals.sort();
+        assert_eq!(signals, all, "each once");
     }
 }

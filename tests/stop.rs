@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{CloseReason, ConnectError, Limits, ListenOptions, ReactorLimits};
+use oneloop::{CloseReason, ConnectError, Ended, Limits, ListenOptions, ReactorLimits};
 use support::*;
 
 #[test]
@@ -240,4 +240,19 @@ fn run_until_asks_before_every_turn_and_closes_nothing() {
     assert!(calls.closed().is_empty());
     assert_eq!(server.read(&mut client, 1), b"x");
     server.assert_echoes(&mut client);
+}
+
+#[test]
+fn what_waits_unread_at_a_stop_is_counted() {
+    let mut server = Server::new(Recorder::new().open(|conn| conn.pause()));
+    let (mut one, _) = server.open();
+    let (mut other, _) = server.open();
+    for (client, count) in [(&mut one, 4), (&mut other, 9)] {
+        client.write_all(&pattern(count)).unwrap();
+        until_received(server.address, client, count);
+    }
+    server.reactor.stop();
+    let report = server.reactor.report().unwrap();
+    assert_eq!((report.end, report.connections_cut), (Ended::Stopped, 2));
+    assert_eq!((report.bytes_unaccepted, report.bytes_undelivered), (13, 0));
 }

@@ -1,11 +1,13 @@
-//! What the log tells of one echo, so that a student can follow it.
+//! What the log tells: of one echo, so that a student can follow it; and of a mistake.
 
 mod support;
 
 use std::io::Write;
 use std::sync::Mutex;
+use std::time::Duration;
 
-use support::{COUNTS_AS_LINUX, Recorder, Server, alone_also_in_simulation};
+use oneloop::{Connection, Error, StreamHandler};
+use support::{COUNTS_AS_LINUX, Recorder, Server, alone_also_in_simulation, run_until};
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -58,4 +60,39 @@ fn at_trace_level_the_log_tells_every_step_of_one_echo_in_order() {
     for step in &story {
         assert!(rest.any(|line| line.starts_with(step)), "missing: {step}\n{lines:#?}");
     }
+}
+
+/// Sets timers of both kinds, and hears of neither.
+struct Deaf;
+
+impl StreamHandler for Deaf {
+    type Session = ();
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) {
+        conn.set_timer(Duration::ZERO);
+        conn.set_handler_timer(Duration::ZERO);
+    }
+
+    fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, _: &[u8]) -> Result<usize, Error> {
+        Ok(0)
+    }
+}
+
+#[test]
+fn a_timer_that_its_handler_does_not_hear_of_is_logged() {
+    const NAME: &str = "a_timer_that_its_handler_does_not_hear_of_is_logged";
+    if !alone_also_in_simulation(module_path!(), NAME) {
+        return;
+    }
+    log::set_logger(&Notebook).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let mut server = Server::new(Recorder::echo());
+    let deaf = server.reactor.add(Deaf);
+    let address = server.address;
+    server.reactor.context(deaf).connect(address, 0);
+    run_until(&mut server.reactor, "both are logged", |_| LINES.lock().unwrap().len() == 2);
+    let mut lines = LINES.lock().unwrap().clone();
+    lines.sort();
+    assert!(lines[0].ends_with("has no on_timer"), "{lines:?}");
+    assert!(lines[1].ends_with("has no on_handler_timer"), "{lines:?}");
 }

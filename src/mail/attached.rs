@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::sender::{Inbox, Letter};
+use super::dropping::Dropping;
+use super::sender::{Inbox, Left, Letter};
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::handler::MessageHandler;
@@ -34,8 +35,8 @@ pub(super) trait AnyInbox {
     fn is_done(&self) -> bool;
     #[cfg(feature = "sim")]
     fn is_empty(&self) -> bool;
-    /// Drops what waits and takes nothing more; how many messages that were, or jobs without a result.
-    fn end(&mut self) -> usize;
+    /// Drops what waits and takes nothing more.
+    fn end(&mut self, dropping: &mut Dropping) -> Left;
 }
 
 pub(super) struct Attached<H, M> {
@@ -115,9 +116,7 @@ impl<H: MessageHandler<M>, M: 'static> AnyInbox for Attached<H, M> {
         self.inbox.reader.is_empty()
     }
 
-    fn end(&mut self) -> usize {
-        let jobs = self.inbox.jobs.as_ref().map(|jobs| jobs.unanswered());
-        let letters = self.inbox.reader.end();
-        jobs.unwrap_or(letters)
+    fn end(&mut self, dropping: &mut Dropping) -> Left {
+        self.inbox.end(dropping)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use log::error;
 
+use super::dropping::{Dropping, drop_quietly};
 use super::postbox::Postbox;
 use super::sender::{Inbox, Letter, PostError, mailbox};
 use crate::driver::Work;
@@ -58,7 +59,8 @@ use crate::key::Key;
 /// # The end
 ///
 /// When the reactor stops or is dropped, jobs that have not begun are dropped, and the results of the
-/// others when they are done. Nobody waits for the threads: each of them ends after the job that it
+/// others when they are done; a stop counts both
+/// ([`Stats::jobs_unanswered`](crate::Stats::jobs_unanswered)). Nobody waits for the threads: each of them ends after the job that it
 /// does, and a process that ends does not wait for them either. When the last clone of the `Blocking`
 /// is dropped, the jobs that it was given are still done and delivered.
 ///
@@ -90,7 +92,7 @@ pub struct Blocking<M> {
 impl<M: Send + 'static> Blocking<M> {
     /// Has `job` done on a helper thread. What it returns is a message for connection `key`:
     /// [`on_message`](crate::MessageHandler::on_message), or
-    /// [`on_undelivered`](crate::MessageHandler::on_undelivered) if that is not open any more. There is
+    /// [`on_undelivered`](crate::MessageHandler::on_undelivered) if that is not open by then. There is
     /// always room for it. If the job panics, that is logged and counted
     /// ([`Stats::job_panics`](crate::Stats::job_panics)), and the connection is closed as
     /// [`Panicked`](crate::CloseReason::Panicked).
@@ -256,11 +258,10 @@ impl<M: Send + 'static> Pool<M> {
             }
         }
         // Refused only at the end of the reactor, at which results are dropped.
-        let _ = self.results.post(Letter { to: job.to, message });
-        // What a panic says may panic in its turn when it is dropped, which must not end the thread.
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            std::mem::forget(again);
-        }
+        let refused = self.results.post(Letter { to: job.to, message });
+        // Either may panic when it is dropped, which must not end the thread.
+        drop_quietly(refused);
+        drop_quietly(panic);
     }
 }
 
@@ -297,10 +298,9 @@ pub(super) trait Jobs: Send + Sync {
     fn is_answered(&self);
     /// Whether no result will ever come again.
     fn is_over(&self) -> bool;
-    /// Jobs whose result was not delivered yet.
-    fn unanswered(&self) -> usize;
-    /// Nobody will look at results any more.
-    fn end(&self);
+    /// Nobody will look at results any more: drops the jobs that have not begun. How many jobs are left
+    /// without a result that was taken out.
+    fn end(&self, dropping: &mut Dropping) -> usize;
     /// What the threads are to run, and how many there are to be.
     fn work(self: Arc<Self>) -> (Arc<dyn Work>, usize);
 }
@@ -314,17 +314,17 @@ impl<M: Send + 'static> Jobs for Pool<M> {
         self.is_closed.load(Ordering::Acquire) && self.unanswered.load(Ordering::Acquire) == 0
     }
 
-    fn unanswered(&self) -> usize {
-        self.unanswered.load(Ordering::Acquire)
-    }
-
-    fn end(&self) {
+    fn end(&self, dropping: &mut Dropping) -> usize {
         let mut waiting = self.lock();
         waiting.has_ended = true;
         let jobs = std::mem::take(&mut waiting.jobs);
         drop(waiting);
         self.changed.notify_all();
-        drop(jobs); // which runs code of the user's: outside of the lock
+        // Which runs code of the user's: outside of the lock.
+        for job in jobs {
+            dropping.drop(job);
+        }
+        self.unanswered.load(Ordering::Acquire)
     }
 
     fn work(self: Arc<Self>) -> (Arc<dyn Work>, usize) {

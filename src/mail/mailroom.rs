@@ -8,6 +8,7 @@ use log::debug;
 
 use super::attached::{AnyInbox, Attached, Next};
 use super::bell::Bell;
+use super::dropping::Dropping;
 use super::sender::Inbox;
 use crate::context::Context;
 use crate::driver::Driver;
@@ -200,12 +201,17 @@ impl<D: Driver> Reactor<D> {
         self.end_mail_run(key);
     }
 
-    /// The end of all mailboxes: for a reactor that stops.
+    /// The end of all mailboxes: for a reactor that stops. A panic of what is dropped goes through, when
+    /// all is.
     pub(crate) fn end_mail(&mut self) {
+        let mut dropping = Dropping::default();
         for mut inbox in std::mem::take(&mut self.mailroom.inboxes) {
-            self.core.stats.messages_undelivered += inbox.end() as u64;
+            let left = inbox.end(&mut dropping);
+            self.core.stats.messages_undelivered += left.messages as u64;
+            self.core.stats.jobs_unanswered += left.jobs as u64;
         }
         self.mailroom.requests.forget_stop();
+        dropping.finish();
     }
 }
 

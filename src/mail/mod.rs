@@ -4,6 +4,7 @@
 //!   sender.rs      Sender, Inbox: what users have        blocking.rs   jobs that block; their results
 //!   mailroom.rs    what the reactor has: its bell, the inboxes, the mail phase
 //!   attached.rs    an inbox whose handler is known, with its types erased
+//!   dropping.rs    dropping messages and jobs, which may panic
 //!   postbox.rs     a queue with a bell and an end  ┐
 //!   queue.rs       a bounded queue                 ├ what other threads enter; checked by tests/model
 //!   bell.rs        awake, asleep, rung             ┘
@@ -13,6 +14,7 @@
 mod attached;
 mod bell;
 mod blocking;
+mod dropping;
 mod mailroom;
 mod postbox;
 mod queue;

@@ -145,20 +145,12 @@ impl<T> Reader<T> {
         self.postbox.queue.end() == self.head
     }
 
-    /// From now on nothing is taken. What was, and was not read, is dropped; how much that is.
-    pub(crate) fn end(&mut self) -> usize {
-        if self.postbox.has_ended.swap(true, Ordering::AcqRel) {
-            return 0;
-        }
+    /// From now on nothing is taken. Gives what was, and was not read; the second time, nothing.
+    pub(crate) fn end(&mut self) -> impl Iterator<Item = T> {
+        let had_ended = self.postbox.has_ended.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        let places = self.head..self.postbox.queue.end();
+        let end = if had_ended { self.head } else { self.postbox.queue.end() };
         // One that is not there yet is taken back by its poster.
-        places.filter_map(|place| self.postbox.queue.take_back(place)).count()
-    }
-}
-
-impl<T> Drop for Reader<T> {
-    fn drop(&mut self) {
-        self.end();
+        (self.head..end).filter_map(|place| self.postbox.queue.take_back(place))
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::blocking::Jobs;
+use super::dropping::Dropping;
 use super::postbox::{Postbox, Reader, Refused};
 use crate::key::Key;
 
@@ -18,8 +19,8 @@ pub(super) struct Letter<M> {
 }
 
 /// Makes a mailbox with room for `capacity` messages: a sender, which may be cloned and may go to other
-/// threads if `M` may, and an inbox, to be [attached](crate::Reactor::attach) to a handler. What is
-/// posted before that waits.
+/// threads if `M` may, and an inbox, to be [attached](crate::Reactor::attach) to a
+/// [`MessageHandler`](crate::MessageHandler). What is posted before that waits.
 ///
 /// ```
 /// use oneloop::{Connection, Context, Error, MessageHandler, Reactor, StreamHandler};
@@ -69,7 +70,9 @@ pub fn mailbox<M>(capacity: usize) -> (Sender<M>, Inbox<M>) {
 /// Posts messages to a handler and its connections, from any thread. Clones post to the same mailbox.
 ///
 /// A mailbox ends when the reactor that it is attached to stops or is dropped, or when its inbox is
-/// dropped without having been attached. What waits in it then is dropped, on the reactor's thread.
+/// dropped without having been attached. What waits in it then is dropped there, on the thread that does
+/// it; a stop counts it ([`Stats::messages_undelivered`](crate::Stats::messages_undelivered)). A message
+/// that panics when it is dropped costs no other one: the panic goes through when all are dropped.
 ///
 /// When the last clone is dropped, what was posted is still delivered, and then the reactor forgets the
 /// mailbox. For that it is woken, as by [`post`](Self::post).
@@ -117,7 +120,7 @@ impl<M> Sender<M> {
         }
     }
 
-    /// Whether nobody will read what is posted any more.
+    /// Whether nobody will read what is posted any more: every post is refused.
     pub fn has_ended(&self) -> bool {
         self.postbox.has_ended()
     }
@@ -151,12 +154,35 @@ pub struct Inbox<M> {
     pub(super) jobs: Option<Arc<dyn Jobs>>,
 }
 
-/// The end of the jobs whose results nobody reads; the reader ends by itself.
+/// What an inbox held at its end.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Left {
+    pub(super) messages: usize,
+    /// Jobs without a result, or whose result was not delivered.
+    pub(super) jobs: usize,
+}
+
+impl<M> Inbox<M> {
+    /// From now on nothing is taken. Drops what waits; the second time, nothing.
+    pub(super) fn end(&mut self, dropping: &mut Dropping) -> Left {
+        let jobs = self.jobs.as_ref().map(|jobs| jobs.end(dropping));
+        let mut letters = 0;
+        for letter in self.reader.end() {
+            letters += 1;
+            dropping.drop(letter);
+        }
+        match jobs {
+            Some(jobs) => Left { messages: 0, jobs }, // of which the letters are results
+            None => Left { messages: letters, jobs: 0 },
+        }
+    }
+}
+
 impl<M> Drop for Inbox<M> {
     fn drop(&mut self) {
-        if let Some(jobs) = &self.jobs {
-            jobs.end();
-        }
+        let mut dropping = Dropping::default();
+        self.end(&mut dropping);
+        dropping.finish();
     }
 }
 
@@ -170,7 +196,8 @@ impl<M> fmt::Debug for Inbox<M> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PostError<M> {
-    /// There is no room for it now.
+    /// There is no room for it now: the mailbox holds as many messages as it may, or there are as many jobs
+    /// without a delivered result.
     Full(M),
     /// Nobody will read it: the reactor has stopped, or is gone.
     Ended(M),

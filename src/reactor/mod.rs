@@ -89,6 +89,8 @@ pub struct Reactor<D: Driver = Mio> {
     made_for: usize,
     /// How often everything was stopped, by which `run` knows that a turn did it.
     stops: u64,
+    /// Of a stop that is not a drain's, while it goes on.
+    stop_baseline: Option<Baseline>,
     report: Option<Report>,
     watch: signals::Watch,
 }
@@ -227,6 +229,7 @@ impl<D: Driver> Reactor<D> {
             last_work: now,
             panics_go_through: false,
             stops: 0,
+            stop_baseline: None,
             report: None,
             watch: signals::Watch::default(),
         })
@@ -461,26 +464,30 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Panics
     ///
-    /// As `on_close` does; a second call goes on with what is left.
+    /// As `on_close` does, or the drop of a message or job that waited; the latter when everything has
+    /// ended. A second call, of this or of [`run`](Self::run), goes on with what is left and makes the
+    /// report of the whole.
     ///
     /// # Cost
     ///
     /// A system call for each connection to learn what it leaves unread, and one to close it.
     pub fn stop(&mut self) {
         self.core.stopping = true;
-        let mut before = Baseline::new(&self.core);
         let unread = self.unread_bytes();
-        match &mut self.core.drain {
-            Some(drain) => drain.baseline.bytes_waiting += unread,
-            None => before.bytes_waiting = unread,
-        }
-        // The drain stays until all are told: a panic in `on_close` goes through here, and who comes back
-        // to go on with the stop is to get the drain's report.
+        // Both stay until all are told and all is dropped: a panic in that goes through here, and who comes
+        // back to go on with the stop is to get the report of the whole.
+        let core = &mut self.core;
+        let baseline = match &mut core.drain {
+            Some(drain) => &mut drain.baseline,
+            None => self.stop_baseline.get_or_insert_with(|| Baseline::new(core)),
+        };
+        baseline.bytes_waiting += unread;
         self.end_all();
         self.end_mail();
-        let (end, baseline) = match self.core.drain.take() {
-            Some(drain) => (drain.end, drain.baseline),
-            None => (Ended::Stopped, before),
+        let (end, baseline) = match (self.core.drain.take(), self.stop_baseline.take()) {
+            (Some(drain), _) => (drain.end, drain.baseline),
+            (None, Some(baseline)) => (Ended::Stopped, baseline),
+            (None, None) => unreachable!("one of them was there above"),
         };
         self.core.stopping = false;
         self.stops += 1;

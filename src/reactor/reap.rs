@@ -85,9 +85,9 @@ impl<D: Driver> Reactor<D> {
         core.accept.clear();
         core.flush.clear();
         core.poked.clear();
-        core.commands.clear();
         core.timers.cancel_all(|_| true);
         core.due.clear();
         core.alarmed.clear();
+        self.drop_commands();
     }
 }

@@ -30,7 +30,7 @@ impl Core {
         let listener = Listener::new(handler, limits, options.backlog);
         let key = self.sources.insert(Source::Listener(Box::new(listener)));
         let options = Box::new(options.clone());
-        self.commands.push_back(Command::Listen { key, address, options });
+        self.commands.push_back(Command::Listen { key, handler, address, options });
         ListenerId(key)
     }
 
@@ -50,6 +50,14 @@ impl Core {
     }
 }
 
+fn explain(address: SocketAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("listen on {address}: {error}"))
+}
+
+fn never_opened(address: SocketAddr, why: &str) -> io::Error {
+    explain(address, &io::Error::new(io::ErrorKind::NotConnected, why))
+}
+
 impl<D: Driver> Reactor<D> {
     /// Makes the socket of a listener that has its key.
     pub(super) fn open_listener(
@@ -58,7 +66,7 @@ impl<D: Driver> Reactor<D> {
         address: SocketAddr,
         options: &ListenOptions,
     ) -> io::Result<SocketAddr> {
-        let explain = |e: io::Error| io::Error::new(e.kind(), format!("listen on {address}: {e}"));
+        let explain = |error| explain(address, &error);
         if self.core.drain.is_some() {
             return Err(explain(io::Error::other("the reactor drains")));
         }
@@ -83,20 +91,35 @@ impl<D: Driver> Reactor<D> {
     pub(super) fn begin_listening(
         &mut self,
         key: Key,
+        handler: u16,
         address: SocketAddr,
         options: &ListenOptions,
     ) {
-        let Some(listener) = self.core.listener_mut(key) else { return };
-        if listener.dead {
-            return; // closed before it began
-        }
-        let handler = listener.handler;
-        let result = self.open_listener(key, address, options);
+        let is_wanted = self.core.listener_mut(key).is_some_and(|listener| !listener.dead);
+        let result = match is_wanted {
+            true => self.open_listener(key, address, options),
+            false => Err(never_opened(address, "it was closed before it opened")),
+        };
         if result.is_err() {
             self.core.end(key, CloseReason::Closed);
         }
+        self.tell_listening(key, handler, result);
+    }
+
+    fn tell_listening(&mut self, key: Key, handler: u16, result: io::Result<SocketAddr>) {
         let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
         self.handlers[usize::from(handler)].listening(ListenerId(key), result, &mut cx);
+    }
+
+    /// A stop's part: what callbacks asked for is not done any more, and who asked for a listener is told.
+    pub(super) fn drop_commands(&mut self) {
+        // Off the list before its callback, which may panic.
+        while let Some(command) = self.core.commands.pop_front() {
+            if let Command::Listen { key, handler, address, .. } = command {
+                let error = never_opened(address, "the reactor stopped before it opened");
+                self.tell_listening(key, handler, Err(error));
+            }
+        }
     }
 
     /// The limits of the connections that a listener accepts.

@@ -223,8 +223,8 @@ impl<D: Driver> Reactor<D> {
             let Some(command) = self.core.commands.pop_front() else { return };
             match command {
                 Command::Connect { key, address } => self.begin_connect(key, address),
-                Command::Listen { key, address, options } => {
-                    self.begin_listening(key, address, &options);
+                Command::Listen { key, handler, address, options } => {
+                    self.begin_listening(key, handler, address, &options);
                 }
                 Command::WakeListeners => self.wake_full_listeners(),
                 Command::Drain => self.carry_out_drain(),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::random::random;
+
 /// Writes the matters as a table: the name that is printed, and of what each is decided.
 macro_rules! matters {
     ($($(#[$doc:meta])* $matter:ident = $name:literal,)*) => {
@@ -144,7 +146,7 @@ pub(crate) fn parsed(text: &str) -> Option<BTreeSet<Decision>> {
     Some(decisions)
 }
 
-/// Numbers that follow from a first one: SplitMix64.
+/// Numbers that follow from a first one.
 #[derive(Clone, Debug)]
 pub(crate) struct Numbers(u64);
 
@@ -155,11 +157,7 @@ impl Numbers {
 
     #[inline]
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        random(&mut self.0)
     }
 
     /// One of `0..count`; 0 where there is no choice.
@@ -281,6 +279,14 @@ impl Decisions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Those that the authors' own program prints for the seed 1234567.
+    #[test]
+    fn numbers_are_those_of_splitmix64() {
+        let mut numbers = Numbers::new(1_234_567);
+        let first = [6457827717110365317, 3203168211198807973, 9817491932198370423];
+        assert_eq!(first, [(); 3].map(|()| numbers.next()));
+    }
 
     #[test]
     fn what_is_taken_out_changes_nothing_else() {

@@ -5,7 +5,8 @@
 //! levels of 64 slots. When time enters a slot, its list moves down, each member to the list of its
 //! next digit, until on the lowest level everything in a slot is due at the same nanosecond. So setting
 //! and cancelling touch a few words whatever the distance, nothing fires early, and equals fire in the
-//! order in which they were set.
+//! order in which they were set. A list that is too long to be moved at once is moved in parts, and
+//! nothing fires in between.
 
 use crate::clock::Time;
 
@@ -56,15 +57,53 @@ struct Slot {
 
 const EMPTY: Slot = Slot { first: END, last: END, earliest: Time::NEVER };
 
+impl Slot {
+    fn is_empty(&self) -> bool {
+        self.first == END
+    }
+
+    /// A member at one end, or at both, is gone, which stood between these.
+    fn close_end(&mut self, next: u32, prev: u32) {
+        if prev == END {
+            self.first = next;
+        }
+        if next == END {
+            self.last = prev;
+        }
+    }
+
+    fn push(&mut self, nodes: &mut impl Nodes, index: u32, at: Time) {
+        let node = nodes.node(index);
+        debug_assert!(!node.is_linked());
+        *node = Node { at, next: END, prev: self.last };
+        self.earliest = self.earliest.min(at);
+        match self.last {
+            END => self.first = index,
+            last => nodes.node(last).next = index,
+        }
+        self.last = index;
+    }
+}
+
+/// How many nodes are moved down in one call of [`Wheel::take_due`], at most: some hundred microseconds.
+const MOVES_MAX: usize = 16 * 1024;
+
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    /// Time has come so far: nothing in the wheel is due before it. Invariant: every node stands where
-    /// `place` says, which moving `elapsed` up to the next slot's begin does not change.
+    /// Time has come so far: nothing in the wheel is due before it. Invariant: every node that is not
+    /// `moving` stands where `place` says, which moving `elapsed` up to the next slot's begin does not
+    /// change.
     elapsed: u64,
     /// Which levels, and which slots of each, have members.
     levels: u32,
     occupied: [u64; LEVELS],
     slots: Box<[[Slot; SLOTS]; LEVELS]>,
+    /// What is still to be moved down of the slot that time has entered, and the level of that slot.
+    /// Invariant: while there is any, whatever belongs below that level and is put in goes to its end, so
+    /// that equals stay in order; and nothing is taken, because any of it may be due first.
+    moving: Slot,
+    moving_level: usize,
+    moves_max: usize,
 }
 
 impl Wheel {
@@ -74,6 +113,9 @@ impl Wheel {
             levels: 0,
             occupied: [0; LEVELS],
             slots: Box::new([[EMPTY; SLOTS]; LEVELS]),
+            moving: EMPTY,
+            moving_level: 0,
+            moves_max: MOVES_MAX,
         }
     }
 
@@ -91,25 +133,27 @@ impl Wheel {
             return;
         }
         let at = at.as_nanos().max(self.elapsed);
-        self.append(nodes, index, at);
+        let (level, number) = self.place(at);
+        if !self.moving.is_empty() && level < self.moving_level {
+            return self.moving.push(nodes, index, Time::from_nanos(at));
+        }
+        self.append(nodes, index, at, level, number);
     }
 
-    fn append(&mut self, nodes: &mut impl Nodes, index: u32, at: u64) {
-        let (level, number) = self.place(at);
+    fn append<N: Nodes>(
+        &mut self,
+        nodes: &mut N,
+        index: u32,
+        at: u64,
+        level: usize,
+        number: usize,
+    ) {
         let slot = &mut self.slots[level][number];
-        let at = Time::from_nanos(at);
-        let node = nodes.node(index);
-        debug_assert!(!node.is_linked());
-        *node = Node { at, next: END, prev: slot.last };
-        slot.earliest = slot.earliest.min(at);
-        if slot.last == END {
-            slot.first = index;
+        if slot.is_empty() {
             self.levels |= 1 << level;
             self.occupied[level] |= 1 << number;
-        } else {
-            nodes.node(slot.last).next = index;
         }
-        slot.last = index;
+        slot.push(nodes, index, Time::from_nanos(at));
     }
 
     /// Takes a node out, if it is in.
@@ -128,14 +172,12 @@ impl Wheel {
         if next != END && prev != END {
             return;
         }
+        if self.moving.first == index || self.moving.last == index {
+            return self.moving.close_end(next, prev);
+        }
         let (level, number) = self.place(at.as_nanos());
         let slot = &mut self.slots[level][number];
-        if prev == END {
-            slot.first = next;
-        }
-        if next == END {
-            slot.last = prev;
-        }
+        slot.close_end(next, prev);
         if slot.first == END {
             self.vacate(level, number);
         }
@@ -158,13 +200,17 @@ impl Wheel {
     /// A moment before which nothing is due; there may be nothing at it either, when what was due then
     /// has been removed.
     pub(crate) fn next(&self) -> Option<Time> {
+        if !self.moving.is_empty() {
+            return Some(self.moving.earliest);
+        }
         self.next_slot().map(|(level, number)| self.slots[level][number].earliest)
     }
 
     /// Takes out at most `max` nodes that are due at `now`, earliest first, equal ones in the order in
     /// which they were put in, and gives their numbers to `due`, with the moment that they were put in
     /// for. Which answers when it is to be put in again: [`Time::NEVER`], or a moment later than that;
-    /// one that is not later than `now` comes up again, in its place. Each time counts.
+    /// one that is not later than `now` comes up again, in its place. Each time counts. It may give fewer
+    /// than there are, or none, and go on the next time: then [`next`](Self::next) is not after `now`.
     pub(crate) fn take_due<N: Nodes>(
         &mut self,
         nodes: &mut N,
@@ -175,8 +221,12 @@ impl Wheel {
         if self.next().is_none_or(|next| next > now) {
             return; // as in most turns
         }
-        let mut left = max;
-        while let Some((level, number)) = self.next_slot() {
+        let (mut left, mut moves_left) = (max, self.moves_max);
+        loop {
+            if !self.move_down(nodes, &mut moves_left) {
+                return;
+            }
+            let Some((level, number)) = self.next_slot() else { break };
             let width = level as u32 * DIGIT_BITS;
             // Above its digit a member's moment is the same as `elapsed`, below it anything.
             let above = self.elapsed.checked_shr(width + DIGIT_BITS).unwrap_or(0);
@@ -185,17 +235,13 @@ impl Wheel {
                 break;
             }
             self.elapsed = begin;
-            let mut index = self.slots[level][number].first;
             if level > 0 {
+                self.moving = self.slots[level][number];
+                self.moving_level = level;
                 self.vacate(level, number);
-                while index != END {
-                    let node = nodes.node(index);
-                    let Node { at, next, .. } = std::mem::replace(node, Node::new());
-                    self.append(nodes, index, at.as_nanos());
-                    index = next;
-                }
                 continue;
             }
+            let mut index = self.slots[level][number].first;
             while index != END {
                 if left == 0 {
                     return;
@@ -211,136 +257,27 @@ impl Wheel {
         }
         self.elapsed = self.elapsed.max(now.as_nanos());
     }
+
+    /// Moves the members of the slot that time has entered to the lists of their next digits; whether all
+    /// of them are moved.
+    fn move_down<N: Nodes>(&mut self, nodes: &mut N, moves_left: &mut usize) -> bool {
+        let mut index = self.moving.first;
+        while index != END {
+            if *moves_left == 0 {
+                nodes.node(index).prev = END;
+                self.moving.first = index;
+                return false;
+            }
+            *moves_left -= 1;
+            let Node { at, next, .. } = std::mem::replace(nodes.node(index), Node::new());
+            let (level, number) = self.place(at.as_nanos());
+            self.append(nodes, index, at.as_nanos(), level, number);
+            index = next;
+        }
+        self.moving = EMPTY;
+        true
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    struct List(Vec<Node>);
-
-    impl Nodes for List {
-        fn node(&mut self, index: u32) -> &mut Node {
-            &mut self.0[index as usize]
-        }
-    }
-
-    fn list(count: usize) -> List {
-        List((0..count).map(|_| Node::new()).collect())
-    }
-
-    fn taken(wheel: &mut Wheel, list: &mut List, now: u64, max: usize) -> Vec<u32> {
-        let mut due = Vec::new();
-        wheel.take_due(list, Time::from_nanos(now), max, |_, index, _| {
-            due.push(index);
-            Time::NEVER
-        });
-        due
-    }
-
-    /// SplitMix64, so that the operations are the same on every machine.
-    fn random(state: &mut u64) -> u64 {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Random settings, cancellations and steps of time, of every magnitude, against a sorted map.
-    #[test]
-    fn a_wheel_does_what_a_sorted_map_does() {
-        for seed in 0..200 {
-            let mut state = seed;
-            let mut wheel = Wheel::new();
-            let mut list = list(64);
-            let mut model = BTreeMap::new(); // (moment, order of setting) to node
-            let mut place = [None; 64];
-            let (mut now, mut order) = (0_u64, 0);
-            for _ in 0..2_000 {
-                let index = (random(&mut state) % 64) as u32;
-                let magnitude = random(&mut state) % 64;
-                let span = random(&mut state) >> magnitude;
-                match random(&mut state) % 8 {
-                    0..4 => {
-                        wheel.remove(&mut list, index);
-                        if let Some(entry) = place[index as usize].take() {
-                            model.remove(&entry);
-                        }
-                        let at = now.saturating_add(span).min(u64::MAX - 1);
-                        wheel.insert(&mut list, index, Time::from_nanos(at));
-                        model.insert((at, order), index);
-                        place[index as usize] = Some((at, order));
-                        order += 1;
-                    }
-                    4 => {
-                        wheel.remove(&mut list, index);
-                        if let Some(entry) = place[index as usize].take() {
-                            model.remove(&entry);
-                        }
-                    }
-                    5 => {
-                        let earliest = model.keys().next().map(|(at, _)| *at);
-                        let next = wheel.next().map(Time::as_nanos);
-                        assert!(next <= earliest || earliest.is_none(), "seed {seed}");
-                        assert_eq!(next.is_none(), earliest.is_none(), "seed {seed}");
-                    }
-                    _ => {
-                        now = now.saturating_add(span >> 8).min(u64::MAX - 1);
-                        let max = (random(&mut state) % 20) as usize;
-                        let due: Vec<_> = model.range(..=(now, u64::MAX)).take(max).collect();
-                        let due: Vec<_> = due.iter().map(|(_, index)| **index).collect();
-                        assert_eq!(taken(&mut wheel, &mut list, now, max), due, "seed {seed}");
-                        for index in due {
-                            model.remove(&place[index as usize].take().unwrap());
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_wheel_without_cancellations_tells_the_next_moment_exactly() {
-        let mut wheel = Wheel::new();
-        let mut list = list(3);
-        for (index, at) in [1 << 40, (1 << 40) + 5, 1 << 62].into_iter().enumerate() {
-            wheel.insert(&mut list, index as u32, Time::from_nanos(at));
-        }
-        for expected in [(0, 1 << 40), (1, (1 << 40) + 5), (2, 1 << 62)] {
-            let next = wheel.next().unwrap().as_nanos();
-            assert_eq!(next, expected.1);
-            assert_eq!(taken(&mut wheel, &mut list, next - 1, 9), [], "nothing fires early");
-            assert_eq!(taken(&mut wheel, &mut list, next, 9), [expected.0]);
-        }
-        assert_eq!(wheel.next(), None);
-    }
-
-    #[test]
-    fn what_is_put_in_again_comes_when_it_is_due_again() {
-        let mut wheel = Wheel::new();
-        let mut list = list(2);
-        wheel.insert(&mut list, 0, Time::from_nanos(10));
-        wheel.insert(&mut list, 1, Time::from_nanos(10));
-        wheel.take_due(&mut list, Time::from_nanos(20), 9, |_, index, _| {
-            if index == 0 { Time::from_nanos(21) } else { Time::from_nanos(1 << 30) }
-        });
-        assert_eq!(wheel.next(), Some(Time::from_nanos(21)));
-        assert_eq!(taken(&mut wheel, &mut list, 21, 9), [0]);
-        assert_eq!(wheel.next(), Some(Time::from_nanos(1 << 30)));
-    }
-
-    #[test]
-    fn the_last_moment_is_a_moment_and_never_is_none() {
-        let mut wheel = Wheel::new();
-        let mut list = list(2);
-        wheel.insert(&mut list, 0, Time::from_nanos(u64::MAX - 1));
-        wheel.insert(&mut list, 1, Time::NEVER);
-        assert_eq!(taken(&mut wheel, &mut list, u64::MAX - 2, 9), []);
-        assert_eq!(taken(&mut wheel, &mut list, u64::MAX - 1, 9), [0]);
-        assert_eq!(taken(&mut wheel, &mut list, u64::MAX, 9), []);
-        assert!(!list.0[1].is_linked());
-    }
-}
+mod tests;

@@ -9,6 +9,8 @@
 mod accept;
 #[path = "../blocking.rs"]
 mod blocking;
+#[path = "../changed_limits.rs"]
+mod changed_limits;
 #[path = "../close.rs"]
 mod close;
 #[path = "../connect.rs"]
@@ -17,6 +19,12 @@ mod connect;
 mod data;
 #[path = "../deadline.rs"]
 mod deadline;
+#[path = "../deadline_answers.rs"]
+mod deadline_answers;
+#[path = "../deadline_message.rs"]
+mod deadline_message;
+#[path = "../deadline_output.rs"]
+mod deadline_output;
 #[path = "../drain.rs"]
 mod drain;
 #[path = "../drip.rs"]
@@ -27,14 +35,22 @@ mod edges;
 mod events;
 #[path = "../fairness.rs"]
 mod fairness;
+#[path = "../handle.rs"]
+mod handle;
 #[path = "../handler.rs"]
 mod handler;
+#[path = "../interval.rs"]
+mod interval;
 #[path = "../keys.rs"]
 mod keys;
 #[path = "../limits.rs"]
 mod limits;
 #[path = "../mail.rs"]
 mod mail;
+#[path = "../mail_ends.rs"]
+mod mail_ends;
+#[path = "../mail_threads.rs"]
+mod mail_threads;
 #[path = "../memory.rs"]
 mod memory;
 #[path = "../misuse.rs"]
@@ -51,12 +67,16 @@ mod reconfigure;
 mod short_way;
 #[path = "../source.rs"]
 mod source;
+#[path = "../source_ends.rs"]
+mod source_ends;
 #[path = "../stop.rs"]
 mod stop;
 #[path = "../timer.rs"]
 mod timer;
 #[path = "../trace.rs"]
 mod trace;
+#[path = "../transfer.rs"]
+mod transfer;
 #[path = "../wait.rs"]
 mod wait;
 #[path = "../watchdog.rs"]

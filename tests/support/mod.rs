@@ -12,20 +12,28 @@
 #![allow(unused_imports, reason = "... or of the world")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{self, Command};
+use std::rc::Rc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant as MachineInstant};
 
 use oneloop::{HandlerId, Key, ListenOptions, ListenerId, ReactorLimits, Stats};
 
+pub mod deadline;
 #[path = "../kernel/mod.rs"]
 pub mod kernel;
+pub mod office;
+#[path = "../../src/random.rs"]
+mod random;
+pub mod raw;
 mod recorder;
 pub mod world;
 
+pub(crate) use self::random::random;
 pub use self::recorder::*;
 pub use crate::support::world::*;
 
@@ -280,6 +288,21 @@ pub fn signal() -> (PipeSender, PipeReceiver) {
 /// A client whose socket holds little, so that the server's output backs up.
 pub fn connect_small(address: SocketAddr) -> TcpStream {
     connect_from(Ipv4Addr::LOCALHOST, 16 * 1024, address)
+}
+
+/// What a test's callbacks note of themselves.
+pub type Noted<T> = Rc<RefCell<Vec<T>>>;
+
+/// Two of it: one for the test, one for a callback.
+pub fn noted<T>() -> (Noted<T>, Noted<T>) {
+    let notes = Noted::default();
+    (Rc::clone(&notes), notes)
+}
+
+/// As a callback that takes too long: everything else has to wait.
+pub fn stall(duration: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < duration {}
 }
 
 /// For tests of what only a kernel has: false in a simulation.

@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::{
-    CloseReason, ConnectError, Connection, Context, Deadline, Error, Key, StreamHandler, TimerId,
+    CloseReason, ConnectError, Connection, Context, Deadline, Error, Key, ListenerId, Signal,
+    StreamHandler, TimerId,
 };
 
 /// One call of a [`Recorder`].
@@ -26,6 +28,8 @@ pub enum Call {
     Close(Key, CloseReason),
     ConnectFailed(Key, u64, ConnectError),
     HandlerTimer(TimerId),
+    Listening(ListenerId, Result<SocketAddr, io::ErrorKind>),
+    Signal(Signal),
 }
 
 /// The calls so far, in order; clones share them.
@@ -90,6 +94,15 @@ impl Calls {
         self.closed().into_iter().map(|(_, reason)| reason).collect()
     }
 
+    /// The signals that were told of, in order.
+    pub fn signals(&self) -> Vec<Signal> {
+        let calls = self.0.borrow();
+        calls
+            .iter()
+            .filter_map(|c| if let Call::Signal(signal) = c { Some(*signal) } else { None })
+            .collect()
+    }
+
     /// What each call of `on_data` for any connection was shown.
     pub fn shown(&self) -> Vec<Vec<u8>> {
         let calls = self.0.borrow();
@@ -121,8 +134,12 @@ impl Calls {
                 | Call::Drain(key) => {
                     assert_eq!(open.get(key), Some(&true), "{key} is not open: {calls:?}");
                 }
-                Call::Start | Call::Accept(_) | Call::ConnectFailed(..) | Call::HandlerTimer(_) => {
-                }
+                Call::Start
+                | Call::Accept(_)
+                | Call::ConnectFailed(..)
+                | Call::HandlerTimer(_)
+                | Call::Listening(..)
+                | Call::Signal(_) => {}
             }
         }
     }
@@ -152,6 +169,8 @@ pub struct Recorder {
     close: Box<dyn FnMut(Key, CloseReason, &mut Context<'_>)>,
     connect_failed: Box<dyn FnMut(Key, u64, ConnectError, &mut Context<'_>)>,
     handler_timer: Box<dyn FnMut(TimerId, &mut Context<'_>)>,
+    listening: Box<dyn FnMut(ListenerId, io::Result<SocketAddr>, &mut Context<'_>)>,
+    signal: Box<dyn FnMut(Signal, &mut Context<'_>)>,
 }
 
 impl Default for Recorder {
@@ -182,6 +201,8 @@ impl Recorder {
             close: Box::new(|_, _, _| {}),
             connect_failed: Box::new(|_, _, _, _| {}),
             handler_timer: Box::new(|_, _| {}),
+            listening: Box::new(|_, _, _| {}),
+            signal: Box::new(|_, _| {}),
         }
     }
 
@@ -270,6 +291,19 @@ impl Recorder {
 
     pub fn handler_timer(mut self, f: impl FnMut(TimerId, &mut Context<'_>) + 'static) -> Recorder {
         self.handler_timer = Box::new(f);
+        self
+    }
+
+    pub fn listening(
+        mut self,
+        f: impl FnMut(ListenerId, io::Result<SocketAddr>, &mut Context<'_>) + 'static,
+    ) -> Recorder {
+        self.listening = Box::new(f);
+        self
+    }
+
+    pub fn signal(mut self, f: impl FnMut(Signal, &mut Context<'_>) + 'static) -> Recorder {
+        self.signal = Box::new(f);
         self
     }
 
@@ -376,5 +410,21 @@ impl StreamHandler for Recorder {
     fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
         let _inside = self.enter(Call::HandlerTimer(timer));
         (self.handler_timer)(timer, cx);
+    }
+
+    fn on_listening(
+        &mut self,
+        listener: ListenerId,
+        result: io::Result<SocketAddr>,
+        cx: &mut Context<'_>,
+    ) {
+        let outcome = result.as_ref().map_err(io::Error::kind).copied();
+        let _inside = self.enter(Call::Listening(listener, outcome));
+        (self.listening)(listener, result, cx);
+    }
+
+    fn on_signal(&mut self, signal: Signal, cx: &mut Context<'_>) {
+        let _inside = self.enter(Call::Signal(signal));
+        (self.signal)(signal, cx);
     }
 }

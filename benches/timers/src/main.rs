@@ -22,6 +22,9 @@ mod clock;
 #[path = "../../../src/key.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod key;
+#[cfg(test)]
+#[path = "../../../src/random.rs"]
+mod random;
 #[path = "../../../src/table.rs"]
 #[allow(dead_code)]
 mod table;
