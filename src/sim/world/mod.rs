@@ -121,9 +121,11 @@ pub struct Simulation {
     seed: u64,
     random: Numbers,
     turns: u64,
-    /// Turns of each reactor since the last `run` method began,
+    /// Turns of each reactor since the last `run` method began.
     turns_of: Vec<u64>,
-    /// ... and how many steps it may take.
+    /// Until when each reactor waits if nothing wakes it, unless it has yet to be asked.
+    asleep_until: Vec<Option<Time>>,
+    /// How many steps one of them may take.
     steps_max: u64,
     /// Turns on end in which nothing came of it.
     idle_turns: u64,
@@ -182,6 +184,7 @@ impl Simulation {
             random,
             turns: 0,
             turns_of: Vec::new(),
+            asleep_until: Vec::new(),
             steps_max: run::STEPS_MAX,
             idle_turns: 0,
             candidates: Vec::new(),
@@ -191,6 +194,12 @@ impl Simulation {
             run_at: None,
             is_reported: false,
         }
+    }
+
+    /// The network that all of it is in. A handler that is given a clone can let time
+    /// [pass](Network::pass) in its callbacks, as one does that computes or waits for a disk.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The seed.
@@ -234,6 +243,7 @@ impl Simulation {
         self.reactors.push(Some(reactor));
         self.hosts.push(host);
         self.turns_of.push(0);
+        self.asleep_until.push(None);
         ReactorId { index, of: self.number }
     }
 
