@@ -8,6 +8,7 @@ use super::calls::os_error;
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
+use super::orders::Cut;
 use super::trace::{self, Head, error_name};
 use crate::clock::Time;
 use crate::key::Key;
@@ -74,6 +75,8 @@ pub(crate) struct Stream {
     pub(super) unsent_max: usize,
     /// So many of them are there but for the room.
     pub(super) arrived: usize,
+    /// After so many of them the connection is reset.
+    pub(super) reset_after: Option<usize>,
     /// No byte and no end arrives before.
     pub(super) not_before: Time,
     /// Our side of the wire is taken until then.
@@ -142,6 +145,7 @@ impl Sock {
                 unsent: VecDeque::new(),
                 unsent_max: faults.send_buffer_bytes,
                 arrived: 0,
+                reset_after: None,
                 not_before: Time::from_nanos(0),
                 busy_until: Time::from_nanos(0),
                 is_short_of_room: false,
@@ -325,6 +329,9 @@ impl Net {
         if let Some(mut how) = self.decisions.chance(Matter::ShortRead, key.index(), short_reads) {
             count = how.part(there as u64) as usize;
         }
+        if is_short {
+            count = self.cut_read(key, count);
+        }
         let Some(stream) = self.stream(key) else { return Ok(0) };
         let (front, back) = stream.received.as_slices();
         let from_front = front.len().min(count);
@@ -346,6 +353,21 @@ impl Net {
             self.send(at, Event::Window { from: peer });
         }
         Ok(count)
+    }
+
+    /// How many of so many bytes the next read gives, or is given on a kernel where a short read means
+    /// drained, as the test ordered.
+    pub(super) fn cut_read(&mut self, to: Key, count: usize) -> usize {
+        let host = self.host_of(to);
+        let Some(stream) = self.stream(to) else { return count };
+        let link = (stream.remote_host, host);
+        let Some(size) = self.orders.size(Cut::Reads, link) else { return count };
+        // One after the other: on Linux a read gives all that is there.
+        let stays = self.kernel == Kernel::Linux
+            && self.stream(to).is_some_and(|stream| !stream.received.is_empty());
+        let count = if stays { 0 } else { count.min(size) };
+        self.orders.note(Cut::Reads, link, count);
+        count
     }
 
     pub(crate) fn write(&mut self, key: Key, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
@@ -379,6 +401,14 @@ impl Net {
             count = how.part(count as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
+        let (link, before) = ((host, stream.remote_host), stream.unsent.len());
+        if let Some(size) = self.orders.size(Cut::Writes, link) {
+            count = count.min(size);
+            self.orders.note(Cut::Writes, link, count);
+        }
+        let reset_after = self.orders.take_reset(link, count).map(|rest| before + rest);
+        let Some(stream) = self.stream(key) else { return Ok(0) };
+        stream.reset_after = stream.reset_after.or(reset_after);
         let (mut left, mut head, mut digest) = (count, Head::default(), 0);
         for slice in slices {
             let part = slice.len().min(left);

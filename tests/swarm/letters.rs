@@ -1,8 +1,13 @@
 //! The book of all that is posted: in which order it has to come, when, and how much there may be.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use oneloop::{Blocking, Key, PostError, Sender};
+use oneloop::sim::Network;
+use oneloop::{Blocking, Key, PostError, Sender, Time};
+
+/// A letter is not longer on its way, whoever stands still meanwhile: whom it is for is woken.
+const WAY_MAX: Duration = Duration::from_secs(20);
 
 /// A message, which says all that has to be true of it.
 #[derive(Debug)]
@@ -43,6 +48,7 @@ pub(super) struct Outlet {
 
 struct Posted {
     number: u64,
+    at: Time,
     /// It has to come before the reactor has had mail in so many turns.
     due: u64,
     /// It was posted by the mail of this turn, and so belongs to a later one.
@@ -66,6 +72,7 @@ impl Outlet {
 #[derive(Default)]
 pub(super) struct Book {
     outlets: Vec<Outlet>,
+    network: Option<Network>,
     messages_per_turn_max: u64,
     /// Connections that there are or were, of any handler of the reactor.
     pub(super) known: Vec<Key>,
@@ -77,9 +84,19 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn open(&mut self, outlets: Vec<Outlet>, messages_per_turn_max: usize) {
+    pub(super) fn open(
+        &mut self,
+        outlets: Vec<Outlet>,
+        messages_per_turn_max: usize,
+        of: &Network,
+    ) {
         self.outlets = outlets;
+        self.network = Some(of.clone());
         self.messages_per_turn_max = messages_per_turn_max as u64;
+    }
+
+    fn now(&self) -> Time {
+        self.network.as_ref().expect("it is open").now()
     }
 
     /// A connection that there is, was, or never was; or the handler itself.
@@ -114,6 +131,7 @@ impl Book {
         made_in: Option<u64>,
     ) -> Target {
         let turns = (self.outlets.len() as u64).div_ceil(self.messages_per_turn_max) + 1;
+        let at = self.now();
         let outlet = &mut self.outlets[index];
         let letter = Letter { outlet: index, number: outlet.posted, to, bytes: bytes.to_vec() };
         let result = match (&outlet.way, to) {
@@ -132,7 +150,7 @@ impl Book {
                     Way::Jobs(_) => u64::MAX,
                     _ => self.mail_turns + (before as u64 + 1) * turns + 2,
                 };
-                outlet.waiting.push_back(Posted { number: outlet.posted, due, made_in });
+                outlet.waiting.push_back(Posted { number: outlet.posted, at, due, made_in });
                 outlet.posted += 1;
                 Target::Taken
             }
@@ -153,6 +171,7 @@ impl Book {
             self.mail_turn = turn;
             self.mail_turns += 1;
         }
+        let now = self.now();
         let outlet = &mut self.outlets[letter.outlet];
         let place = match outlet.is_ordered {
             true => 0,
@@ -167,8 +186,14 @@ impl Book {
             "letters of outlet {} out of order",
             letter.outlet
         );
-        let (due, now) = (posted.due, self.mail_turns);
-        assert!(now <= due, "a letter of outlet {} is late: {now} turns, not {due}", letter.outlet);
+        let (due, turns) = (posted.due, self.mail_turns);
+        assert!(
+            turns <= due,
+            "a letter of outlet {} is late: {turns} turns, not {due}",
+            letter.outlet
+        );
+        let way = now - posted.at;
+        assert!(way <= WAY_MAX, "a letter of outlet {} was {way:?} on its way", letter.outlet);
         assert_ne!(posted.made_in, Some(turn), "mail made by mail belongs to the next turn");
     }
 

@@ -11,7 +11,6 @@ use oneloop::{
     ReactorLimits, StreamHandler, TimerId, Wait, blocking, mailbox,
 };
 
-use super::echo::Echo;
 use super::letters::{Book, Letter, Outlet, Target};
 use super::{Life, Lives, assert_all_closed, conclude, pattern, serve_with, talker, tight, within};
 
@@ -126,6 +125,36 @@ impl MessageHandler<Letter> for Clerk {
     }
 }
 
+/// Another handler of the reactor, whose connections get no mail: nobody knows their sessions' type.
+struct Neighbour {
+    lives: Lives,
+    book: Rc<RefCell<Book>>,
+}
+
+impl StreamHandler for Neighbour {
+    type Session = Life;
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) -> Life {
+        self.book.borrow_mut().known.push(conn.key());
+        self.lives.open(conn)
+    }
+
+    fn on_data(
+        &mut self,
+        life: &mut Life,
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        life.consume(conn, data);
+        conn.send(data).ignore();
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, life: Life, key: Key, _: CloseReason, _: &mut Context<'_>) {
+        self.lives.close(&life, key);
+    }
+}
+
 /// What somebody does from outside besides posting, at a tick of its own.
 #[derive(Clone, Copy)]
 enum Order {
@@ -179,7 +208,11 @@ impl StreamHandler for Crier {
         }
         self.ticks_left -= 1;
         if self.ticks_left > 0 {
-            let pause = Duration::from_micros(cx.random() % 2000);
+            // In a long pause the others fall asleep.
+            let pause = match cx.random() % 8 {
+                0 => Duration::from_millis(cx.random() % 5000),
+                _ => Duration::from_micros(cx.random() % 2000),
+            };
             cx.set_handler_timer(pause);
         } else {
             book.give_up_all();
@@ -210,7 +243,7 @@ fn serve_clerk(sim: &mut Simulation) -> (Served<Clerk>, Rc<RefCell<Book>>) {
         sim[served.reactor].attach(served.handler, inbox).unwrap();
         outlets.push(Outlet::jobs(blocking, threads, jobs_max));
     }
-    book.borrow_mut().open(outlets, messages);
+    book.borrow_mut().open(outlets, messages, sim.network());
     (served, book)
 }
 
@@ -219,10 +252,12 @@ pub(super) fn mail(sim: &mut Simulation) {
     if within(sim, 0..2) == 0 {
         sim[served.reactor].set_wait(Wait::Spin(Duration::from_micros(20)));
     }
-    // Connections of another handler, of whose type no session is.
-    let echo = sim[served.reactor].add(Echo::default());
+    let neighbour = Neighbour { lives: Lives::default(), book: Rc::clone(&book) };
+    let neighbour = sim[served.reactor].add(neighbour);
     let address = (sim.ip(served.reactor), 7001);
-    sim[served.reactor].listen_with(echo, address, &ListenOptions::new().limits(tight())).unwrap();
+    sim[served.reactor]
+        .listen_with(neighbour, address, &ListenOptions::new().limits(tight()))
+        .unwrap();
     let handle = sim[served.reactor].handle().unwrap();
     let ticks = within(sim, 1..60);
     let mut orders = Vec::new();
@@ -259,7 +294,7 @@ pub(super) fn mail(sim: &mut Simulation) {
 
     assert_all_closed(&sim.handler(served).lives);
     let reactor = &sim[served.reactor];
-    assert_all_closed(&reactor.handler(echo).lives);
+    assert_all_closed(&reactor.handler(neighbour).lives);
     let (stats, book) = (reactor.stats(), book.borrow());
     let known = stats.messages + stats.messages_undelivered;
     assert_eq!(book.posted(), known, "what was posted is delivered, or counted");

@@ -3,6 +3,7 @@
 mod clients;
 mod hosts;
 mod links;
+mod orders;
 mod rest;
 mod run;
 
@@ -428,7 +429,8 @@ impl Simulation {
         net.host(host).failed_calls.first().map(|(call, error)| format!("{}: {error}", call.name()))
     }
 
-    /// Ends all faults: what is under way arrives now, and no reset that was decided before comes; who
+    /// Ends all faults, and withdraws what was ordered and has not come to pass: a call that was to fail,
+    /// a cut, a reset. What is under way arrives now, and no reset that was decided before comes; who
     /// had vanished is back, who was [parted](Simulation::partition) is together, and whose peer has gone
     /// without a word learns of it.
     pub fn heal(&mut self) {
@@ -437,9 +439,13 @@ impl Simulation {
     }
 }
 
-/// A test that fails for itself, without a [`Check`](super::Check), is told what happened.
+/// A test that fails for itself, without a [`Check`](super::Check), is told what happened. One that
+/// does not, and has ordered what did not come to pass, fails now.
 impl Drop for Simulation {
     fn drop(&mut self) {
+        if !self.is_reported && !thread::panicking() {
+            self.assert_ordered();
+        }
         let is_told = self.is_reported || failure::is_quiet() || !thread::panicking();
         // A panic in the network's own code has it borrowed.
         if is_told || self.network.net.try_borrow_mut().is_err() || self.trace_len() == 0 {
