@@ -56,9 +56,12 @@ pub(super) enum Pace {
     Not,
 }
 
-/// How many of these bytes it takes, and what is to be sent then; `None` as long as they are too few.
+/// A test's own code, which is shown what was received: how many of these bytes it takes, and what is to
+/// be sent then; `None` as long as they are too few.
+type OwnCode = dyn Fn(&[u8]) -> Option<(usize, Vec<u8>)>;
+
 #[derive(Clone)]
-pub(super) struct Look(pub(super) Rc<dyn Fn(&[u8]) -> Option<(usize, Vec<u8>)>>);
+pub(super) struct Look(pub(super) Rc<OwnCode>);
 
 impl fmt::Debug for Look {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
