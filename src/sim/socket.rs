@@ -68,6 +68,8 @@ pub(crate) struct Stream {
     /// Received and not read.
     pub(super) received: VecDeque<u8>,
     pub(super) received_max: usize,
+    /// ... which is a piece that the test wants to be read by itself.
+    is_piece: bool,
     /// The peer's end of file is behind them.
     pub(super) is_ended: bool,
     /// Written, and not in the peer's buffer yet.
@@ -141,6 +143,7 @@ impl Sock {
                 is_connecting: true,
                 received: VecDeque::new(),
                 received_max: faults.receive_buffer_bytes,
+                is_piece: false,
                 is_ended: false,
                 unsent: VecDeque::new(),
                 unsent_max: faults.send_buffer_bytes,
@@ -355,17 +358,24 @@ impl Net {
         Ok(count)
     }
 
-    /// How many of so many bytes the next read gives, or is given on a kernel where a short read means
-    /// drained, as the test ordered.
+    /// How many of so many bytes the next read gives, as the test ordered; where a read gives all that is
+    /// there, how many may be there.
     pub(super) fn cut_read(&mut self, to: Key, count: usize) -> usize {
-        let host = self.host_of(to);
-        let Some(stream) = self.stream(to) else { return count };
-        let link = (stream.remote_host, host);
-        let Some(size) = self.orders.size(Cut::Reads, link) else { return count };
-        // One after the other: on Linux a read gives all that is there.
-        let stays = self.kernel == Kernel::Linux
-            && self.stream(to).is_some_and(|stream| !stream.received.is_empty());
-        let count = if stays { 0 } else { count.min(size) };
+        let (kernel, host) = (self.kernel, self.host_of(to));
+        let Some(link) = self.stream(to).map(|stream| (stream.remote_host, host)) else {
+            return count;
+        };
+        let size = self.orders.size(Cut::Reads, link);
+        if let Some(stream) = self.stream(to)
+            && kernel == Kernel::Linux
+        {
+            if !stream.received.is_empty() && (stream.is_piece || size.is_some()) {
+                return 0; // it comes when that was read
+            }
+            stream.is_piece = size.is_some();
+        }
+        let Some(size) = size else { return count };
+        let count = count.min(size);
         self.orders.note(Cut::Reads, link, count);
         count
     }

@@ -76,8 +76,9 @@ pub(super) struct Book {
     messages_per_turn_max: u64,
     /// Connections that there are or were, of any handler of the reactor.
     pub(super) known: Vec<Key>,
-    /// Somebody has asked for the end of the reactor.
-    pub(super) may_end: bool,
+    /// When somebody has asked for a drain first, and when the one has to be over that ends first.
+    drains: Option<(Time, Time)>,
+    is_stopped: bool,
     /// The last turn with mail, and how many there were.
     mail_turn: u64,
     mail_turns: u64,
@@ -159,7 +160,7 @@ impl Book {
                 Target::Full
             }
             Err(_) => {
-                assert!(self.may_end, "outlet {index} has ended, and nobody has asked for it");
+                assert!(self.may_end(), "outlet {index} has ended, and nobody has asked for it");
                 Target::Gone
             }
         }
@@ -205,6 +206,30 @@ impl Book {
 
     pub(super) fn give_up_all(&mut self) {
         self.outlets.iter_mut().for_each(|outlet| outlet.way = Way::GivenUp);
+    }
+
+    pub(super) fn note_drain(&mut self, timeout: Duration) {
+        let (now, end) = (self.now(), self.now() + timeout);
+        let (first, earliest) = self.drains.unwrap_or((now, end));
+        self.drains = Some((first, earliest.min(end)));
+    }
+
+    pub(super) fn note_stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Somebody has asked for the end of the reactor.
+    pub(super) fn may_end(&self) -> bool {
+        self.is_stopped || self.drains.is_some()
+    }
+
+    /// How long a drain may take, if there is one.
+    pub(super) fn drain_time(&self) -> Option<Duration> {
+        self.drains.map(|(first, end)| end - first)
     }
 
     pub(super) fn posted(&self) -> u64 {
