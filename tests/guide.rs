@@ -9,9 +9,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use oneloop::sim::{
-    Check, ClientOptions, End, Faults, Harness, Kernel, Script, Simulation, all_splits, sweep,
+    Check, ClientOptions, End, Faults, Harness, Kernel, Party, Script, Simulation, all_splits,
+    sweep,
 };
-use oneloop::{CloseReason, Connection, Context, Error, StreamHandler, TimerId};
+use oneloop::{
+    CloseReason, Connection, Context, Error, MessageHandler, StreamHandler, TimerId, mailbox,
+};
 
 /// Finds the first line: without its end, and the length of both.
 type FirstLine = fn(&[u8]) -> Option<(&[u8], usize)>;
@@ -220,6 +223,45 @@ fn a_handler_can_be_the_client() {
 }
 
 #[test]
+fn a_client_can_send_back_what_it_was_told() {
+    let mut sim = Simulation::new(1);
+    let store = sim.serve(Store::new(patient));
+    let script = Script::new()
+        .send("put a 1\r\nget a\r\n")
+        .expect("ok\r\n")
+        .respond(|bytes| {
+            let (value, length) = patient(bytes)?;
+            Some((length, [b"put b ", value, b"\r\nget b\r\n"].concat()))
+        })
+        .expect("ok\r\n1\r\n")
+        .close();
+    let client = sim.client(store.address, script);
+    sim.run_until_idle();
+    sim.assert_done(client);
+}
+
+/// Other threads may give it commands, too.
+impl MessageHandler<String> for Store {
+    fn on_handler_message(&mut self, line: String, _: &mut Context<'_>) {
+        self.answer(&line);
+    }
+}
+
+#[test]
+fn a_command_that_is_posted_is_done() {
+    let mut sim = Simulation::new(1);
+    let store = sim.serve(Store::new(patient));
+    let (sender, inbox) = mailbox(16);
+    sim[store.reactor].attach(store.handler, inbox).unwrap();
+    sender.post("put a 1".to_string()).unwrap();
+    sim.run_until_idle();
+    let script = Script::new().send("get a\r\n").expect("1\r\n").close();
+    let client = sim.client(store.address, script);
+    sim.run_until_idle();
+    sim.assert_done(client);
+}
+
+#[test]
 fn ten_thousand_idle_minutes_pass_at_once() {
     let start = Instant::now();
     let mut sim = Simulation::new(1);
@@ -257,6 +299,31 @@ fn who_is_far_away_and_then_cut_off_does_not_disturb_the_others() {
 }
 
 #[test]
+fn answers_do_not_depend_on_what_the_kernel_gives_and_takes() {
+    for kernel in [Kernel::Linux, Kernel::Contract] {
+        let mut sim = Simulation::with(1, kernel, Faults::none());
+        let store = sim.serve(Store::new(patient));
+        sim.cut_reads(Party::Clients, store.reactor, [1, 7, 3]);
+        sim.cut_writes(store.reactor, Party::Clients, [3]);
+        let script = Script::new().send("put a 1\r\nget a\r\n").expect("ok\r\n1\r\n");
+        sim.client(store.address, script.close());
+        sim.run_until_idle();
+        sim.assert_all_done();
+    }
+}
+
+#[test]
+fn half_a_command_does_nothing() {
+    let mut sim = Simulation::new(1);
+    let store = sim.serve(Store::new(patient));
+    sim.reset_after(Party::Clients, store.reactor, "put a 1\r".len());
+    let client = sim.client(store.address, Script::new().send("put a 1\r\n").expect("ok\r\n"));
+    sim.run_until_idle();
+    assert_eq!(sim.end(client), Some(End::Reset));
+    assert!(sim.handler(store).values.is_empty());
+}
+
+#[test]
 fn whatever_happens_the_store_is_there_afterwards() {
     let faults = Faults::some();
     Check::new("whatever_happens_the_store_is_there_afterwards").faults(faults).run(|sim| {
@@ -275,6 +342,24 @@ fn whatever_happens_the_store_is_there_afterwards() {
         sim.assert_done(last);
         sim.run_until_idle();
         sim.assert_empty(store.reactor);
+    });
+}
+
+#[test]
+fn every_client_has_its_own_answers() {
+    Check::new("every_client_has_its_own_answers").faults(Faults::lossless()).run(|sim| {
+        let store = sim.serve(Store::new(patient));
+        for client in 0..1 + sim.random() % 5 {
+            let mut script = Script::new();
+            for _ in 0..sim.random() % 10 {
+                let value = sim.random();
+                let commands = format!("put {client} {value}\r\nget {client}\r\n");
+                script = script.send(commands).expect(format!("ok\r\n{value}\r\n"));
+            }
+            sim.client(store.address, script.close());
+        }
+        sim.run_until_idle();
+        sim.assert_all_done();
     });
 }
 

@@ -14,6 +14,8 @@ mod hosts;
 mod links;
 #[path = "sim/network.rs"]
 mod network;
+#[path = "sim/orders.rs"]
+mod orders;
 #[path = "sim/wire.rs"]
 mod wire;
 

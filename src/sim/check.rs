@@ -132,10 +132,15 @@ impl Check {
     ///
     /// If it panics under one of them, after printing that seed, the faults that acted, the last things
     /// that happened and the command that runs it again; if a variable of the environment cannot be
-    /// read; if two runs of one seed differ; if there is no seed to run.
+    /// read; if two runs of one seed differ; if there is no seed to run. A run that ends before all that it
+    /// [ordered](Simulation::fail_next) has come to pass fails, too.
     #[track_caller]
     pub fn run(self, test: impl Fn(&mut Simulation)) {
         let environment = Environment::read();
+        let test = |sim: &mut Simulation| {
+            test(sim);
+            sim.assert_ordered();
+        };
         if let Some(seed) = environment.seed {
             let plan = Plan { only: environment.only.clone(), ..self.plan(seed) };
             let is_twice = self.is_twice || environment.is_twice == Some(true);

@@ -2,58 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::panic::Location;
-use std::time::Duration;
 
 use super::network::SimSocket;
+use super::script::{Pace, Place, Script, Step};
 use crate::clock::Time;
-
-/// What a client does, in order. It reads all the while, unless it is told not to.
-///
-/// ```
-/// use std::time::Duration;
-/// use oneloop::sim::Script;
-///
-/// let script = Script::new()
-///     .send("GET a\n")
-///     .expect("VALUE 1\n")
-///     .wait(Duration::from_secs(60))
-///     .shutdown()
-///     .expect_end();
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct Script {
-    steps: VecDeque<(Step, Place)>,
-    may_end: bool,
-    /// What is said after which nothing can be sent any more, if it was.
-    end_of_output: Option<&'static str>,
-}
-
-/// The line of the test that wrote a step.
-pub(super) type Place = &'static Location<'static>;
-
-#[derive(Clone, Debug)]
-enum Step {
-    Send(Vec<u8>, usize),
-    Expect(Vec<u8>),
-    ExpectBytes(usize),
-    ExpectEnd,
-    Wait(Duration),
-    Until(Time),
-    Read(Pace),
-    Shutdown,
-    Close,
-    Reset,
-    Vanish,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Pace {
-    AtOnce,
-    /// So many bytes, then so long nothing.
-    Slowly(usize, Duration),
-    Not,
-}
 
 /// How a client's connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,127 +18,6 @@ pub enum End {
     Failed(io::ErrorKind),
     /// The client itself closed.
     Left,
-}
-
-impl Script {
-    /// Does nothing, and stays: it keeps its connection open and reads.
-    pub fn new() -> Script {
-        Script::default()
-    }
-
-    #[track_caller]
-    fn with(mut self, step: Step) -> Script {
-        self.steps.push_back((step, Location::caller()));
-        self
-    }
-
-    /// Sends these bytes, as fast as they are taken.
-    ///
-    /// # Panics
-    ///
-    /// If a step before has sent the end of file, or closed.
-    #[must_use]
-    #[track_caller]
-    pub fn send(self, bytes: impl AsRef<[u8]>) -> Script {
-        if let Some(step) = self.end_of_output {
-            panic!("nothing can be sent after `{step}`");
-        }
-        self.with(Step::Send(bytes.as_ref().to_vec(), 0))
-    }
-
-    /// Waits for these bytes, which have to be the next ones. Others fail the simulation.
-    #[must_use]
-    #[track_caller]
-    pub fn expect(self, bytes: impl AsRef<[u8]>) -> Script {
-        self.with(Step::Expect(bytes.as_ref().to_vec()))
-    }
-
-    /// Waits for that many bytes, whatever they are.
-    #[must_use]
-    #[track_caller]
-    pub fn expect_bytes(self, count: usize) -> Script {
-        self.with(Step::ExpectBytes(count))
-    }
-
-    /// Waits for the server's end of file, with nothing before it that was not expected.
-    #[must_use]
-    #[track_caller]
-    pub fn expect_end(self) -> Script {
-        self.with(Step::ExpectEnd)
-    }
-
-    /// No step, wherever it stands, but about the whole script: the server may close when it likes. An
-    /// end of file before what is expected is no failure then, and
-    /// [`assert_all_done`](super::Simulation::assert_all_done) does not ask for the steps that are left.
-    #[must_use]
-    pub fn may_end(mut self) -> Script {
-        self.may_end = true;
-        self
-    }
-
-    /// Waits.
-    #[must_use]
-    #[track_caller]
-    pub fn wait(self, duration: Duration) -> Script {
-        self.with(Step::Wait(duration))
-    }
-
-    /// From now on reads at most `bytes` each time that `every` has passed.
-    ///
-    /// # Panics
-    ///
-    /// If either is zero.
-    #[must_use]
-    #[track_caller]
-    pub fn read_slowly(self, bytes: usize, every: Duration) -> Script {
-        assert!(bytes > 0 && every > Duration::ZERO, "a slow reader reads, and takes its time");
-        self.with(Step::Read(Pace::Slowly(bytes, every)))
-    }
-
-    /// From now on reads nothing.
-    #[must_use]
-    #[track_caller]
-    pub fn stop_reading(self) -> Script {
-        self.with(Step::Read(Pace::Not))
-    }
-
-    /// From now on reads all at once again.
-    #[must_use]
-    #[track_caller]
-    pub fn read_on(self) -> Script {
-        self.with(Step::Read(Pace::AtOnce))
-    }
-
-    /// Sends the end of file, and goes on reading.
-    #[must_use]
-    #[track_caller]
-    pub fn shutdown(mut self) -> Script {
-        self.end_of_output = Some("shutdown");
-        self.with(Step::Shutdown)
-    }
-
-    /// Closes; with unread bytes that resets the connection.
-    #[must_use]
-    #[track_caller]
-    pub fn close(mut self) -> Script {
-        self.end_of_output = Some("close");
-        self.with(Step::Close)
-    }
-
-    /// Resets the connection.
-    #[must_use]
-    #[track_caller]
-    pub fn reset(mut self) -> Script {
-        self.end_of_output = Some("reset");
-        self.with(Step::Reset)
-    }
-
-    /// Vanishes without a word: from now on nothing reaches the other side, in either direction.
-    #[must_use]
-    #[track_caller]
-    pub fn vanish(self) -> Script {
-        self.with(Step::Vanish)
-    }
 }
 
 /// What a client wants of the simulation.
@@ -249,6 +80,7 @@ impl Client {
             Step::Send(bytes, sent) => format!("sending, {sent} of {} bytes gone", bytes.len()),
             Step::Expect(bytes) => format!("expecting {}", around(bytes, 0)),
             Step::ExpectBytes(count) => format!("expecting {count} bytes"),
+            Step::Respond(_) => "expecting bytes that its own code takes".to_string(),
             Step::ExpectEnd => "expecting the end of file".to_string(),
             Step::Wait(_) | Step::Until(_) => "waiting".to_string(),
             step => format!("about to {}", format!("{step:?}").to_lowercase()),
@@ -411,6 +243,27 @@ impl Client {
                     };
                 }
                 self.expected += *count;
+            }
+            Step::Respond(look) => {
+                let taken = if unexpected.is_empty() { None } else { (look.0)(unexpected) };
+                let Some((count, answer)) = taken else {
+                    return match self.end {
+                        Some(End::Ended) if !self.may_end => Err(format!(
+                            "received {}, of which its own code takes nothing, and then the end of file",
+                            around(unexpected, 0)
+                        )),
+                        _ => Ok(false),
+                    };
+                };
+                let there = unexpected.len();
+                if count > there {
+                    return Err(format!("its own code takes {count} bytes and was shown {there}"));
+                }
+                self.expected += count;
+                if !answer.is_empty() {
+                    *step = Step::Send(answer, 0);
+                    return Ok(true);
+                }
             }
             Step::ExpectEnd => {
                 if !unexpected.is_empty() {

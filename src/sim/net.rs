@@ -12,11 +12,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::addresses::{Addresses, numbered};
-use super::calls::{Call, errno, os_error};
+use super::calls::{Call, os_error};
 use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
 use super::handshake::Fate;
 use super::mail::HostMail;
+use super::orders::Orders;
 use super::socket::{Kind, Owner, Sock};
 use super::trace::{Entry, Head, Trace, Who, error_name};
 use crate::clock::Time;
@@ -48,6 +49,8 @@ pub(crate) struct Net {
     /// What is under way, earliest first.
     under_way: BinaryHeap<Pending>,
     sent: u64,
+    /// What the test wants at one place.
+    pub(crate) orders: Orders,
     pub(crate) addresses: Addresses,
     /// Scripted clients that have something to look at.
     pub(crate) clients_due: VecDeque<usize>,
@@ -75,8 +78,6 @@ pub(crate) struct Host {
     pub(crate) calls_before_turn: u64,
     /// Those that are to fail,
     pub(crate) failing_calls: BTreeSet<u64>,
-    /// ... the next ones of their kinds that are to, with the error's number,
-    failing_next: VecDeque<(Call, i32)>,
     /// ... and those that did, with the error's name.
     pub(crate) failed_calls: Vec<(Call, &'static str)>,
     /// Signals that its reactor watches, and those that have come.
@@ -154,6 +155,7 @@ impl Net {
             down: BTreeSet::new(),
             under_way: BinaryHeap::new(),
             sent: 0,
+            orders: Orders::default(),
             addresses: Addresses::default(),
             clients_due: VecDeque::new(),
         }
@@ -190,7 +192,6 @@ impl Net {
             calls: 0,
             calls_before_turn: 0,
             failing_calls: BTreeSet::new(),
-            failing_next: VecDeque::new(),
             failed_calls: Vec::new(),
             watched: Signals::default(),
             signals: Signals::default(),
@@ -275,8 +276,8 @@ impl Net {
             host.faults = Rc::new(healthy);
             host.descriptors_max = usize::MAX;
             host.failing_calls.clear();
-            host.failing_next.clear();
         }
+        self.orders.clear();
         self.links.clear();
         self.severed.clear();
         let mut under_way = std::mem::take(&mut self.under_way).into_sorted_vec();
@@ -421,35 +422,22 @@ impl Net {
 
     /// Counts a system call; fails if it is one that was chosen to.
     pub(crate) fn call(&mut self, host: u32, call: Call) -> io::Result<()> {
-        let of = self.host(host);
+        let of = &mut self.hosts[host as usize];
         of.calls += 1;
         let in_turn = of.calls - of.calls_before_turn;
         assert!(in_turn < CALLS_PER_TURN_MAX, "a turn does not end: {in_turn} system calls");
-        let error = if of.failing_calls.is_empty() && of.failing_next.is_empty() {
+        let error = if of.failing_calls.is_empty() && !self.orders.has_calls() {
             return Ok(());
         } else if of.failing_calls.remove(&of.calls) {
             os_error(call.usual_error())
         } else {
-            let place = of.failing_next.iter().position(|(failing, _)| *failing == call);
-            let Some((_, number)) = place.and_then(|place| of.failing_next.remove(place)) else {
-                return Ok(());
-            };
+            let Some(number) = self.orders.take_call(host, call) else { return Ok(()) };
             io::Error::from_raw_os_error(number)
         };
         let name = error_name(error.kind());
-        of.failed_calls.push((call, name));
+        self.host(host).failed_calls.push((call, name));
         self.log_error(host, "told to fail", Key::NONE, call.name());
         self.log_error(host, call.name(), Key::NONE, name);
         Err(error)
-    }
-
-    /// Makes the next call of this kind fail; one after another, if several are told to.
-    pub(crate) fn fail_next(&mut self, host: u32, call: Call, error: &io::Error) {
-        let number = errno(error).map_or(0, |errno| errno.raw_os_error());
-        assert!(number > 0, "no system call fails with {error:?}");
-        let is_tried_again = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
-        let is_answer = call != Call::Poll && is_tried_again.contains(&error.kind());
-        assert!(!is_answer, "{error:?} is no failure of {call:?}");
-        self.host(host).failing_next.push_back((call, number));
     }
 }

@@ -8,6 +8,7 @@ use super::calls::os_error;
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
+use super::orders::Cut;
 use super::trace::{self, Head, error_name};
 use crate::clock::Time;
 use crate::key::Key;
@@ -67,6 +68,8 @@ pub(crate) struct Stream {
     /// Received and not read.
     pub(super) received: VecDeque<u8>,
     pub(super) received_max: usize,
+    /// ... which is a piece that the test wants to be read by itself.
+    is_piece: bool,
     /// The peer's end of file is behind them.
     pub(super) is_ended: bool,
     /// Written, and not in the peer's buffer yet.
@@ -74,6 +77,8 @@ pub(crate) struct Stream {
     pub(super) unsent_max: usize,
     /// So many of them are there but for the room.
     pub(super) arrived: usize,
+    /// After so many of them the connection is reset.
+    pub(super) reset_after: Option<usize>,
     /// No byte and no end arrives before.
     pub(super) not_before: Time,
     /// Our side of the wire is taken until then.
@@ -138,10 +143,12 @@ impl Sock {
                 is_connecting: true,
                 received: VecDeque::new(),
                 received_max: faults.receive_buffer_bytes,
+                is_piece: false,
                 is_ended: false,
                 unsent: VecDeque::new(),
                 unsent_max: faults.send_buffer_bytes,
                 arrived: 0,
+                reset_after: None,
                 not_before: Time::from_nanos(0),
                 busy_until: Time::from_nanos(0),
                 is_short_of_room: false,
@@ -325,6 +332,9 @@ impl Net {
         if let Some(mut how) = self.decisions.chance(Matter::ShortRead, key.index(), short_reads) {
             count = how.part(there as u64) as usize;
         }
+        if is_short {
+            count = self.cut_read(key, count);
+        }
         let Some(stream) = self.stream(key) else { return Ok(0) };
         let (front, back) = stream.received.as_slices();
         let from_front = front.len().min(count);
@@ -346,6 +356,28 @@ impl Net {
             self.send(at, Event::Window { from: peer });
         }
         Ok(count)
+    }
+
+    /// How many of so many bytes the next read gives, as the test ordered; where a read gives all that is
+    /// there, how many may be there.
+    pub(super) fn cut_read(&mut self, to: Key, count: usize) -> usize {
+        let (kernel, host) = (self.kernel, self.host_of(to));
+        let Some(link) = self.stream(to).map(|stream| (stream.remote_host, host)) else {
+            return count;
+        };
+        let size = self.orders.size(Cut::Reads, link);
+        if let Some(stream) = self.stream(to)
+            && kernel == Kernel::Linux
+        {
+            if !stream.received.is_empty() && (stream.is_piece || size.is_some()) {
+                return 0; // it comes when that was read
+            }
+            stream.is_piece = size.is_some();
+        }
+        let Some(size) = size else { return count };
+        let count = count.min(size);
+        self.orders.note(Cut::Reads, link, count);
+        count
     }
 
     pub(crate) fn write(&mut self, key: Key, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
@@ -379,6 +411,14 @@ impl Net {
             count = how.part(count as u64) as usize;
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
+        let (link, before) = ((host, stream.remote_host), stream.unsent.len());
+        if let Some(size) = self.orders.size(Cut::Writes, link) {
+            count = count.min(size);
+            self.orders.note(Cut::Writes, link, count);
+        }
+        let reset_after = self.orders.take_reset(link, count).map(|rest| before + rest);
+        let Some(stream) = self.stream(key) else { return Ok(0) };
+        stream.reset_after = stream.reset_after.or(reset_after);
         let (mut left, mut head, mut digest) = (count, Head::default(), 0);
         for slice in slices {
             let part = slice.len().min(left);

@@ -135,10 +135,17 @@ impl Net {
                 self.send(at, Event::Window { from });
             }
         }
+        let reset_after = self.stream(from).and_then(|sender| sender.reset_after);
+        count = count.min(reset_after.unwrap_or(count));
+        if kernel == Kernel::Linux && count > 0 {
+            count = self.cut_read(peer, count);
+        }
+        let reset_after = reset_after.map(|left| left - count);
         if count > 0 {
             let Some(sender) = self.stream(from) else { return };
             let mut unsent = std::mem::take(&mut sender.unsent);
             sender.arrived -= count;
+            sender.reset_after = reset_after;
             if let Some(receiver) = self.stream(peer) {
                 let (front, back) = unsent.as_slices();
                 let from_front = front.len().min(count);
@@ -166,6 +173,9 @@ impl Net {
                 }
                 self.wake(from);
             }
+        }
+        if reset_after == Some(0) {
+            return self.arrive_cut(from);
         }
         self.finish_end(from);
     }
@@ -329,6 +339,7 @@ impl Net {
         let now = self.now;
         let Some(stream) = self.stream(key) else { return };
         stream.is_vanished = false;
+        stream.reset_after = None;
         stream.not_before = now;
         stream.busy_until = now;
         let is_open = !stream.is_connecting && !stream.is_ended && !stream.is_reset;

@@ -237,3 +237,92 @@ fn clients_that_may_end_and_whose_connection_is_over_are_done_enough() {
     sim.run_until_idle();
     sim.assert_all_done();
 }
+
+/// The first line of what was received, with its end.
+fn line(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some(&bytes[..=end])
+}
+
+#[test]
+fn a_client_takes_what_its_own_code_takes() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let script = Script::new()
+        .send("12")
+        .expect_with(|bytes| (bytes.len() == 2).then_some(1))
+        .expect("2")
+        .send("3")
+        .wait(SECOND)
+        .send("4\n5")
+        .expect_with(|bytes| line(bytes).map(<[u8]>::len))
+        .expect("5");
+    let client = sim.client(echo.address, script);
+    sim.run_until_idle();
+    sim.assert_done(client);
+    sim.assert_all_done();
+}
+
+#[test]
+fn a_client_responds_with_what_follows_from_what_it_received() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let longer = |bytes: &[u8]| Some((line(bytes)?.len(), [b"+", line(bytes)?].concat()));
+    let script = Script::new().send("a\n").respond(longer).respond(longer).expect("++a\n");
+    // Each client has its own run of the same script.
+    let clients = [script.clone(), script].map(|script| sim.client(echo.address, script));
+    sim.run_until_idle();
+    for client in clients {
+        sim.assert_done(client);
+        assert_eq!(sim.received(client), b"a\n+a\n++a\n");
+    }
+}
+
+#[test]
+#[should_panic(expected = "not a number")]
+fn what_a_client_looks_at_may_fail_the_test() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let script = Script::new().send("x\n").expect_with(|bytes| {
+        assert!(bytes[0].is_ascii_digit(), "not a number");
+        Some(bytes.len())
+    });
+    sim.client(echo.address, script);
+    sim.run_until_idle();
+}
+
+#[test]
+#[should_panic(expected = "its own code takes 3 bytes and was shown 2")]
+fn a_client_cannot_take_what_it_was_not_shown() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim.client(echo.address, Script::new().send("ab").expect_with(|_| Some(3)));
+    sim.run_until_idle();
+}
+
+#[test]
+#[should_panic(
+    expected = r#"received "ab", of which its own code takes nothing, and then the end"#
+)]
+fn an_end_of_file_before_a_client_takes_anything_fails_the_test() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim.client(echo.address, Script::new().send("ab").shutdown().expect_with(|_| None));
+    sim.run_until_idle();
+}
+
+#[test]
+#[should_panic(expected = "expecting bytes that its own code takes, at tests/sim/clients.rs:")]
+fn a_client_that_takes_nothing_is_not_done() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let client = sim.client(echo.address, Script::new().send("ab").expect_with(|_| None));
+    sim.run_until_idle();
+    sim.assert_done(client);
+}
+
+#[test]
+#[should_panic(expected = "nothing can be sent after `shutdown`")]
+fn nobody_responds_after_the_end() {
+    let _ = Script::new().shutdown().respond(|bytes| Some((bytes.len(), Vec::new())));
+}

@@ -10,8 +10,11 @@ mod deadlines;
 mod doors;
 mod drains;
 mod echo;
+mod letters;
+mod mail;
 mod orders;
 mod proxy;
+mod slow;
 mod talk;
 
 use std::collections::BTreeSet;
@@ -19,7 +22,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use oneloop::sim::{ClientId, Faults, ReactorId, Script, Served, Simulation};
-use oneloop::{Connection, Key, Limits, ListenOptions, ReactorLimits, StreamHandler};
+use oneloop::{Connection, Key, Limits, ListenOptions, ReactorLimits, StreamHandler, Wait};
 
 #[allow(unused_imports, reason = "for tests that choose the moment")]
 pub use drains::drains_at;
@@ -51,6 +54,8 @@ pub const ALL: &[Workload] = &[
     ("told", Faults::lossless, doors::told),
     ("callers", lossless_with_silence, doors::callers),
     ("drains", Faults::some, drains::drains),
+    ("mail", Faults::some, mail::mail),
+    ("slow callbacks", lossless_with_clock_jumps, slow::slow_callbacks),
 ];
 
 fn lossless_with_clock_jumps() -> Faults {
@@ -133,7 +138,11 @@ fn serve_with<H: StreamHandler>(
 ) -> Served<H> {
     // A mark that is met exactly, and one that hardly ever is.
     let limits = if sim.seed() % 2 == 1 { limits.output_bytes_low(0) } else { limits };
-    sim.serve_with(handler, own, &ListenOptions::new().limits(limits).backlog(8))
+    let served = sim.serve_with(handler, own, &ListenOptions::new().limits(limits).backlog(8));
+    if sim.seed() % 5 == 4 {
+        sim[served.reactor].set_wait(Wait::Spin(Duration::from_micros(15)));
+    }
+    served
 }
 
 const INPUT_BYTES_MAX: usize = 5000;

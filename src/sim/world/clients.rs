@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{ClientId, Simulation};
-use crate::sim::client::{Client, Script};
+use crate::sim::client::Client;
 use crate::sim::faults::Faults;
 use crate::sim::network::SimSocket;
+use crate::sim::script::Script;
 
 /// What is particular about one client: [`Simulation::client_with`].
 ///

@@ -1,6 +1,5 @@
 //! What happens to a reactor's host: its calls fail, its clock jumps, it ends and comes back.
 
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,12 +9,11 @@ use crate::limits::ReactorLimits;
 use crate::listener::ListenOptions;
 use crate::signal::Signal;
 use crate::sim::addresses::numbered;
-use crate::sim::calls::Call;
 use crate::sim::driver::SimDriver;
 
 impl Simulation {
     #[track_caller]
-    fn host(&self, id: ReactorId) -> u32 {
+    pub(super) fn host(&self, id: ReactorId) -> u32 {
         self.hosts[self.reactor_index(id)]
     }
 
@@ -64,44 +62,6 @@ impl Simulation {
     pub fn calls_failed(&self, id: ReactorId) -> u64 {
         let host = self.host(id);
         self.network.net.borrow_mut().host(host).failed_calls.len() as u64
-    }
-
-    /// Makes the next call of this kind fail with this error, on a reactor's host. Told twice, the next
-    /// two fail. For errors that [`io::ErrorKind`] has no name for, give the system's number:
-    /// [`io::Error::from_raw_os_error`].
-    ///
-    /// # Panics
-    ///
-    /// If no system call fails with that.
-    ///
-    /// ```
-    /// use std::io;
-    /// use oneloop::sim::{Call, Script, Simulation};
-    /// # use oneloop::{Connection, Error, StreamHandler};
-    /// # struct Echo;
-    /// # impl StreamHandler for Echo {
-    /// #     type Session = ();
-    /// #     fn on_open(&mut self, _: &mut Connection<'_>) {}
-    /// #     fn on_data(&mut self, _: &mut (), conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
-    /// #         conn.send(data).ignore();
-    /// #         Ok(data.len())
-    /// #     }
-    /// # }
-    ///
-    /// let mut sim = Simulation::new(1);
-    /// let echo = sim.serve(Echo);
-    /// let client = sim.client(echo.address, Script::new().send("a").expect("a"));
-    /// const ENOBUFS: i32 = 105;
-    /// sim.fail_next(echo.reactor, Call::Accept, io::Error::from_raw_os_error(ENOBUFS));
-    /// sim.run_for(std::time::Duration::from_secs(1));
-    /// assert_eq!(sim[echo.reactor].stats().accept_errors, 1);
-    /// sim.assert_done(client);
-    /// ```
-    #[track_caller]
-    pub fn fail_next(&mut self, id: ReactorId, call: Call, error: impl Into<io::Error>) {
-        let host = self.host(id);
-        self.log("fail next", host, 0);
-        self.network.net.borrow_mut().fail_next(host, call, &error.into());
     }
 
     /// Has the clock of a reactor's host jump ahead.

@@ -35,7 +35,7 @@ impl Simulation {
     ///
     /// If it is a client that shares its host with others.
     #[track_caller]
-    fn host_of(&self, party: Party) -> u32 {
+    pub(super) fn host_of(&self, party: Party) -> u32 {
         match party {
             Party::Reactor(id) => self.hosts[self.reactor_index(id)],
             Party::Clients => self.clients_host.number(),

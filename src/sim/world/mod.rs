@@ -3,6 +3,7 @@
 mod clients;
 mod hosts;
 mod links;
+mod orders;
 mod rest;
 mod run;
 
@@ -121,9 +122,11 @@ pub struct Simulation {
     seed: u64,
     random: Numbers,
     turns: u64,
-    /// Turns of each reactor since the last `run` method began,
+    /// Turns of each reactor since the last `run` method began.
     turns_of: Vec<u64>,
-    /// ... and how many steps it may take.
+    /// Until when each reactor waits if nothing wakes it, unless it has yet to be asked.
+    asleep_until: Vec<Option<Time>>,
+    /// How many steps one of them may take.
     steps_max: u64,
     /// Turns on end in which nothing came of it.
     idle_turns: u64,
@@ -182,6 +185,7 @@ impl Simulation {
             random,
             turns: 0,
             turns_of: Vec::new(),
+            asleep_until: Vec::new(),
             steps_max: run::STEPS_MAX,
             idle_turns: 0,
             candidates: Vec::new(),
@@ -191,6 +195,12 @@ impl Simulation {
             run_at: None,
             is_reported: false,
         }
+    }
+
+    /// The network that all of it is in. A handler that is given a clone can let time
+    /// [pass](Network::pass) in its callbacks, as one does that computes or waits for a disk.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The seed.
@@ -234,6 +244,7 @@ impl Simulation {
         self.reactors.push(Some(reactor));
         self.hosts.push(host);
         self.turns_of.push(0);
+        self.asleep_until.push(None);
         ReactorId { index, of: self.number }
     }
 
@@ -418,7 +429,8 @@ impl Simulation {
         net.host(host).failed_calls.first().map(|(call, error)| format!("{}: {error}", call.name()))
     }
 
-    /// Ends all faults: what is under way arrives now, and no reset that was decided before comes; who
+    /// Ends all faults, and withdraws what was ordered and has not come to pass: a call that was to fail,
+    /// a cut, a reset. What is under way arrives now, and no reset that was decided before comes; who
     /// had vanished is back, who was [parted](Simulation::partition) is together, and whose peer has gone
     /// without a word learns of it.
     pub fn heal(&mut self) {
@@ -427,9 +439,13 @@ impl Simulation {
     }
 }
 
-/// A test that fails for itself, without a [`Check`](super::Check), is told what happened.
+/// A test that fails for itself, without a [`Check`](super::Check), is told what happened. One that
+/// does not, and has ordered what did not come to pass, fails now.
 impl Drop for Simulation {
     fn drop(&mut self) {
+        if !self.is_reported && !thread::panicking() {
+            self.assert_ordered();
+        }
         let is_told = self.is_reported || failure::is_quiet() || !thread::panicking();
         // A panic in the network's own code has it borrowed.
         if is_told || self.network.net.try_borrow_mut().is_err() || self.trace_len() == 0 {

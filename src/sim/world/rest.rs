@@ -20,11 +20,15 @@ impl Simulation {
     }
 
     /// Checks that every client has taken every step of its script, but for those that
-    /// [may end](super::super::Script::may_end) and whose connection is over.
+    /// [may end](super::super::Script::may_end) and whose connection is over; and that all that the test
+    /// ordered has come to pass: calls that were to [fail](Simulation::fail_next),
+    /// [reads](Simulation::cut_reads) and [writes](Simulation::cut_writes) of so many bytes,
+    /// [resets](Simulation::reset_after).
     ///
     /// # Panics
     ///
-    /// If one has not, with the step that it is at; and how many others.
+    /// If one has not, with the step that it is at; and how many others. Of an order, with the line of the
+    /// test that gave it.
     #[track_caller]
     pub fn assert_all_done(&self) {
         let left = self.clients.iter().enumerate().filter(|(_, client)| client.waits());
@@ -36,6 +40,7 @@ impl Simulation {
             };
             panic!("client {index} is not done: {step}{others}");
         }
+        self.assert_ordered();
     }
 
     /// Checks that nothing waits that could go on.

@@ -114,6 +114,8 @@ impl Simulation {
     fn begin_run(&mut self, what: &'static str, at: &'static Location<'static>) {
         self.run_at = Some((what, at));
         self.turns_of.fill(0);
+        // Between two runs a test may have done anything to them.
+        self.asleep_until.fill(None);
     }
 
     /// Who keeps a run from its end.
@@ -152,11 +154,13 @@ impl Simulation {
         for (index, reactor) in self.reactors.iter_mut().enumerate() {
             let Some(reactor) = reactor else { continue };
             reactor.sockets.driver.begin_jobs();
-            let wait = reactor.next_wait();
-            if wait == Some(Duration::ZERO) || reactor.sockets.driver.has_events() {
+            // Who waits in the kernel looks at nothing: what others want of it has to wake it.
+            let until = *self.asleep_until[index]
+                .get_or_insert_with(|| reactor.next_wait().map_or(Time::NEVER, |wait| now + wait));
+            if until <= now || reactor.sockets.driver.has_events() {
                 candidates.push(Candidate::Reactor(index));
-            } else if let Some(wait) = wait {
-                next_timer = next_timer.min(now + wait);
+            } else {
+                next_timer = next_timer.min(until);
             }
         }
         let mut net = self.network.net.borrow_mut();
@@ -208,6 +212,7 @@ impl Simulation {
     fn turn(&mut self, index: usize) {
         self.turns += 1;
         self.turns_of[index] += 1;
+        self.asleep_until[index] = None;
         let Some(reactor) = &mut self.reactors[index] else { return };
         let is_walk_due =
             reactor.core.sources.len() <= SMALL || self.turns.is_multiple_of(NOW_AND_THEN);
