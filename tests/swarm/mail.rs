@@ -300,7 +300,7 @@ pub(super) fn mail(sim: &mut Simulation) {
     let reactor = &sim[served.reactor];
     assert_all_closed(&reactor.handler(neighbour).lives);
     let (stats, book) = (reactor.stats(), book.borrow());
-    let known = stats.messages + stats.messages_undelivered;
+    let known = stats.messages + stats.messages_undelivered + stats.jobs_unanswered;
     assert_eq!(book.posted(), known, "what was posted is delivered, or counted");
     match reactor.report() {
         None => {
