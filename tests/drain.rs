@@ -328,10 +328,8 @@ fn a_drain_without_any_time_and_with_nobody_connected_is_no_time_out() {
 
 #[test]
 fn a_drain_goes_on_while_it_ends_who_stayed() {
-    let mut server = Server::new(Recorder::new().drain(|_| {}).close(|_, _, cx| {
-        assert!(cx.is_draining());
-        cx.stop(); // which it does already
-    }));
+    let mut server =
+        Server::new(Recorder::new().drain(|_| {}).close(|_, _, cx| assert!(cx.is_draining())));
     let clients = [server.open(), server.open()];
     server.reactor.drain(Duration::from_millis(5));
     let report = until_drained(&mut server);
