@@ -1,11 +1,11 @@
 //! A connection as its handler sees it.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::context::Context;
 use crate::core::Data;
@@ -81,7 +81,7 @@ impl Connection<'_> {
     /// # Cost
     ///
     /// A system call.
-    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+    pub fn peer_address(&self) -> io::Result<SocketAddress> {
         self.context.host.peer_address(self.key)
     }
 
@@ -94,7 +94,7 @@ impl Connection<'_> {
     /// # Cost
     ///
     /// A system call.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
+    pub fn local_address(&self) -> io::Result<SocketAddress> {
         self.context.host.local_address(self.key)
     }
 

@@ -1,36 +1,64 @@
 //! Outbound connections, until they are open.
 
-use std::net::SocketAddr;
-
 use log::debug;
 
+use crate::address::SocketAddress;
 use crate::core::Source;
-use crate::driver::Driver;
+use crate::driver::{ConnectConfig, Connecting, Driver, StreamKind};
 use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
 use crate::reactor::Reactor;
 use crate::stream::flag::*;
 
+/// What a connection to, or from, such an address is made of.
+pub(crate) fn kind_of(address: &SocketAddress) -> StreamKind {
+    match address {
+        SocketAddress::Inet(_) => StreamKind::Tcp,
+        SocketAddress::Unix(_) | SocketAddress::Unnamed => StreamKind::Unix,
+    }
+}
+
+/// The flags with which a connection of this kind begins.
+pub(crate) fn flags_of(kind: StreamKind) -> u32 {
+    match kind {
+        StreamKind::Tcp => 0,
+        StreamKind::Unix => GENERAL,
+    }
+}
+
 impl<D: Driver> Reactor<D> {
     /// The flush phase's part: carries out [`Context::connect`](crate::Context::connect).
-    pub(crate) fn begin_connect(&mut self, key: Key, address: SocketAddr) {
+    pub(crate) fn begin_connect(&mut self, key: Key, address: &SocketAddress) {
         let Some(stream) = self.core.stream_mut(key) else { return };
         if stream.has(DEAD) {
             return; // cancelled before it began
         }
         let timeout = stream.limits.connect_timeout;
-        let driver = &mut self.sockets.driver;
-        let result = driver.connect(address, true).and_then(|socket| {
-            driver.register_stream(&socket, key)?;
-            Ok(socket)
+        let kind = kind_of(address);
+        let driver = &self.sockets.driver;
+        let config = ConnectConfig { to: address, nodelay: true };
+        let result = driver.connect(&config).and_then(|connecting| {
+            let (socket, is_done) = match connecting {
+                Connecting::Done(socket) => (socket, true),
+                Connecting::UnderWay(socket) => (socket, false),
+            };
+            driver.register_stream(&socket, key, kind)?;
+            Ok((socket, is_done))
         });
         match result {
-            Ok(socket) => {
+            Ok((socket, is_done)) => {
                 debug!("{key}: connecting to {address}");
                 self.sockets.put(key, socket);
                 let core = &mut self.core;
-                core.sources.live(key).phase_deadline = core.now + timeout;
+                let stream = core.sources.live(key);
+                stream.phase_deadline = core.now + timeout;
+                stream.flags |= flags_of(kind);
                 core.arm(key);
+                if is_done {
+                    // No event will tell.
+                    core.sources.live(key).flags |= WRITABLE;
+                    core.queue(key);
+                }
             }
             Err(error) => {
                 debug!("{key}: connect to {address}: {error}");

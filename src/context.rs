@@ -1,9 +1,9 @@
 //! What every callback can reach.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::core::{Core, Data, Host};
 use crate::error::{CloseReason, Sent};
@@ -114,15 +114,20 @@ impl Context<'_> {
     ///
     /// In a callback of a raw source, which serves no connections: see
     /// [`connect_for`](Self::connect_for).
-    pub fn connect(&mut self, address: SocketAddr, tag: u64) -> Key {
+    pub fn connect(&mut self, address: impl Into<SocketAddress>, tag: u64) -> Key {
         let limits = Rc::clone(&self.core.connect_limits);
-        self.core.connect(self.stream_handler(), address, tag, limits)
+        self.core.connect(self.stream_handler(), address.into(), tag, limits)
     }
 
     /// [`connect`](Self::connect) for another handler, which will serve the connection.
-    pub fn connect_for<H>(&mut self, handler: HandlerId<H>, address: SocketAddr, tag: u64) -> Key {
+    pub fn connect_for<H>(
+        &mut self,
+        handler: HandlerId<H>,
+        address: impl Into<SocketAddress>,
+        tag: u64,
+    ) -> Key {
         let limits = Rc::clone(&self.core.connect_limits);
-        self.core.connect(handler.index, address, tag, limits)
+        self.core.connect(handler.index, address.into(), tag, limits)
     }
 
     fn stream_handler(&self) -> u16 {
@@ -135,9 +140,14 @@ impl Context<'_> {
     /// # Panics
     ///
     /// If the limits contradict each other; and as [`connect`](Self::connect).
-    pub fn connect_with(&mut self, address: SocketAddr, tag: u64, limits: &Rc<Limits>) -> Key {
+    pub fn connect_with(
+        &mut self,
+        address: impl Into<SocketAddress>,
+        tag: u64,
+        limits: &Rc<Limits>,
+    ) -> Key {
         limits.assert_valid();
-        self.core.connect(self.stream_handler(), address, tag, Rc::clone(limits))
+        self.core.connect(self.stream_handler(), address.into(), tag, Rc::clone(limits))
     }
 
     /// Sets a timer of the handler itself, also in a callback of one of its connections: calls
@@ -211,9 +221,13 @@ impl Context<'_> {
     ///
     /// If the limits contradict each other; and in a callback of a raw source, which serves no
     /// connections.
-    pub fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> ListenerId {
+    pub fn listen(
+        &mut self,
+        address: impl Into<SocketAddress>,
+        options: &ListenOptions,
+    ) -> ListenerId {
         options.limits.assert_valid();
-        self.core.listen(self.stream_handler(), address, options)
+        self.core.listen(self.stream_handler(), address.into(), options)
     }
 
     /// Closes a listener at the end of this turn; its connections go on. The kernel resets the

@@ -6,12 +6,12 @@
 
 use std::collections::{TryReserveError, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
 
 use log::debug;
 
+use crate::address::SocketAddress;
 use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
 use crate::drain::Drain;
@@ -58,13 +58,13 @@ impl Table<Source> {
 pub(crate) enum Command {
     Connect {
         key: Key,
-        address: SocketAddr,
+        address: SocketAddress,
     },
     Listen {
         key: Key,
         /// Who is told what came of it, also when the listener is gone by then.
         handler: u16,
-        address: SocketAddr,
+        address: SocketAddress,
         options: Box<ListenOptions>,
     },
     /// Limits have changed: a listener that was full may not be any more.
@@ -75,8 +75,8 @@ pub(crate) enum Command {
 
 /// What callbacks may ask of the world right away.
 pub(crate) trait Host {
-    fn local_address(&self, key: Key) -> io::Result<SocketAddr>;
-    fn peer_address(&self, key: Key) -> io::Result<SocketAddr>;
+    fn local_address(&self, key: Key) -> io::Result<SocketAddress>;
+    fn peer_address(&self, key: Key) -> io::Result<SocketAddress>;
     fn now(&self) -> Time;
     fn wall_clock(&self) -> SystemTime;
 }
@@ -130,8 +130,8 @@ pub(crate) struct Core {
     /// What the running connection has sent in this run, as long as nothing older is queued. It is
     /// one buffer for the whole loop: an echo goes through it without the connection owning any.
     pub(crate) scratch: Vec<u8>,
-    /// `scratch` may hold less than that without anybody looking at the watermarks; 0 if the running
-    /// connection may not use it.
+    /// During a run: `scratch` may hold less than that without anybody looking at the watermarks; 0 if
+    /// the running connection may not use it.
     pub(crate) direct_max: usize,
     /// How many bytes the source that runs may still write in this phase.
     pub(crate) write_left: usize,
@@ -569,7 +569,7 @@ impl Core {
     pub(crate) fn connect(
         &mut self,
         handler: u16,
-        address: SocketAddr,
+        address: SocketAddress,
         tag: u64,
         limits: Rc<Limits>,
     ) -> Key {

@@ -5,9 +5,9 @@
 //! inside another one, and everything in `self` and in the session is plain `&mut`.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::SocketAddress;
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::deadline::Deadline;
@@ -46,7 +46,7 @@ pub trait StreamHandler: 'static {
     /// Phase 4. A peer is at the door: its socket is accepted, and nothing else has been spent on it yet.
     /// `false` turns it away: the socket is closed. After `true`, `on_open` need not follow: the limits are
     /// looked at next.
-    fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool {
+    fn accept(&mut self, peer: &SocketAddress, cx: &mut Context<'_>) -> bool {
         let _ = (peer, cx);
         true
     }
@@ -197,7 +197,7 @@ pub trait StreamHandler: 'static {
     fn on_listening(
         &mut self,
         listener: ListenerId,
-        result: io::Result<SocketAddr>,
+        result: io::Result<SocketAddress>,
         cx: &mut Context<'_>,
     ) {
         let _ = (listener, cx);

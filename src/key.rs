@@ -15,8 +15,8 @@ pub struct Key {
 }
 
 impl Key {
-    /// Names nothing: generations of live slots start at 1.
-    pub(crate) const NONE: Key = Key::new(u32::MAX, 0);
+    /// Names nothing: no table has so many slots. (All ones: that takes one instruction to store.)
+    pub(crate) const NONE: Key = Key::from_bits(u64::MAX);
 
     /// The driver's own: signals have come.
     pub(crate) const SIGNALS: Key = Key::new(u32::MAX - 2, 0);

@@ -67,7 +67,7 @@ mod table;
 mod timer;
 mod watchdog;
 
-pub use crate::address::Address;
+pub use crate::address::{Address, SocketAddress};
 pub use crate::clock::Time;
 pub use crate::connection::{Connection, Origin};
 pub use crate::context::Context;

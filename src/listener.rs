@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use log::{debug, warn};
 use slab::Slab;
 
+use crate::address::SocketAddress;
+use crate::connector::{flags_of, kind_of};
 use crate::context::Context;
 use crate::core::{Core, Source};
 use crate::driver::{AcceptError, Driver};
@@ -203,15 +205,15 @@ pub(crate) struct AddressCounts {
 impl AddressCounts {
     /// An IPv4 address, also one mapped into IPv6; of an IPv6 address the first 64 bits, the least
     /// that a site is given (RFC 6177), within which a client can choose at will.
-    fn prefix_of(peer: SocketAddr) -> Prefix {
-        match peer.ip().to_canonical() {
+    fn prefix_of(peer: IpAddr) -> Prefix {
+        match peer.to_canonical() {
             IpAddr::V4(address) => Prefix::V4(u32::from(address)),
             IpAddr::V6(address) => Prefix::V6((u128::from(address) >> 64) as u64),
         }
     }
 
     /// Counts a connection; its address's number, or `None` if the address is at the limit.
-    fn enter(&mut self, peer: SocketAddr, max: usize) -> Option<u32> {
+    fn enter(&mut self, peer: IpAddr, max: usize) -> Option<u32> {
         let prefix = AddressCounts::prefix_of(peer);
         let number = *self.numbers.entry(prefix).or_insert_with(|| self.counts.insert((prefix, 0)));
         let (_, count) = &mut self.counts[number];
@@ -280,7 +282,7 @@ impl<D: Driver> Reactor<D> {
             }
             let Some((driver, socket)) = self.sockets.with(key) else { return };
             match driver.accept(socket) {
-                Ok((socket, peer)) => self.admit(key, socket, peer),
+                Ok((socket, peer)) => self.admit(key, socket, &peer),
                 Err(AcceptError::WouldBlock) => {
                     listener.readable = false;
                     return;
@@ -315,7 +317,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// Takes in an accepted connection, or turns it away.
-    pub(crate) fn admit(&mut self, listener_key: Key, socket: D::Socket, peer: SocketAddr) {
+    pub(crate) fn admit(&mut self, listener_key: Key, socket: D::Socket, peer: &SocketAddress) {
         let Some(listener) = self.core.listener_mut(listener_key) else { return };
         listener.retry_after = RETRY_FIRST;
         let handler = listener.handler;
@@ -332,9 +334,11 @@ impl<D: Driver> Reactor<D> {
             return;
         }
         let mut address = NO_NUMBER;
-        if limits.connections_per_address_max != usize::MAX {
+        if limits.connections_per_address_max != usize::MAX
+            && let Some(peer_ip) = peer.ip()
+        {
             let Some(listener) = self.core.listener_mut(listener_key) else { return };
-            match listener.addresses.enter(peer, limits.connections_per_address_max) {
+            match listener.addresses.enter(peer_ip, limits.connections_per_address_max) {
                 Some(number) => address = number,
                 None => {
                     debug!("{listener_key}: {peer} turned away: too many connections from there");
@@ -343,10 +347,12 @@ impl<D: Driver> Reactor<D> {
                 }
             }
         }
-        let mut stream = Stream::new(WRITABLE, handler, listener_key.to_bits(), limits);
+        let kind = kind_of(peer);
+        let mut stream =
+            Stream::new(WRITABLE | flags_of(kind), handler, listener_key.to_bits(), limits);
         stream.address = address;
         let key = self.core.sources.insert(Source::Stream(stream));
-        if let Err(error) = self.sockets.driver.register_stream(&socket, key) {
+        if let Err(error) = self.sockets.driver.register_stream(&socket, key, kind) {
             debug!("{listener_key}: {peer} turned away: it cannot be registered: {error}");
             self.core.sources.remove(key);
             self.core.stats.refusals += 1;
@@ -450,8 +456,8 @@ impl<D: Driver> Reactor<D> {
 mod tests {
     use super::*;
 
-    fn peer(address: &str) -> SocketAddr {
-        SocketAddr::new(address.parse().unwrap(), 1)
+    fn peer(address: &str) -> IpAddr {
+        address.parse().unwrap()
     }
 
     #[test]

@@ -208,7 +208,7 @@ fn has_v6() -> bool {
 /// Listens on `address` and gives the port.
 fn listen_on(server: &mut Server, address: &str, options: &ListenOptions) -> SocketAddr {
     let listener = server.reactor.listen_with(server.handler, address, options).unwrap();
-    server.reactor.listener_address(listener).unwrap()
+    server.reactor.listener_address(listener).unwrap().inet().unwrap()
 }
 
 #[test]
@@ -273,13 +273,13 @@ fn several_addresses_lead_to_one_handler() {
     }
     let mut clients = Vec::new();
     for listener in &listeners {
-        let address = server.reactor.listener_address(*listener).unwrap();
+        let address = server.reactor.listener_address(*listener).unwrap().inet().unwrap();
         let mut client = connect(address);
         server.assert_echoes(&mut client);
         assert_eq!(origins.borrow().last(), Some(&Origin::Accepted(*listener)), "{address}");
         clients.push(client);
     }
-    let closed = server.reactor.listener_address(listeners[1]).unwrap();
+    let closed = server.reactor.listener_address(listeners[1]).unwrap().inet().unwrap();
     server.reactor.close_listener(listeners[1]);
     server.assert_idle();
     assert_eq!(try_connect(closed).unwrap_err().kind(), ErrorKind::ConnectionRefused);
@@ -287,7 +287,7 @@ fn several_addresses_lead_to_one_handler() {
     for client in &mut clients {
         server.assert_echoes(client);
     }
-    let open = server.reactor.listener_address(listeners[2]).unwrap();
+    let open = server.reactor.listener_address(listeners[2]).unwrap().inet().unwrap();
     let mut client = connect(open);
     server.assert_echoes(&mut client);
 }
@@ -304,7 +304,7 @@ fn the_first_address_that_can_be_bound_is_taken() {
     for (other, reason) in others {
         let free = SocketAddr::from(([127, 0, 0, 4], 0));
         let listener = server.reactor.listen(server.handler, &[other, free][..]).unwrap();
-        let address = server.reactor.listener_address(listener).unwrap();
+        let address = server.reactor.listener_address(listener).unwrap().inet().unwrap();
         assert_eq!(address.ip(), free.ip());
         let mut client = connect(address);
         server.assert_echoes(&mut client);

@@ -95,7 +95,7 @@ impl Service {
         let handler = reactor.add(handler);
         reactor.attach(handler, inbox).unwrap();
         let listener = reactor.listen(handler, "127.0.0.1:0").unwrap();
-        let address = reactor.listener_address(listener).unwrap();
+        let address = reactor.listener_address(listener).unwrap().inet().unwrap();
         Service { reactor, handler, address, heard, opened, blocking }
     }
 

@@ -332,7 +332,8 @@ fn ipv6_is_connected_to_as_well() {
     let peers: Rc<RefCell<Vec<SocketAddr>>> = Rc::default();
     let log = Rc::clone(&peers);
     let mut client = Client::new(
-        Recorder::new().open(move |conn| log.borrow_mut().push(conn.peer_address().unwrap())),
+        Recorder::new()
+            .open(move |conn| log.borrow_mut().push(conn.peer_address().unwrap().inet().unwrap())),
     );
     client.cx().connect(listener.local_addr().unwrap(), 1);
     client.until("it opens", |calls| calls.opened().len() == 1);

@@ -382,7 +382,7 @@ fn a_drained_reactor_can_be_used_again() {
     until_drained(&mut server);
     server.assert_idle();
     let listener = server.reactor.listen(server.handler, "127.0.0.1:0").unwrap();
-    server.address = server.reactor.listener_address(listener).unwrap();
+    server.address = server.reactor.listener_address(listener).unwrap().inet().unwrap();
     let (mut client, _) = server.open();
     server.assert_echoes(&mut client);
     assert!(!server.reactor.is_draining());

@@ -35,7 +35,7 @@ impl StreamHandler for Answers {
     type Session = u16;
 
     fn on_open(&mut self, conn: &mut Connection<'_>) -> u16 {
-        conn.peer_address().expect("it is connected").port()
+        conn.peer_address().expect("it is connected").port().expect("TCP")
     }
 
     fn on_data(
@@ -142,7 +142,7 @@ fn each_request_that_had_arrived_when_the_drain_began_is_answered() {
     let limits = Limits::new().reads_per_turn_max(1).read_bytes_per_turn_max(REQUEST_BYTES);
     let options = ListenOptions::new().limits(limits);
     let listener = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap();
-    let address = reactor.listener_address(listener).unwrap();
+    let address = reactor.listener_address(listener).unwrap().inet().unwrap();
     let may_begin = Arc::new(AtomicBool::new(false));
     let clients = thread::spawn({
         let may_begin = Arc::clone(&may_begin);

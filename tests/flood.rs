@@ -221,7 +221,7 @@ fn measure(kind: u8) {
             let mut reactor = Reactor::new().unwrap();
             let handler = reactor.add(Flooded);
             let listener = reactor.listen(handler, "127.0.0.1:0").unwrap();
-            tell.send(reactor.listener_address(listener).unwrap()).unwrap();
+            tell.send(reactor.listener_address(listener).unwrap().inet().unwrap()).unwrap();
             while !is_over.load(Ordering::Relaxed) {
                 progress.turn.store(reactor.stats().turns, Ordering::Release);
                 progress.nanos.store(thread_nanos(), Ordering::Release);

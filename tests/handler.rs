@@ -59,7 +59,7 @@ fn a_session_is_lent_to_every_call_and_comes_back_by_value() {
     let mut reactor = Reactor::new().unwrap();
     let handler = reactor.add(Counter(Rc::clone(&sessions)));
     let listener = reactor.listen(handler, "127.0.0.1:0").unwrap();
-    let address = reactor.listener_address(listener).unwrap();
+    let address = reactor.listener_address(listener).unwrap().inet().unwrap();
     for text in ["one", "two", "three"] {
         connect(address).write_all(text.as_bytes()).unwrap();
     }
@@ -129,7 +129,7 @@ fn several_listeners_and_handlers_of_different_types_live_in_one_reactor() {
     let second = server.reactor.listen(server.handler, "127.0.0.1:0").unwrap();
     let upper = server.reactor.add(Upper);
     let third = server.reactor.listen(upper, "127.0.0.1:0").unwrap();
-    let address = |listener| server.reactor.listener_address(listener).unwrap();
+    let address = |listener| server.reactor.listener_address(listener).unwrap().inet().unwrap();
     let (second_address, third_address) = (address(second), address(third));
 
     server.open();
@@ -148,7 +148,10 @@ fn an_outbound_connection_tells_its_tag_and_the_addresses_of_both_sides() {
     let note = |seen: &Rc<RefCell<Addresses>>| {
         let seen = Rc::clone(seen);
         move |conn: &mut Connection<'_>| {
-            let addresses = (conn.local_address().unwrap(), conn.peer_address().unwrap());
+            let addresses = (
+                conn.local_address().unwrap().inet().unwrap(),
+                conn.peer_address().unwrap().inet().unwrap(),
+            );
             seen.borrow_mut().push((conn.origin(), addresses.0, addresses.1));
         }
     };

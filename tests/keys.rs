@@ -131,7 +131,7 @@ fn from_every_callback(
         let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(64)).unwrap();
         let target = reactor.add(Target::default());
         let listener = reactor.listen(target, "127.0.0.1:0").unwrap();
-        let other = connect(reactor.listener_address(listener).unwrap());
+        let other = connect(reactor.listener_address(listener).unwrap().inet().unwrap());
         run_until(&mut reactor, "the target opens", |r| r.handler(target).keys.len() == 1);
         let key = reactor.handler(target).keys[0];
 
@@ -147,7 +147,7 @@ fn from_every_callback(
         let options =
             ListenOptions::new().limits(Limits::new().output_bytes_low(10).output_bytes_high(100));
         let listener = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap();
-        let address = reactor.listener_address(listener).unwrap();
+        let address = reactor.listener_address(listener).unwrap().inet().unwrap();
         let mut server = Server { reactor, handler, listener, address, calls };
         let (mut client, _) = server.open();
         client.write_all(b"data").unwrap();

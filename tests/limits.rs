@@ -137,7 +137,7 @@ fn on_data_is_never_shown_more_than_input_bytes_max() {
     );
     let small = ListenOptions::new().limits(Limits::new().input_bytes_max(100));
     let small = server.reactor.listen_with(server.handler, "127.0.0.1:0", &small).unwrap();
-    let small = server.reactor.listener_address(small).unwrap();
+    let small = server.reactor.listener_address(small).unwrap().inet().unwrap();
     let (mut client, _) = server.open();
     for _ in 0..3 {
         client.write_all(&[b'x'; 10_000]).unwrap();

@@ -4,6 +4,7 @@ mod support;
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ fn a_message_to_the_key_of_nobody_is_not_the_handlers() {
     let noting = Rc::clone(&nobody);
     clerk.own = Box::new(move |_, cx| {
         cx.stop();
-        *noting.borrow_mut() = Some(cx.connect("127.0.0.1:1".parse().unwrap(), 0));
+        *noting.borrow_mut() = Some(cx.connect(SocketAddr::from(([127, 0, 0, 1], 1)), 0));
     });
     let mut office = Office::new(clerk, 1);
     office.sender.post(1).unwrap();

@@ -183,7 +183,7 @@ fn buffers_are_given_back_after_a_burst() {
     let handler = reactor.add(Kept(count));
     let options = ListenOptions::new().limits(Limits::new().input_bytes_max(size));
     let listener = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap();
-    let address = reactor.listener_address(listener).unwrap();
+    let address = reactor.listener_address(listener).unwrap().inet().unwrap();
     let mut clients: Vec<_> = (0..connections).map(|_| connect(address)).collect();
     run_until(&mut reactor, "all are open", |r| r.connections() == connections);
     let before = resident_bytes();

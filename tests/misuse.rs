@@ -160,7 +160,7 @@ fn a_full_listener_is_not_woken_by_the_end_of_connections_of_another_one() {
     let options = ListenOptions::new().limits(Limits::new().connections_max(2));
     let mut server = Server::with(Recorder::echo(), &options, ReactorLimits::new());
     let other = server.reactor.listen(server.handler, "127.0.0.1:0").unwrap();
-    let other = server.reactor.listener_address(other).unwrap();
+    let other = server.reactor.listener_address(other).unwrap().inet().unwrap();
     let _full = [server.open(), server.open()];
     let _waits = server.connect();
     run_until(&mut server.reactor, "it pauses", |r| r.stats().accept_pauses == 1);

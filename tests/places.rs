@@ -53,7 +53,7 @@ fn connections_max_of_a_listener_leaves_the_other_listeners_alone() {
     let _waits = server.connect();
     server.assert_idle();
     let other = server.reactor.listen(server.handler, "127.0.0.1:0").unwrap();
-    let other = server.reactor.listener_address(other).unwrap();
+    let other = server.reactor.listener_address(other).unwrap().inet().unwrap();
     let mut clients: Vec<_> = (0..5).map(|_| connect(other)).collect();
     for client in &mut clients {
         server.assert_echoes(client);
@@ -65,7 +65,7 @@ fn connections_max_of_the_reactor_holds_over_all_listeners_and_resumes_by_itself
     let limits = ReactorLimits::new().connections_max(4);
     let mut server = Server::with(Recorder::echo(), &ListenOptions::new(), limits);
     let other = server.reactor.listen(server.handler, "127.0.0.1:0").unwrap();
-    let other = server.reactor.listener_address(other).unwrap();
+    let other = server.reactor.listener_address(other).unwrap().inet().unwrap();
     let mut clients: Vec<_> =
         (0..12).map(|i| connect(if i % 2 == 0 { server.address } else { other })).collect();
     server.until("four are open", |calls| calls.opened().len() == 4);

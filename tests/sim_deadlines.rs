@@ -113,7 +113,7 @@ fn a_day_of_ten_thousand_clients_ends_those_that_fall_silent_or_drip_in_their_mi
         Limits::new().idle_timeout(IDLE).message_timeout(MESSAGE).accepts_per_turn_max(count);
     let options = ListenOptions::new().limits(limits).backlog(1024);
     let listener = reactor.listen_with(office, "10.0.0.1:7000", &options).unwrap();
-    let address = reactor.listener_address(listener).unwrap();
+    let address = reactor.listener_address(listener).unwrap().inet().unwrap();
     let host = network.host(Faults::none());
     let start = network.now();
     let mut clients = Vec::new();

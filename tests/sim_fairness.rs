@@ -118,7 +118,7 @@ fn a_quiet_connection_waits_for_two_budgets_of_each_flood_at_most() {
                 let limits = Limits::new().read_bytes_per_turn_max(BUDGET);
                 let options = ListenOptions::new().limits(limits);
                 let listener = sim[server].listen_with(handler, "10.0.0.2:7000", &options).unwrap();
-                let address = sim[server].listener_address(listener).unwrap();
+                let address = sim[server].listener_address(listener).unwrap().inet().unwrap();
                 for _ in 0..FLOODS {
                     sim.client(address, Script::new().send(vec![b'f'; 4 << 20]).close());
                 }

@@ -184,7 +184,7 @@ fn a_storm_of_timers_floods_and_pings_do_not_starve_each_other() {
         let limits = Limits::new().read_bytes_per_turn_max(4096);
         let options = ListenOptions::new().limits(limits);
         let listener = reactor.listen_with(busy, "10.0.0.1:7000", &options).unwrap();
-        let address = reactor.listener_address(listener).unwrap();
+        let address = reactor.listener_address(listener).unwrap().inet().unwrap();
         let host = network.host(Faults::none());
         let mut floods: Vec<SimSocket> = (0..4).map(|_| host.connect(address).unwrap()).collect();
         let mut pinging = host.connect(address).unwrap();

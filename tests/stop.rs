@@ -39,7 +39,7 @@ fn a_stopped_reactor_can_be_used_again() {
     assert_eq!(server.calls.reasons(), [CloseReason::Stopped]);
     server.assert_idle();
     let listener = server.reactor.listen(server.handler, "127.0.0.1:0").unwrap();
-    server.address = server.reactor.listener_address(listener).unwrap();
+    server.address = server.reactor.listener_address(listener).unwrap().inet().unwrap();
     let (mut client, _) = server.open();
     server.assert_echoes(&mut client);
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -117,7 +118,7 @@ fn every_callback_is_logged_with_handler_connection_and_time() {
         .start(|cx| {
             cx.set_handler_timer(MS);
             let limits = Limits::new().connect_timeout(Duration::from_nanos(1));
-            cx.connect_with(([192, 0, 2, 1], 9).into(), 0, &limits.into());
+            cx.connect_with(SocketAddr::from(([192, 0, 2, 1], 9)), 0, &limits.into());
         })
         .open(|conn| {
             conn.set_timer(MS);

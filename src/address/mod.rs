@@ -49,12 +49,14 @@ mod endpoint;
 mod error;
 mod names;
 mod parse;
+mod socket;
 mod unix;
 
 use std::net::SocketAddr;
 
 pub use self::endpoint::{Endpoint, Host, Port};
 pub use self::error::AddressError;
+pub use self::socket::SocketAddress;
 pub use self::unix::UnixName;
 
 /// Where to listen, or what to connect to.

@@ -34,6 +34,7 @@ impl Pool {
         buffers.output.shrink();
         buffers.over_soft_since = None;
         buffers.rests_since = None;
+        buffers.asks_writable = false;
         self.spare.push(buffers);
     }
 }

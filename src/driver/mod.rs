@@ -8,10 +8,10 @@ mod mio;
 mod signals;
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
@@ -19,7 +19,7 @@ use crate::signal::Signal;
 
 pub use self::mio::Mio;
 #[cfg(feature = "sim")]
-pub(crate) use self::mio::sort_accept_error;
+pub(crate) use self::mio::sockets::sort_accept_error;
 
 /// What the driver reports of one source.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub struct Event {
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
     /// Where to listen.
-    pub address: SocketAddr,
+    pub address: SocketAddress,
     /// Connections that the kernel completes ahead of accept; it clips the number to its own maximum
     /// (listen(2), `net.core.somaxconn`).
     pub backlog: u32,
@@ -44,6 +44,34 @@ pub struct ListenConfig {
     pub only_v6: bool,
     /// Small writes leave at once (tcp(7), `TCP_NODELAY`); accepted sockets inherit it.
     pub nodelay: bool,
+}
+
+/// What a connection is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamKind {
+    /// A TCP socket.
+    Tcp,
+    /// A Unix stream socket.
+    Unix,
+}
+
+/// How an outbound connection is made.
+#[derive(Clone, Debug)]
+pub struct ConnectConfig<'a> {
+    /// Where to.
+    pub to: &'a SocketAddress,
+    /// Small writes leave at once (tcp(7), `TCP_NODELAY`).
+    pub nodelay: bool,
+}
+
+/// What became of a connect so far.
+#[derive(Debug)]
+pub enum Connecting<S> {
+    /// It is connected. No event will tell.
+    Done(S),
+    /// It is done when the socket is writable or has an error; see
+    /// [`connect_result`](Driver::connect_result).
+    UnderWay(S),
 }
 
 /// Why an accept gave no connection, by what is to be done about it.
@@ -111,10 +139,10 @@ pub trait Driver: Sized {
     /// Binds and listens. `SO_REUSEADDR` is set.
     fn listen(&self, config: &ListenConfig) -> io::Result<Self::Socket>;
     /// Takes one connection out of the backlog.
-    fn accept(&self, listener: &Self::Socket) -> Result<(Self::Socket, SocketAddr), AcceptError>;
-    /// Begins to connect. It is done when the socket is writable or has an error; see
-    /// [`connect_result`](Driver::connect_result).
-    fn connect(&self, address: SocketAddr, nodelay: bool) -> io::Result<Self::Socket>;
+    fn accept(&self, listener: &Self::Socket)
+    -> Result<(Self::Socket, SocketAddress), AcceptError>;
+    /// Begins to connect.
+    fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<Self::Socket>>;
     /// How the connect ended: `Ok`, its error, or `WouldBlock` while it has not.
     fn connect_result(&self, socket: &Self::Socket) -> io::Result<()>;
     /// The error that is pending on the socket, which clears it (socket(7), `SO_ERROR`).
@@ -124,8 +152,12 @@ pub trait Driver: Sized {
     fn register_listener(&self, socket: &Self::Socket, key: Key) -> io::Result<()>;
     /// Stops reporting a listening socket, or starts again. Needed only where listeners are level.
     fn set_listening(&self, socket: &Self::Socket, key: Key, on: bool) -> io::Result<()>;
-    /// Registers a connected or connecting socket, once for its whole life.
-    fn register_stream(&self, socket: &Self::Socket, key: Key) -> io::Result<()>;
+    /// Registers a connected or connecting socket, once for its whole life: TCP for `READABLE` and
+    /// `WRITABLE`, what else there is for `READABLE` only.
+    fn register_stream(&self, socket: &Self::Socket, key: Key, kind: StreamKind) -> io::Result<()>;
+    /// Has a socket that is not TCP reported as `WRITABLE` from now on, or no more. It is reported at once if
+    /// it is writable already.
+    fn ask_writable(&self, socket: &Self::Socket, key: Key, yes: bool) -> io::Result<()>;
 
     /// Reads into `buffer`, which is not empty. `Ok(0)` is the end of file.
     fn read(&self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
@@ -141,9 +173,9 @@ pub trait Driver: Sized {
     fn abort(&self, socket: Self::Socket);
 
     /// The address of our side.
-    fn local_address(&self, socket: &Self::Socket) -> io::Result<SocketAddr>;
+    fn local_address(&self, socket: &Self::Socket) -> io::Result<SocketAddress>;
     /// The address of the other side.
-    fn peer_address(&self, socket: &Self::Socket) -> io::Result<SocketAddr>;
+    fn peer_address(&self, socket: &Self::Socket) -> io::Result<SocketAddress>;
 
     /// Has these signals reported, besides those watched already: an event with a key of the reactor's
     /// own, and then [`take_signals`](Driver::take_signals) tells which. By default `Unsupported`.

@@ -2,11 +2,11 @@
 
 use std::any::Any;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use slab::Slab;
 
+use crate::address::SocketAddress;
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::deadline::Deadline;
@@ -23,7 +23,7 @@ pub(crate) const FAILED: usize = usize::MAX;
 
 /// [`StreamHandler`] as an object: sessions are named by number.
 pub(crate) trait AnyHandler {
-    fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool;
+    fn accept(&mut self, peer: &SocketAddress, cx: &mut Context<'_>) -> bool;
     fn open(&mut self, conn: &mut Connection<'_>) -> u32;
     /// [`FAILED`], with the error in the core, stands for an `Err`: a plain number comes back in a
     /// register. Not timed: the short way pays for nothing.
@@ -49,7 +49,7 @@ pub(crate) trait AnyHandler {
     fn listening(
         &mut self,
         listener: ListenerId,
-        result: io::Result<SocketAddr>,
+        result: io::Result<SocketAddress>,
         cx: &mut Context<'_>,
     );
     /// The [`Owner`], for whoever knows the handler's type.
@@ -127,7 +127,7 @@ fn of<'a, H, R>(
 }
 
 impl<H: StreamHandler> AnyHandler for Owner<H> {
-    fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool {
+    fn accept(&mut self, peer: &SocketAddress, cx: &mut Context<'_>) -> bool {
         timed::<H, _, _>(cx, Key::NONE, "accept", |cx| self.handler.accept(peer, cx))
     }
 
@@ -214,7 +214,7 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
     fn listening(
         &mut self,
         listener: ListenerId,
-        result: io::Result<SocketAddr>,
+        result: io::Result<SocketAddress>,
         cx: &mut Context<'_>,
     ) {
         timed::<H, _, _>(cx, Key::NONE, "on_listening", |cx| {

@@ -91,7 +91,7 @@ impl<D: Driver> Reactor<D> {
                     debug!("{key}: {peer} turned away: there is no room, and a drain");
                     self.core.stats.refusals += 1;
                 }
-                Ok((socket, peer)) => self.admit(key, socket, peer),
+                Ok((socket, peer)) => self.admit(key, socket, &peer),
                 Err(AcceptError::WouldBlock) => {
                     listener.drain_left = Some(0);
                     break;

@@ -12,7 +12,7 @@ mod wait;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use log::info;
 use slab::Slab;
 
+use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::context::Context;
 use crate::core::{Core, Host, SLACK_SLOTS, Source};
@@ -77,9 +78,11 @@ pub struct Reactor<D: Driver = Mio> {
     pub(crate) listeners: Vec<Key>,
     /// A descriptor to give up on the day on which there are no more.
     pub(crate) reserve: Option<D::Reserve>,
-    /// An empty list, to be swapped for the work list of the phase that runs: work made by work goes
-    /// to it, for the next turn.
-    spare: Vec<Key>,
+    /// The work list of the phase that runs, which was swapped for an empty one: work made by work goes
+    /// to that, for the next turn. Between phases it is the empty one.
+    batch: Vec<Key>,
+    /// How much of it has run, or begun to.
+    batch_done: usize,
     pub(crate) mailroom: Mailroom,
     /// How long to look for more work before sleeping, and since when.
     spin: Duration,
@@ -128,11 +131,11 @@ impl<D: Driver> Sockets<D> {
 }
 
 impl<D: Driver> Host for Sockets<D> {
-    fn local_address(&self, key: Key) -> io::Result<SocketAddr> {
+    fn local_address(&self, key: Key) -> io::Result<SocketAddress> {
         self.driver.local_address(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
     }
 
-    fn peer_address(&self, key: Key) -> io::Result<SocketAddr> {
+    fn peer_address(&self, key: Key) -> io::Result<SocketAddress> {
         self.driver.peer_address(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
     }
 
@@ -223,7 +226,8 @@ impl<D: Driver> Reactor<D> {
             raws: Slab::new(),
             listeners: Vec::new(),
             reserve,
-            spare: Vec::new(),
+            batch: Vec::new(),
+            batch_done: 0,
             mailroom: Mailroom::default(),
             spin: Duration::ZERO,
             last_work: now,
@@ -301,7 +305,7 @@ impl<D: Driver> Reactor<D> {
         let nothing = "the address stands for no socket address";
         let mut result = Err(io::Error::new(io::ErrorKind::InvalidInput, nothing));
         for address in address.to_socket_addrs()? {
-            result = self.listen_on(handler.index, address, options);
+            result = self.listen_on(handler.index, &address.into(), options);
             if result.is_ok() {
                 break;
             }
@@ -317,7 +321,7 @@ impl<D: Driver> Reactor<D> {
     fn listen_on(
         &mut self,
         handler: u16,
-        address: SocketAddr,
+        address: &SocketAddress,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
         let listener = Listener::new(handler, Rc::new(options.limits.clone()), options.backlog);
@@ -334,7 +338,7 @@ impl<D: Driver> Reactor<D> {
     /// # Errors
     ///
     /// Those of getsockname(2); `NotConnected` if the listener was closed.
-    pub fn listener_address(&self, listener: ListenerId) -> io::Result<SocketAddr> {
+    pub fn listener_address(&self, listener: ListenerId) -> io::Result<SocketAddress> {
         match self.core.sources.get(listener.0) {
             Some(Source::Listener(_)) => self.sockets.local_address(listener.0),
             _ => Err(io::ErrorKind::NotConnected.into()),

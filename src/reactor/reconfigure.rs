@@ -1,11 +1,11 @@
 //! What can be changed while the reactor runs: listeners and limits.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use log::info;
 
+use crate::address::SocketAddress;
 use crate::context::Context;
 use crate::core::{Command, Core, Source};
 use crate::driver::{Driver, ListenConfig};
@@ -20,7 +20,7 @@ impl Core {
     pub(crate) fn listen(
         &mut self,
         handler: u16,
-        address: SocketAddr,
+        address: SocketAddress,
         options: &ListenOptions,
     ) -> ListenerId {
         if self.stopping {
@@ -50,11 +50,11 @@ impl Core {
     }
 }
 
-fn explain(address: SocketAddr, error: &io::Error) -> io::Error {
+fn explain(address: &SocketAddress, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("listen on {address}: {error}"))
 }
 
-fn never_opened(address: SocketAddr, why: &str) -> io::Error {
+fn never_opened(address: &SocketAddress, why: &str) -> io::Error {
     explain(address, &io::Error::new(io::ErrorKind::NotConnected, why))
 }
 
@@ -63,15 +63,15 @@ impl<D: Driver> Reactor<D> {
     pub(super) fn open_listener(
         &mut self,
         key: Key,
-        address: SocketAddr,
+        address: &SocketAddress,
         options: &ListenOptions,
-    ) -> io::Result<SocketAddr> {
+    ) -> io::Result<SocketAddress> {
         let explain = |error| explain(address, &error);
         if self.core.drain.is_some() {
             return Err(explain(io::Error::other("the reactor drains")));
         }
         let config = ListenConfig {
-            address,
+            address: address.clone(),
             backlog: options.backlog,
             reuse_port: options.reuse_port,
             only_v6: options.only_v6,
@@ -80,7 +80,7 @@ impl<D: Driver> Reactor<D> {
         let driver = &mut self.sockets.driver;
         let socket = driver.listen(&config).map_err(explain)?;
         driver.register_listener(&socket, key).map_err(explain)?;
-        let address = driver.local_address(&socket).unwrap_or(address);
+        let address = driver.local_address(&socket).unwrap_or_else(|_| address.clone());
         info!("{key}: listening on {address}");
         self.sockets.put(key, socket);
         self.listeners.push(key);
@@ -92,7 +92,7 @@ impl<D: Driver> Reactor<D> {
         &mut self,
         key: Key,
         handler: u16,
-        address: SocketAddr,
+        address: &SocketAddress,
         options: &ListenOptions,
     ) {
         let is_wanted = self.core.listener_mut(key).is_some_and(|listener| !listener.dead);
@@ -106,7 +106,7 @@ impl<D: Driver> Reactor<D> {
         self.tell_listening(key, handler, result);
     }
 
-    fn tell_listening(&mut self, key: Key, handler: u16, result: io::Result<SocketAddr>) {
+    fn tell_listening(&mut self, key: Key, handler: u16, result: io::Result<SocketAddress>) {
         let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
         self.handlers[usize::from(handler)].listening(ListenerId(key), result, &mut cx);
     }
@@ -116,7 +116,7 @@ impl<D: Driver> Reactor<D> {
         // Off the list before its callback, which may panic.
         while let Some(command) = self.core.commands.pop_front() {
             if let Command::Listen { key, handler, address, .. } = command {
-                let error = never_opened(address, "the reactor stopped before it opened");
+                let error = never_opened(&address, "the reactor stopped before it opened");
                 self.tell_listening(key, handler, Err(error));
             }
         }

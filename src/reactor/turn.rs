@@ -106,28 +106,26 @@ impl<D: Driver> Reactor<D> {
         if list(&mut self.core).is_empty() {
             return;
         }
-        let spare = std::mem::take(&mut self.spare);
-        let mut batch = std::mem::replace(list(&mut self.core), spare);
-        let mut done = 0;
+        std::mem::swap(list(&mut self.core), &mut self.batch);
         // One catch for the whole phase: around every source it would be paid by every message.
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-            self.run_all(&batch, &mut done, &run);
-        })) {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run_batch(&run))) {
             if let Err(panic) = self.contain(panic) {
                 // It goes through; what is left of the batch stays for the next turn.
-                list(&mut self.core).extend(&batch[done..]);
+                list(&mut self.core).extend(self.batch.drain(..).skip(self.batch_done));
+                self.batch_done = 0;
                 resume_unwind(panic);
             }
         }
-        batch.clear();
-        self.spare = batch;
+        self.batch.clear();
+        self.batch_done = 0;
     }
 
-    // In a function of its own: inside of the catch the loop would share its registers with that.
+    // In a function of its own: inside of the catch the loop would share its registers with that. How
+    // far it has come stands in the reactor for the same reason.
     #[inline(never)]
-    fn run_all(&mut self, batch: &[Key], done: &mut usize, run: &impl Fn(&mut Self, Key)) {
-        while let Some(&key) = batch.get(*done) {
-            *done += 1;
+    fn run_batch(&mut self, run: &impl Fn(&mut Self, Key)) {
+        while let Some(&key) = self.batch.get(self.batch_done) {
+            self.batch_done += 1;
             run(self, key);
         }
     }
@@ -147,7 +145,6 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         core.stats.panics += 1;
         core.scratch.clear();
-        core.direct_max = 0;
         match core.stream(key) {
             // `on_open` did not return: there is no session to close.
             Some(stream) if !stream.has(OPEN) => core.end(key, CloseReason::Panicked),
@@ -222,9 +219,9 @@ impl<D: Driver> Reactor<D> {
         for _ in 0..self.core.commands.len() {
             let Some(command) = self.core.commands.pop_front() else { return };
             match command {
-                Command::Connect { key, address } => self.begin_connect(key, address),
+                Command::Connect { key, address } => self.begin_connect(key, &address),
                 Command::Listen { key, handler, address, options } => {
-                    self.begin_listening(key, handler, address, &options);
+                    self.begin_listening(key, handler, &address, &options);
                 }
                 Command::WakeListeners => self.wake_full_listeners(),
                 Command::Drain => self.carry_out_drain(),

@@ -15,8 +15,12 @@ use super::faults::{Faults, Kernel};
 use super::net::{Net, TURN};
 use super::network::{Network, SimSocket};
 use super::socket::Kind;
+use crate::address::SocketAddress;
 use crate::clock::Time;
-use crate::driver::{AcceptError, Driver, Event, ListenConfig, Wake, Work, sort_accept_error};
+use crate::driver::{
+    AcceptError, ConnectConfig, Connecting, Driver, Event, ListenConfig, StreamKind, Wake, Work,
+    sort_accept_error,
+};
 use crate::key::Key;
 use crate::readiness::Readiness;
 use crate::signal::{Signal, Signals};
@@ -99,6 +103,13 @@ impl SimDriver {
     fn no_descriptor() -> io::Error {
         Errno::MFILE.into()
     }
+}
+
+/// The simulated network carries TCP.
+fn inet(address: &SocketAddress) -> io::Result<SocketAddr> {
+    let message = || format!("{address} is not in the simulated network, which carries TCP");
+    let error = || io::Error::new(io::ErrorKind::Unsupported, message());
+    address.inet().ok_or_else(error)
 }
 
 /// What accept(2) fails with, sorted as on real sockets.
@@ -191,7 +202,8 @@ impl Driver for SimDriver {
     }
 
     fn listen(&self, config: &ListenConfig) -> io::Result<SimSocket> {
-        let ListenConfig { address, backlog, reuse_port, only_v6, nodelay: _ } = *config;
+        let ListenConfig { ref address, backlog, reuse_port, only_v6, nodelay: _ } = *config;
+        let address = inet(address)?;
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }
@@ -203,7 +215,7 @@ impl Driver for SimDriver {
         Ok(SimSocket::new(&self.network, self.host, key))
     }
 
-    fn accept(&self, listener: &SimSocket) -> Result<(SimSocket, SocketAddr), AcceptError> {
+    fn accept(&self, listener: &SimSocket) -> Result<(SimSocket, SocketAddress), AcceptError> {
         let has_descriptor = self.has_descriptor();
         let (key, peer) = {
             let mut net = self.network.net.borrow_mut();
@@ -239,15 +251,16 @@ impl Driver for SimDriver {
             }
             (key, peer)
         };
-        Ok((SimSocket::new(&self.network, self.host, key), peer))
+        Ok((SimSocket::new(&self.network, self.host, key), peer.into()))
     }
 
-    fn connect(&self, address: SocketAddr, _nodelay: bool) -> io::Result<SimSocket> {
+    fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<SimSocket>> {
+        let address = inet(config.to)?;
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }
         let key = self.network.net.borrow_mut().connect(self.host, None, address)?;
-        Ok(SimSocket::new(&self.network, self.host, key))
+        Ok(Connecting::UnderWay(SimSocket::new(&self.network, self.host, key)))
     }
 
     fn connect_result(&self, socket: &SimSocket) -> io::Result<()> {
@@ -263,7 +276,7 @@ impl Driver for SimDriver {
     }
 
     fn register_listener(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
-        self.register_stream(socket, key)
+        self.register_stream(socket, key, StreamKind::Tcp)
     }
 
     fn set_listening(&self, socket: &SimSocket, _: Key, on: bool) -> io::Result<()> {
@@ -273,7 +286,7 @@ impl Driver for SimDriver {
         Ok(())
     }
 
-    fn register_stream(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
+    fn register_stream(&self, socket: &SimSocket, key: Key, _: StreamKind) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
         net.call(self.host, Call::Register)?;
         let is_listener =
@@ -287,6 +300,10 @@ impl Driver for SimDriver {
         }
         net.register(socket.key, key);
         Ok(())
+    }
+
+    fn ask_writable(&self, _: &SimSocket, _: Key, _: bool) -> io::Result<()> {
+        Ok(()) // of TCP it is never asked
     }
 
     fn watch_signals(&mut self, signals: &[Signal]) -> io::Result<()> {
@@ -333,18 +350,18 @@ impl Driver for SimDriver {
         socket.reset();
     }
 
-    fn local_address(&self, socket: &SimSocket) -> io::Result<SocketAddr> {
+    fn local_address(&self, socket: &SimSocket) -> io::Result<SocketAddress> {
         let mut net = self.network.net.borrow_mut();
         match net.sockets.get_mut(socket.key).map(|sock| &sock.kind) {
-            Some(Kind::Listener(listener)) => Ok(listener.address),
-            Some(Kind::Stream(stream)) => Ok(stream.local),
+            Some(Kind::Listener(listener)) => Ok(listener.address.into()),
+            Some(Kind::Stream(stream)) => Ok(stream.local.into()),
             _ => Err(os_error(io::ErrorKind::NotConnected)),
         }
     }
 
-    fn peer_address(&self, socket: &SimSocket) -> io::Result<SocketAddr> {
+    fn peer_address(&self, socket: &SimSocket) -> io::Result<SocketAddress> {
         let mut net = self.network.net.borrow_mut();
-        net.peer_address(socket.key)
+        Ok(net.peer_address(socket.key)?.into())
     }
 
     fn reserve(&self) -> io::Result<SimReserve> {

@@ -78,6 +78,9 @@ pub(crate) mod flag {
     /// Its deadlines have changed, so that one may be due earlier than `alarm` is; or would be, after
     /// traffic.
     pub(crate) const REARM: u32 = 1 << 26;
+    /// Not TCP: never the short way, a short read says nothing, and it is reported as writable only while
+    /// that is asked for.
+    pub(crate) const GENERAL: u32 = 1 << 27;
     /// In a drain, and `on_drain` is due once all that was readable when it began was shown.
     pub(crate) const DRAINING: u32 = 1 << 28;
     /// ... and it was told already that it drains while it was paused.

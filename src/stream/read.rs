@@ -55,7 +55,6 @@ impl<D: Driver> Reactor<D> {
             return self.leave_short_way(key, count);
         }
         core.running = Key::NONE;
-        core.direct_max = 0;
         let length = core.scratch.len();
         if length > 0 {
             core.stats.writes += 1;
@@ -157,7 +156,7 @@ impl<D: Driver> Reactor<D> {
             Ok(count) => {
                 trace!("{key}: read {count} bytes of at most {room}");
                 let drains = self.sockets.driver.short_read_drains();
-                if drains && count < room && !stream.has(READ_CLOSED | PRIORITY) {
+                if drains && count < room && !stream.has(READ_CLOSED | PRIORITY | GENERAL) {
                     stream.flags &= !READABLE;
                 }
                 stream.bytes_in += count as u64;

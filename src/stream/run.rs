@@ -253,7 +253,6 @@ impl<D: Driver> Reactor<D> {
     #[inline(never)]
     pub(crate) fn end_run(&mut self, key: Key) {
         self.core.running = Key::NONE;
-        self.core.direct_max = 0;
         if !self.core.scratch.is_empty() {
             self.write_scratch(key);
         }

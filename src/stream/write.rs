@@ -60,6 +60,7 @@ impl<D: Driver> Reactor<D> {
             // One large answer must not be kept in memory for ever.
             self.core.scratch = Vec::with_capacity(self.core.limits.read_buffer_bytes);
         }
+        self.ask_writable(key);
         self.core.account(key);
     }
 
@@ -90,7 +91,29 @@ impl<D: Driver> Reactor<D> {
         // Before the handler fills up what has drained.
         let now = self.core.now;
         self.core.sources.live(key).note_soft_output(now);
+        self.ask_writable(key);
         self.core.account(key);
+    }
+
+    /// Has what is not TCP reported as writable while output waits for that, and no longer: it would wake
+    /// the loop whenever the peer reads.
+    fn ask_writable(&mut self, key: Key) {
+        let stream = self.core.sources.live(key);
+        if !stream.has(GENERAL) || stream.has(DEAD) {
+            return;
+        }
+        let Some((driver, socket)) = self.sockets.with(key) else { return };
+        let waits = !stream.has(WRITABLE);
+        let Some(buffers) = &mut stream.buffers else { return };
+        let asks = waits && buffers.output.len() > 0;
+        if asks == buffers.asks_writable {
+            return;
+        }
+        buffers.asks_writable = asks;
+        if let Err(error) = driver.ask_writable(socket, key, asks) {
+            debug!("{key}: cannot be asked to tell when it is writable: {error}");
+            self.core.end(key, CloseReason::of_error(&error));
+        }
     }
 
     /// Draws the conclusions of a write; gives how much the kernel took, or nothing if the connection

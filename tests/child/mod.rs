@@ -219,7 +219,7 @@ pub fn serve() {
     let mut reactor = Reactor::new().unwrap();
     let echo = reactor.add(Echo);
     let listener = reactor.listen(echo, "127.0.0.1:0").unwrap();
-    let listening = reactor.listener_address(listener).unwrap();
+    let listening = reactor.listener_address(listener).unwrap().inet().unwrap();
     reactor.add(Control { parent: parent.parse().unwrap(), listening });
     reactor.run().unwrap();
 }

@@ -33,7 +33,7 @@ pub(crate) fn play(script: &Script) -> Seen {
     } else {
         let options = ListenOptions::new().limits(script.limits.clone());
         let listener = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap();
-        let address = reactor.listener_address(listener).unwrap();
+        let address = reactor.listener_address(listener).unwrap().inet().unwrap();
         let buffer_bytes = if script.is_small { 16 * 1024 } else { 0 };
         connect_from(std::net::Ipv4Addr::LOCALHOST, buffer_bytes, address)
     };
@@ -77,7 +77,7 @@ pub(crate) fn listen_twice(first: &str, second: &str) -> Option<ErrorKind> {
         };
         let address = SocketAddr::new(ip.parse().unwrap(), port);
         let listener = reactor.listen_with(handler, address, &options)?;
-        Ok(reactor.listener_address(listener)?.port())
+        Ok(reactor.listener_address(listener)?.port().expect("TCP"))
     };
     let port = match listen(first, 0) {
         Ok(port) => port,
@@ -93,11 +93,14 @@ pub(crate) fn reach(listens: &str, address: &str) -> Result<(IpAddr, IpAddr), Er
     let saw = std::rc::Rc::clone(&seen);
     let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(16)).unwrap();
     let handler = reactor.add(Recorder::new().open(move |conn| {
-        let ips = (conn.local_address().unwrap().ip(), conn.peer_address().unwrap().ip());
+        let ips = (
+            conn.local_address().unwrap().inet().unwrap().ip(),
+            conn.peer_address().unwrap().inet().unwrap().ip(),
+        );
         saw.set(Some(ips));
     }));
     let listener = reactor.listen(handler, (listens.parse::<IpAddr>().unwrap(), 0)).unwrap();
-    let port = reactor.listener_address(listener).unwrap().port();
+    let port = reactor.listener_address(listener).unwrap().inet().unwrap().port();
     let _client = try_connect(SocketAddr::new(address.parse().unwrap(), port))
         .map_err(|error| error.kind())?;
     for _ in 0..20 {
@@ -116,7 +119,7 @@ pub(crate) fn is_spread() -> bool {
     for recorder in recorders {
         let handler = reactor.add(recorder);
         let listener = reactor.listen_with(handler, ("127.0.0.1", port), &options).unwrap();
-        port = reactor.listener_address(listener).unwrap().port();
+        port = reactor.listener_address(listener).unwrap().inet().unwrap().port();
     }
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let _clients: Vec<_> = (0..100).map(|_| connect(address)).collect();

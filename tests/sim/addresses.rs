@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 
-use oneloop::driver::Driver;
+use oneloop::driver::{ConnectConfig, Driver};
 use oneloop::sim::{ClientOptions, End, Faults, Kernel, Network, ReactorId, Script, Simulation};
 use oneloop::{
     ConnectError, Connection, Context, Error, HandlerId, Key, Limits, ListenOptions, ReactorLimits,
@@ -100,7 +100,7 @@ fn listeners_that_share_a_port_share_the_clients() {
         let options = ListenOptions::new().reuse_port(true);
         let address = SocketAddr::from(([10, 0, 0, 2], shared));
         let listener = sim[reactor].listen_with(first, address, &options).unwrap();
-        let address = sim[reactor].listener_address(listener).unwrap();
+        let address = sim[reactor].listener_address(listener).unwrap().inet().unwrap();
         sim[reactor].listen_with(second, address, &options).unwrap();
         let plain = sim[reactor].listen(first, address).unwrap_err();
         assert_eq!(plain.kind(), io::ErrorKind::AddrInUse);
@@ -135,7 +135,7 @@ impl StreamHandler for Caller {
     }
 
     fn on_open(&mut self, conn: &mut Connection<'_>) {
-        self.peer = conn.peer_address().ok();
+        self.peer = conn.peer_address().ok().and_then(|peer| peer.inet());
         conn.close();
     }
 
@@ -196,7 +196,11 @@ fn errors_have_the_numbers_of_the_system() {
     driver.set_descriptors_max(0);
     let loopback = SocketAddr::from(([127, 0, 0, 1], 1));
     let number = |error: io::Error| error.raw_os_error();
-    assert_eq!(number(driver.connect(loopback, true).unwrap_err()), Some(24), "EMFILE");
+    assert_eq!(
+        number(driver.connect(&ConnectConfig { to: &loopback.into(), nodelay: true }).unwrap_err()),
+        Some(24),
+        "EMFILE"
+    );
     let mut socket = network.host(Faults::none()).connect(loopback).unwrap();
     assert_eq!(number(socket.read(&mut [0]).unwrap_err()), Some(11), "EAGAIN");
     network.pass(SECOND);
@@ -225,7 +229,10 @@ impl StreamHandler for Addresses {
     type Session = ();
 
     fn on_open(&mut self, conn: &mut Connection<'_>) {
-        self.0.push((conn.local_address().unwrap(), conn.peer_address().unwrap()));
+        self.0.push((
+            conn.local_address().unwrap().inet().unwrap(),
+            conn.peer_address().unwrap().inet().unwrap(),
+        ));
     }
 
     fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {

@@ -105,7 +105,7 @@ impl Server {
         let calls = recorder.calls.clone();
         let handler = reactor.add(recorder);
         let listener = reactor.listen_with(handler, "127.0.0.1:0", options).expect("a free port");
-        let address = reactor.listener_address(listener).expect("it listens");
+        let address = reactor.listener_address(listener).expect("it listens").inet().expect("TCP");
         Server { reactor, handler, listener, address, calls }
     }
 

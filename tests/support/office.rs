@@ -119,7 +119,7 @@ impl Office {
         let heard = Rc::clone(&clerk.heard);
         let handler = reactor.add(clerk);
         let listener = reactor.listen(handler, "127.0.0.1:0").unwrap();
-        let address = reactor.listener_address(listener).unwrap();
+        let address = reactor.listener_address(listener).unwrap().inet().unwrap();
         let (sender, inbox) = mailbox(capacity);
         reactor.attach(handler, inbox).unwrap();
         Office { reactor, handler, address, heard, sender }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use oneloop::{
     CloseReason, ConnectError, Connection, Context, Deadline, Error, Key, ListenerId, Signal,
-    StreamHandler, TimerId,
+    SocketAddress, StreamHandler, TimerId,
 };
 
 /// One call of a [`Recorder`].
@@ -327,7 +327,8 @@ impl Drop for Inside {
 impl StreamHandler for Recorder {
     type Session = Key;
 
-    fn accept(&mut self, peer: SocketAddr, cx: &mut Context<'_>) -> bool {
+    fn accept(&mut self, peer: &SocketAddress, cx: &mut Context<'_>) -> bool {
+        let peer = peer.inet().expect("TCP");
         let _inside = self.enter(Call::Accept(peer));
         (self.accept)(peer, cx)
     }
@@ -415,9 +416,10 @@ impl StreamHandler for Recorder {
     fn on_listening(
         &mut self,
         listener: ListenerId,
-        result: io::Result<SocketAddr>,
+        result: io::Result<SocketAddress>,
         cx: &mut Context<'_>,
     ) {
+        let result = result.map(|address| address.inet().expect("TCP"));
         let outcome = result.as_ref().map_err(io::Error::kind).copied();
         let _inside = self.enter(Call::Listening(listener, outcome));
         (self.listening)(listener, result, cx);

@@ -224,6 +224,7 @@ impl TcpListener {
 
     fn with_backlog(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
         let driver = HOST.with(|host| host.driver(healthy()));
+        let address = address.into();
         let config =
             ListenConfig { address, backlog, reuse_port: false, only_v6: true, nodelay: true };
         let socket = driver.listen(&config)?;
@@ -231,12 +232,15 @@ impl TcpListener {
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.driver.local_address(&self.socket)
+        Ok(self.driver.local_address(&self.socket)?.inet().expect("TCP"))
     }
 
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         wait(|| match self.driver.accept(&self.socket) {
-            Ok((socket, peer)) => Ok((TcpStream::new(socket, peer), peer)),
+            Ok((socket, peer)) => {
+                let peer = peer.inet().expect("TCP");
+                Ok((TcpStream::new(socket, peer), peer))
+            }
             Err(AcceptError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(error) => panic!("{error:?}"),
         })

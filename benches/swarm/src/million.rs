@@ -38,7 +38,7 @@ pub(crate) fn run(connections: usize) {
     let echo = reactor.add(Echo);
     let options = ListenOptions::new().limits(Limits::new().accepts_per_turn_max(1024));
     let listener = reactor.listen_with(echo, "10.0.0.1:7000", &options).expect("a free port");
-    let address = reactor.listener_address(listener).expect("it listens");
+    let address = reactor.listener_address(listener).expect("it listens").inet().expect("TCP");
 
     let host = network.host(Faults::none());
     let mut clients: Vec<SimSocket> = Vec::with_capacity(connections);

@@ -70,7 +70,7 @@ fn over_loopback() -> Measured {
     let mut server = Reactor::new().expect("an epoll instance");
     let echo = server.add(Echo);
     let listener = server.listen(echo, "127.0.0.1:0").expect("a port");
-    let address = server.listener_address(listener).expect("it listens");
+    let address = server.listener_address(listener).expect("it listens").inet().expect("TCP");
     let mut client = Reactor::new().expect("an epoll instance");
     let ping = client.add(Ping);
     connect(&mut client, ping, address);

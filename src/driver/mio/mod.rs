@@ -3,8 +3,9 @@
 //! mio polls; the socket calls themselves go straight to the system, which saves instructions a
 //! message and gives what mio does not offer: a backlog, options, writes without `SIGPIPE`.
 
+pub(super) mod sockets;
+
 use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::thread;
@@ -23,7 +24,11 @@ use rustix::net::{
 
 #[cfg(feature = "signals")]
 use super::signals::Caught;
-use super::{AcceptError, Driver, Event, ListenConfig, RawSource, Wake, Work};
+use super::{
+    AcceptError, ConnectConfig, Connecting, Driver, Event, ListenConfig, RawSource, StreamKind,
+    Wake, Work,
+};
+use crate::address::SocketAddress;
 use crate::clock::{Clock, Time};
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
@@ -79,35 +84,6 @@ fn retrying<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T>
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
-}
-
-/// accept(2): Linux passes pending network errors of the new socket on, and advises to treat them
-/// like `EAGAIN` by retrying.
-pub(crate) fn sort_accept_error(error: Errno) -> AcceptError {
-    match error {
-        Errno::AGAIN => AcceptError::WouldBlock,
-        Errno::MFILE | Errno::NFILE => AcceptError::Descriptors(error.into()),
-        Errno::CONNABORTED
-        | Errno::CONNRESET
-        | Errno::PERM
-        | Errno::PROTO
-        | Errno::NOPROTOOPT
-        | Errno::OPNOTSUPP
-        | Errno::TIMEDOUT
-        | Errno::NETDOWN
-        | Errno::NETUNREACH
-        | Errno::HOSTDOWN
-        | Errno::HOSTUNREACH => AcceptError::Connection(error.into()),
-        #[cfg(target_os = "linux")]
-        Errno::NONET => AcceptError::Connection(error.into()),
-        _ => AcceptError::Other(error.into()),
     }
 }
 
@@ -200,51 +176,19 @@ impl Driver for Mio {
     }
 
     fn listen(&self, config: &ListenConfig) -> io::Result<OwnedFd> {
-        let socket = stream_socket(config.address)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        if config.reuse_port {
-            sockopt::set_socket_reuseport(&socket, true)?;
-        }
-        if config.address.is_ipv6() {
-            sockopt::set_ipv6_v6only(&socket, config.only_v6)?;
-        }
-        sockopt::set_tcp_nodelay(&socket, config.nodelay)?;
-        rustix::net::bind(&socket, &config.address)?;
-        rustix::net::listen(&socket, i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
-        Ok(socket)
+        sockets::listen(config)
     }
 
-    fn accept(&self, listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), AcceptError> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (socket, peer) = loop {
-            match rustix::net::acceptfrom_with(listener, flags) {
-                Ok(accepted) => break accepted,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(sort_accept_error(error)),
-            }
-        };
-        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-        // A peer that reset the connection before the accept may be reported without its address.
-        Ok((socket, peer.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))))
+    fn accept(&self, listener: &OwnedFd) -> Result<(OwnedFd, SocketAddress), AcceptError> {
+        sockets::accept(listener)
     }
 
-    fn connect(&self, address: SocketAddr, nodelay: bool) -> io::Result<OwnedFd> {
-        let socket = stream_socket(address)?;
-        sockopt::set_tcp_nodelay(&socket, nodelay)?;
-        match rustix::net::connect(&socket, &address) {
-            // An interrupted connect goes on in the background (connect(2)).
-            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
-            Err(error) => Err(error.into()),
-        }
+    fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<OwnedFd>> {
+        sockets::connect(config)
     }
 
     fn connect_result(&self, socket: &OwnedFd) -> io::Result<()> {
-        sockopt::socket_error(socket)??;
-        match rustix::net::getpeername(socket) {
-            Ok(_) => Ok(()),
-            Err(Errno::NOTCONN) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(error) => Err(error.into()),
-        }
+        sockets::connect_result(socket)
     }
 
     fn take_error(&self, socket: &OwnedFd) -> io::Result<Option<io::Error>> {
@@ -279,11 +223,21 @@ impl Driver for Mio {
         }
     }
 
-    fn register_stream(&self, socket: &OwnedFd, key: Key) -> io::Result<()> {
+    fn register_stream(&self, socket: &OwnedFd, key: Key, kind: StreamKind) -> io::Result<()> {
         // Priority is asked for because a read stops at the urgent mark: it says that a short read
         // does not mean drained.
-        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE | mio::Interest::PRIORITY;
+        let interest = mio::Interest::READABLE | mio::Interest::PRIORITY;
+        let interest = match kind {
+            StreamKind::Tcp => interest | mio::Interest::WRITABLE,
+            StreamKind::Unix => interest,
+        };
         self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
+    }
+
+    fn ask_writable(&self, socket: &OwnedFd, key: Key, yes: bool) -> io::Result<()> {
+        let interest = mio::Interest::READABLE | mio::Interest::PRIORITY;
+        let interest = if yes { interest | mio::Interest::WRITABLE } else { interest };
+        self.poll.registry().reregister(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
     }
 
     #[inline(always)]
@@ -320,13 +274,12 @@ impl Driver for Mio {
         }
     }
 
-    fn local_address(&self, socket: &OwnedFd) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
+    fn local_address(&self, socket: &OwnedFd) -> io::Result<SocketAddress> {
+        sockets::local_address(socket)
     }
 
-    fn peer_address(&self, socket: &OwnedFd) -> io::Result<SocketAddr> {
-        let address = rustix::net::getpeername(socket)?.ok_or(Errno::NOTCONN)?;
-        Ok(SocketAddr::try_from(address)?)
+    fn peer_address(&self, socket: &OwnedFd) -> io::Result<SocketAddress> {
+        sockets::peer_address(socket)
     }
 
     #[cfg(feature = "signals")]

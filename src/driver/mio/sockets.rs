@@ -1,0 +1,143 @@
+//! Sockets by their addresses: made, bound, connected, accepted.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use crate::address::{SocketAddress, UnixName};
+use crate::driver::{AcceptError, ConnectConfig, Connecting, ListenConfig};
+
+fn stream_socket(address: &SocketAddress) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddress::Inet(SocketAddr::V4(_)) => AddressFamily::INET,
+        SocketAddress::Inet(SocketAddr::V6(_)) => AddressFamily::INET6,
+        SocketAddress::Unix(_) | SocketAddress::Unnamed => AddressFamily::UNIX,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+fn unix_address(name: &UnixName) -> io::Result<SocketAddrUnix> {
+    match (name.as_path(), name.as_abstract()) {
+        (Some(path), _) => Ok(SocketAddrUnix::new(path)?),
+        (None, Some(name)) => Ok(SocketAddrUnix::new_abstract_name(name)?),
+        (None, None) => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+fn no_name() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "nobody can be found without a name")
+}
+
+pub(super) fn listen(config: &ListenConfig) -> io::Result<OwnedFd> {
+    let socket = stream_socket(&config.address)?;
+    match &config.address {
+        SocketAddress::Inet(address) => {
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            if config.reuse_port {
+                sockopt::set_socket_reuseport(&socket, true)?;
+            }
+            if address.is_ipv6() {
+                sockopt::set_ipv6_v6only(&socket, config.only_v6)?;
+            }
+            sockopt::set_tcp_nodelay(&socket, config.nodelay)?;
+            rustix::net::bind(&socket, address)?;
+        }
+        SocketAddress::Unix(name) => rustix::net::bind(&socket, &unix_address(name)?)?,
+        SocketAddress::Unnamed => return Err(no_name()),
+    }
+    rustix::net::listen(&socket, i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddress), AcceptError> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, peer) = loop {
+        match rustix::net::acceptfrom_with(listener, flags) {
+            Ok(accepted) => break accepted,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(sort_accept_error(error)),
+        }
+    };
+    // A peer that reset the connection before the accept may be reported without its address.
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    Ok((socket, peer.and_then(|peer| from_kernel(peer).ok()).unwrap_or(nowhere.into())))
+}
+
+/// accept(2): Linux passes pending network errors of the new socket on, and advises to treat them
+/// like `EAGAIN` by retrying.
+pub(crate) fn sort_accept_error(error: Errno) -> AcceptError {
+    match error {
+        Errno::AGAIN => AcceptError::WouldBlock,
+        Errno::MFILE | Errno::NFILE => AcceptError::Descriptors(error.into()),
+        Errno::CONNABORTED
+        | Errno::CONNRESET
+        | Errno::PERM
+        | Errno::PROTO
+        | Errno::NOPROTOOPT
+        | Errno::OPNOTSUPP
+        | Errno::TIMEDOUT
+        | Errno::NETDOWN
+        | Errno::NETUNREACH
+        | Errno::HOSTDOWN
+        | Errno::HOSTUNREACH => AcceptError::Connection(error.into()),
+        #[cfg(target_os = "linux")]
+        Errno::NONET => AcceptError::Connection(error.into()),
+        _ => AcceptError::Other(error.into()),
+    }
+}
+
+pub(super) fn connect(config: &ConnectConfig<'_>) -> io::Result<Connecting<OwnedFd>> {
+    let socket = stream_socket(config.to)?;
+    let result = match config.to {
+        SocketAddress::Inet(address) => {
+            sockopt::set_tcp_nodelay(&socket, config.nodelay)?;
+            rustix::net::connect(&socket, address)
+        }
+        SocketAddress::Unix(name) => rustix::net::connect(&socket, &unix_address(name)?),
+        SocketAddress::Unnamed => return Err(no_name()),
+    };
+    match result {
+        Ok(()) => Ok(Connecting::Done(socket)),
+        // An interrupted connect goes on in the background (connect(2)).
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok(Connecting::UnderWay(socket)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the connect is through: its error, or `WouldBlock` while it goes on.
+pub(super) fn connect_result(socket: &OwnedFd) -> io::Result<()> {
+    sockopt::socket_error(socket)??;
+    match rustix::net::getpeername(socket) {
+        Ok(_) => Ok(()),
+        Err(Errno::NOTCONN) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddress> {
+    from_kernel(rustix::net::getsockname(socket)?)
+}
+
+pub(super) fn peer_address(socket: &OwnedFd) -> io::Result<SocketAddress> {
+    from_kernel(rustix::net::getpeername(socket)?.ok_or(Errno::NOTCONN)?)
+}
+
+fn from_kernel(address: SocketAddrAny) -> io::Result<SocketAddress> {
+    if address.address_family() != AddressFamily::UNIX {
+        return Ok(SocketAddress::Inet(SocketAddr::try_from(address)?));
+    }
+    let address = SocketAddrUnix::try_from(address)?;
+    let name = match (address.path_bytes(), address.abstract_name()) {
+        (Some(path), _) => UnixName::from_path(OsStr::from_bytes(path)),
+        (None, Some(name)) => UnixName::from_abstract(name),
+        (None, None) => return Ok(SocketAddress::Unnamed),
+    };
+    // A name that the grammar does not have, as the empty abstract one, is still no reason to fail.
+    Ok(name.map_or(SocketAddress::Unnamed, SocketAddress::Unix))
+}
