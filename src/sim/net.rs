@@ -19,7 +19,7 @@ use super::handshake::Fate;
 use super::mail::HostMail;
 use super::orders::Orders;
 use super::socket::{Kind, Owner, Sock};
-use super::trace::{Entry, Head, Trace, Who, error_name};
+use super::trace::{Details, Entry, Head, Named, Record, Trace, Who, error_name};
 use crate::clock::Time;
 use crate::driver;
 use crate::key::Key;
@@ -296,32 +296,51 @@ impl Net {
         }
     }
 
-    #[inline]
-    fn entry(&self, host: u32, what: &'static str, socket: Key) -> Entry {
-        let number = (socket != Key::NONE).then_some(socket.index() as u32);
-        let mut entry = Entry {
-            at: self.now,
-            who: Who::Host(host),
-            host,
-            what,
-            socket: number,
-            key: None,
-            peer: None,
-            value: 0,
-            error: None,
-            digest: 0,
-            head: Head::default(),
+    /// What is kept of the trace, with the names of who did it.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let gone: BTreeMap<Key, Named> = self.trace.gone().collect();
+        let named = |socket: Key| {
+            let live = self.sockets.get(socket).map(|sock| self.named(sock));
+            live.or_else(|| gone.get(&socket).copied())
         };
-        // Names are for readers; what happened is the same without them.
-        if self.trace.is_kept() {
-            entry.who = self.who(host, None);
-            if let Some(sock) = self.sockets.get(socket) {
-                entry.who = self.who(host, Some(sock.named()));
-                entry.key = sock.named().key();
-                entry.peer = self.peer_of(sock);
+        let entries = self.trace.records().map(|record| {
+            let names = named(record.socket);
+            Entry {
+                at: record.at,
+                who: names.map_or_else(|| self.who(record.host, None), |names| names.who),
+                host: record.host,
+                what: record.what,
+                socket: (record.socket != Key::NONE).then_some(record.socket.index() as u32),
+                key: record.details.key.or_else(|| names?.key),
+                peer: names.and_then(|names| named(names.peer?)).map(|peer| peer.who),
+                value: record.details.value,
+                error: record.details.error,
+                digest: record.details.digest,
+                head: record.details.head,
             }
-        }
-        entry
+        });
+        entries.collect()
+    }
+
+    /// Takes a socket out of the table; only the trace remembers whose it was.
+    pub(super) fn remove(&mut self, socket: Key) -> Option<Sock> {
+        let sock = self.sockets.remove(socket)?;
+        self.trace.remember(socket, self.named(&sock));
+        Some(sock)
+    }
+
+    pub(super) fn named(&self, sock: &Sock) -> Named {
+        let peer = match &sock.kind {
+            Kind::Stream(stream) => Some(stream.peer),
+            _ => None,
+        };
+        let owner = sock.named();
+        Named { who: self.who(sock.host, Some(owner)), key: owner.key(), peer }
+    }
+
+    #[inline]
+    fn record(&mut self, host: u32, what: &'static str, socket: Key, details: Details) {
+        self.trace.add(Record { at: self.now, host, what, socket, details });
     }
 
     /// Who is on a host, or owns this socket of it.
@@ -333,16 +352,9 @@ impl Net {
         }
     }
 
-    /// Who is at the other end of a socket, if it is connected.
-    pub(crate) fn peer_of(&self, sock: &Sock) -> Option<Who> {
-        let Kind::Stream(stream) = &sock.kind else { return None };
-        let peer = self.sockets.get(stream.peer)?;
-        Some(self.who(peer.host, Some(peer.named())))
-    }
-
     #[inline]
     pub(crate) fn log(&mut self, host: u32, what: &'static str, socket: Key, value: u64) {
-        self.trace.add(Entry { value, ..self.entry(host, what, socket) });
+        self.record(host, what, socket, Details { value, ..Details::default() });
     }
 
     /// The same about bytes: the first of them, and a [digest](super::trace::digest) that stands for
@@ -355,14 +367,13 @@ impl Net {
         value: u64,
         (head, digest): (Head, u64),
     ) {
-        self.trace.add(Entry { value, head, digest, ..self.entry(host, what, socket) });
+        self.record(host, what, socket, Details { value, head, digest, ..Details::default() });
     }
 
     /// ... and about what a reactor is told.
     pub(crate) fn log_event(&mut self, host: u32, what: &'static str, event: driver::Event) {
-        let value = u64::from(event.readiness.0);
-        let key = Some(event.key);
-        self.trace.add(Entry { value, key, ..self.entry(host, what, Key::NONE) });
+        let (value, key) = (u64::from(event.readiness.0), Some(event.key));
+        self.record(host, what, Key::NONE, Details { value, key, ..Details::default() });
     }
 
     /// ... and about what failed.
@@ -373,7 +384,7 @@ impl Net {
         socket: Key,
         error: &'static str,
     ) {
-        self.trace.add(Entry { error: Some(error), ..self.entry(host, what, socket) });
+        self.record(host, what, socket, Details { error: Some(error), ..Details::default() });
     }
 
     /// How long something of a socket's takes on its way.

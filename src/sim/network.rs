@@ -109,7 +109,6 @@ impl Network {
         if let Some(sock) = net.sockets.get_mut(socket.key) {
             sock.owner = Owner::Client(index);
         }
-        net.trace.name_last(socket.key.index() as u32, Who::Client(index));
         net.clients_due.push_back(index);
     }
 

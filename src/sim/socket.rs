@@ -456,11 +456,11 @@ impl Net {
         sock.owned = std::mem::replace(&mut sock.owner, Owner::Nobody);
         match &mut sock.kind {
             Kind::Raw(_) => {
-                self.sockets.remove(key);
+                self.remove(key);
             }
             Kind::Listener(listener) => {
                 let (address, queue) = (listener.address, std::mem::take(&mut listener.queue));
-                self.sockets.remove(key);
+                self.remove(key);
                 let machine = self.machine(host);
                 self.addresses.unbind(machine, address, key);
                 for server in queue {

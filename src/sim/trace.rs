@@ -153,34 +153,76 @@ pub(crate) fn digest(before: u64, bytes: &[u8]) -> u64 {
     rest.iter().fold(hash, |hash, byte| mixed(hash, u64::from(*byte) + 1))
 }
 
+/// An [`Entry`] before anybody reads it: names are looked up then.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) at: Time,
+    pub(crate) host: u32,
+    pub(crate) what: &'static str,
+    /// Whatever it is about, or `Key::NONE`.
+    pub(crate) socket: Key,
+    pub(crate) details: Details,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Details {
+    pub(crate) value: u64,
+    pub(crate) error: Option<&'static str>,
+    pub(crate) digest: u64,
+    pub(crate) head: Head,
+    /// Of what an event is about.
+    pub(crate) key: Option<Key>,
+}
+
+/// Whose a socket is, its key there, and the socket at its other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub(crate) who: Who,
+    pub(crate) key: Option<Key>,
+    pub(crate) peer: Option<Key>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Trace {
     hash: u64,
     count: u64,
-    kept: VecDeque<Entry>,
+    kept: VecDeque<Record>,
     keep_max: usize,
+    /// The names of sockets that are gone, of as many as what is kept may be about, with their other ends.
+    gone: VecDeque<(Key, Named)>,
 }
 
 impl Trace {
     pub(crate) fn new(keep_max: usize) -> Trace {
-        Trace { hash: 0xcbf2_9ce4_8422_2325, count: 0, kept: VecDeque::new(), keep_max }
+        Trace {
+            hash: 0xcbf2_9ce4_8422_2325,
+            count: 0,
+            kept: VecDeque::new(),
+            keep_max,
+            gone: VecDeque::new(),
+        }
     }
 
     pub(crate) fn keep(&mut self, entries_max: usize) {
         self.keep_max = entries_max;
         self.kept.drain(..self.kept.len().saturating_sub(entries_max));
+        self.gone.drain(..self.gone.len().saturating_sub(entries_max.saturating_mul(2)));
     }
 
     #[inline(always)]
-    pub(crate) fn add(&mut self, entry: Entry) {
+    pub(crate) fn add(&mut self, record: Record) {
+        let details = &record.details;
         let mut hash = self.hash;
-        let name = entry.what.len() as u64 | u64::from(entry.what.as_bytes()[0]) << 8;
-        let socket = entry.socket.map_or(u64::MAX, u64::from);
-        let place = u64::from(entry.host) << 32 | name;
-        for word in [entry.at.as_nanos(), place, socket, entry.value, entry.digest] {
+        let name = record.what.len() as u64 | u64::from(record.what.as_bytes()[0]) << 8;
+        let socket = match record.socket {
+            Key::NONE => u64::MAX,
+            socket => socket.index() as u64,
+        };
+        let place = u64::from(record.host) << 32 | name;
+        for word in [record.at.as_nanos(), place, socket, details.value, details.digest] {
             hash = mixed(hash, word);
         }
-        if let Some(error) = entry.error {
+        if let Some(error) = details.error {
             hash = digest(hash, error.as_bytes());
         }
         self.hash = hash;
@@ -191,21 +233,25 @@ impl Trace {
         if self.kept.len() >= self.keep_max {
             self.kept.pop_front();
         }
-        self.kept.push_back(entry);
+        self.kept.push_back(record);
     }
 
-    /// Who did the last of what was added, as far as it is about this socket.
-    pub(crate) fn name_last(&mut self, socket: u32, who: Who) {
-        let last = self.kept.iter_mut().rev();
-        for entry in last.take_while(|entry| entry.socket == Some(socket)) {
-            entry.who = who;
+    /// A socket is gone, and nobody but this remembers whose it was.
+    pub(crate) fn remember(&mut self, socket: Key, named: Named) {
+        if self.gone.len() >= self.keep_max.saturating_mul(2) {
+            self.gone.pop_front();
+        }
+        if self.keep_max > 0 {
+            self.gone.push_back((socket, named));
         }
     }
 
-    /// Whether anybody will read what is added.
-    #[inline(always)]
-    pub(crate) fn is_kept(&self) -> bool {
-        self.keep_max > 0
+    pub(crate) fn gone(&self) -> impl Iterator<Item = (Key, Named)> {
+        self.gone.iter().copied()
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.kept.iter()
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -214,9 +260,5 @@ impl Trace {
 
     pub(crate) fn count(&self) -> u64 {
         self.count
-    }
-
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.kept.iter()
     }
 }

@@ -225,7 +225,7 @@ impl Net {
 
     /// Frees a socket, and its port if it was the one that connected.
     pub(super) fn forget(&mut self, key: Key) {
-        if let Some(Sock { host, kind: Kind::Stream(stream), .. }) = self.sockets.remove(key) {
+        if let Some(Sock { host, kind: Kind::Stream(stream), .. }) = self.remove(key) {
             let machine = self.machine(host);
             self.addresses.disconnect(machine, stream.local, stream.remote);
         }

@@ -24,7 +24,7 @@ use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
 use super::network::{Network, SimHost};
 use super::report::{self, Name};
-use super::trace::Entry;
+use super::trace::{Entry, Named};
 use super::{environment, failure};
 use crate::clock::Time;
 use crate::handler::StreamHandler;
@@ -370,7 +370,7 @@ impl Simulation {
 
     /// The last things that happened, as many as [`keep_trace`](Simulation::keep_trace) says.
     pub fn trace(&self) -> Vec<Entry> {
-        self.network.net.borrow().trace.entries().cloned().collect()
+        self.network.net.borrow().entries()
     }
 
     /// Keeps that many of the last things that happened; 256 if nothing else is said.
@@ -415,10 +415,11 @@ impl Simulation {
     /// All sockets of now, with their numbers and hosts.
     pub(super) fn sockets(&self) -> Vec<(u32, u32, Name)> {
         let net = self.network.net.borrow();
-        let named = net.sockets.iter().map(|(key, sock)| {
-            let who = net.who(sock.host, Some(sock.named()));
-            let name = Name { who, key: sock.named().key(), peer: net.peer_of(sock) };
-            (key.index() as u32, sock.host, name)
+        let named = net.sockets.iter().map(|(socket, sock)| {
+            let Named { who, key, peer } = net.named(sock);
+            let peer = peer.and_then(|peer| net.sockets.get(peer)).map(|peer| net.named(peer).who);
+            let name = Name { who, key, peer };
+            (socket.index() as u32, sock.host, name)
         });
         named.collect()
     }
