@@ -11,7 +11,6 @@ use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
 use super::net::Net;
 use super::socket::Owner;
-use super::trace::Who;
 use crate::clock::Time;
 use crate::key::Key;
 
