@@ -94,7 +94,7 @@ impl Stream {
         let later = |moment: Time, timeout: Duration| moment + to.since(moment + timeout);
         let buffers = self.buffers.as_mut();
         match deadline {
-            Deadline::Idle => self.active = later(self.active, limits.idle_timeout),
+            Deadline::Idle => {} // after the run: what it sends is no sign of life
             Deadline::FirstByte | Deadline::Expect => {
                 self.phase_deadline = self.phase_deadline.max(to);
             }
@@ -210,13 +210,13 @@ impl Core {
         }
     }
 
-    /// Takes back that a connection was active: what its handler sent to say that it is idle is no sign of
-    /// life.
-    fn was_active(&mut self, key: Key, at: Time) {
+    /// Gives a connection until `at` before it is idle, and no longer.
+    fn idle_until(&mut self, key: Key, at: Time) {
         if let Some(stream) = self.stream_mut(key)
             && !stream.has(CLOSING | DEAD)
         {
-            stream.active = at;
+            let timeout = u64::try_from(stream.limits.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
+            stream.active = Time::from_nanos(at.as_nanos().saturating_sub(timeout));
             self.arm(key);
         }
     }
@@ -286,10 +286,9 @@ impl<D: Driver> Reactor<D> {
                 core.close(key, deadline.reason());
             }
         }
-        let active = self.core.sources.live(key).active;
         self.end_run(key);
-        if more.is_some() && deadline == Deadline::Idle {
-            self.core.was_active(key, active);
+        if let Some(more) = more.filter(|_| deadline == Deadline::Idle) {
+            self.core.idle_until(key, self.core.now + more);
         }
     }
 }

@@ -16,6 +16,8 @@ pub const MESSAGE_BYTES: usize = 100;
 
 /// So much every socket takes at once, if it was sent no more before.
 pub const TAKEN_AT_ONCE: u64 = 4096;
+/// So much is written in the turn in which it is sent; the rest may be left to the next one.
+const WRITTEN_AT_ONCE: u64 = 2500;
 
 /// What a reactor may be late: some turns, each of which takes a microsecond.
 pub const SLACK: i128 = 1_000_000;
@@ -78,7 +80,7 @@ impl Times {
         let grace = millis(0..500, sim.random());
         let rate = [0, 100, 1000][within(sim, 0..3)];
         let soft_bytes = [2000, 5000][within(sim, 0..2)];
-        let write_bytes = [2500, 50_000][within(sim, 0..2)];
+        let write_bytes = [WRITTEN_AT_ONCE as usize, 50_000][within(sim, 0..2)];
         let limits = tight()
             .output_bytes_max(1 << 20)
             .output_bytes_soft(soft_bytes)
@@ -219,7 +221,8 @@ impl Model {
             self.moved = Span { first: self.seen, last };
             if !self.was_given_time {
                 self.active = self.moved;
-            } else if bytes_out > TAKEN_AT_ONCE {
+            } else if bytes_out > TAKEN_AT_ONCE || bytes_out - self.bytes_out > WRITTEN_AT_ONCE {
+                // The rest of it went later, which is a sign of life.
                 let Span { first, last } = self.active;
                 self.active = Span { first: first.min(self.seen), last: last.max(now) };
             }
