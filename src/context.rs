@@ -86,6 +86,32 @@ impl Context<'_> {
         self.core.resume(key);
     }
 
+    /// From now on what connection `from` receives goes to connection `to`, and its handler is not shown it.
+    /// What the handler has not consumed goes first; from a callback of `from` that is what it leaves.
+    ///
+    /// The pressure comes back: `from` is not read from while the output of `to` is over its high watermark.
+    /// The end of file goes on: when the peer of `from` sends no more, ours is sent to that of `to` behind all
+    /// that was forwarded, and [`on_peer_closed`](crate::StreamHandler::on_peer_closed) is not called. When one
+    /// of the two ends, the other one is closed as [`OtherSide`](CloseReason::OtherSide), after its output was
+    /// written; with a reset if the first one did not end in good order. All other callbacks, limits and
+    /// deadlines are as ever; pausing and resuming `from` is the reactor's business.
+    ///
+    /// For both directions call it twice. Whether it could begin: not if one of them is not open, if they are
+    /// the same, if `from` forwards already or has come to its end, if something is forwarded to `to` already
+    /// or it sends no more.
+    ///
+    /// # Cost
+    ///
+    /// No system call; the bytes are copied once.
+    pub fn forward(&mut self, from: Key, to: Key) -> bool {
+        self.core.forward(from, to)
+    }
+
+    /// Ends that: what `from` receives from now on is its handler's. Whether it went on.
+    pub fn end_forward(&mut self, from: Key) -> bool {
+        self.core.end_forward(from)
+    }
+
     /// Asks for a call of [`on_poke`](crate::StreamHandler::on_poke) for connection `key`, in this
     /// turn's mail phase, or the next one's if that has begun. Several pokes before that are one call.
     /// A connection that is not open gets none. For the connection whose callback runs, take its key

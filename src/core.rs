@@ -23,7 +23,7 @@ use crate::random::random;
 use crate::readiness::Readiness;
 use crate::source::Raw;
 use crate::stats::Stats;
-use crate::stream::{Stream, flag::*};
+use crate::stream::{Forwards, Stream, flag::*};
 use crate::table::Table;
 use crate::timer::{Purpose, TimerId, Timers, Wheel};
 use crate::watchdog::Watchdog;
@@ -71,6 +71,11 @@ pub(crate) enum Command {
     WakeListeners,
     /// A drain was asked for.
     Drain,
+    /// The connection that it forwards to, or is fed by, has ended.
+    OtherSideEnded {
+        key: Key,
+        is_orderly: bool,
+    },
 }
 
 /// What callbacks may ask of the world right away.
@@ -123,6 +128,7 @@ pub(crate) struct Core {
     pub(crate) timers: Timers,
     /// The earliest deadline of each connection that has any, or an earlier moment.
     pub(crate) deadlines: Wheel,
+    pub(crate) forwards: Forwards,
     pub(crate) pool: Pool,
 
     /// The connection whose callbacks run now; `Key::NONE` outside of a run.
@@ -184,6 +190,7 @@ impl Core {
             reap: VecDeque::new(),
             timers: Timers::new(),
             deadlines: Wheel::new(),
+            forwards: Forwards::default(),
             pool: Pool::default(),
             running: Key::NONE,
             scratch: Vec::with_capacity(limits.read_buffer_bytes),
@@ -455,6 +462,9 @@ impl Core {
                     buffers.drop_input();
                     buffers.output.clear();
                 }
+                let forwards = stream.has(FORWARDS | FED);
+                let is_reset = stream.has(RESET)
+                    || matches!(stream.reason, Some(CloseReason::Reset | CloseReason::Io(_)));
                 let address = std::mem::replace(&mut stream.address, NO_NUMBER);
                 let listener = Key::from_bits(stream.tag);
                 self.leave_address(listener, address);
@@ -463,6 +473,9 @@ impl Core {
                     self.stats.bytes_undelivered += self.scratch.len() as u64;
                     self.scratch.clear();
                     self.direct_max = 0;
+                }
+                if forwards {
+                    self.end_forwards_of(key, !is_reset);
                 }
             }
             Some(Source::Listener(listener)) => {

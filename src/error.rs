@@ -57,6 +57,8 @@ pub enum CloseReason {
     /// What the handler expected, by [`expect_within`](crate::Connection::expect_within), did not happen
     /// in time.
     ExpectTimeout,
+    /// The connection that it [forwards](crate::Context::forward) to, or is fed by, has ended.
+    OtherSide,
     /// The reactor went over [`memory_bytes_max`](crate::ReactorLimits::memory_bytes_max), and this
     /// connection held the most.
     MemoryLimit,
@@ -66,7 +68,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The number of reasons, with every [`Io`](CloseReason::Io) counted as one.
-    pub(crate) const COUNT: usize = 19;
+    pub(crate) const COUNT: usize = 20;
 
     pub(crate) fn index(self) -> usize {
         match self {
@@ -89,6 +91,7 @@ impl CloseReason {
             CloseReason::MessageTimeout => 16,
             CloseReason::InputTooSlow => 17,
             CloseReason::ExpectTimeout => 18,
+            CloseReason::OtherSide => 19,
         }
     }
 
@@ -120,6 +123,7 @@ impl fmt::Display for CloseReason {
             CloseReason::MessageTimeout => "a message was not complete in time",
             CloseReason::InputTooSlow => "a message came too slowly",
             CloseReason::ExpectTimeout => "what the handler expected did not come in time",
+            CloseReason::OtherSide => "the other side of a forwarding ended",
             CloseReason::MemoryLimit => "the reactor is over its memory limit",
             CloseReason::Stopped => "the reactor stopped",
         })

@@ -225,6 +225,9 @@ impl<D: Driver> Reactor<D> {
                 }
                 Command::WakeListeners => self.wake_full_listeners(),
                 Command::Drain => self.carry_out_drain(),
+                Command::OtherSideEnded { key, is_orderly } => {
+                    self.follow_other_side(key, is_orderly);
+                }
             }
         }
     }

@@ -6,12 +6,14 @@
 
 mod close;
 mod deadline;
+mod forward;
 mod read;
 mod run;
 mod write;
 
 use std::rc::Rc;
 
+pub(crate) use forward::Forwards;
 pub(crate) use run::lend;
 
 use crate::buffer::Buffers;
@@ -85,6 +87,10 @@ pub(crate) mod flag {
     pub(crate) const DRAINING: u32 = 1 << 28;
     /// ... and it was told already that it drains while it was paused.
     pub(crate) const DRAIN_TOLD: u32 = 1 << 29;
+    /// What it receives goes to another connection, and its handler is not shown it.
+    pub(crate) const FORWARDS: u32 = 1 << 30;
+    /// What another connection receives goes to it.
+    pub(crate) const FED: u32 = 1 << 31;
 
     /// Flags that say nothing about what a run has to do.
     pub(crate) const NEUTRAL: u32 = QUEUED | FLUSHING | POKED | OUTBOUND | TIMERS | FIRST_BYTE;

@@ -128,6 +128,9 @@ impl<D: Driver> Reactor<D> {
             core.stats.bytes_discarded += count as u64;
             return;
         }
+        if stream.has(FORWARDS) {
+            return self.forward_read(key, count);
+        }
         if stream.waits_for_more_than(count) {
             let buffers = stream.buffers.get_or_insert_with(|| core.pool.take());
             buffers.keep_input(&self.input[..count]);
@@ -186,6 +189,9 @@ impl<D: Driver> Reactor<D> {
         stream.flags &= !SHOW;
         if stream.has(CLOSING) {
             return core.drop_input(key);
+        }
+        if stream.has(FORWARDS) {
+            return self.forward_kept(key);
         }
         let shown = stream.input_len();
         if shown == 0 || stream.waits_for_more_than(shown) {

@@ -156,6 +156,9 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn call_drained(&mut self, key: Key) {
+        if self.core.sources.live(key).has(FED) {
+            self.resume_feeder(key);
+        }
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
         let stream = core.sources.live(key);
         stream.flags &= !OVER_HIGH;
@@ -169,6 +172,9 @@ impl<D: Driver> Reactor<D> {
     }
 
     pub(super) fn call_peer_closed(&mut self, key: Key) {
+        if self.core.sources.live(key).has(FORWARDS) {
+            return self.forward_end(key);
+        }
         // Bytes that waited for more of them will never be enough.
         let stream = self.core.sources.live(key);
         if stream.has(NEEDS) && stream.has(HAS_INPUT) {

@@ -35,6 +35,8 @@ mod edges;
 mod events;
 #[path = "../fairness.rs"]
 mod fairness;
+#[path = "../forward.rs"]
+mod forward;
 #[path = "../handle.rs"]
 mod handle;
 #[path = "../handler.rs"]

@@ -1,0 +1,173 @@
+//! Forwarding: what one connection receives goes to another one, and no handler is shown it.
+//!
+//! It is a mode of the general way, so that who does not forward pays nothing. The bytes go through the
+//! other connection's output, and the pressure of that comes back as a pause.
+
+use std::collections::HashMap;
+
+use super::flag::*;
+use crate::core::{Command, Core, Data};
+use crate::driver::Driver;
+use crate::error::{CloseReason, Sent};
+use crate::key::Key;
+use crate::reactor::Reactor;
+
+/// Who forwards to whom. Looked at only of connections whose flags say so, and never walked over.
+#[derive(Debug, Default)]
+pub(crate) struct Forwards {
+    /// By who forwards.
+    to: HashMap<Key, Key>,
+    /// By whom it is forwarded to.
+    from: HashMap<Key, Key>,
+}
+
+impl Forwards {
+    pub(crate) fn len(&self) -> usize {
+        self.to.len()
+    }
+}
+
+impl Core {
+    /// Whether it could begin: both are open, and neither forwards, or is fed, already.
+    pub(crate) fn forward(&mut self, from: Key, to: Key) -> bool {
+        let is_free = |key: Key, flag: u32| {
+            let stream = self.stream(key);
+            stream.is_some_and(|stream| {
+                stream.has(OPEN) && !stream.has(CLOSING | DEAD) && !stream.has(flag)
+            })
+        };
+        let takes_output = self.stream(to).is_some_and(|stream| stream.takes_output());
+        if from == to || !is_free(from, FORWARDS | EOF_SHOWN) || !is_free(to, FED) || !takes_output
+        {
+            return false;
+        }
+        self.forwards.to.insert(from, to);
+        self.forwards.from.insert(to, from);
+        let fed = self.sources.live(to);
+        fed.flags |= FED;
+        let is_over_high = fed.has(OVER_HIGH);
+        let feeder = self.sources.live(from);
+        // What it keeps goes first, and nobody waits for more of it any longer.
+        feeder.flags |= FORWARDS | SHOW;
+        feeder.flags &= !NEEDS;
+        if is_over_high {
+            self.pause(from);
+        } else {
+            self.resume(from);
+            self.queue(from);
+        }
+        true
+    }
+
+    /// Whether it went on: the connection is its handler's again.
+    pub(crate) fn end_forward(&mut self, from: Key) -> bool {
+        let was_forwarding = self.unlink(from).is_some();
+        if was_forwarding {
+            self.resume(from);
+        }
+        was_forwarding
+    }
+
+    fn unlink(&mut self, from: Key) -> Option<Key> {
+        let to = self.forwards.to.remove(&from)?;
+        self.forwards.from.remove(&to);
+        for (key, flag) in [(from, FORWARDS), (to, FED)] {
+            if let Some(stream) = self.stream_mut(key) {
+                stream.flags &= !flag;
+            }
+        }
+        Some(to)
+    }
+
+    /// A connection that forwards, or is forwarded to, has ended: the other one follows in the flush phase.
+    #[cold]
+    pub(crate) fn end_forwards_of(&mut self, key: Key, is_orderly: bool) {
+        let fed = self.unlink(key);
+        let feeder = self.forwards.from.get(&key).copied();
+        if let Some(feeder) = feeder {
+            self.unlink(feeder);
+        }
+        for other in fed.into_iter().chain(feeder.filter(|feeder| Some(*feeder) != fed)) {
+            // Until then it is neither read from nor shown to its handler.
+            self.pause(other);
+            self.commands.push_back(Command::OtherSideEnded { key: other, is_orderly });
+        }
+    }
+}
+
+impl<D: Driver> Reactor<D> {
+    /// Hands on the first `count` bytes of the shared read buffer.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn forward_read(&mut self, from: Key, count: usize) {
+        let Some(to) = self.core.forwards.to.get(&from).copied() else { return };
+        let sent = self.core.send_general(to, Data::Bytes(&self.input[..count]));
+        self.judge_forwarded(from, sent, count);
+    }
+
+    /// Hands on what the connection keeps from the time before it forwarded.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn forward_kept(&mut self, from: Key) {
+        let Some(to) = self.core.forwards.to.get(&from).copied() else { return };
+        let Some(buffers) = &mut self.core.sources.live(from).buffers else { return };
+        if buffers.input_len() == 0 {
+            return;
+        }
+        let (input, consumed) = buffers.take_input();
+        let count = input.len() - consumed;
+        let sent = self.core.send_general(to, Data::Bytes(&input[consumed..]));
+        if let Some(buffers) = &mut self.core.sources.live(from).buffers {
+            buffers.put_back(input, consumed + count);
+        }
+        self.core.account(from);
+        self.judge_forwarded(from, sent, count);
+    }
+
+    fn judge_forwarded(&mut self, from: Key, sent: Sent, count: usize) {
+        match sent {
+            Sent::Ok => {}
+            Sent::OverHigh => self.core.pause(from),
+            Sent::Gone => {
+                // It has said that it sends no more, or has ended in this very turn.
+                self.core.stats.bytes_discarded += count as u64;
+                self.core.close(from, CloseReason::OtherSide);
+            }
+        }
+    }
+
+    /// The end of file goes on.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn forward_end(&mut self, from: Key) {
+        self.core.sources.live(from).flags |= EOF_SHOWN;
+        if let Some(to) = self.core.forwards.to.get(&from).copied() {
+            self.core.shutdown_write(to);
+        }
+    }
+
+    /// Output of a connection that is fed has come down: who feeds it may go on.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn resume_feeder(&mut self, key: Key) {
+        if let Some(from) = self.core.forwards.from.get(&key).copied() {
+            self.core.resume(from);
+        }
+    }
+
+    /// The flush phase's part.
+    pub(crate) fn follow_other_side(&mut self, key: Key, is_orderly: bool) {
+        let core = &mut self.core;
+        let Some(stream) = core.stream_mut(key) else { return };
+        if is_orderly && stream.has(EOF_SHOWN) && stream.has(FIN_WANTED) {
+            return; // it is done as well, but for what is still to be written
+        }
+        if is_orderly {
+            core.close(key, CloseReason::OtherSide);
+        } else if !stream.has(DEAD) {
+            // As a reset would be, on a line without anybody in between.
+            stream.flags |= RESET;
+            core.end(key, CloseReason::OtherSide);
+        }
+    }
+}
