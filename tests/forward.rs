@@ -193,6 +193,26 @@ fn a_pause_that_waited_for_the_other_side_ends_with_it() {
 }
 
 #[test]
+fn a_connection_forwards_from_its_first_callback_on() {
+    let (first, noted) = noted::<Key>();
+    let recorder = Recorder::new().open(move |conn| {
+        let own = conn.key();
+        match noted.borrow().first() {
+            Some(first) => assert!(conn.forward(own, *first) && conn.forward(*first, own)),
+            None => conn.pause(),
+        }
+    });
+    let mut server = Server::new(recorder);
+    let (mut one, key) = server.open();
+    first.borrow_mut().push(key);
+    one.write_all(b"early").unwrap();
+    let (mut other, _) = server.open();
+    assert_eq!(server.read(&mut other, 5), b"early");
+    other.write_all(b"late").unwrap();
+    assert_eq!(server.read(&mut one, 4), b"late");
+}
+
+#[test]
 fn a_stop_ends_both() {
     let mut pair = Pair::new(Recorder::new()).both_ways();
     pair.server.reactor.stop();

@@ -28,12 +28,14 @@ impl Forwards {
 }
 
 impl Core {
-    /// Whether it could begin: both are open, and neither forwards, or is fed, already.
+    /// Whether it could begin: both are open, or one of them is just being told so, and neither forwards, or
+    /// is fed, already.
     pub(crate) fn forward(&mut self, from: Key, to: Key) -> bool {
         let is_free = |key: Key, flag: u32| {
             let stream = self.stream(key);
             stream.is_some_and(|stream| {
-                stream.has(OPEN) && !stream.has(CLOSING | DEAD) && !stream.has(flag)
+                let is_open = stream.has(OPEN) || key == self.running;
+                is_open && !stream.has(CLOSING | DEAD) && !stream.has(flag)
             })
         };
         let takes_output = self.stream(to).is_some_and(|stream| stream.takes_output());

@@ -21,7 +21,8 @@ pub(super) fn drains(sim: &mut Simulation) {
 /// one after the other.
 pub fn drains_at(sim: &mut Simulation, begin: impl FnOnce(&mut Simulation)) {
     let backend = ([10, 0, 0, 3], 7000).into();
-    let front = serve(sim, Proxy { lives: Lives::default(), backend }, tight());
+    let forwards = within(sim, 0..3) == 0;
+    let front = serve(sim, Proxy { lives: Lives::default(), backend, forwards }, tight());
     let goes_on = within(sim, 0..4) == 0;
     let back = sim.serve(Echo { goes_on, ..Echo::default() });
     // One has nothing to say, for longer than a drain takes.

@@ -14,6 +14,8 @@ use super::{Life, Lives, assert_all_closed, conclude, serve, talker, tight, with
 pub(super) struct Proxy {
     pub(super) lives: Lives,
     pub(super) backend: SocketAddr,
+    /// It leaves the passing on to the reactor.
+    pub(super) forwards: bool,
 }
 
 /// One side: its own life, and the other side's key.
@@ -35,10 +37,14 @@ impl StreamHandler for Proxy {
                 conn.connect(self.backend, own.to_bits())
             }
             Origin::Connected(tag) => {
-                let front = Key::from_bits(tag);
-                if conn.is_open(front) {
-                    conn.resume_key(front);
+                let (own, front) = (conn.key(), Key::from_bits(tag));
+                let goes_on = if self.forwards {
+                    conn.forward(own, front) && conn.forward(front, own)
                 } else {
+                    conn.resume_key(front);
+                    conn.is_open(front)
+                };
+                if !goes_on {
                     conn.close();
                 }
                 front
@@ -53,6 +59,7 @@ impl StreamHandler for Proxy {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
+        assert!(!self.forwards, "shown what is forwarded");
         side.life.consume(conn, data);
         if conn.send_to(side.other, data) == Sent::OverHigh {
             conn.pause();
@@ -65,6 +72,7 @@ impl StreamHandler for Proxy {
     }
 
     fn on_peer_closed(&mut self, side: &mut Side, conn: &mut Connection<'_>) {
+        assert!(!self.forwards, "told of an end that is forwarded");
         // The end goes on to the other side; both are over when both sides have ended.
         if conn.is_open(side.other) {
             conn.shutdown_write_key(side.other);
@@ -90,10 +98,10 @@ impl StreamHandler for Proxy {
     }
 }
 
-fn run_proxy(sim: &mut Simulation, without_loss: bool) {
+fn run_proxy(sim: &mut Simulation, without_loss: bool, forwards: bool) {
     let front = serve(
         sim,
-        Proxy { lives: Lives::default(), backend: ([10, 0, 0, 3], 7000).into() },
+        Proxy { lives: Lives::default(), backend: ([10, 0, 0, 3], 7000).into(), forwards },
         tight(),
     );
     let back = sim.serve(Echo::default());
@@ -114,9 +122,17 @@ fn run_proxy(sim: &mut Simulation, without_loss: bool) {
 }
 
 pub fn proxy(sim: &mut Simulation) {
-    run_proxy(sim, false);
+    run_proxy(sim, false, false);
 }
 
 pub fn proxy_without_loss(sim: &mut Simulation) {
-    run_proxy(sim, true);
+    run_proxy(sim, true, false);
+}
+
+pub fn forwarding(sim: &mut Simulation) {
+    run_proxy(sim, false, true);
+}
+
+pub fn forwarding_without_loss(sim: &mut Simulation) {
+    run_proxy(sim, true, true);
 }

@@ -38,6 +38,8 @@ pub const ALL: &[Workload] = &[
     ("chat", Faults::some, talk::chat),
     ("proxy", Faults::some, proxy::proxy),
     ("proxy without loss", Faults::lossless, proxy::proxy_without_loss),
+    ("forwarding", Faults::some, proxy::forwarding),
+    ("forwarding without loss", Faults::lossless, proxy::forwarding_without_loss),
     ("slow readers", Faults::some, echo::slow_readers),
     ("descriptors run out", Faults::some, echo::descriptors_run_out),
     ("half-closed", Faults::lossless, echo::half_closed),
