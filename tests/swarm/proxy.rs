@@ -68,7 +68,9 @@ impl StreamHandler for Proxy {
     }
 
     fn on_drained(&mut self, side: &mut Side, conn: &mut Connection<'_>) {
-        conn.resume_key(side.other);
+        if !self.forwards {
+            conn.resume_key(side.other);
+        }
     }
 
     fn on_peer_closed(&mut self, side: &mut Side, conn: &mut Connection<'_>) {
