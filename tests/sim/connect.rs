@@ -1,0 +1,144 @@
+//! Outbound connections where a kernel or a network says no, or not yet.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use oneloop::sim::{Call, Faults, Kernel, Served, Simulation};
+use oneloop::{ConnectError, Connection, Context, Error, Key, StreamHandler, Time};
+
+use super::{Echo, SECOND, served_echo};
+
+const EAGAIN: i32 = 11;
+
+/// Connects once, and remembers when that was, and what came of it.
+struct Once {
+    to: SocketAddr,
+    begun: Time,
+    outcome: Option<(Result<(), ConnectError>, Time)>,
+}
+
+impl Once {
+    fn new(to: SocketAddr) -> Once {
+        Once { to, begun: Time::from_nanos(0), outcome: None }
+    }
+
+    /// What came of it, and how long that took.
+    fn outcome(&self) -> (Result<(), ConnectError>, Duration) {
+        let (outcome, at) = self.outcome.expect("it is over");
+        (outcome, at.since(self.begun))
+    }
+}
+
+impl StreamHandler for Once {
+    type Session = ();
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        self.begun = cx.now();
+        cx.connect(self.to, 0);
+    }
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) {
+        assert_eq!(self.outcome.replace((Ok(()), conn.now())), None);
+        conn.close();
+    }
+
+    fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+        Ok(data.len())
+    }
+
+    fn on_connect_failed(&mut self, _: Key, _: u64, error: ConnectError, cx: &mut Context<'_>) {
+        assert_eq!(self.outcome.replace((Err(error), cx.now())), None);
+    }
+}
+
+fn calling(seed: u64) -> (Simulation, Served<Echo>, Served<Once>) {
+    let mut sim = Simulation::new(seed);
+    let echo = served_echo(&mut sim);
+    let once = sim.serve(Once::new(echo.address));
+    (sim, echo, once)
+}
+
+#[test]
+fn every_error_of_the_system_has_its_reason() {
+    let numbers = [
+        (1, ConnectError::Denied),                               // EPERM
+        (2, ConnectError::NotFound),                             // ENOENT
+        (13, ConnectError::Denied),                              // EACCES
+        (20, ConnectError::NotFound),                            // ENOTDIR
+        (98, ConnectError::AddressUnavailable),                  // EADDRINUSE
+        (99, ConnectError::AddressUnavailable),                  // EADDRNOTAVAIL
+        (100, ConnectError::Unreachable),                        // ENETDOWN
+        (101, ConnectError::Unreachable),                        // ENETUNREACH
+        (104, ConnectError::Io(io::ErrorKind::ConnectionReset)), // ECONNRESET
+        (110, ConnectError::TimedOut),                           // ETIMEDOUT
+        (111, ConnectError::Refused),                            // ECONNREFUSED
+        (113, ConnectError::Unreachable),                        // EHOSTUNREACH
+    ];
+    for call in [Call::Connect, Call::ConnectResult] {
+        for (number, reason) in numbers {
+            let (mut sim, _, once) = calling(1);
+            sim.fail_next(once.reactor, call, io::Error::from_raw_os_error(number));
+            sim.run_for(SECOND);
+            assert_eq!(sim.handler(once).outcome().0, Err(reason), "{call:?}: {number}");
+            sim.assert_empty(once.reactor);
+        }
+    }
+}
+
+/// Each wait is at most twice as long as the one before, up to 100 ms, and at least half as long as it may be.
+#[test]
+fn a_connect_that_cannot_begin_is_tried_again_after_longer_and_longer_waits() {
+    let mut all = Vec::new();
+    for seed in 0..20 {
+        let (mut sim, _, once) = calling(seed);
+        sim.keep_trace(usize::MAX);
+        for _ in 0..10 {
+            sim.fail_next(once.reactor, Call::Connect, io::Error::from_raw_os_error(EAGAIN));
+        }
+        sim.run_for(5 * SECOND);
+        let (outcome, took) = sim.handler(once).outcome();
+        assert_eq!(outcome, Ok(()));
+        let tries: Vec<Time> = sim
+            .trace()
+            .into_iter()
+            .filter(|entry| (entry.what, entry.error) == ("connect", Some("WouldBlock")))
+            .map(|entry| entry.at)
+            .collect();
+        assert!(tries.len() >= 10, "{tries:?}");
+        let caps = [1, 2, 4, 8, 16, 32, 64, 100, 100, 100].map(Duration::from_millis);
+        let most: Duration = caps.iter().sum();
+        assert!(took >= most / 2 && took <= most + SECOND / 100, "seed {seed}: {took:?}");
+        all.push(took);
+        sim.assert_empty(once.reactor);
+    }
+    all.dedup();
+    assert!(all.len() > 10, "they come at different times: {all:?}");
+}
+
+#[test]
+fn a_connect_that_can_never_begin_times_out() {
+    for kernel in [Kernel::Linux, Kernel::Contract] {
+        let mut sim = Simulation::with(1, kernel, Faults::none().busy_connects(1.0));
+        let echo = served_echo(&mut sim);
+        let once = sim.serve(Once::new(echo.address));
+        sim.run_until_idle();
+        let (outcome, took) = sim.handler(once).outcome();
+        assert_eq!(outcome, Err(ConnectError::TimedOut));
+        assert_eq!(took.as_secs(), 10, "the default of connect_timeout");
+        sim.assert_empty(once.reactor);
+    }
+}
+
+#[test]
+fn a_connect_that_cannot_begin_does_once_healed() {
+    let mut sim = Simulation::with(1, Kernel::Linux, Faults::none().busy_connects(1.0));
+    let echo = served_echo(&mut sim);
+    let once = sim.serve(Once::new(echo.address));
+    sim.run_for(SECOND);
+    assert!(sim.handler(once).outcome.is_none());
+    sim.heal();
+    sim.run_for(SECOND);
+    assert_eq!(sim.handler(once).outcome().0, Ok(()));
+    sim.assert_empty(once.reactor);
+}
