@@ -122,7 +122,7 @@ fn a_connect_that_can_never_begin_times_out() {
         let mut sim = Simulation::with(1, kernel, Faults::none().busy_connects(1.0));
         let echo = served_echo(&mut sim);
         let once = sim.serve(Once::new(echo.address));
-        sim.run_until_idle();
+        sim.run_for(20 * SECOND);
         let (outcome, took) = sim.handler(once).outcome();
         assert_eq!(outcome, Err(ConnectError::TimedOut));
         assert_eq!(took.as_secs(), 10, "the default of connect_timeout");
