@@ -123,6 +123,20 @@ fn a_connection_that_meets_itself_is_closed_and_told_so_and_nothing_comes_back()
     }
 }
 
+/// It would be in nobody's way but the very server's that it was meant for.
+#[test]
+fn a_connection_that_met_itself_leaves_its_port_free_at_once() {
+    if !needs_kernel("TIME_WAIT") {
+        return;
+    }
+    let (socket, address) = shared_nobody();
+    assert_eq!(error_of(address, &from(address)), ConnectError::SelfConnected);
+    drop(socket);
+    // Without SO_REUSEADDR, which overlooks what is in TIME_WAIT.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).expect("it is free");
+}
+
 /// One that has the port of its peer, but not its address, has a peer.
 #[test]
 fn a_connection_between_equal_ports_of_two_addresses_is_none_to_itself() {

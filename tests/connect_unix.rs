@@ -138,7 +138,7 @@ fn a_path_that_cannot_be_connected_to_has_its_reason() {
     if rustix::process::geteuid().is_root() {
         println!("left out: root may connect whatever the mode");
     } else {
-        fs::set_permissions(path("forbidden"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path("forbidden"), fs::Permissions::from_mode(0o000)).unwrap();
         expected.push((path("forbidden"), ConnectError::Denied));
     }
     for (path, reason) in expected {
