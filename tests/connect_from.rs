@@ -129,9 +129,11 @@ fn a_connection_that_met_itself_leaves_its_port_free_at_once() {
     if !needs_kernel("TIME_WAIT") {
         return;
     }
-    let (socket, address) = shared_nobody();
-    assert_eq!(error_of(address, &from(address)), ConnectError::SelfConnected);
-    drop(socket);
+    let address = {
+        let (_socket, address) = shared_nobody();
+        assert_eq!(error_of(address, &from(address)), ConnectError::SelfConnected);
+        address
+    };
     // Without SO_REUSEADDR, which overlooks what is in TIME_WAIT.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&address.into()).expect("it is free");

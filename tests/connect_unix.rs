@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -128,19 +130,12 @@ fn a_path_that_cannot_be_connected_to_has_its_reason() {
     drop(UnixListener::bind(path("stale")).unwrap());
     fs::write(path("file"), "").unwrap();
     let _datagram = UnixDatagram::bind(path("datagram")).unwrap();
-    let mut expected = vec![
+    let expected = [
         (path("nothing"), ConnectError::NotFound),
         (path("file").join("nothing"), ConnectError::NotFound),
         (path("stale"), ConnectError::Refused),
         (path("file"), ConnectError::Refused),
     ];
-    let forbidden = UnixListener::bind(path("forbidden")).unwrap();
-    if rustix::process::geteuid().is_root() {
-        println!("left out: root may connect whatever the mode");
-    } else {
-        fs::set_permissions(path("forbidden"), fs::Permissions::from_mode(0o000)).unwrap();
-        expected.push((path("forbidden"), ConnectError::Denied));
-    }
     for (path, reason) in expected {
         let mut client = Client::new(Recorder::new());
         let key = client.cx().connect(unix(&path), 1);
@@ -150,7 +145,27 @@ fn a_path_that_cannot_be_connected_to_has_its_reason() {
     client.cx().connect(unix(&path("datagram")), 1);
     let failures = client.failed(1);
     assert!(matches!(failures[..], [(_, 1, ConnectError::Io(_))]), "{failures:?}");
-    drop(forbidden);
+}
+
+#[test]
+fn a_path_whose_mode_forbids_it_is_denied() {
+    if rustix::process::geteuid().is_root() {
+        // Root may connect whatever the mode: somebody else tries.
+        const NAME: &str = "a_path_whose_mode_forbids_it_is_denied";
+        let mut other = Command::new(std::env::current_exe().unwrap());
+        match other.args(["--exact", NAME]).uid(65534).gid(65534).output() {
+            Ok(output) => assert!(output.status.success(), "{output:?}"),
+            Err(error) => println!("left out: nobody else may run this program: {error}"),
+        }
+        return;
+    }
+    let directory = Directory::new("denied");
+    let path = directory.path("forbidden");
+    let _listener = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    let mut client = Client::new(Recorder::new());
+    let key = client.cx().connect(unix(&path), 1);
+    assert_eq!(client.failed(1), [(key, 1, ConnectError::Denied)]);
 }
 
 #[test]
