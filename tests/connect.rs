@@ -15,27 +15,6 @@ use oneloop::{
 
 use support::*;
 
-/// A port that does not answer: its backlog is full, so the kernel drops every SYN.
-struct BlackHole {
-    listener: TcpListener,
-    filler: TcpStream,
-    address: SocketAddr,
-}
-
-impl BlackHole {
-    fn new() -> BlackHole {
-        let listener = listen_with_backlog(0);
-        let address = listener.local_addr().unwrap();
-        BlackHole { filler: connect(address), listener, address }
-    }
-
-    /// Makes room, and gives both ends of what made it.
-    fn open(self) -> (TcpListener, TcpStream, TcpStream) {
-        let (accepted, _) = self.listener.accept().unwrap();
-        (self.listener, accepted, self.filler)
-    }
-}
-
 /// Options with which an attempt ends soon.
 fn hasty(timeout: Duration) -> Rc<ConnectOptions> {
     Rc::new(ConnectOptions::new().limits(Limits::new().connect_timeout(timeout)))

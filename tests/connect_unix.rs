@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use oneloop::address::UnixName;
 use oneloop::driver::{ConnectConfig, Connecting, Driver, Mio};
-use oneloop::{CloseReason, ConnectError, ConnectOptions, Limits, Sent, SocketAddress};
+use oneloop::{Backoff, CloseReason, ConnectError, ConnectOptions, Limits, Sent, SocketAddress};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use support::*;
@@ -238,6 +238,24 @@ fn a_backlog_that_stays_full_times_out_on_time() {
     assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
     assert_eq!(client.reactor.next_wait(), None, "no timer is left behind");
     assert_eq!(client.reactor.stats().memory_bytes, 0);
+}
+
+/// In each try it begins anew, with short waits.
+#[test]
+fn a_backlog_that_was_full_for_a_whole_try_is_tried_again() {
+    let full = Full::new("again");
+    let limits = Limits::new().connect_timeout(Duration::from_millis(50));
+    let backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(10));
+    let options = ConnectOptions::new().limits(limits).retry(1000, backoff);
+    let (mut client, key) = waiting(&full, &Rc::new(options));
+    let start = Instant::now();
+    run_until(&mut client.reactor, "some tries have failed", |_| {
+        start.elapsed() > Duration::from_millis(150)
+    });
+    assert_eq!(client.calls.all(), [Call::Start]);
+    drop(full.listener.accept().unwrap());
+    client.until("it opens", |calls| calls.opened() == [key]);
+    assert_eq!(client.reactor.stats().connect_failures, 0);
 }
 
 #[test]

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Waiting times between tries of something that failed: each up to twice as long as the one before, and
 /// none as long as another one's, so that all who lost the same server do not come back together.
 ///
+/// [`ConnectOptions::retry`](crate::ConnectOptions::retry) takes one for a few tries of one connection; here
+/// the handler itself tries for ever.
+///
 /// It knows no clock and draws no numbers: the randomness is [`Context::random`](crate::Context::random)'s,
 /// so that a simulation of its user repeats.
 ///

@@ -9,12 +9,14 @@ use std::time::Duration;
 use log::debug;
 
 use crate::address::SocketAddress;
+use crate::clock::Time;
 use crate::core::{Core, Source};
 use crate::driver::{ConnectConfig, Connecting, Driver, StreamKind};
 use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
+use crate::random::random;
 use crate::reactor::Reactor;
-use crate::stream::flag::*;
+use crate::stream::{Stream, flag::*};
 use crate::timer::{Purpose, TimerId};
 
 pub use self::backoff::Backoff;
@@ -32,15 +34,19 @@ const BUSY_MAX: Duration = Duration::from_millis(100);
 pub(crate) struct Attempt {
     to: SocketAddress,
     options: Rc<ConnectOptions>,
-    backoff: Backoff,
-    /// For the next try.
+    /// Waits while the backlog is full.
+    busy: Backoff,
+    /// How many tries are left, and the waits before them.
+    retry: Option<(u32, Backoff)>,
+    /// For the end of either wait.
     timer: TimerId,
 }
 
 impl Attempt {
     pub(crate) fn new(to: SocketAddress, options: Rc<ConnectOptions>) -> Attempt {
-        let backoff = Backoff::new(BUSY_FIRST, BUSY_MAX);
-        Attempt { to, options, backoff, timer: TimerId::NONE }
+        let busy = Backoff::new(BUSY_FIRST, BUSY_MAX);
+        let retry = options.retry.clone();
+        Attempt { to, options, busy, retry, timer: TimerId::NONE }
     }
 
     /// Whether the address to connect from can reach the one to connect to.
@@ -66,6 +72,19 @@ pub(crate) fn flags_of(kind: StreamKind) -> u32 {
     }
 }
 
+/// Whether what failed so is to be reset: no peer is there that could be told of an end in good order, and
+/// the port would not be free for a while.
+fn is_to_reset(error: ConnectError) -> bool {
+    error == ConnectError::SelfConnected
+}
+
+impl Stream {
+    /// Of a socket that is not connected nothing is known, whatever was said.
+    fn forget_readiness(&mut self) {
+        self.flags &= !(READABLE | WRITABLE | READ_CLOSED | PRIORITY | ERROR);
+    }
+}
+
 impl Core {
     /// The attempt of a connection that is `CONNECTING` has come to its end, one way or the other.
     pub(crate) fn end_attempt(&mut self, number: u32) -> Attempt {
@@ -79,30 +98,32 @@ impl<D: Driver> Reactor<D> {
     /// The flush phase's part: carries out [`Context::connect`](crate::Context::connect).
     pub(crate) fn begin_connect(&mut self, key: Key) {
         let core = &mut self.core;
-        let now = core.now;
-        let Some(stream) = core.stream_mut(key) else { return };
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         if stream.has(DEAD) {
             return; // cancelled before it began
         }
-        stream.phase_deadline = now + stream.limits.connect_timeout;
-        let number = stream.need as usize;
-        let (kind, has_way) = (kind_of(&core.attempts[number].to), core.attempts[number].has_way());
-        core.sources.live(key).flags |= flags_of(kind);
-        core.arm(key);
-        if has_way {
+        let attempt = &core.attempts[stream.need as usize];
+        stream.flags |= flags_of(kind_of(&attempt.to));
+        if attempt.has_way() {
             self.try_connect(key);
         } else {
             self.fail_connect(key, ConnectError::Io(std::io::ErrorKind::InvalidInput));
         }
     }
 
-    /// Asks the driver for the connection; also the timer phase's part, when it had no place for one.
+    /// Asks the driver for the connection; also the timer phase's part, at the end of a wait.
     pub(crate) fn try_connect(&mut self, key: Key) {
         let core = &mut self.core;
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         if stream.has(DEAD) {
             return; // ended otherwise, in this very turn
         }
+        if stream.phase_deadline == Time::NEVER {
+            stream.phase_deadline = core.now + stream.limits.connect_timeout;
+            core.attempts[stream.need as usize].busy.reset();
+            core.arm(key);
+        }
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         let attempt = &mut core.attempts[stream.need as usize];
         let (to, options) = (&attempt.to, &attempt.options);
         let driver = &self.sockets.driver;
@@ -128,13 +149,12 @@ impl<D: Driver> Reactor<D> {
             }
             Ok(None) => {
                 debug!("{key}: connect to {to}: nobody has taken those before it");
-                let random = crate::random::random(&mut core.random);
-                let at = core.now + attempt.backoff.next(random);
+                let at = core.now + attempt.busy.next(random(&mut core.random));
                 attempt.timer = core.timers.set(at, Duration::ZERO, Purpose::Connect(key));
             }
             Err(error) => {
                 debug!("{key}: connect to {to}: {error}");
-                self.fail_connect(key, ConnectError::of_error(&error));
+                self.fail_try(key, ConnectError::of_error(&error));
             }
         }
     }
@@ -145,9 +165,7 @@ impl<D: Driver> Reactor<D> {
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         match driver.connect_result(socket) {
             Ok(()) if self.is_connected_to_itself(key) => {
-                // No peer is there that could be told the end in good order.
-                self.core.sources.live(key).flags |= RESET;
-                self.fail_connect(key, ConnectError::SelfConnected);
+                self.fail_try(key, ConnectError::SelfConnected);
             }
             Ok(()) => {
                 let core = &mut self.core;
@@ -162,12 +180,12 @@ impl<D: Driver> Reactor<D> {
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 if let Some(stream) = self.core.stream_mut(key) {
-                    stream.flags &= !(READABLE | WRITABLE | ERROR);
+                    stream.forget_readiness();
                 }
             }
             Err(error) => {
                 debug!("{key}: connect: {error}");
-                self.fail_connect(key, ConnectError::of_error(&error));
+                self.fail_try(key, ConnectError::of_error(&error));
             }
         }
     }
@@ -187,7 +205,32 @@ impl<D: Driver> Reactor<D> {
 
     /// The timer phase's part.
     pub(crate) fn time_out_connect(&mut self, key: Key) {
-        self.fail_connect(key, ConnectError::TimedOut);
+        self.fail_try(key, ConnectError::TimedOut);
+    }
+
+    /// One try has failed: waits for the next one, or ends the attempt with the last.
+    fn fail_try(&mut self, key: Key, error: ConnectError) {
+        let core = &mut self.core;
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        if stream.has(DEAD) {
+            return; // ended otherwise, in this very turn
+        }
+        let attempt = &mut core.attempts[stream.need as usize];
+        let Some((left @ 1.., backoff)) = &mut attempt.retry else {
+            return self.fail_connect(key, error);
+        };
+        *left -= 1;
+        let wait = backoff.next(random(&mut core.random));
+        debug!("{key}: {error}; {left} tries are left, the next one in {wait:?}");
+        core.timers.cancel(attempt.timer);
+        attempt.timer = core.timers.set(core.now + wait, Duration::ZERO, Purpose::Connect(key));
+        stream.phase_deadline = Time::NEVER;
+        stream.forget_readiness();
+        core.disarm(key);
+        match self.sockets.take(key) {
+            Some(socket) if is_to_reset(error) => self.sockets.driver.abort(socket),
+            socket => drop(socket), // which closes it
+        }
     }
 
     fn fail_connect(&mut self, key: Key, error: ConnectError) {
@@ -196,6 +239,9 @@ impl<D: Driver> Reactor<D> {
             return; // ended otherwise, in this very turn
         }
         stream.failure = Some(error);
+        if is_to_reset(error) {
+            stream.flags |= RESET;
+        }
         debug!("{key}: did not connect: {error}");
         self.core.end(key, CloseReason::Closed);
     }

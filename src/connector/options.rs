@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::backoff::Backoff;
 use crate::limits::Limits;
 
 /// How to connect, for [`Context::connect_with`](crate::Context::connect_with). Made once, it is shared by as
@@ -13,12 +14,13 @@ use crate::limits::Limits;
 /// use std::rc::Rc;
 /// use std::time::Duration;
 ///
-/// use oneloop::{ConnectOptions, Limits};
+/// use oneloop::{Backoff, ConnectOptions, Limits};
 ///
 /// let from = SocketAddr::from(([127, 0, 0, 1], 0)); // any port of this address
 /// let options = ConnectOptions::new()
 ///     .limits(Limits::new().connect_timeout(Duration::from_secs(2)))
-///     .from(from);
+///     .from(from)
+///     .retry(5, Backoff::new(Duration::from_millis(100), Duration::from_secs(5)));
 /// let options = Rc::new(options);
 /// ```
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct ConnectOptions {
     pub(crate) limits: Rc<Limits>,
     pub(crate) from: Option<SocketAddr>,
     pub(crate) nodelay: bool,
+    /// How often, and after which waits.
+    pub(crate) retry: Option<(u32, Backoff)>,
 }
 
 impl Default for ConnectOptions {
@@ -37,7 +41,7 @@ impl Default for ConnectOptions {
 impl ConnectOptions {
     /// The defaults.
     pub fn new() -> ConnectOptions {
-        ConnectOptions { limits: Rc::default(), from: None, nodelay: true }
+        ConnectOptions { limits: Rc::default(), from: None, nodelay: true, retry: None }
     }
 
     /// The limits of the connection; [`connect_timeout`](Limits::connect_timeout) holds until it is open.
@@ -65,6 +69,26 @@ impl ConnectOptions {
     #[must_use]
     pub fn from(mut self, address: SocketAddr) -> ConnectOptions {
         self.from = Some(address);
+        self
+    }
+
+    /// After a try that failed, to try again up to so many times, each after a wait of `backoff`. By default
+    /// there is one try.
+    ///
+    /// It is one connection all the while: its key stays, what was sent to it waits,
+    /// [`connect_timeout`](Limits::connect_timeout) is for each try, and
+    /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed) tells how the last one failed. It counts
+    /// among the reactor's connections also while it waits. What the reactor itself refuses (too many
+    /// connections, an address of another family) is not tried again.
+    ///
+    /// For tries without end, or other addresses, see [`Backoff`].
+    ///
+    /// # Cost
+    ///
+    /// Each try is a connect of its own; in between it owns no descriptor.
+    #[must_use]
+    pub fn retry(mut self, times: u32, backoff: Backoff) -> ConnectOptions {
+        self.retry = Some((times, backoff));
         self
     }
 

@@ -126,7 +126,7 @@ impl<D: Driver> Sockets<D> {
         Some((&self.driver, socket))
     }
 
-    fn take(&mut self, key: Key) -> Option<D::Socket> {
+    pub(crate) fn take(&mut self, key: Key) -> Option<D::Socket> {
         self.sockets.get_mut(key.index())?.take()
     }
 }

@@ -2,25 +2,30 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::sim::{Call, Faults, Kernel, Served, Simulation};
-use oneloop::{ConnectError, Connection, Context, Error, Key, StreamHandler, Time};
+use oneloop::{
+    Backoff, ConnectError, ConnectOptions, Connection, Context, Error, Key, StreamHandler, Time,
+};
 
 use super::{Echo, SECOND, served_echo};
 
 const EAGAIN: i32 = 11;
+const ECONNREFUSED: i32 = 111;
 
 /// Connects once, and remembers when that was, and what came of it.
 struct Once {
     to: SocketAddr,
+    options: Rc<ConnectOptions>,
     begun: Time,
     outcome: Option<(Result<(), ConnectError>, Time)>,
 }
 
 impl Once {
     fn new(to: SocketAddr) -> Once {
-        Once { to, begun: Time::from_nanos(0), outcome: None }
+        Once { to, options: Rc::default(), begun: Time::from_nanos(0), outcome: None }
     }
 
     /// What came of it, and how long that took.
@@ -35,7 +40,7 @@ impl StreamHandler for Once {
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
         self.begun = cx.now();
-        cx.connect(self.to, 0);
+        cx.connect_with(self.to, 0, &self.options);
     }
 
     fn on_open(&mut self, conn: &mut Connection<'_>) {
@@ -114,6 +119,29 @@ fn a_connect_that_cannot_begin_is_tried_again_after_longer_and_longer_waits() {
     }
     all.dedup();
     assert!(all.len() > 10, "they come at different times: {all:?}");
+}
+
+/// A server that comes up again while its client waits.
+#[test]
+fn a_failed_connect_is_tried_again_after_the_waits_of_its_backoff() {
+    for seed in 0..20 {
+        let (tries, first, most) = (4, SECOND, 4 * SECOND);
+        let mut sim = Simulation::new(seed);
+        let echo = served_echo(&mut sim);
+        let mut once = Once::new(echo.address);
+        once.options = ConnectOptions::new().retry(tries, Backoff::new(first, most)).into();
+        let once = sim.serve(once);
+        for call in [Call::Connect, Call::ConnectResult, Call::Register] {
+            let refused = io::Error::from_raw_os_error(ECONNREFUSED);
+            sim.fail_next(once.reactor, call, refused);
+        }
+        sim.run_for(20 * SECOND);
+        let (outcome, took) = sim.handler(once).outcome();
+        assert_eq!(outcome, Ok(()));
+        // Three have failed: 1, 2 and 4 s, or half of that.
+        assert!(took >= 7 * SECOND / 2 && took <= 7 * SECOND + SECOND / 100, "{seed}: {took:?}");
+        sim.assert_empty(once.reactor);
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ mod close;
 mod connect;
 #[path = "../connect_from.rs"]
 mod connect_from;
+#[path = "../connect_retry.rs"]
+mod connect_retry;
 #[path = "../data.rs"]
 mod data;
 #[path = "../deadline.rs"]

@@ -1,8 +1,31 @@
-//! A reactor whose connections it makes itself.
+//! Who connects, and where nobody answers.
+
+use std::net::SocketAddr;
 
 use oneloop::{ConnectError, Context, HandlerId, Key, ReactorLimits};
 
 use super::*;
+
+/// A port that does not answer: its backlog is full, so the kernel drops every SYN.
+pub struct BlackHole {
+    listener: TcpListener,
+    filler: TcpStream,
+    pub address: SocketAddr,
+}
+
+impl BlackHole {
+    pub fn new() -> BlackHole {
+        let listener = listen_with_backlog(0);
+        let address = listener.local_addr().unwrap();
+        BlackHole { filler: connect(address), listener, address }
+    }
+
+    /// Makes room, and gives both ends of what made it.
+    pub fn open(self) -> (TcpListener, TcpStream, TcpStream) {
+        let (accepted, _) = self.listener.accept().unwrap();
+        (self.listener, accepted, self.filler)
+    }
+}
 
 /// A reactor that only connects.
 pub struct Client {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oneloop::sim::{ClientId, End, Script, Simulation};
 use oneloop::{
-    CloseReason, ConnectError, ConnectOptions, Connection, Context, Error, Key, Limits,
+    Backoff, CloseReason, ConnectError, ConnectOptions, Connection, Context, Error, Key, Limits,
     ListenOptions, Origin, ReactorLimits, StreamHandler, Time, TimerId,
 };
 
@@ -187,6 +187,11 @@ impl Caller {
                 let limits = Limits::new().connect_timeout(PATIENCE);
                 cx.connect_with(address, self.calls, &Rc::new(from.limits(limits)))
             }
+            Call::Nobody => {
+                let limits = Limits::new().connect_timeout(PATIENCE);
+                let again = ConnectOptions::new().limits(limits).retry(1, Backoff::new(WAIT, WAIT));
+                cx.connect_with(address, self.calls, &Rc::new(again))
+            }
             _ => cx.connect(address, self.calls),
         };
         if call == Call::GivenUp && (random / 4).is_multiple_of(2) {
@@ -257,7 +262,13 @@ impl StreamHandler for Caller {
         let (call, since, is_full) = self.pending.remove(&tag).expect("one outcome a call");
         let took = cx.now().since(since);
         match (call, error) {
-            (Call::Nobody, ConnectError::Refused) => {}
+            (Call::Nobody, ConnectError::Refused) => {
+                assert!(took >= WAIT / 2 && took <= PATIENCE + WAIT + PATIENCE + SLACK, "{took:?}");
+            }
+            (Call::Nobody, ConnectError::TimedOut) => {
+                let most = PATIENCE + WAIT + PATIENCE + SLACK;
+                assert!(took >= PATIENCE + WAIT / 2 && took <= most, "gave up after {took:?}");
+            }
             (Call::Itself, ConnectError::SelfConnected) => {}
             (Call::Itself, ConnectError::AddressUnavailable) => {} // another one has not ended yet
             (Call::GivenUp, ConnectError::Cancelled) => {}
@@ -273,6 +284,8 @@ impl StreamHandler for Caller {
 
 const CALLERS_MAX: usize = 6;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Before the second try.
+const WAIT: Duration = Duration::from_secs(2);
 
 pub fn callers(sim: &mut Simulation) {
     let friend = sim.serve(Echo::default());
