@@ -27,6 +27,17 @@ fn begun(to: SocketAddr, options: ConnectOptions) -> (Client, Key) {
     (client, key)
 }
 
+/// A client whose first try has failed, and whose second one is far.
+fn between_two_tries(to: SocketAddr, options: ConnectOptions) -> (Client, Key) {
+    let long = Duration::from_secs(1000);
+    let limits = Limits::new().connect_timeout(2 * DEADLINE);
+    let (mut client, key) = begun(to, options.limits(limits).retry(1, Backoff::new(long, long)));
+    run_until(&mut client.reactor, "nothing is due before the second one", |reactor| {
+        reactor.next_wait().is_some_and(|wait| wait > long / 3)
+    });
+    (client, key)
+}
+
 #[test]
 fn an_attempt_is_told_to_have_failed_after_its_last_try_and_once() {
     let (_socket, nobody) = nobody();
@@ -87,12 +98,7 @@ fn an_attempt_can_be_cancelled_and_stopped_between_two_tries() {
         ("abort", ConnectError::Cancelled),
         ("stop", ConnectError::Stopped),
     ] {
-        let long = Duration::from_secs(1000);
-        let options = ConnectOptions::new().retry(1, Backoff::new(long, long));
-        let (mut client, key) = begun(nobody, options);
-        run_until(&mut client.reactor, "the first one fails", |reactor| {
-            reactor.next_wait().is_some_and(|wait| wait > long / 3)
-        });
+        let (mut client, key) = between_two_tries(nobody, ConnectOptions::new());
         match end {
             "close" => client.cx().close_key(key),
             "abort" => client.cx().abort_key(key),
@@ -108,6 +114,21 @@ fn a_connection_that_met_itself_is_tried_again_from_the_same_port() {
     let (_socket, address) = shared_nobody();
     let (mut client, key) = begun(address, again(2, DEADLINE).from(address));
     assert_eq!(client.failed(1), [(key, 7, ConnectError::SelfConnected)]);
+}
+
+/// The server for which it waits needs it.
+#[test]
+fn the_port_of_a_connection_that_met_itself_is_free_until_the_next_try() {
+    if !needs_kernel("TIME_WAIT") {
+        return;
+    }
+    let (address, _client) = {
+        let (_socket, address) = shared_nobody();
+        (address, between_two_tries(address, ConnectOptions::new().from(address)))
+    };
+    // Without SO_REUSEADDR, which overlooks what is in TIME_WAIT.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).expect("it is free");
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::sim::{Call, Faults, Kernel, Served, Simulation};
+use oneloop::sim::{Call, Entry, Faults, Kernel, Served, Simulation};
 use oneloop::{
-    Backoff, ConnectError, ConnectOptions, Connection, Context, Error, Key, StreamHandler, Time,
+    Backoff, ConnectError, ConnectOptions, Connection, Context, Error, Key, Limits, StreamHandler,
+    Time,
 };
 
 use super::{Echo, SECOND, served_echo};
@@ -91,6 +92,12 @@ fn every_error_of_the_system_has_its_reason() {
     }
 }
 
+/// When connects were told that they cannot begin.
+fn busy_connects(sim: &Simulation) -> Vec<Time> {
+    let is_busy = |entry: &Entry| (entry.what, entry.error) == ("connect", Some("WouldBlock"));
+    sim.trace().into_iter().filter(is_busy).map(|entry| entry.at).collect()
+}
+
 /// Each wait is at most twice as long as the one before, up to 100 ms, and at least half as long as it may be.
 #[test]
 fn a_connect_that_cannot_begin_is_tried_again_after_longer_and_longer_waits() {
@@ -104,13 +111,7 @@ fn a_connect_that_cannot_begin_is_tried_again_after_longer_and_longer_waits() {
         sim.run_for(5 * SECOND);
         let (outcome, took) = sim.handler(once).outcome();
         assert_eq!(outcome, Ok(()));
-        let tries: Vec<Time> = sim
-            .trace()
-            .into_iter()
-            .filter(|entry| (entry.what, entry.error) == ("connect", Some("WouldBlock")))
-            .map(|entry| entry.at)
-            .collect();
-        assert!(tries.len() >= 10, "{tries:?}");
+        assert!(busy_connects(&sim).len() >= 10);
         let caps = [1, 2, 4, 8, 16, 32, 64, 100, 100, 100].map(Duration::from_millis);
         let most: Duration = caps.iter().sum();
         assert!(took >= most / 2 && took <= most + SECOND / 100, "seed {seed}: {took:?}");
@@ -154,6 +155,29 @@ fn a_connect_that_can_never_begin_times_out() {
         let (outcome, took) = sim.handler(once).outcome();
         assert_eq!(outcome, Err(ConnectError::TimedOut));
         assert_eq!(took.as_secs(), 10, "the default of connect_timeout");
+        sim.assert_empty(once.reactor);
+    }
+}
+
+#[test]
+fn the_next_try_of_a_connect_that_could_not_begin_waits_its_time_and_begins_anew() {
+    for seed in 0..20 {
+        let mut sim = Simulation::with(seed, Kernel::Linux, Faults::none().busy_connects(1.0));
+        sim.keep_trace(usize::MAX);
+        let echo = served_echo(&mut sim);
+        let mut once = Once::new(echo.address);
+        let limits = Limits::new().connect_timeout(SECOND);
+        let again = ConnectOptions::new().limits(limits).retry(1, Backoff::new(SECOND, SECOND));
+        once.options = again.into();
+        let once = sim.serve(once);
+        sim.run_for(20 * SECOND);
+        let times = busy_connects(&sim);
+        let waits: Vec<Duration> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        let long = waits.iter().position(|wait| *wait > SECOND / 2).expect("one between the tries");
+        let short = 2 * Duration::from_millis(1);
+        assert!(waits[0] < short && waits[long + 1] < short, "{waits:?}");
+        assert!(waits[long - 1] > 10 * short, "{waits:?}");
+        assert_eq!(sim.handler(once).outcome().0, Err(ConnectError::TimedOut));
         sim.assert_empty(once.reactor);
     }
 }
