@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::address::SocketAddress;
 use crate::clock::Time;
+use crate::connector::ConnectOptions;
 use crate::core::{Core, Data, Host};
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
@@ -134,15 +135,17 @@ impl Context<'_> {
     /// # Cost
     ///
     /// socket, setsockopt, connect and epoll_ctl, in this turn's flush phase, or the next one's if that has
-    /// begun; getsockopt and getpeername when it opens.
+    /// begun; getsockopt, getpeername and getsockname when it opens. To a Unix socket without setsockopt and
+    /// getsockname; while the backlog of its listener is full, socket and connect again after 1 ms at first
+    /// and later 100 ms, until [`connect_timeout`](Limits::connect_timeout).
     ///
     /// # Panics
     ///
     /// In a callback of a raw source, which serves no connections: see
     /// [`connect_for`](Self::connect_for).
     pub fn connect(&mut self, address: impl Into<SocketAddress>, tag: u64) -> Key {
-        let limits = Rc::clone(&self.core.connect_limits);
-        self.core.connect(self.stream_handler(), address.into(), tag, limits)
+        let options = Rc::clone(&self.core.connect_options);
+        self.core.connect(self.stream_handler(), address.into(), tag, options)
     }
 
     /// [`connect`](Self::connect) for another handler, which will serve the connection.
@@ -152,8 +155,8 @@ impl Context<'_> {
         address: impl Into<SocketAddress>,
         tag: u64,
     ) -> Key {
-        let limits = Rc::clone(&self.core.connect_limits);
-        self.core.connect(handler.index, address.into(), tag, limits)
+        let options = Rc::clone(&self.core.connect_options);
+        self.core.connect(handler.index, address.into(), tag, options)
     }
 
     fn stream_handler(&self) -> u16 {
@@ -161,7 +164,11 @@ impl Context<'_> {
         self.handler
     }
 
-    /// [`connect`](Self::connect) with limits of its own.
+    /// [`connect`](Self::connect) with limits of its own, or from an address of one's choice.
+    ///
+    /// # Cost
+    ///
+    /// As [`connect`](Self::connect), and that of the options. They are shared and not copied.
     ///
     /// # Panics
     ///
@@ -170,10 +177,10 @@ impl Context<'_> {
         &mut self,
         address: impl Into<SocketAddress>,
         tag: u64,
-        limits: &Rc<Limits>,
+        options: &Rc<ConnectOptions>,
     ) -> Key {
-        limits.assert_valid();
-        self.core.connect(self.stream_handler(), address.into(), tag, Rc::clone(limits))
+        options.limits.assert_valid();
+        self.core.connect(self.stream_handler(), address.into(), tag, Rc::clone(options))
     }
 
     /// Sets a timer of the handler itself, also in a callback of one of its connections: calls

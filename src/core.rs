@@ -10,14 +10,16 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use log::debug;
+use slab::Slab;
 
 use crate::address::SocketAddress;
 use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
+use crate::connector::{Attempt, ConnectOptions};
 use crate::drain::Drain;
 use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
-use crate::limits::{Limits, ReactorLimits};
+use crate::limits::ReactorLimits;
 use crate::listener::{ListenOptions, Listener, NO_NUMBER};
 use crate::random::random;
 use crate::readiness::Readiness;
@@ -58,7 +60,6 @@ impl Table<Source> {
 pub(crate) enum Command {
     Connect {
         key: Key,
-        address: SocketAddress,
     },
     Listen {
         key: Key,
@@ -154,7 +155,10 @@ pub(crate) struct Core {
     pub(crate) full_turns: usize,
     pub(crate) random: u64,
     pub(crate) limits: ReactorLimits,
-    pub(crate) connect_limits: Rc<Limits>,
+    /// Of each connection that is not open yet.
+    pub(crate) attempts: Slab<Attempt>,
+    /// Of those that are not given their own.
+    pub(crate) connect_options: Rc<ConnectOptions>,
     pub(crate) stats: Stats,
     pub(crate) watchdog: Watchdog,
     /// Whether this turn had anything to do.
@@ -203,7 +207,8 @@ impl Core {
             full_turns: 0,
             random,
             limits,
-            connect_limits: Rc::default(),
+            attempts: Slab::new(),
+            connect_options: Rc::default(),
             stats: Stats::default(),
             watchdog: Watchdog::new(),
             has_worked: false,
@@ -584,12 +589,15 @@ impl Core {
         handler: u16,
         address: SocketAddress,
         tag: u64,
-        limits: Rc<Limits>,
+        options: Rc<ConnectOptions>,
     ) -> Key {
         if self.stopping {
             return Key::NONE;
         }
+        let limits = Rc::clone(&options.limits);
         let mut stream = Stream::new(CONNECTING | OUTBOUND, handler, tag, limits);
+        let number = self.attempts.insert(Attempt::new(address, options));
+        stream.need = u32::try_from(number).expect("no more attempts than slots");
         // Judged now, when those that come after it do not count yet.
         let is_one_too_many = self.stats.connections >= self.limits.connections_max;
         if is_one_too_many {
@@ -600,7 +608,7 @@ impl Core {
         if is_one_too_many {
             self.end(key, CloseReason::Closed);
         } else {
-            self.commands.push_back(Command::Connect { key, address });
+            self.commands.push_back(Command::Connect { key });
         }
         key
     }

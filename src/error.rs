@@ -135,12 +135,26 @@ impl fmt::Display for CloseReason {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// Nobody listens there (`ECONNREFUSED`).
+    /// Nobody listens there (`ECONNREFUSED`). Of a Unix path: its listener is gone and has left it behind,
+    /// or it is no socket.
     Refused,
-    /// No answer within [`connect_timeout`](crate::Limits::connect_timeout), or within the kernel's own.
+    /// No answer within [`connect_timeout`](crate::Limits::connect_timeout), or within the kernel's own; or
+    /// the backlog of a Unix listener was full for as long.
     TimedOut,
-    /// The network or the host cannot be reached.
+    /// The network or the host cannot be reached, or the network is down (`ENETUNREACH`, `EHOSTUNREACH`,
+    /// `ENETDOWN`).
     Unreachable,
+    /// There is no such Unix path (`ENOENT`, `ENOTDIR`).
+    NotFound,
+    /// The local address is not this machine's, or no port of it is left: all of them are in use, or the
+    /// one that was asked for is (`EADDRNOTAVAIL`, `EADDRINUSE`).
+    AddressUnavailable,
+    /// We may not: the rights of a Unix path, or a rule of the firewall or of the routes (`EACCES`,
+    /// `EPERM`).
+    Denied,
+    /// The socket connected to itself, as it may on an own port that nobody listens on: what was sent would
+    /// have come back.
+    SelfConnected,
     /// The reactor is at its limit of connections.
     TooManyConnections,
     /// It was closed or aborted before it opened.
@@ -156,9 +170,14 @@ impl ConnectError {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => ConnectError::Refused,
             io::ErrorKind::TimedOut => ConnectError::TimedOut,
-            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                ConnectError::Unreachable
+            io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown => ConnectError::Unreachable,
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ConnectError::NotFound,
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => {
+                ConnectError::AddressUnavailable
             }
+            io::ErrorKind::PermissionDenied => ConnectError::Denied,
             kind => ConnectError::Io(kind),
         }
     }
@@ -170,6 +189,10 @@ impl fmt::Display for ConnectError {
             ConnectError::Refused => "connection refused",
             ConnectError::TimedOut => "timed out",
             ConnectError::Unreachable => "host or network unreachable",
+            ConnectError::NotFound => "no such path",
+            ConnectError::AddressUnavailable => "no local address or port to connect from",
+            ConnectError::Denied => "not permitted",
+            ConnectError::SelfConnected => "connected to itself",
             ConnectError::TooManyConnections => "the reactor is at its limit of connections",
             ConnectError::Cancelled => "cancelled",
             ConnectError::Stopped => "the reactor stopped",

@@ -70,6 +70,7 @@ mod watchdog;
 pub use crate::address::{Address, SocketAddress};
 pub use crate::clock::Time;
 pub use crate::connection::{Connection, Origin};
+pub use crate::connector::{Backoff, ConnectOptions};
 pub use crate::context::Context;
 pub use crate::deadline::Deadline;
 pub use crate::drain::{Ended, Report};

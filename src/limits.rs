@@ -128,7 +128,8 @@ limits! {
         /// retransmissions.
         linger_timeout: Duration = Duration::from_secs(5),
         /// How long an outbound connection may take to open. Default 10 s: three retransmissions of
-        /// the SYN (tcp(7), `tcp_syn_retries`: the kernel itself gives up after two minutes).
+        /// the SYN (tcp(7), `tcp_syn_retries`: the kernel itself gives up after two minutes). To a Unix socket
+        /// it is how long its backlog may stay full.
         connect_timeout: Duration = Duration::from_secs(10),
     }
 }

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{CloseReason, ConnectError, Limits, ListenOptions, ReactorLimits, Sent};
+use oneloop::{
+    CloseReason, ConnectError, ConnectOptions, Limits, ListenOptions, ReactorLimits, Sent,
+};
 use support::*;
 
 /// Consumes nothing.
@@ -329,9 +331,9 @@ fn a_connect_that_gets_no_answer_times_out_after_connect_timeout() {
     let handler = reactor.add(recorder);
     reactor.set_connect_limits(Limits::new().connect_timeout(DEADLINE)).unwrap();
     let patient = reactor.context(handler).connect(address, 1);
-    let limits = Rc::new(Limits::new().connect_timeout(timeout));
+    let options = ConnectOptions::new().limits(Limits::new().connect_timeout(timeout));
     let start = Instant::now();
-    let key = reactor.context(handler).connect_with(address, 2, &limits);
+    let key = reactor.context(handler).connect_with(address, 2, &Rc::new(options));
     run_until(&mut reactor, "it timed out", |_| calls.all().len() == 2);
     assert!(start.elapsed() >= timeout);
     assert_eq!(calls.all()[1], Call::ConnectFailed(key, 2, ConnectError::TimedOut));
@@ -387,9 +389,10 @@ fn a_limit_that_makes_no_sense_is_refused_by_name() {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.to_string().contains(name), "{name}: {error}");
         }
-        let limits = Rc::new(limits);
+        let options = Rc::new(ConnectOptions::new().limits(limits));
         let connect = std::panic::AssertUnwindSafe(|| {
-            reactor.context(handler).connect_with(SocketAddr::from(([127, 0, 0, 1], 1)), 0, &limits)
+            let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+            reactor.context(handler).connect_with(nobody, 0, &options)
         });
         let panic = std::panic::catch_unwind(connect).unwrap_err();
         assert!(panic.downcast_ref::<String>().unwrap().contains(name), "{name}");

@@ -407,6 +407,15 @@ fn a_refused_connect_is_the_same() {
 }
 
 #[test]
+fn connects_from_an_address_of_ones_choice_end_the_same_way() {
+    let all = ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "203.0.113.1", "the peer's", "its own"];
+    for from in all {
+        let (real, simulated) = (real::play::come_from(from), simulated::play::come_from(from));
+        assert_eq!(simulated, real, "from {from}: left in simulation");
+    }
+}
+
+#[test]
 fn addresses_of_listeners_are_the_same() {
     let all = [
         "0.0.0.0",

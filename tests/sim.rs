@@ -6,6 +6,8 @@
 mod addresses;
 #[path = "sim/clients.rs"]
 mod clients;
+#[path = "sim/connect.rs"]
+mod connect;
 #[path = "sim/harness.rs"]
 mod harness;
 #[path = "sim/hosts.rs"]

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use oneloop::{Limits, TimerId};
+use oneloop::{ConnectOptions, Limits, TimerId};
 use support::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -118,7 +118,8 @@ fn every_callback_is_logged_with_handler_connection_and_time() {
         .start(|cx| {
             cx.set_handler_timer(MS);
             let limits = Limits::new().connect_timeout(Duration::from_nanos(1));
-            cx.connect_with(SocketAddr::from(([192, 0, 2, 1], 9)), 0, &limits.into());
+            let options = ConnectOptions::new().limits(limits);
+            cx.connect_with(SocketAddr::from(([192, 0, 2, 1], 9)), 0, &options.into());
         })
         .open(|conn| {
             conn.set_timer(MS);

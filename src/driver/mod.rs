@@ -8,6 +8,7 @@ mod mio;
 mod signals;
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -60,6 +61,8 @@ pub enum StreamKind {
 pub struct ConnectConfig<'a> {
     /// Where to.
     pub to: &'a SocketAddress,
+    /// Where from, if that is not the kernel's choice; of the same family. With port 0 the port is.
+    pub from: Option<SocketAddr>,
     /// Small writes leave at once (tcp(7), `TCP_NODELAY`).
     pub nodelay: bool,
 }
@@ -72,6 +75,9 @@ pub enum Connecting<S> {
     /// It is done when the socket is writable or has an error; see
     /// [`connect_result`](Driver::connect_result).
     UnderWay(S),
+    /// Nothing was begun, and no event will tell when it can be: the backlog of a Unix listener is full
+    /// (connect(2), `EAGAIN`).
+    Busy,
 }
 
 /// Why an accept gave no connection, by what is to be done about it.

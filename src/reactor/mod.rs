@@ -22,6 +22,7 @@ use slab::Slab;
 
 use crate::address::SocketAddress;
 use crate::clock::Time;
+use crate::connector::ConnectOptions;
 use crate::context::Context;
 use crate::core::{Core, Host, SLACK_SLOTS, Source};
 use crate::drain::{Baseline, Ended, Report};
@@ -125,7 +126,7 @@ impl<D: Driver> Sockets<D> {
         Some((&self.driver, socket))
     }
 
-    fn take(&mut self, key: Key) -> Option<D::Socket> {
+    pub(crate) fn take(&mut self, key: Key) -> Option<D::Socket> {
         self.sockets.get_mut(key.index())?.take()
     }
 }
@@ -370,7 +371,7 @@ impl<D: Driver> Reactor<D> {
     /// `InvalidInput` for limits that make no sense.
     pub fn set_connect_limits(&mut self, limits: Limits) -> io::Result<()> {
         limits.check()?;
-        self.core.connect_limits = Rc::new(limits);
+        self.core.connect_options = Rc::new(ConnectOptions::new().limits(limits));
         Ok(())
     }
 

@@ -45,6 +45,9 @@ impl<D: Driver> Reactor<D> {
             let sources = &core.sources;
             core.timers.owner_ended(|key| sources.get(key).is_some());
         }
+        if stream.has(CONNECTING) {
+            core.end_attempt(stream.need);
+        }
         if !stream.has(OUTBOUND)
             && let Some(listener) = core.listener_mut(Key::from_bits(stream.tag))
         {

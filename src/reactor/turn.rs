@@ -204,6 +204,7 @@ impl<D: Driver> Reactor<D> {
         match purpose {
             Purpose::Connection(key) => self.fire_connection_timer(key, TimerId(timer)),
             Purpose::Accept(key) => self.retry_accept(key),
+            Purpose::Connect(key) => self.try_connect(key),
             Purpose::Drain => self.time_out_drain(),
             Purpose::Handler(handler) => {
                 let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
@@ -219,7 +220,7 @@ impl<D: Driver> Reactor<D> {
         for _ in 0..self.core.commands.len() {
             let Some(command) = self.core.commands.pop_front() else { return };
             match command {
-                Command::Connect { key, address } => self.begin_connect(key, &address),
+                Command::Connect { key } => self.begin_connect(key),
                 Command::Listen { key, handler, address, options } => {
                     self.begin_listening(key, handler, &address, &options);
                 }

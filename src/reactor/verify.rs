@@ -38,13 +38,19 @@ impl<D: Driver> Reactor<D> {
         let (ready, accept, flush) = (set(&core.ready), set(&core.accept), set(&core.flush));
         let reap: Vec<Key> = core.reap.iter().copied().collect();
         let (poked, reap) = (set(&core.poked), set(&reap));
-        let (mut connections, mut memory, mut forwards) = (0, 0, 0);
+        let (mut connections, mut memory) = (0, 0);
+        let (mut attempts, mut forwards) = (0, 0);
         for (key, source) in core.sources.iter() {
             match source {
                 Source::Stream(stream) => {
                     connections += 1;
                     memory += stream.memory();
                     forwards += usize::from(stream.has(FORWARDS));
+                    if stream.has(CONNECTING) {
+                        attempts += 1;
+                        let number = stream.need as usize;
+                        assert!(core.attempts.contains(number), "{key}: connects to nowhere");
+                    }
                     for (list, bit) in
                         [(&ready, QUEUED), (&flush, FLUSHING), (&poked, POKED), (&reap, DEAD)]
                     {
@@ -65,6 +71,7 @@ impl<D: Driver> Reactor<D> {
         }
         assert_eq!(connections, core.stats.connections, "connections are counted");
         assert_eq!(forwards, core.forwards.len(), "who forwards is known");
+        assert_eq!(attempts, core.attempts.len(), "an attempt is over when its connection is open");
         assert_eq!(memory, core.stats.memory_bytes, "memory is accounted for");
         assert!(memory <= core.limits.memory_bytes_max, "more memory than the limit");
     }

@@ -198,16 +198,33 @@ impl Addresses {
         })
     }
 
-    /// A port to connect to `remote` from, and enters the connection.
-    pub(crate) fn port_for_connection(
+    /// Enters a connection, and gives where it comes from: if that has port 0, with the next one after
+    /// `last` that is free. No port that is bound is chosen, nor the one that would connect to itself: on
+    /// Linux that is one in 28,232, and who counts upwards would meet it far more often.
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable` if there is none, or such a connection already.
+    pub(crate) fn connect(
         &mut self,
         machine: u32,
-        ip: IpAddr,
+        mut local: SocketAddr,
         remote: SocketAddr,
         last: &mut u16,
-    ) -> io::Result<u16> {
-        let pairs = &mut self.pairs;
-        next_port(last, |port| pairs.insert((machine, SocketAddr::new(ip, port), remote)))
+    ) -> io::Result<SocketAddr> {
+        if local.port() == 0 {
+            let port = next_port(last, |port| {
+                local.set_port(port);
+                local != remote
+                    && self.at_port(machine, port).next().is_none()
+                    && !self.pairs.contains(&(machine, local, remote))
+            })?;
+            local.set_port(port);
+        }
+        if !self.pairs.insert((machine, local, remote)) {
+            return Err(os_error(io::ErrorKind::AddrNotAvailable));
+        }
+        Ok(local)
     }
 
     pub(crate) fn disconnect(&mut self, machine: u32, local: SocketAddr, remote: SocketAddr) {

@@ -15,7 +15,7 @@ pub enum Call {
     Listen,
     /// Taking a connection that waits (accept(2)).
     Accept,
-    /// Beginning to connect (connect(2)).
+    /// Beginning to connect (connect(2)); after `WouldBlock` the reactor tries again.
     Connect,
     /// How a connect ended (`SO_ERROR`).
     ConnectResult,

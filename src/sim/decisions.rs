@@ -66,6 +66,9 @@ matters! {
     JobTime = "job_time",
     /// Which of those that are being done is done first.
     JobOrder = "job_order",
+
+    /// Of a host.
+    BusyConnect = "busy_connects",
 }
 
 /// Names one decision: the so-many-th about this matter, of this socket, host or reactor.

@@ -259,8 +259,23 @@ impl Driver for SimDriver {
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }
-        let key = self.network.net.borrow_mut().connect(self.host, None, address)?;
-        Ok(Connecting::UnderWay(SimSocket::new(&self.network, self.host, key)))
+        let result = {
+            let mut net = self.network.net.borrow_mut();
+            let (of, busy) = (self.host as usize, net.faults(self.host).busy_connects);
+            if net.decisions.chance(Matter::BusyConnect, of, busy).is_some() {
+                net.log_error(self.host, "connect", Key::NONE, "WouldBlock");
+                Err(os_error(io::ErrorKind::WouldBlock))
+            } else {
+                let bound =
+                    config.from.map_or(Ok(()), |from| net.check_from(self.host, from, address));
+                bound.and_then(|()| net.connect(self.host, config.from, address))
+            }
+        };
+        match result {
+            Ok(key) => Ok(Connecting::UnderWay(SimSocket::new(&self.network, self.host, key))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Connecting::Busy),
+            Err(error) => Err(error),
+        }
     }
 
     fn connect_result(&self, socket: &SimSocket) -> io::Result<()> {

@@ -198,6 +198,9 @@ faults! {
     send_buffer_bytes: usize = 256 * 1024,
     /// Bytes that a socket receives before its window closes.
     receive_buffer_bytes: usize = 128 * 1024,
+    /// The kernel, for each connect of a reactor: it cannot begin now, and no event will tell when it can
+    /// (`EAGAIN`), as with a Unix listener whose backlog is full.
+    busy_connects: f64 = 0.0,
 }
 
 impl Faults {
@@ -226,6 +229,7 @@ impl Faults {
             .vanishing_peers(0.001)
             .send_buffer_bytes(8 * 1024)
             .receive_buffer_bytes(4 * 1024)
+            .busy_connects(0.1)
     }
 
     /// How many latencies there are to choose from, each a nanosecond more than the one before.

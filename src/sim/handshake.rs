@@ -78,11 +78,32 @@ impl Net {
         Some(listener.map_or(machine, |listener| self.host_of(listener)))
     }
 
-    /// Begins to connect.
+    /// Whether a connection may come from there.
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable` if the machine does not have the address, `AddrInUse` if it listens there (bind(2));
+    /// `InvalidInput` if it is loopback's, and the other one is not on this machine.
+    pub(crate) fn check_from(
+        &self,
+        host: u32,
+        from: SocketAddr,
+        address: SocketAddr,
+    ) -> io::Result<()> {
+        let machine = self.machine(host);
+        self.addresses.check(machine, from, false, false)?;
+        let reached = self.addresses.machine(machine, specified(address).ip());
+        if from.ip().is_loopback() && reached != Some(machine) {
+            return Err(os_error(io::ErrorKind::InvalidInput));
+        }
+        Ok(())
+    }
+
+    /// Begins to connect; from there, if that is said, where a port of 0 is any.
     pub(crate) fn connect(
         &mut self,
         host: u32,
-        from: Option<IpAddr>,
+        from: Option<SocketAddr>,
         address: SocketAddr,
     ) -> io::Result<Key> {
         self.call(host, Call::Connect)?;
@@ -93,13 +114,13 @@ impl Net {
             return Err(os_error(io::ErrorKind::NetworkUnreachable));
         }
         let ip = match from {
-            Some(ip) => ip,
-            None => self.addresses.source(machine, address.ip()),
+            Some(from) if !from.ip().is_unspecified() => from.ip(),
+            _ => self.addresses.source(machine, address.ip()),
         };
         self.addresses.claim(machine, ip)?;
         let last = &mut self.hosts[host as usize].last_port;
-        let port = self.addresses.port_for_connection(machine, ip, address, last)?;
-        let local = SocketAddr::new(ip, port);
+        let local = SocketAddr::new(ip, from.map_or(0, |from| from.port()));
+        let local = self.addresses.connect(machine, local, address, last)?;
         let target = self.target(host, local, address);
         let faults = target.map_or_else(|| self.faults(host), |target| self.link(host, target));
         let sock = Sock::connecting(host, local, address, target.unwrap_or(host), &faults);
@@ -156,6 +177,9 @@ impl Net {
             }
         });
         let Some((key, listener)) = found else {
+            if local == remote && fate == Fate::Arrives {
+                return self.arrive_at_itself(client);
+            }
             let at = self.now + self.latency(&faults, Matter::AnswerLatency, client);
             return self.send(at, Event::Reset { to: client });
         };
@@ -180,6 +204,16 @@ impl Net {
         }
         self.wake(key);
         self.send(at, Event::Established { client, tries });
+    }
+
+    /// A request that meets the very socket that made it opens it (RFC 9293, 3.5, simultaneous initiation).
+    fn arrive_at_itself(&mut self, client: Key) {
+        self.log(self.host_of(client), "itself", client, 0);
+        if let Some(stream) = self.stream(client) {
+            stream.peer = client;
+            stream.is_connecting = false;
+            self.wake(client);
+        }
     }
 
     fn retry_syn(&mut self, client: Key, tries: u32, fate: Fate) {

@@ -167,7 +167,8 @@ impl SimHost {
     ///
     /// As [`connect`](Self::connect), and `AddrNotAvailable` if another host has it.
     pub fn connect_from(&self, ip: IpAddr, address: SocketAddr) -> io::Result<SimSocket> {
-        let key = self.network.net.borrow_mut().connect(self.host, Some(ip), address)?;
+        let key =
+            self.network.net.borrow_mut().connect(self.host, Some((ip, 0).into()), address)?;
         Ok(SimSocket::new(&self.network, self.host, key))
     }
 }

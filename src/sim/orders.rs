@@ -136,8 +136,11 @@ impl Net {
     pub(crate) fn fail_next(&mut self, host: u32, call: Call, error: &io::Error, place: Place) {
         let number = errno(error).map_or(0, |errno| errno.raw_os_error());
         assert!(number > 0, "no system call fails with {error:?}");
-        let is_tried_again = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
-        let is_answer = call != Call::Poll && is_tried_again.contains(&error.kind());
+        let is_answer = match error.kind() {
+            io::ErrorKind::Interrupted => call != Call::Poll,
+            io::ErrorKind::WouldBlock => !matches!(call, Call::Poll | Call::Connect),
+            _ => false,
+        };
         assert!(!is_answer, "{error:?} is no failure of {call:?}");
         self.orders.calls.push(FailingCall { host, call, error: number, place });
     }

@@ -28,6 +28,8 @@ pub(crate) enum Purpose {
     Handler(u16),
     /// A listener that ran out of something tries again.
     Accept(Key),
+    /// An outbound connection that could not begin tries again.
+    Connect(Key),
     /// The drain's time is up.
     Drain,
 }
@@ -35,7 +37,7 @@ pub(crate) enum Purpose {
 impl Purpose {
     fn source(self) -> Option<Key> {
         match self {
-            Purpose::Connection(key) | Purpose::Accept(key) => Some(key),
+            Purpose::Connection(key) | Purpose::Accept(key) | Purpose::Connect(key) => Some(key),
             Purpose::Handler(_) | Purpose::Drain => None,
         }
     }

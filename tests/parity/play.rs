@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant as MachineInstant};
 
-use oneloop::{HandlerId, Key, ListenOptions, ReactorLimits};
+use oneloop::{ConnectError, ConnectOptions, HandlerId, Key, ListenOptions, ReactorLimits};
 
 use super::world::*;
 use crate::support::{Call, Calls, DEADLINE, Recorder, pattern};
@@ -62,6 +62,34 @@ pub(crate) fn refused() -> (Vec<Call>, ErrorKind) {
         reactor.turn(Some(Duration::from_millis(1))).unwrap();
     }
     (calls.all(), try_connect(nobody).unwrap_err().kind())
+}
+
+/// Connects from an address: to a listener, or, from `its own`, to itself. Where it comes from, or why it
+/// does not.
+pub(crate) fn come_from(from: &str) -> Result<IpAddr, ConnectError> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listening = listener.local_addr().unwrap();
+    let (_socket, own) = shared_nobody();
+    let (from, to) = match from {
+        "its own" => (own, own),
+        "the peer's" => (listening, listening),
+        ip => (SocketAddr::new(ip.parse().unwrap(), 0), listening),
+    };
+    let seen = std::rc::Rc::new(std::cell::Cell::new(None));
+    let (opened, failed) = (std::rc::Rc::clone(&seen), std::rc::Rc::clone(&seen));
+    let recorder = Recorder::new()
+        .open(move |conn| {
+            opened.set(Some(Ok(conn.local_address().unwrap().inet().unwrap().ip())));
+        })
+        .connect_failed(move |_, _, error, _| failed.set(Some(Err(error))));
+    let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(16)).unwrap();
+    let handler = reactor.add(recorder);
+    let options = ConnectOptions::new().from(from);
+    reactor.context(handler).connect_with(to, 1, &options.into());
+    for _ in 0..20 {
+        reactor.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+    seen.get().expect("it is over")
 }
 
 /// Listens at one address, and on the same port at another one: how that fails. `only` before an

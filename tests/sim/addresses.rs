@@ -197,7 +197,11 @@ fn errors_have_the_numbers_of_the_system() {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 1));
     let number = |error: io::Error| error.raw_os_error();
     assert_eq!(
-        number(driver.connect(&ConnectConfig { to: &loopback.into(), nodelay: true }).unwrap_err()),
+        number(
+            driver
+                .connect(&ConnectConfig { to: &loopback.into(), from: None, nodelay: true })
+                .unwrap_err()
+        ),
         Some(24),
         "EMFILE"
     );

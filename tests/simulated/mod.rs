@@ -2,8 +2,8 @@
 //!
 //! Single tests that do need one say so themselves (`needs_kernel`, `needs_linux`). Whole files that
 //! are not here need it from one end to the other: `accept_errors` and `descriptors` (the process's
-//! own, and calls that fail in another process), `flood` (the machine's time), `interop` and
-//! `examples` (programs).
+//! own, and calls that fail in another process), `connect_unix` (the file system), `flood` (the machine's
+//! time), `interop` and `examples` (programs).
 
 #[path = "../accept.rs"]
 mod accept;
@@ -15,6 +15,10 @@ mod changed_limits;
 mod close;
 #[path = "../connect.rs"]
 mod connect;
+#[path = "../connect_from.rs"]
+mod connect_from;
+#[path = "../connect_retry.rs"]
+mod connect_retry;
 #[path = "../data.rs"]
 mod data;
 #[path = "../deadline.rs"]

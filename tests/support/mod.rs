@@ -23,6 +23,7 @@ use std::time::{Duration, Instant as MachineInstant};
 
 use oneloop::{HandlerId, Key, ListenOptions, ListenerId, ReactorLimits, Stats};
 
+mod client;
 pub mod deadline;
 #[path = "../kernel/mod.rs"]
 pub mod kernel;
@@ -33,6 +34,7 @@ pub mod raw;
 mod recorder;
 pub mod world;
 
+pub use self::client::*;
 pub(crate) use self::random::random;
 pub use self::recorder::*;
 pub use crate::support::world::*;

@@ -302,6 +302,10 @@ pub fn nobody() -> ((), SocketAddr) {
     ((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))
 }
 
+pub fn shared_nobody() -> ((), SocketAddr) {
+    nobody()
+}
+
 pub fn until_received(_: SocketAddr, _: &TcpStream, _: usize) {
     settle();
 }

@@ -85,6 +85,15 @@ pub fn nobody() -> (socket2::Socket, SocketAddr) {
     (socket, address)
 }
 
+/// The same, where another socket may have the address as well (socket(7), `SO_REUSEADDR`).
+pub fn shared_nobody() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
 /// A client that gives up after a while that is short for a person and long for loopback.
 pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
     TcpStream::connect_timeout(&address, Duration::from_millis(300))

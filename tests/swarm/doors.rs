@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::sim::{ClientId, End, Script, Simulation};
 use oneloop::{
-    CloseReason, ConnectError, Connection, Context, Error, Key, Limits, ListenOptions, Origin,
-    ReactorLimits, StreamHandler, Time, TimerId,
+    Backoff, CloseReason, ConnectError, ConnectOptions, Connection, Context, Error, Key, Limits,
+    ListenOptions, Origin, ReactorLimits, StreamHandler, Time, TimerId,
 };
 
 use super::echo::Echo;
@@ -146,6 +147,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Caller {
     lives: Lives,
     friend: SocketAddr,
+    own: SocketAddr,
     calls: u64,
     /// What may come of each call, when it was made, and whether there was no place for it then.
     pending: BTreeMap<u64, (Call, Time, bool)>,
@@ -157,6 +159,8 @@ enum Call {
     Nobody,
     /// Given up right away, or a bit later.
     GivenUp,
+    /// From the very address that it is to.
+    Itself,
 }
 
 const CALLS: u64 = 12;
@@ -170,13 +174,26 @@ impl Caller {
         let random = cx.random();
         let nobody = SocketAddr::new(self.friend.ip(), 1);
         let (call, address) = match random % 4 {
+            0 if (random / 4).is_multiple_of(4) => (Call::Itself, self.own),
             0 => (Call::Nobody, nobody),
             1 => (Call::GivenUp, self.friend),
             _ => (Call::Friend, self.friend),
         };
         let (now, is_full) = (cx.now(), cx.stats().connections >= CALLERS_MAX);
         self.pending.insert(self.calls, (call, now, is_full));
-        let key = cx.connect(address, self.calls);
+        let key = match call {
+            Call::Itself => {
+                let from = ConnectOptions::new().from(address);
+                let limits = Limits::new().connect_timeout(PATIENCE);
+                cx.connect_with(address, self.calls, &Rc::new(from.limits(limits)))
+            }
+            Call::Nobody => {
+                let limits = Limits::new().connect_timeout(PATIENCE);
+                let again = ConnectOptions::new().limits(limits).retry(1, Backoff::new(WAIT, WAIT));
+                cx.connect_with(address, self.calls, &Rc::new(again))
+            }
+            _ => cx.connect(address, self.calls),
+        };
         if call == Call::GivenUp && (random / 4).is_multiple_of(2) {
             cx.close_key(key);
         }
@@ -205,7 +222,8 @@ impl StreamHandler for Caller {
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Talk {
         let Origin::Connected(tag) = conn.origin() else { panic!("nobody calls back") };
         let (call, _, is_full) = self.pending.remove(&tag).expect("one outcome a call");
-        assert!(call != Call::Nobody && !is_full, "there is nobody, or no place");
+        let is_hopeless = matches!(call, Call::Nobody | Call::Itself);
+        assert!(!is_hopeless && !is_full, "there is nobody, or no place");
         if call == Call::GivenUp {
             conn.close();
         } else {
@@ -244,7 +262,15 @@ impl StreamHandler for Caller {
         let (call, since, is_full) = self.pending.remove(&tag).expect("one outcome a call");
         let took = cx.now().since(since);
         match (call, error) {
-            (Call::Nobody, ConnectError::Refused) => {}
+            (Call::Nobody, ConnectError::Refused) => {
+                assert!(took >= WAIT / 2 && took <= PATIENCE + WAIT + PATIENCE + SLACK, "{took:?}");
+            }
+            (Call::Nobody, ConnectError::TimedOut) => {
+                let most = PATIENCE + WAIT + PATIENCE + SLACK;
+                assert!(took >= PATIENCE + WAIT / 2 && took <= most, "gave up after {took:?}");
+            }
+            (Call::Itself, ConnectError::SelfConnected) => {}
+            (Call::Itself, ConnectError::AddressUnavailable) => {} // another one has not ended yet
             (Call::GivenUp, ConnectError::Cancelled) => {}
             (_, ConnectError::TooManyConnections) => assert!(is_full, "there was a place"),
             _ if is_full => panic!("there was no place: {call:?} failed: {error}"),
@@ -258,6 +284,8 @@ impl StreamHandler for Caller {
 
 const CALLERS_MAX: usize = 6;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Before the second try.
+const WAIT: Duration = Duration::from_secs(2);
 
 pub fn callers(sim: &mut Simulation) {
     let friend = sim.serve(Echo::default());
@@ -265,6 +293,7 @@ pub fn callers(sim: &mut Simulation) {
     let caller = Caller {
         lives: Lives::default(),
         friend: friend.address,
+        own: SocketAddr::new(sim.ip(reactor), 2),
         calls: 0,
         pending: BTreeMap::new(),
     };

@@ -133,7 +133,7 @@ impl Load {
     fn describe_connect_failure(&self, number: usize, error: ConnectError) -> String {
         let address = self.address;
         match error {
-            ConnectError::Io(std::io::ErrorKind::AddrNotAvailable) => {
+            ConnectError::AddressUnavailable => {
                 format!(
                     "{address}: no local port left for connection {number}: fewer --connections"
                 )

@@ -97,6 +97,13 @@ pub(super) fn connect(config: &ConnectConfig<'_>) -> io::Result<Connecting<Owned
     let result = match config.to {
         SocketAddress::Inet(address) => {
             sockopt::set_tcp_nodelay(&socket, config.nodelay)?;
+            if let Some(from) = &config.from {
+                // A port of the kernel's choice would be one that others have already.
+                if from.port() != 0 {
+                    sockopt::set_socket_reuseaddr(&socket, true)?;
+                }
+                rustix::net::bind(&socket, from)?;
+            }
             rustix::net::connect(&socket, address)
         }
         SocketAddress::Unix(name) => rustix::net::connect(&socket, &unix_address(name)?),
@@ -106,6 +113,7 @@ pub(super) fn connect(config: &ConnectConfig<'_>) -> io::Result<Connecting<Owned
         Ok(()) => Ok(Connecting::Done(socket)),
         // An interrupted connect goes on in the background (connect(2)).
         Err(Errno::INPROGRESS | Errno::INTR) => Ok(Connecting::UnderWay(socket)),
+        Err(Errno::AGAIN) => Ok(Connecting::Busy),
         Err(error) => Err(error.into()),
     }
 }

@@ -93,6 +93,7 @@ impl Simulation {
         // Those of ended connections are swept now and then, and never fire.
         let sources = &reactor.core.sources;
         reactor.core.timers.sweep(|key| sources.get(key).is_some());
+        assert_eq!(reactor.core.attempts.len(), 0, "attempts are left");
         let stats = reactor.stats();
         let opened = stats.accepts + stats.connects;
         assert_eq!(stats.closes_total(), opened, "who opened was told of the end, once");
