@@ -43,6 +43,7 @@ mod connection;
 mod connector;
 mod context;
 mod core;
+mod datagram;
 mod deadline;
 mod drain;
 pub mod driver;
@@ -71,14 +72,17 @@ pub use crate::address::{Address, SocketAddress};
 pub use crate::clock::Time;
 pub use crate::connection::{Connection, Origin};
 pub use crate::context::Context;
+pub use crate::datagram::{
+    Datagram, DatagramOptions, DatagramSocket, Interface, Queued, serve_datagrams,
+};
 pub use crate::deadline::Deadline;
 pub use crate::drain::{Ended, Report};
 pub use crate::error::{CloseReason, ConnectError, Error, Sent};
 pub use crate::handle::{Handle, HandleError};
-pub use crate::handler::{Drained, MessageHandler, SourceHandler, StreamHandler};
+pub use crate::handler::{DatagramHandler, Drained, MessageHandler, SourceHandler, StreamHandler};
 pub use crate::histogram::Histogram;
 pub use crate::key::Key;
-pub use crate::limits::{Limits, ReactorLimits};
+pub use crate::limits::{DatagramLimits, Limits, ReactorLimits};
 pub use crate::listener::{ListenOptions, ListenerId};
 pub use crate::mail::{Blocking, Inbox, PostError, Sender, blocking, mailbox};
 pub use crate::reactor::{HandlerId, Reactor, Wait, serve};

@@ -66,6 +66,12 @@ matters! {
     JobTime = "job_time",
     /// Which of those that are being done is done first.
     JobOrder = "job_order",
+
+    // Of a datagram socket:
+    LostDatagram = "lost_datagrams",
+    DuplicatedDatagram = "duplicated_datagrams",
+    LateDatagram = "late_datagrams",
+    FullSend = "full_sends",
 }
 
 /// Names one decision: the so-many-th about this matter, of this socket, host or reactor.

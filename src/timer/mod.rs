@@ -28,6 +28,10 @@ pub(crate) enum Purpose {
     Handler(u16),
     /// A listener that ran out of something tries again.
     Accept(Key),
+    /// A handler's own, for one of its datagram sockets.
+    Datagram(Key),
+    /// A datagram socket tries again to send.
+    Retry(Key),
     /// The drain's time is up.
     Drain,
 }
@@ -35,7 +39,10 @@ pub(crate) enum Purpose {
 impl Purpose {
     fn source(self) -> Option<Key> {
         match self {
-            Purpose::Connection(key) | Purpose::Accept(key) => Some(key),
+            Purpose::Connection(key)
+            | Purpose::Accept(key)
+            | Purpose::Datagram(key)
+            | Purpose::Retry(key) => Some(key),
             Purpose::Handler(_) | Purpose::Drain => None,
         }
     }
