@@ -100,6 +100,9 @@ pub(crate) struct DatagramState {
     has_timers: bool,
     /// Errors of receiving, one after the other.
     errors: u32,
+    /// How many datagrams, and bytes, the run may still send.
+    len_left: usize,
+    bytes_left: usize,
     /// Set when it is over.
     pub(crate) reason: Option<CloseReason>,
 }
@@ -410,6 +413,8 @@ impl<D: Driver> Reactor<D> {
             drain_left: has_begun_draining.then_some(0),
             has_timers: false,
             errors: 0,
+            len_left: 0,
+            bytes_left: 0,
             reason: None,
         };
         let key = self.core.sources.insert(Source::Datagram(Box::new(state)));

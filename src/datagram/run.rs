@@ -58,6 +58,15 @@ impl<D: Driver> Reactor<D> {
         self.core.datagram_mut(key).is_some_and(|state| std::mem::take(flag(state)))
     }
 
+    /// From here on its callbacks may be called, and it has a budget to send with.
+    fn begin_datagrams(&mut self, key: Key) {
+        self.core.running = key;
+        if let Some(state) = self.core.datagram_mut(key) {
+            state.len_left = state.limits.datagrams_per_turn_max;
+            state.bytes_left = state.limits.bytes_per_turn_max;
+        }
+    }
+
     /// The ready phase's part.
     #[inline(never)]
     pub(crate) fn run_datagrams(&mut self, key: Key) {
@@ -70,7 +79,7 @@ impl<D: Driver> Reactor<D> {
         if is_any(Readiness::WRITABLE | Readiness::ERROR) && state.retry.is_none() {
             state.is_waiting = false;
         }
-        self.core.running = key;
+        self.begin_datagrams(key);
         if self.takes(key, |state| &mut state.owes_bound) {
             self.call_datagram(key, |calls, handler, socket| calls.bound(handler, socket));
         }
@@ -89,7 +98,7 @@ impl<D: Driver> Reactor<D> {
     pub(crate) fn flush_datagrams(&mut self, key: Key) {
         let Some(state) = self.core.datagram_mut(key) else { return };
         state.flushing = false;
-        self.core.running = key;
+        self.begin_datagrams(key);
         self.send_datagrams(key, false);
         self.core.running = Key::NONE;
     }
@@ -99,14 +108,14 @@ impl<D: Driver> Reactor<D> {
         let Some(state) = self.core.datagram_mut(key) else { return };
         state.retry = None;
         state.is_waiting = false;
-        self.core.running = key;
+        self.begin_datagrams(key);
         self.send_datagrams(key, true);
         self.core.running = Key::NONE;
     }
 
     /// The timer phase's part: a timer that a callback of the socket set.
     pub(crate) fn fire_datagram_timer(&mut self, key: Key, timer: TimerId) {
-        self.core.running = key;
+        self.begin_datagrams(key);
         self.call_datagram(key, |calls, handler, socket| calls.timer(handler, socket, timer));
         self.send_datagrams(key, false);
         self.core.running = Key::NONE;
@@ -177,8 +186,6 @@ impl<D: Driver> Reactor<D> {
             return;
         }
         let is_connected = state.peer.is_some();
-        let mut len_left = state.limits.datagrams_per_turn_max;
-        let mut bytes_left = state.limits.bytes_per_turn_max;
         // An error of a connected socket may be about a datagram that has left already: one more try
         // tells. It may be somebody else's next time as well.
         let mut earlier: Option<io::Error> = None;
@@ -187,15 +194,14 @@ impl<D: Driver> Reactor<D> {
             if state.reason.is_some() || state.is_waiting || state.outbox.is_empty() {
                 break;
             }
-            if len_left == 0 || bytes_left == 0 {
+            if state.len_left == 0 || state.bytes_left == 0 {
                 self.core.queue(key);
                 break;
             }
             match self.try_to_send(key) {
                 Tried::Sent => {
-                    let (_, length) = self.take_datagram(key);
+                    self.take_datagram(key);
                     self.core.stats.datagrams_out += 1;
-                    (len_left, bytes_left) = (len_left - 1, bytes_left.saturating_sub(length));
                     if let Some(error) = earlier.take() {
                         self.tell_failed(key, None, &error);
                     }
@@ -205,7 +211,6 @@ impl<D: Driver> Reactor<D> {
                         self.tell_failed(key, None, &error);
                     }
                     if is_second_try {
-                        len_left -= 1;
                         self.give_up(key, &io::ErrorKind::WouldBlock.into());
                     } else {
                         self.wait_for_room(key);
@@ -213,7 +218,6 @@ impl<D: Driver> Reactor<D> {
                 }
                 Tried::Failed(error) if is_connected && earlier.is_none() => earlier = Some(error),
                 Tried::Failed(error) => {
-                    len_left -= 1;
                     if let Some(earlier) = earlier.take()
                         && earlier.kind() != error.kind()
                     {
@@ -245,18 +249,20 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Takes the first datagram off the queue: whom it was for, and how many bytes it had.
-    fn take_datagram(&mut self, key: Key) -> (Option<SocketAddress>, usize) {
-        let Some(state) = self.core.datagram_mut(key) else { return (None, 0) };
-        let Some((to, length)) = state.outbox.pop() else { return (None, 0) };
+    /// Takes the first datagram off the queue, and off the budget: whom it was for.
+    fn take_datagram(&mut self, key: Key) -> Option<SocketAddress> {
+        let state = self.core.datagram_mut(key)?;
+        let (to, length) = state.outbox.pop()?;
+        state.len_left -= 1;
+        state.bytes_left = state.bytes_left.saturating_sub(length);
         let to = to.or_else(|| state.peer.clone());
         self.core.stats.datagram_bytes_waiting -= length;
-        (to, length)
+        to
     }
 
     /// Drops the first datagram of the queue, of which its handler is told.
     fn give_up(&mut self, key: Key, error: &io::Error) {
-        let (to, _) = self.take_datagram(key);
+        let to = self.take_datagram(key);
         self.core.stats.datagrams_dropped += 1;
         self.tell_failed(key, to.as_ref(), error);
     }

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant as MachineInstant};
 
 use oneloop::{HandlerId, Key, ListenOptions, ListenerId, ReactorLimits, Stats};
 
+pub mod datagrams;
 pub mod deadline;
 #[path = "../kernel/mod.rs"]
 pub mod kernel;
