@@ -60,13 +60,14 @@ fn set_options(socket: &OwnedFd, address: SocketAddr, options: &DatagramOptions)
             sockopt::set_ip_multicast_loop(socket, yes)?;
         }
     }
-    Ok(match (&options.multicast_interface, address.is_ipv6()) {
+    match (&options.multicast_interface, address.is_ipv6()) {
         (Interface::Any, _) => {}
         (Interface::Address(ip), false) => sockopt::set_ip_multicast_if(socket, ip)?,
         (Interface::Address(_), true) => return Err(address_of_v6()),
         (Interface::Index(index), false) => set_interface(socket, *index)?,
         (Interface::Index(index), true) => sockopt::set_ipv6_multicast_if(socket, *index)?,
-    })
+    }
+    Ok(())
 }
 
 fn address_of_v6() -> io::Error {
