@@ -26,7 +26,8 @@
 //! }
 //! ```
 //!
-//! Start at [`StreamHandler`], where all calls of a connection's life stand on one page, then
+//! Start at [`StreamHandler`], where all calls of a connection's life stand on one page (for datagrams, at
+//! [`DatagramHandler`]), then
 //! [`Connection`] for what a handler may do, [`Reactor`] for more than one listener, and [`Limits`] for
 //! what bounds it. How it works inside is told in `ARCHITECTURE.md`.
 //!

@@ -82,9 +82,9 @@ mod tests {
         let mut state = 1;
         for step in 0..20_000_u32 {
             let roll = random(&mut state);
-            if roll % 2 == 0 && model.len() < 100 {
+            if roll.is_multiple_of(2) && model.len() < 100 {
                 let data = vec![step as u8; (roll >> 8) as usize % 2000];
-                let to = (roll % 3 == 0).then_some(SocketAddress::Unnamed);
+                let to = roll.is_multiple_of(3).then_some(SocketAddress::Unnamed);
                 outbox.push(to.as_ref(), &data);
                 model.push_back((to, data));
             } else {

@@ -196,7 +196,7 @@ faults! {
     vanishing_peers: f64 = 0.0,
     /// Bytes that a socket takes before it says `WouldBlock`.
     send_buffer_bytes: usize = 256 * 1024,
-    /// Bytes that a socket receives before its window closes.
+    /// Bytes that a socket receives before its window closes; a datagram socket, before it drops what comes.
     receive_buffer_bytes: usize = 128 * 1024,
     /// The network, for each datagram: it is lost.
     lost_datagrams: f64 = 0.0,
