@@ -173,17 +173,6 @@ impl Pair {
     pub(crate) fn asker<'a>(&self, sim: &'a Simulation) -> &'a Asker {
         sim[self.asker].handler(self.handler)
     }
-
-    /// What both reactors sent, received and dropped.
-    pub(crate) fn counts(&self, sim: &Simulation) -> (u64, u64, u64) {
-        let stats = [self.echo, self.asker].map(|id| sim[id].stats().clone());
-        let sum = |count: fn(&oneloop::Stats) -> u64| stats.iter().map(count).sum();
-        (
-            sum(|stats| stats.datagrams_out),
-            sum(|stats| stats.datagrams_in),
-            sum(|stats| stats.datagrams_dropped),
-        )
-    }
 }
 
 /// Runs to the end, in which the one who asks is closed and nothing is left.
@@ -198,7 +187,7 @@ pub(crate) fn run(sim: &mut Simulation, pair: &Pair) {
 /// Each answer is right, each question is answered or given up, every datagram is accounted for, and in the end
 /// nothing is left.
 pub(crate) fn datagrams(sim: &mut Simulation) {
-    let (is_connected, is_gone) = (sim.random() % 2 == 0, sim.random() % 4 == 0);
+    let (is_connected, is_gone) = (sim.random().is_multiple_of(2), sim.random().is_multiple_of(4));
     let pair = pair(sim, 50, is_connected);
     if is_gone {
         sim.run_for(Duration::from_millis(100));
