@@ -95,6 +95,8 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// The flush phase's part: somebody else sent with it.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn flush_datagrams(&mut self, key: Key) {
         let Some(state) = self.core.datagram_mut(key) else { return };
         state.flushing = false;

@@ -481,8 +481,8 @@ impl<D: Driver> Reactor<D> {
     ///    flushed, and what the client sends after that is thrown away and counted. Every datagram socket
     ///    receives what waits (1024 at most), and then its
     ///    [`on_drain`](DatagramHandler::on_drain) is called, which by default closes.
-    /// 3. When no connection and no datagram socket is left, the reactor stops: raw sources are closed and timers end. It does
-    ///    so after `timeout` anyhow, and closes what is left as
+    /// 3. When no connection and no datagram socket is left, the reactor stops: raw sources are closed and
+    ///    timers end. It does so after `timeout` anyhow, and closes what is left as
     ///    [`CloseReason::Stopped`](crate::CloseReason::Stopped).
     ///
     /// While it goes on the reactor works as ever, and outbound connections can be made. It waits for
