@@ -7,6 +7,7 @@ use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::connector::ConnectOptions;
 use crate::core::{Core, Data, Host};
+use crate::datagram::Queued;
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
 use crate::limits::Limits;
@@ -59,8 +60,15 @@ impl Context<'_> {
         self.core.send_general(key, Data::shared(&data))
     }
 
-    /// Closes connection `key` as [`Connection::close`](crate::Connection::close) does, or
-    /// deregisters the raw source `key`.
+    /// Sends a datagram with the datagram socket `key`: to `to`, or to whom it is connected. It leaves in
+    /// the flush phase, of the next turn if this one's is over; see
+    /// [`DatagramSocket::send_to`](crate::DatagramSocket::send_to).
+    pub fn send_datagram(&mut self, key: Key, to: Option<&SocketAddress>, data: &[u8]) -> Queued {
+        self.core.send_datagram(key, to, data)
+    }
+
+    /// Closes connection `key` as [`Connection::close`](crate::Connection::close) does, the datagram socket
+    /// `key`, or deregisters the raw source `key`.
     pub fn close_key(&mut self, key: Key) {
         self.core.close(key, CloseReason::Closed);
     }
@@ -141,7 +149,7 @@ impl Context<'_> {
     ///
     /// # Panics
     ///
-    /// In a callback of a raw source, which serves no connections: see
+    /// In a callback of a raw source, or of a handler of datagrams only, which serves no connections: see
     /// [`connect_for`](Self::connect_for).
     pub fn connect(&mut self, address: impl Into<SocketAddress>, tag: u64) -> Key {
         let options = Rc::clone(&self.core.connect_options);
@@ -160,7 +168,7 @@ impl Context<'_> {
     }
 
     fn stream_handler(&self) -> u16 {
-        assert_ne!(self.handler, NO_HANDLER, "a raw source's handler serves no connections");
+        assert_ne!(self.handler, NO_HANDLER, "this callback's handler serves no connections");
         self.handler
     }
 
@@ -197,7 +205,7 @@ impl Context<'_> {
     ///
     /// # Panics
     ///
-    /// In a callback of a raw source, whose handler has no such method.
+    /// In a callback of a raw source, or of a handler of datagrams only, which has no such method.
     pub fn set_handler_timer(&mut self, after: Duration) -> TimerId {
         let purpose = Purpose::Handler(self.stream_handler());
         if self.core.stopping {
@@ -218,7 +226,8 @@ impl Context<'_> {
     ///
     /// # Panics
     ///
-    /// If the period is zero; in a callback of a raw source, whose handler has no such method.
+    /// If the period is zero; in a callback of a raw source, or of a handler of datagrams only, which has no such
+    /// method.
     pub fn set_handler_interval(&mut self, period: Duration) -> TimerId {
         assert_ne!(period, Duration::ZERO, "an interval takes some time");
         let purpose = Purpose::Handler(self.stream_handler());
@@ -252,8 +261,8 @@ impl Context<'_> {
     ///
     /// # Panics
     ///
-    /// If the limits contradict each other; and in a callback of a raw source, which serves no
-    /// connections.
+    /// If the limits contradict each other; and in a callback of a raw source, or of a handler of datagrams only, which
+    /// serves no connections.
     pub fn listen(
         &mut self,
         address: impl Into<SocketAddress>,

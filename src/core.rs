@@ -6,6 +6,7 @@
 
 use std::collections::{TryReserveError, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -16,6 +17,7 @@ use crate::address::SocketAddress;
 use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
 use crate::connector::{Attempt, ConnectOptions};
+use crate::datagram::{DatagramState, Interface};
 use crate::drain::Drain;
 use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
@@ -41,6 +43,7 @@ pub(crate) enum Source {
     // Boxed: there are few of them, and a slot must not be larger than a connection.
     Listener(Box<Listener>),
     Raw(Box<Raw>),
+    Datagram(Box<DatagramState>),
 }
 
 impl Table<Source> {
@@ -83,6 +86,14 @@ pub(crate) enum Command {
 pub(crate) trait Host {
     fn local_address(&self, key: Key) -> io::Result<SocketAddress>;
     fn peer_address(&self, key: Key) -> io::Result<SocketAddress>;
+    /// Joins a multicast group or leaves it.
+    fn set_membership(
+        &self,
+        key: Key,
+        group: IpAddr,
+        interface: &Interface,
+        is_member: bool,
+    ) -> io::Result<()>;
     fn now(&self) -> Time;
     fn wall_clock(&self) -> SystemTime;
 }
@@ -276,6 +287,10 @@ impl Core {
                 raw.readiness = raw.readiness | readiness;
                 self.queue(key);
             }
+            Some(Source::Datagram(state)) => {
+                state.readiness = state.readiness | readiness;
+                self.queue(key);
+            }
             None if key == Key::SIGNALS => self.is_signalled = true,
             None if key == Key::WAKER => {} // the mail phase looks for itself
             None => {
@@ -298,6 +313,9 @@ impl Core {
                 (&mut self.accept, std::mem::replace(&mut listener.queued, true))
             }
             Some(Source::Raw(raw)) => (&mut self.ready, std::mem::replace(&mut raw.queued, true)),
+            Some(Source::Datagram(state)) => {
+                (&mut self.ready, std::mem::replace(&mut state.queued, true))
+            }
             None => return,
         };
         if !was_queued {
@@ -493,6 +511,12 @@ impl Core {
                     return;
                 }
                 raw.reason = Some(reason);
+            }
+            Some(Source::Datagram(state)) => {
+                if state.reason.is_some() {
+                    return;
+                }
+                state.reason = Some(reason);
             }
             None => return,
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::address::SocketAddress;
 use crate::connection::Connection;
 use crate::context::Context;
+use crate::datagram::{Datagram, DatagramSocket};
 use crate::deadline::Deadline;
 use crate::error::{CloseReason, ConnectError, Error};
 use crate::key::Key;
@@ -296,5 +297,87 @@ pub trait SourceHandler: 'static {
         cx: &mut Context<'_>,
     ) {
         let _ = (source, key, reason, cx);
+    }
+}
+
+/// The code of a datagram protocol: one value serves any number of sockets, UDP or Unix, that are bound for
+/// it by [`Reactor::bind`](crate::Reactor::bind). If it implements [`StreamHandler`] as well, it serves
+/// connections with the same state.
+///
+/// A datagram comes whole or not at all, once or twice, in any order; no connection tells when the other side
+/// is gone. What was sent may be lost without a word.
+///
+/// A panic in one of its calls closes the socket as [`CloseReason::Panicked`]; one in `on_close` goes through
+/// to the caller of the reactor.
+///
+/// ```
+/// use oneloop::{Datagram, DatagramHandler, DatagramSocket, Reactor};
+///
+/// struct Echo;
+///
+/// impl DatagramHandler for Echo {
+///     fn on_datagram(&mut self, socket: &mut DatagramSocket<'_>, datagram: Datagram<'_>) {
+///         socket.send_to(datagram.from, datagram.data).ignore();
+///     }
+/// }
+///
+/// let mut reactor = Reactor::new()?;
+/// let echo = reactor.add_datagram_handler(Echo);
+/// let socket = reactor.bind(echo, "127.0.0.1:0")?;
+/// println!("listening on {}", reactor.datagram_address(socket)?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait DatagramHandler: 'static {
+    /// Phase 4 of the first turn after the socket was bound: before any other call.
+    fn on_bound(&mut self, socket: &mut DatagramSocket<'_>) {
+        let _ = socket;
+    }
+
+    /// Phase 4. A datagram came; it may have no bytes, or may have been
+    /// [truncated](Datagram::is_truncated). Who answers with more than it was sent can be made to
+    /// flood somebody whose address a sender has forged.
+    fn on_datagram(&mut self, socket: &mut DatagramSocket<'_>, datagram: Datagram<'_>);
+
+    /// Phase 4. After [`Queued::Full`](crate::Queued::Full): half of the queue has gone, send again.
+    fn on_room(&mut self, socket: &mut DatagramSocket<'_>) {
+        let _ = socket;
+    }
+
+    /// Phase 4, 5 or 7. Something went wrong with what was sent; the socket goes on. With `to`, a datagram to
+    /// that address was dropped: it is too large, there is no way there, nobody is there (Unix), it is a
+    /// broadcast that was not [allowed](crate::DatagramOptions::broadcast), or a Unix socket's receiver
+    /// had no room twice (`WouldBlock`). Without, the network told of one that has left already, which one is
+    /// not known: of a [connected](crate::DatagramOptions::connect) socket mostly `ConnectionRefused`,
+    /// because nobody is there (icmp(7)). By default nothing: what is lost, a protocol over datagrams has to
+    /// notice anyhow.
+    fn on_send_failed(
+        &mut self,
+        socket: &mut DatagramSocket<'_>,
+        to: Option<&SocketAddress>,
+        error: &io::Error,
+    ) {
+        let _ = (socket, to, error);
+    }
+
+    /// Phase 5. A timer of the socket, of [`DatagramSocket::set_timer`] or
+    /// [`set_interval`](DatagramSocket::set_interval), is due. By default a warning is logged: a timer that
+    /// nobody hears of was set in vain.
+    fn on_timer(&mut self, socket: &mut DatagramSocket<'_>, timer: TimerId) {
+        let _ = timer;
+        log::warn!("{}: a timer is due, and its handler has no on_timer", socket.key());
+    }
+
+    /// Phase 4. The reactor drains, and what waited when that began was shown. By default the socket is
+    /// closed. Who owes an answer stays, and closes when it is sent; the drain's deadline ends who stays too
+    /// long.
+    fn on_drain(&mut self, socket: &mut DatagramSocket<'_>) {
+        socket.close();
+    }
+
+    /// Phase 8. The socket is closed: by its handler ([`Closed`](CloseReason::Closed)), because one of its
+    /// calls panicked, because the system gave nothing but errors ([`Io`](CloseReason::Io)), or because
+    /// the reactor stops. Its key finds nothing any more.
+    fn on_close(&mut self, key: Key, reason: CloseReason, cx: &mut Context<'_>) {
+        let _ = (key, reason, cx);
     }
 }

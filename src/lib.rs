@@ -26,7 +26,8 @@
 //! }
 //! ```
 //!
-//! Start at [`StreamHandler`], where all calls of a connection's life stand on one page, then
+//! Start at [`StreamHandler`], where all calls of a connection's life stand on one page (for datagrams, at
+//! [`DatagramHandler`]), then
 //! [`Connection`] for what a handler may do, [`Reactor`] for more than one listener, and [`Limits`] for
 //! what bounds it. How it works inside is told in `ARCHITECTURE.md`.
 //!
@@ -43,6 +44,7 @@ mod connection;
 mod connector;
 mod context;
 mod core;
+mod datagram;
 mod deadline;
 mod drain;
 pub mod driver;
@@ -72,14 +74,17 @@ pub use crate::clock::Time;
 pub use crate::connection::{Connection, Origin};
 pub use crate::connector::{Backoff, ConnectOptions};
 pub use crate::context::Context;
+pub use crate::datagram::{
+    Datagram, DatagramOptions, DatagramSocket, Interface, Queued, serve_datagrams,
+};
 pub use crate::deadline::Deadline;
 pub use crate::drain::{Ended, Report};
 pub use crate::error::{CloseReason, ConnectError, Error, Sent};
 pub use crate::handle::{Handle, HandleError};
-pub use crate::handler::{Drained, MessageHandler, SourceHandler, StreamHandler};
+pub use crate::handler::{DatagramHandler, Drained, MessageHandler, SourceHandler, StreamHandler};
 pub use crate::histogram::Histogram;
 pub use crate::key::Key;
-pub use crate::limits::{Limits, ReactorLimits};
+pub use crate::limits::{DatagramLimits, Limits, ReactorLimits};
 pub use crate::listener::{ListenOptions, ListenerId};
 pub use crate::mail::{Blocking, Inbox, PostError, Sender, blocking, mailbox};
 pub use crate::reactor::{HandlerId, Reactor, Wait, serve};

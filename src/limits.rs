@@ -1,7 +1,7 @@
 //! Every limit of the reactor: its unit, its default, and why.
 //!
-//! There are two groups: [`Limits`] hold for the connections of one listener or one outbound connect,
-//! [`ReactorLimits`] for all of a reactor.
+//! There are three groups: [`Limits`] hold for the connections of one listener or one outbound connect,
+//! [`DatagramLimits`] for one datagram socket, [`ReactorLimits`] for all of a reactor.
 
 use std::io;
 use std::time::Duration;
@@ -164,6 +164,47 @@ limits! {
     }
 }
 
+limits! {
+    /// Limits of one datagram socket.
+    DatagramLimits {
+        /// Datagrams received in one turn, and as many sent; the rest waits for the next one. Default 64:
+        /// some hundred microseconds, which is what others wait for.
+        datagrams_per_turn_max: usize = 64,
+        /// Bytes received in one turn, and as many sent; the last datagram may go over it. Default 256 KiB.
+        bytes_per_turn_max: usize = 256 * 1024,
+        /// Datagrams that wait to be sent; one more is dropped, and its sender told so
+        /// ([`Queued::Full`](crate::Queued::Full)). Default 1024: the kernel's own queue holds some hundred.
+        queue_len_max: usize = 1024,
+        /// Bytes of datagrams that wait to be sent; one that goes over it is dropped, unless it would be
+        /// alone. These queues are not a part of
+        /// [`memory_bytes_max`](ReactorLimits::memory_bytes_max). Default 1 MiB.
+        queue_bytes_max: usize = 1024 * 1024,
+    }
+}
+
+impl DatagramLimits {
+    /// Whether the limits make sense.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, with the name of the limit and what it must be.
+    pub fn check(&self) -> io::Result<()> {
+        check_counts(&[
+            (self.datagrams_per_turn_max, "datagrams_per_turn_max"),
+            (self.bytes_per_turn_max, "bytes_per_turn_max"),
+            (self.queue_len_max, "queue_len_max"),
+            (self.queue_bytes_max, "queue_bytes_max"),
+        ])
+    }
+}
+
+fn check_counts(counts: &[(usize, &str)]) -> io::Result<()> {
+    match counts.iter().find(|(value, _)| *value == 0) {
+        Some((_, name)) => Err(invalid(format!("the limit {name} is 0; it must be at least 1"))),
+        None => Ok(()),
+    }
+}
+
 impl Limits {
     /// The most that one read may bring: no more than the handler can be shown, nor than a turn's
     /// budget.
@@ -203,11 +244,7 @@ impl Limits {
             (self.input_bytes_max, "input_bytes_max"),
             (self.output_bytes_high, "output_bytes_high"),
         ];
-        for (value, name) in counts {
-            if value == 0 {
-                return Err(invalid(format!("the limit {name} is 0; it must be at least 1")));
-            }
-        }
+        check_counts(&counts)?;
         // Zero stands for "off" elsewhere; here it would end every connection at once.
         let times = [
             (self.connect_timeout, "connect_timeout"),
@@ -253,11 +290,7 @@ impl ReactorLimits {
             (self.messages_per_turn_max, "messages_per_turn_max"),
             (self.read_buffer_bytes, "read_buffer_bytes"),
         ];
-        for (value, name) in counts {
-            if value == 0 {
-                return Err(invalid(format!("the limit {name} is 0; it must be at least 1")));
-            }
-        }
+        check_counts(&counts)?;
         // What is reserved when the reactor is made has to be there.
         let reserved = [
             (self.events_per_poll_max, 1 << 20, "events_per_poll_max"),

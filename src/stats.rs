@@ -63,7 +63,7 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Bytes given to send that the kernel had not taken when their connection ended.
     pub bytes_undelivered: u64,
-    /// Times that a connection used up its budget of a turn with more to read.
+    /// Times that a connection or a datagram socket used up its budget of a turn with more to read.
     pub budgets_exhausted: u64,
     /// Closing connections that ended at their linger deadline.
     pub lingers_cut: u64,
@@ -79,6 +79,21 @@ pub struct Stats {
     pub jobs_unanswered: u64,
     /// Blocking jobs that panicked.
     pub job_panics: u64,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Those of them that were larger than the buffer, and lost their end.
+    pub datagrams_truncated: u64,
+    /// Datagrams that the kernel took. What the network did to them, nobody knows.
+    pub datagrams_out: u64,
+    /// Datagrams given to send that the kernel never took: too many waited, sending failed, or their socket
+    /// ended.
+    pub datagrams_dropped: u64,
+    /// Errors of datagram sockets that their handlers were told of.
+    pub datagram_errors: u64,
+    /// Bytes of datagrams that wait now to be sent.
+    pub datagram_bytes_waiting: usize,
+    /// Datagram sockets open now.
+    pub datagram_sockets: usize,
     /// Connections open now, being opened, or closing.
     pub connections: usize,
     /// Bytes that connections hold in buffers now.

@@ -42,6 +42,15 @@ fn echo_answers_small_blocks() {
 }
 
 #[test]
+fn udp_echo_answers_socat() {
+    let echo = Example::start("udp_echo");
+    let target = format!("UDP:{}", echo.address);
+    // Datagrams have no end: socat ends when it has waited for so long after its own input's.
+    let printed = run_client("socat", &["-t1", "-", &target], b"hello, datagram\n");
+    assert_eq!(printed, b"hello, datagram\n");
+}
+
+#[test]
 fn echo_answers_over_ipv6() {
     if TcpListener::bind("[::1]:0").is_err() {
         return println!("this machine has no ::1, nothing was tested");

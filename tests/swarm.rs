@@ -56,4 +56,5 @@ swarm! {
     the_loop_survives_drains,
     the_loop_survives_mail,
     the_loop_survives_slow_callbacks,
+    the_loop_survives_datagrams,
 }

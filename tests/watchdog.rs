@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use oneloop::{ConnectOptions, Limits, TimerId};
+use support::datagrams::*;
 use support::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -105,6 +106,26 @@ impl log::Log for Notebook {
     fn flush(&self) {}
 }
 
+/// A datagram socket that is sent something, and closes at its timer: its key.
+fn every_callback_of_datagrams(reactor: &mut Reactor) -> oneloop::Key {
+    let datagrams = Datagrams::new(|socket, call| match call {
+        DatagramCall::Bound => {
+            let own = socket.local_address().unwrap();
+            socket.send_to(&own, b"to myself").ignore();
+            socket.send_to(&own, &[0; 65_508]).ignore();
+            socket.set_timer(MS);
+        }
+        DatagramCall::Timer(_) => socket.close(),
+        _ => {}
+    });
+    let calls = datagrams.calls.clone();
+    let handler = reactor.add_datagram_handler(datagrams);
+    let key = reactor.bind(handler, "127.0.0.1:0").unwrap();
+    let closed = DatagramCall::Close(key, oneloop::CloseReason::Closed);
+    run_until(reactor, "it is closed", |_| calls.borrow().contains(&closed));
+    key
+}
+
 #[test]
 fn every_callback_is_logged_with_handler_connection_and_time() {
     // A process has one logger.
@@ -145,7 +166,13 @@ fn every_callback_is_logged_with_handler_connection_and_time() {
     });
     drop(client);
     server.until_closed(1);
+    let socket = every_callback_of_datagrams(&mut server.reactor);
     let lines = LINES.lock().unwrap().clone();
+    for callback in ["on_bound", "on_datagram", "on_send_failed", "on_timer", "on_close"] {
+        let type_name = std::any::type_name::<Datagrams>();
+        let line = format!("WARN {socket}: {callback} of {type_name} took ");
+        assert!(lines.iter().any(|logged| logged.starts_with(&line)), "{line}: {lines:#?}");
+    }
     let type_name = std::any::type_name::<Recorder>();
     for callback in ["on_start", "on_connect_failed", "accept", "on_handler_timer"] {
         let line = format!("{callback} of {type_name} took ");

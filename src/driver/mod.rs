@@ -8,12 +8,14 @@ mod mio;
 mod signals;
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::address::SocketAddress;
 use crate::clock::Time;
+use crate::datagram::{DatagramOptions, Interface};
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
 use crate::signal::Signal;
@@ -65,6 +67,15 @@ pub struct ConnectConfig<'a> {
     pub from: Option<SocketAddr>,
     /// Small writes leave at once (tcp(7), `TCP_NODELAY`).
     pub nodelay: bool,
+}
+
+/// How a datagram socket is made.
+#[derive(Clone, Copy, Debug)]
+pub struct DatagramConfig<'a> {
+    /// Where to bind it. A Unix socket need not have a name.
+    pub address: &'a SocketAddress,
+    /// What else is to be set, and whom to connect it to.
+    pub options: &'a DatagramOptions,
 }
 
 /// What became of a connect so far.
@@ -177,6 +188,36 @@ pub trait Driver: Sized {
     fn shutdown_write(&self, socket: &Self::Socket) -> io::Result<()>;
     /// Closes with a reset: what was not delivered is dropped.
     fn abort(&self, socket: Self::Socket);
+
+    /// Makes a datagram socket, and binds and connects it.
+    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<Self::Socket>;
+    /// Registers a datagram socket for `READABLE` only.
+    fn register_datagram(&self, socket: &Self::Socket, key: Key) -> io::Result<()>;
+    /// Has a datagram socket reported as `WRITABLE` from now on, or no more. It is reported at once if it is
+    /// writable already.
+    fn ask_datagram_writable(&self, socket: &Self::Socket, key: Key, yes: bool) -> io::Result<()>;
+    /// Receives one datagram into `buffer`: how many bytes it has, also if these are more than fit, and who
+    /// sent it.
+    fn receive(
+        &self,
+        socket: &Self::Socket,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddress)>;
+    /// Sends one datagram, to whom the socket is connected if `to` says nothing.
+    fn send_datagram(
+        &self,
+        socket: &Self::Socket,
+        data: &[u8],
+        to: Option<&SocketAddress>,
+    ) -> io::Result<()>;
+    /// Joins a multicast group or leaves it.
+    fn set_membership(
+        &self,
+        socket: &Self::Socket,
+        group: IpAddr,
+        interface: &Interface,
+        is_member: bool,
+    ) -> io::Result<()>;
 
     /// The address of our side.
     fn local_address(&self, socket: &Self::Socket) -> io::Result<SocketAddress>;

@@ -42,6 +42,13 @@ impl<D: Driver> Reactor<D> {
         for key in streams {
             self.begin_drain_of(key);
         }
+        let datagrams = self.core.sources.iter().filter_map(|(key, source)| match source {
+            Source::Datagram(_) => Some(key),
+            _ => None,
+        });
+        for key in datagrams.collect::<Vec<_>>() {
+            self.begin_drain_of_datagrams(key);
+        }
     }
 
     /// A connection's part in the drain begins: what is readable now is still going to be shown.
@@ -121,7 +128,8 @@ impl<D: Driver> Reactor<D> {
     /// The timer phase's part: the drain's time is up.
     pub(super) fn time_out_drain(&mut self) {
         let Some(drain) = &mut self.core.drain else { return };
-        let is_done = self.core.stats.connections == 0;
+        let stats = &self.core.stats;
+        let is_done = stats.connections == 0 && stats.datagram_sockets == 0;
         drain.end = if is_done { Ended::Drained } else { Ended::TimedOut };
         self.core.stopping = true;
     }
@@ -145,6 +153,7 @@ impl<D: Driver> Reactor<D> {
             && drain.has_begun
             && !core.stopping
             && core.stats.connections == 0
+            && core.stats.datagram_sockets == 0
             && self.listeners.is_empty()
         {
             drain.end = Ended::Drained;

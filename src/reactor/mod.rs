@@ -12,7 +12,7 @@ mod wait;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -25,9 +25,10 @@ use crate::clock::Time;
 use crate::connector::ConnectOptions;
 use crate::context::Context;
 use crate::core::{Core, Host, SLACK_SLOTS, Source};
+use crate::datagram::{Interface, any::Only};
 use crate::drain::{Baseline, Ended, Report};
 use crate::driver::{Driver, Mio};
-use crate::handler::StreamHandler;
+use crate::handler::{DatagramHandler, StreamHandler};
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
 use crate::listener::{ListenOptions, Listener, ListenerId};
@@ -140,6 +141,17 @@ impl<D: Driver> Host for Sockets<D> {
         self.driver.peer_address(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
     }
 
+    fn set_membership(
+        &self,
+        key: Key,
+        group: IpAddr,
+        interface: &Interface,
+        is_member: bool,
+    ) -> io::Result<()> {
+        let socket = self.of(key).ok_or(io::ErrorKind::NotConnected)?;
+        self.driver.set_membership(socket, group, interface, is_member)
+    }
+
     fn now(&self) -> Time {
         self.driver.now()
     }
@@ -246,20 +258,27 @@ impl<D: Driver> Reactor<D> {
     ///
     /// If there are 65,535 of them already.
     pub fn add<H: StreamHandler>(&mut self, handler: H) -> HandlerId<H> {
-        let index = u16::try_from(self.handlers.len()).expect("at most 65,535 handlers");
-        assert_ne!(index, NO_HANDLER, "at most 65,535 handlers");
-        self.handlers.push(Box::new(Owner::new(handler)));
+        let index = self.take_in(Box::new(Owner::new(handler)));
         self.core.starting.push_back(index);
         HandlerId { index, handler: PhantomData }
     }
 
-    /// Lends a handler, between turns.
+    /// Takes in a handler that serves datagrams and no connections. One that implements both traits is taken
+    /// in by [`add`](Self::add).
     ///
     /// # Panics
     ///
-    /// If the name comes from another reactor.
-    pub fn handler<H: StreamHandler>(&self, id: HandlerId<H>) -> &H {
-        self.handlers[id.index as usize].as_any().downcast_ref().expect(FOREIGN)
+    /// As [`add`](Self::add).
+    pub fn add_datagram_handler<H: DatagramHandler>(&mut self, handler: H) -> HandlerId<H> {
+        let index = self.take_in(Box::new(Owner::new(Only(handler))));
+        HandlerId { index, handler: PhantomData }
+    }
+
+    fn take_in(&mut self, handler: Box<dyn AnyHandler>) -> u16 {
+        let index = u16::try_from(self.handlers.len()).expect("at most 65,535 handlers");
+        assert_ne!(index, NO_HANDLER, "at most 65,535 handlers");
+        self.handlers.push(handler);
+        index
     }
 
     /// Lends a handler, between turns.
@@ -267,8 +286,23 @@ impl<D: Driver> Reactor<D> {
     /// # Panics
     ///
     /// If the name comes from another reactor.
-    pub fn handler_mut<H: StreamHandler>(&mut self, id: HandlerId<H>) -> &mut H {
-        self.handlers[id.index as usize].as_any_mut().downcast_mut().expect(FOREIGN)
+    pub fn handler<H: 'static>(&self, id: HandlerId<H>) -> &H {
+        let handler = self.handlers[id.index as usize].as_any();
+        let only = || handler.downcast_ref().map(|Only(handler)| handler);
+        handler.downcast_ref().or_else(only).expect(FOREIGN)
+    }
+
+    /// Lends a handler, between turns.
+    ///
+    /// # Panics
+    ///
+    /// If the name comes from another reactor.
+    pub fn handler_mut<H: 'static>(&mut self, id: HandlerId<H>) -> &mut H {
+        let handler = self.handlers[id.index as usize].as_any_mut();
+        if handler.is::<Only<H>>() {
+            return handler.downcast_mut().map(|Only(handler)| handler).expect(FOREIGN);
+        }
+        handler.downcast_mut().expect(FOREIGN)
     }
 
     /// Listens on the first of the addresses that can be bound, for `handler`, with the default
@@ -314,9 +348,18 @@ impl<D: Driver> Reactor<D> {
         result
     }
 
-    pub(crate) fn assert_own<H: StreamHandler>(&self, id: HandlerId<H>) {
+    pub(crate) fn assert_own<H: 'static>(&self, id: HandlerId<H>) {
+        self.context_of(id);
+    }
+
+    /// A handler as the contexts of its callbacks name it: [`NO_HANDLER`] if it serves no connections.
+    pub(crate) fn context_of<H: 'static>(&self, id: HandlerId<H>) -> u16 {
         let handler = self.handlers.get(usize::from(id.index));
-        assert!(handler.is_some_and(|handler| handler.as_any().is::<H>()), "{FOREIGN}");
+        match handler.map(|handler| handler.as_any()) {
+            Some(handler) if handler.is::<H>() => id.index,
+            Some(handler) if handler.is::<Only<H>>() => NO_HANDLER,
+            _ => panic!("{FOREIGN}"),
+        }
     }
 
     fn listen_on(
@@ -358,10 +401,10 @@ impl<D: Driver> Reactor<D> {
     /// # Panics
     ///
     /// If the handler's name comes from another reactor.
-    pub fn context<H: StreamHandler>(&mut self, handler: HandlerId<H>) -> Context<'_> {
-        self.assert_own(handler);
+    pub fn context<H: 'static>(&mut self, handler: HandlerId<H>) -> Context<'_> {
+        let handler = self.context_of(handler);
         self.core.now = self.sockets.driver.now();
-        Context { core: &mut self.core, host: &self.sockets, handler: handler.index }
+        Context { core: &mut self.core, host: &self.sockets, handler }
     }
 
     /// The limits of outbound connections that are not given their own.
@@ -436,9 +479,11 @@ impl<D: Driver> Reactor<D> {
     /// 1. Listeners accept who had connected by then, and close.
     /// 2. Every connection is shown what its client had sent by then, within the usual budgets. Then
     ///    [`on_drain`](StreamHandler::on_drain) is called, which by default closes: what was sent is
-    ///    flushed, and what the client sends after that is thrown away and counted.
-    /// 3. When no connection is left, the reactor stops: raw sources are closed and timers end. It does
-    ///    so after `timeout` anyhow, and closes what is left as
+    ///    flushed, and what the client sends after that is thrown away and counted. Every datagram socket
+    ///    receives what waits (1024 at most), and then its
+    ///    [`on_drain`](DatagramHandler::on_drain) is called, which by default closes.
+    /// 3. When no connection and no datagram socket is left, the reactor stops: raw sources are closed and
+    ///    timers end. It does so after `timeout` anyhow, and closes what is left as
     ///    [`CloseReason::Stopped`](crate::CloseReason::Stopped).
     ///
     /// While it goes on the reactor works as ever, and outbound connections can be made. It waits for

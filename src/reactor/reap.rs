@@ -23,6 +23,7 @@ impl<D: Driver> Reactor<D> {
             match self.core.sources.remove(key) {
                 Some(Source::Stream(stream)) => self.reap_stream(key, stream),
                 Some(Source::Raw(raw)) => self.reap_raw(key, &raw),
+                Some(Source::Datagram(state)) => self.reap_datagrams(key, state),
                 Some(Source::Listener(_)) => {
                     self.sockets.take(key);
                     self.listeners.retain(|listener| *listener != key);

@@ -130,7 +130,7 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Charges a panic to the connection or raw source whose callback it came from. Gives it back if
+    /// Charges a panic to the connection, raw source or datagram socket whose callback it came from. Gives it back if
     /// it is to go through.
     #[cold]
     pub(crate) fn contain(
@@ -167,8 +167,10 @@ impl<D: Driver> Reactor<D> {
     #[inline(never)]
     fn run_uncommon(&mut self, key: Key) {
         // Another one has ended since it was queued.
-        if let Some(Source::Raw(_)) = self.core.sources.get(key) {
-            self.run_raw(key);
+        match self.core.sources.get(key) {
+            Some(Source::Raw(_)) => self.run_raw(key),
+            Some(Source::Datagram(_)) => self.run_datagrams(key),
+            _ => {}
         }
     }
 
@@ -205,6 +207,8 @@ impl<D: Driver> Reactor<D> {
             Purpose::Connection(key) => self.fire_connection_timer(key, TimerId(timer)),
             Purpose::Accept(key) => self.retry_accept(key),
             Purpose::Connect(key) => self.try_connect(key),
+            Purpose::Datagram(key) => self.fire_datagram_timer(key, TimerId(timer)),
+            Purpose::Retry(key) => self.retry_datagrams(key),
             Purpose::Drain => self.time_out_drain(),
             Purpose::Handler(handler) => {
                 let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
@@ -234,7 +238,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     pub(crate) fn flush_stream(&mut self, key: Key) {
-        let Some(stream) = self.core.stream_mut(key) else { return };
+        let Some(stream) = self.core.stream_mut(key) else { return self.flush_datagrams(key) };
         stream.flags &= !FLUSHING;
         if !stream.has(CONNECTING | DEAD) {
             self.core.write_left = stream.limits.write_bytes_per_turn_max;

@@ -40,6 +40,7 @@ impl<D: Driver> Reactor<D> {
         let (poked, reap) = (set(&core.poked), set(&reap));
         let (mut connections, mut memory) = (0, 0);
         let (mut attempts, mut forwards) = (0, 0);
+        let (mut datagram_sockets, mut waiting) = (0, 0);
         for (key, source) in core.sources.iter() {
             match source {
                 Source::Stream(stream) => {
@@ -67,11 +68,21 @@ impl<D: Driver> Reactor<D> {
                     assert_eq!(ready.contains(&key), raw.queued, "{key}");
                     assert_eq!(reap.contains(&key), raw.reason.is_some(), "{key}");
                 }
+                Source::Datagram(state) => {
+                    datagram_sockets += 1;
+                    waiting += state.waiting_bytes();
+                    assert_eq!(ready.contains(&key), state.queued, "{key}");
+                    assert_eq!(flush.contains(&key), state.is_flushing(), "{key}");
+                    assert_eq!(reap.contains(&key), state.reason.is_some(), "{key}");
+                    state.verify(key);
+                }
             }
         }
         assert_eq!(connections, core.stats.connections, "connections are counted");
         assert_eq!(forwards, core.forwards.len(), "who forwards is known");
         assert_eq!(attempts, core.attempts.len(), "an attempt is over when its connection is open");
+        assert_eq!(datagram_sockets, core.stats.datagram_sockets, "datagram sockets are counted");
+        assert_eq!(waiting, core.stats.datagram_bytes_waiting, "datagrams that wait are counted");
         assert_eq!(memory, core.stats.memory_bytes, "memory is accounted for");
         assert!(memory <= core.limits.memory_bytes_max, "more memory than the limit");
     }

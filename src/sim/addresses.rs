@@ -64,7 +64,7 @@ pub(crate) fn specified(address: SocketAddr) -> SocketAddr {
 }
 
 /// Whether a listener at `bound` hears what is for `ip`.
-fn covers(bound: IpAddr, only_v6: bool, ip: IpAddr) -> bool {
+pub(super) fn covers(bound: IpAddr, only_v6: bool, ip: IpAddr) -> bool {
     match bound {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => ip.is_ipv4(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => ip.is_ipv6() || !only_v6,
@@ -232,7 +232,7 @@ impl Addresses {
     }
 }
 
-fn next_port(last: &mut u16, mut is_free: impl FnMut(u16) -> bool) -> io::Result<u16> {
+pub(super) fn next_port(last: &mut u16, mut is_free: impl FnMut(u16) -> bool) -> io::Result<u16> {
     for _ in PORTS {
         *last = if PORTS.contains(&(*last + 1)) { *last + 1 } else { PORTS.start };
         if is_free(*last) {

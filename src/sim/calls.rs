@@ -35,6 +35,15 @@ pub enum Call {
     Readable,
     /// Having signals caught (sigaction(2)).
     WatchSignals,
+    /// To bind a datagram socket (bind(2)).
+    Bind,
+    /// Receiving a datagram (recvfrom(2)).
+    Receive,
+    /// Sending a datagram (sendto(2)).
+    SendDatagram,
+    /// Having a datagram socket reported when there is room to send, or not any more (epoll_ctl(2),
+    /// `EPOLL_CTL_MOD`).
+    AskDatagramWritable,
 }
 
 impl Call {
@@ -48,7 +57,12 @@ impl Call {
             Call::ConnectResult | Call::Read => ErrorKind::ConnectionReset,
             Call::TakeError | Call::Shutdown | Call::Readable => ErrorKind::NotConnected,
             Call::Register => ErrorKind::StorageFull,
-            Call::SetListening | Call::WatchSignals => ErrorKind::OutOfMemory,
+            Call::SetListening | Call::WatchSignals | Call::AskDatagramWritable => {
+                ErrorKind::OutOfMemory
+            }
+            Call::Bind => ErrorKind::AddrInUse,
+            Call::Receive => ErrorKind::ConnectionRefused,
+            Call::SendDatagram => ErrorKind::NetworkUnreachable,
             Call::Write => ErrorKind::BrokenPipe,
         }
     }
@@ -69,6 +83,10 @@ impl Call {
             Call::Shutdown => "shutdown",
             Call::Readable => "readable?",
             Call::WatchSignals => "signals",
+            Call::Bind => "bind",
+            Call::Receive => "receive",
+            Call::SendDatagram => "send",
+            Call::AskDatagramWritable => "ask room",
         }
     }
 }

@@ -69,6 +69,11 @@ matters! {
 
     /// Of a host.
     BusyConnect = "busy_connects",
+    // Of a datagram socket:
+    LostDatagram = "lost_datagrams",
+    DuplicatedDatagram = "duplicated_datagrams",
+    LateDatagram = "late_datagrams",
+    FullSend = "full_sends",
 }
 
 /// Names one decision: the so-many-th about this matter, of this socket, host or reactor.

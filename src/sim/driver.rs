@@ -17,9 +17,10 @@ use super::network::{Network, SimSocket};
 use super::socket::Kind;
 use crate::address::SocketAddress;
 use crate::clock::Time;
+use crate::datagram::Interface;
 use crate::driver::{
-    AcceptError, ConnectConfig, Connecting, Driver, Event, ListenConfig, StreamKind, Wake, Work,
-    sort_accept_error,
+    AcceptError, ConnectConfig, Connecting, DatagramConfig, Driver, Event, ListenConfig,
+    StreamKind, Wake, Work, sort_accept_error,
 };
 use crate::key::Key;
 use crate::readiness::Readiness;
@@ -105,9 +106,10 @@ impl SimDriver {
     }
 }
 
-/// The simulated network carries TCP.
+/// The simulated network carries TCP and UDP.
 fn inet(address: &SocketAddress) -> io::Result<SocketAddr> {
-    let message = || format!("{address} is not in the simulated network, which carries TCP");
+    let message =
+        || format!("{address} is not in the simulated network, which carries TCP and UDP");
     let error = || io::Error::new(io::ErrorKind::Unsupported, message());
     address.inet().ok_or_else(error)
 }
@@ -365,11 +367,59 @@ impl Driver for SimDriver {
         socket.reset();
     }
 
+    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<SimSocket> {
+        let address = inet(config.address)?;
+        let peer = config.options.connect.as_ref().map(inet).transpose()?;
+        if !self.has_descriptor() {
+            return Err(SimDriver::no_descriptor());
+        }
+        let mut net = self.network.net.borrow_mut();
+        let key = net.bind_datagram(self.host, address, peer, config.options)?;
+        drop(net);
+        Ok(SimSocket::new(&self.network, self.host, key))
+    }
+
+    fn register_datagram(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
+        self.register_stream(socket, key, StreamKind::Unix)
+    }
+
+    fn ask_datagram_writable(&self, socket: &SimSocket, _: Key, yes: bool) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::AskDatagramWritable)?;
+        net.ask_datagram_writable(socket.key, yes);
+        Ok(())
+    }
+
+    fn receive(&self, socket: &SimSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddress)> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::Receive)?;
+        let (length, from) = net.receive_datagram(socket.key, buffer)?;
+        Ok((length, from.into()))
+    }
+
+    fn send_datagram(
+        &self,
+        socket: &SimSocket,
+        data: &[u8],
+        to: Option<&SocketAddress>,
+    ) -> io::Result<()> {
+        let to = to.map(inet).transpose()?;
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::SendDatagram)?;
+        net.send_datagram(socket.key, data, to)
+    }
+
+    fn set_membership(&self, _: &SimSocket, _: IpAddr, _: &Interface, _: bool) -> io::Result<()> {
+        let message = "the simulated network has no multicast";
+        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+    }
+
     fn local_address(&self, socket: &SimSocket) -> io::Result<SocketAddress> {
         let mut net = self.network.net.borrow_mut();
         match net.sockets.get_mut(socket.key).map(|sock| &sock.kind) {
             Some(Kind::Listener(listener)) => Ok(listener.address.into()),
             Some(Kind::Stream(stream)) => Ok(stream.local.into()),
+            Some(Kind::Datagram(datagram)) => Ok(datagram.local.into()),
             _ => Err(os_error(io::ErrorKind::NotConnected)),
         }
     }

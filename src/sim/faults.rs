@@ -196,11 +196,21 @@ faults! {
     vanishing_peers: f64 = 0.0,
     /// Bytes that a socket takes before it says `WouldBlock`.
     send_buffer_bytes: usize = 256 * 1024,
-    /// Bytes that a socket receives before its window closes.
+    /// Bytes that a socket receives before its window closes; a datagram socket, before it drops what comes.
     receive_buffer_bytes: usize = 128 * 1024,
     /// The kernel, for each connect of a reactor: it cannot begin now, and no event will tell when it can
     /// (`EAGAIN`), as with a Unix listener whose backlog is full.
     busy_connects: f64 = 0.0,
+    /// The network, for each datagram: it is lost.
+    lost_datagrams: f64 = 0.0,
+    /// The network, for each datagram: it arrives twice.
+    duplicated_datagrams: f64 = 0.0,
+    /// The network, for each datagram: it comes up to a tenth of a second later than it would, after others
+    /// that were sent later.
+    late_datagrams: f64 = 0.0,
+    /// The kernel, for each datagram that is sent: its queue is full (`EAGAIN`), and has room again a little
+    /// later.
+    full_sends: f64 = 0.0,
 }
 
 impl Faults {
@@ -230,6 +240,10 @@ impl Faults {
             .send_buffer_bytes(8 * 1024)
             .receive_buffer_bytes(4 * 1024)
             .busy_connects(0.1)
+            .lost_datagrams(0.05)
+            .duplicated_datagrams(0.05)
+            .late_datagrams(0.1)
+            .full_sends(0.05)
     }
 
     /// How many latencies there are to choose from, each a nanosecond more than the one before.
@@ -238,7 +252,8 @@ impl Faults {
         u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Only what delays and cuts: every byte arrives in the end.
+    /// Only what delays and cuts: every byte of a connection arrives in the end, and every datagram that finds
+    /// room, once.
     pub fn lossless() -> Faults {
         Faults::some()
             .clock_jumps(0.0)
@@ -251,6 +266,8 @@ impl Faults {
             .refused_connects(0.0)
             .unanswered_connects(0.0)
             .vanishing_peers(0.0)
+            .lost_datagrams(0.0)
+            .duplicated_datagrams(0.0)
     }
 }
 

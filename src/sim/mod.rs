@@ -21,6 +21,7 @@ mod addresses;
 mod calls;
 mod check;
 mod client;
+mod datagram;
 mod decisions;
 mod driver;
 mod environment;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::addresses::{Addresses, numbered};
 use super::calls::{Call, os_error};
+use super::datagram::Datagrams;
 use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
 use super::handshake::Fate;
@@ -52,6 +53,7 @@ pub(crate) struct Net {
     /// What the test wants at one place.
     pub(crate) orders: Orders,
     pub(crate) addresses: Addresses,
+    pub(super) datagrams: Datagrams,
     /// Scripted clients that have something to look at.
     pub(crate) clients_due: VecDeque<usize>,
 }
@@ -112,6 +114,12 @@ pub(crate) enum Event {
     Client { index: usize },
     /// A job of a host is done.
     Job { host: u32, crew: usize },
+    /// A datagram arrives.
+    Datagram { number: usize },
+    /// A datagram socket hears that nobody was there.
+    Refused { to: Key },
+    /// A datagram socket can send again.
+    Room { of: Key },
 }
 
 #[derive(Debug)]
@@ -157,6 +165,7 @@ impl Net {
             sent: 0,
             orders: Orders::default(),
             addresses: Addresses::default(),
+            datagrams: Datagrams::default(),
             clients_due: VecDeque::new(),
         }
     }
@@ -253,6 +262,7 @@ impl Net {
             if let Some(Kind::Listener(listener)) = self.sockets.get(key).map(|sock| &sock.kind) {
                 self.addresses.unbind(machine, listener.address, key);
             }
+            self.datagrams.unbind(key);
             self.forget(key);
         }
     }
@@ -428,6 +438,9 @@ impl Net {
             Event::Window { from } => self.arrive_bytes(from, 0, 0),
             Event::Client { index } => self.clients_due.push_back(index),
             Event::Job { host, crew } => self.do_job(host, crew),
+            Event::Datagram { number } => self.arrive_datagram(number),
+            Event::Refused { to } => self.arrive_refusal(to),
+            Event::Room { of } => self.arrive_room(of),
         }
     }
 

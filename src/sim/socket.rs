@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::calls::os_error;
+use super::datagram::Datagram;
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
@@ -43,6 +44,7 @@ pub(crate) enum Owner {
 pub(crate) enum Kind {
     Listener(Box<Listener>),
     Stream(Stream),
+    Datagram(Box<Datagram>),
     /// A source of a test's own, and what it is ready for.
     Raw(Readiness),
 }
@@ -197,6 +199,7 @@ impl Sock {
             Kind::Listener(listener) if listener.queue.is_empty() => Readiness::EMPTY,
             Kind::Listener(_) => Readiness::READABLE,
             Kind::Raw(readiness) => *readiness,
+            Kind::Datagram(datagram) => datagram.readiness(),
             Kind::Stream(stream) => stream.readiness(),
         }
     }
@@ -457,6 +460,10 @@ impl Net {
         match &mut sock.kind {
             Kind::Raw(_) => {
                 self.remove(key);
+            }
+            Kind::Datagram(_) => {
+                self.sockets.remove(key);
+                self.datagrams.unbind(key);
             }
             Kind::Listener(listener) => {
                 let (address, queue) = (listener.address, std::mem::take(&mut listener.queue));

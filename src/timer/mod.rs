@@ -30,6 +30,10 @@ pub(crate) enum Purpose {
     Accept(Key),
     /// An outbound connection that could not begin tries again.
     Connect(Key),
+    /// A handler's own, for one of its datagram sockets.
+    Datagram(Key),
+    /// A datagram socket tries again to send.
+    Retry(Key),
     /// The drain's time is up.
     Drain,
 }
@@ -37,7 +41,11 @@ pub(crate) enum Purpose {
 impl Purpose {
     fn source(self) -> Option<Key> {
         match self {
-            Purpose::Connection(key) | Purpose::Accept(key) | Purpose::Connect(key) => Some(key),
+            Purpose::Connection(key)
+            | Purpose::Accept(key)
+            | Purpose::Connect(key)
+            | Purpose::Datagram(key)
+            | Purpose::Retry(key) => Some(key),
             Purpose::Handler(_) | Purpose::Drain => None,
         }
     }

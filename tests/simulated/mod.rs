@@ -2,8 +2,9 @@
 //!
 //! Single tests that do need one say so themselves (`needs_kernel`, `needs_linux`). Whole files that
 //! are not here need it from one end to the other: `accept_errors` and `descriptors` (the process's
-//! own, and calls that fail in another process), `connect_unix` (the file system), `flood` (the machine's
-//! time), `interop` and `examples` (programs).
+//! own, and calls that fail in another process), `connect_unix` (the file system), `datagram_unix` and
+//! `datagram_options` (Unix datagrams and multicast, which the simulated network has not), `flood` (the
+//! machine's time), `interop` and `examples` (programs).
 
 #[path = "../accept.rs"]
 mod accept;
@@ -21,6 +22,12 @@ mod connect_from;
 mod connect_retry;
 #[path = "../data.rs"]
 mod data;
+#[path = "../datagram.rs"]
+mod datagram;
+#[path = "../datagram_ends.rs"]
+mod datagram_ends;
+#[path = "../datagram_output.rs"]
+mod datagram_output;
 #[path = "../deadline.rs"]
 mod deadline;
 #[path = "../deadline_answers.rs"]

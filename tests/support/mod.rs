@@ -24,6 +24,7 @@ use std::time::{Duration, Instant as MachineInstant};
 use oneloop::{HandlerId, Key, ListenOptions, ListenerId, ReactorLimits, Stats};
 
 mod client;
+pub mod datagrams;
 pub mod deadline;
 #[path = "../kernel/mod.rs"]
 pub mod kernel;

@@ -14,9 +14,9 @@ use std::ops::Sub;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::driver::{AcceptError, Driver, ListenConfig};
+use oneloop::driver::{AcceptError, DatagramConfig, Driver, ListenConfig};
 use oneloop::sim::{Faults, Kernel, Network, SimDriver, SimHost, SimSocket};
-use oneloop::{ReactorLimits, Time};
+use oneloop::{DatagramOptions, ReactorLimits, Time};
 
 use super::KERNEL;
 
@@ -284,6 +284,43 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
     };
     let host = HOST.with(|host| host.beside(faults));
     connect_by(&host, Some(from), address, DEADLINE).expect("the server listens")
+}
+
+/// A UDP socket, which does not block.
+#[derive(Debug)]
+pub struct UdpSocket {
+    driver: SimDriver,
+    socket: SimSocket,
+}
+
+impl UdpSocket {
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.driver.local_address(&self.socket)?.inet().expect("UDP"))
+    }
+
+    pub fn send_to(&self, data: &[u8], to: SocketAddr) -> io::Result<usize> {
+        self.driver.send_datagram(&self.socket, data, Some(&to.into()))?;
+        settle();
+        Ok(data.len())
+    }
+
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        settle();
+        let (length, from) = self.driver.receive(&self.socket, buffer)?;
+        Ok((length.min(buffer.len()), from.inet().expect("UDP")))
+    }
+}
+
+pub fn udp() -> UdpSocket {
+    udp_at("127.0.0.1:0")
+}
+
+pub fn udp_at(address: &str) -> UdpSocket {
+    let driver = HOST.with(|host| host.driver(healthy()));
+    let address = address.parse::<SocketAddr>().unwrap().into();
+    let config = DatagramConfig { address: &address, options: &DatagramOptions::new() };
+    let socket = driver.bind(&config).unwrap();
+    UdpSocket { driver, socket }
 }
 
 pub fn reset(client: TcpStream) {

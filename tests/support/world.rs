@@ -11,7 +11,7 @@ use super::kernel;
 mod pipe;
 
 pub use self::pipe::*;
-pub use std::net::{TcpListener, TcpStream};
+pub use std::net::{TcpListener, TcpStream, UdpSocket};
 pub use std::time::Instant;
 
 pub use super::kernel::until_received;
@@ -62,6 +62,17 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
     socket.set_write_timeout(Some(DEADLINE)).unwrap();
     socket.set_tcp_nodelay(true).unwrap();
     socket.into()
+}
+
+/// A UDP socket on loopback, which does not block.
+pub fn udp() -> UdpSocket {
+    udp_at("127.0.0.1:0")
+}
+
+pub fn udp_at(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
 }
 
 /// Closes with a reset.

@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
 mod clocks;
+mod datagrams;
 mod deadline_model;
 mod deadlines;
 mod doors;
@@ -59,6 +60,7 @@ pub const ALL: &[Workload] = &[
     ("drains", Faults::some, drains::drains),
     ("mail", Faults::some, mail::mail),
     ("slow callbacks", lossless_with_clock_jumps, slow::slow_callbacks),
+    ("datagrams", Faults::some, datagrams::datagrams),
 ];
 
 fn lossless_with_clock_jumps() -> Faults {

@@ -3,9 +3,11 @@
 //! mio polls; the socket calls themselves go straight to the system, which saves instructions a
 //! message and gives what mio does not offer: a backlog, options, writes without `SIGPIPE`.
 
+mod datagrams;
 pub(super) mod sockets;
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::thread;
@@ -25,11 +27,12 @@ use rustix::net::{
 #[cfg(feature = "signals")]
 use super::signals::Caught;
 use super::{
-    AcceptError, ConnectConfig, Connecting, Driver, Event, ListenConfig, RawSource, StreamKind,
-    Wake, Work,
+    AcceptError, ConnectConfig, Connecting, DatagramConfig, Driver, Event, ListenConfig, RawSource,
+    StreamKind, Wake, Work,
 };
 use crate::address::SocketAddress;
 use crate::clock::{Clock, Time};
+use crate::datagram::Interface;
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
 use crate::signal::Signal;
@@ -272,6 +275,44 @@ impl Driver for Mio {
         if let Err(error) = sockopt::set_socket_linger(&socket, Some(Duration::ZERO)) {
             log::debug!("a connection is closed without a reset: {error}");
         }
+    }
+
+    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<OwnedFd> {
+        datagrams::bind(config)
+    }
+
+    fn register_datagram(&self, socket: &OwnedFd, key: Key) -> io::Result<()> {
+        let interest = mio::Interest::READABLE;
+        self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
+    }
+
+    fn ask_datagram_writable(&self, socket: &OwnedFd, key: Key, yes: bool) -> io::Result<()> {
+        let interest = mio::Interest::READABLE;
+        let interest = if yes { interest | mio::Interest::WRITABLE } else { interest };
+        self.poll.registry().reregister(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
+    }
+
+    fn receive(&self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, SocketAddress)> {
+        datagrams::receive(socket, buffer)
+    }
+
+    fn send_datagram(
+        &self,
+        socket: &OwnedFd,
+        data: &[u8],
+        to: Option<&SocketAddress>,
+    ) -> io::Result<()> {
+        datagrams::send(socket, data, to)
+    }
+
+    fn set_membership(
+        &self,
+        socket: &OwnedFd,
+        group: IpAddr,
+        interface: &Interface,
+        is_member: bool,
+    ) -> io::Result<()> {
+        datagrams::set_membership(socket, group, interface, is_member)
     }
 
     fn local_address(&self, socket: &OwnedFd) -> io::Result<SocketAddress> {

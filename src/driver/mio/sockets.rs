@@ -13,16 +13,20 @@ use crate::address::{SocketAddress, UnixName};
 use crate::driver::{AcceptError, ConnectConfig, Connecting, ListenConfig};
 
 fn stream_socket(address: &SocketAddress) -> io::Result<OwnedFd> {
+    socket(address, SocketType::STREAM)
+}
+
+pub(super) fn socket(address: &SocketAddress, kind: SocketType) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddress::Inet(SocketAddr::V4(_)) => AddressFamily::INET,
         SocketAddress::Inet(SocketAddr::V6(_)) => AddressFamily::INET6,
         SocketAddress::Unix(_) | SocketAddress::Unnamed => AddressFamily::UNIX,
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
+    Ok(rustix::net::socket_with(family, kind, flags, None)?)
 }
 
-fn unix_address(name: &UnixName) -> io::Result<SocketAddrUnix> {
+pub(super) fn unix_address(name: &UnixName) -> io::Result<SocketAddrUnix> {
     match (name.as_path(), name.as_abstract()) {
         (Some(path), _) => Ok(SocketAddrUnix::new(path)?),
         (None, Some(name)) => Ok(SocketAddrUnix::new_abstract_name(name)?),
@@ -30,7 +34,7 @@ fn unix_address(name: &UnixName) -> io::Result<SocketAddrUnix> {
     }
 }
 
-fn no_name() -> io::Error {
+pub(super) fn no_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "nobody can be found without a name")
 }
 
@@ -136,7 +140,7 @@ pub(super) fn peer_address(socket: &OwnedFd) -> io::Result<SocketAddress> {
     from_kernel(rustix::net::getpeername(socket)?.ok_or(Errno::NOTCONN)?)
 }
 
-fn from_kernel(address: SocketAddrAny) -> io::Result<SocketAddress> {
+pub(super) fn from_kernel(address: SocketAddrAny) -> io::Result<SocketAddress> {
     if address.address_family() != AddressFamily::UNIX {
         return Ok(SocketAddress::Inet(SocketAddr::try_from(address)?));
     }

@@ -73,14 +73,19 @@ impl Simulation {
                         kernel.contains(Readiness::READABLE) && !listener.is_muted()
                     }
                     Source::Raw(_) => false,
+                    Source::Datagram(state) => {
+                        kernel.contains(Readiness::READABLE)
+                            || kernel.contains(Readiness::ERROR)
+                            || kernel.contains(Readiness::WRITABLE) && state.has_output()
+                    }
                 };
                 assert!(!waits, "reactor {number}: {key} waits for ever: {source:?}, {kernel:?}");
             }
         }
     }
 
-    /// Checks that a reactor is as it was at the start, but for its listeners: no connection, no
-    /// buffer, no timer and no descriptor is left.
+    /// Checks that a reactor is as it was at the start, but for its listeners and datagram sockets: no
+    /// connection, no buffer, no timer and no descriptor is left.
     ///
     /// # Panics
     ///
@@ -99,10 +104,12 @@ impl Simulation {
         assert_eq!(stats.closes_total(), opened, "who opened was told of the end, once");
         assert_eq!(reactor.core.timers.next(), None, "a timer is left");
         assert_eq!(reactor.core.deadlines.next(), None, "a deadline is left");
+        assert_eq!(stats.datagram_bytes_waiting, 0, "datagrams are left");
         let listeners = reactor.listeners.len();
+        let datagrams = reactor.stats().datagram_sockets;
         let reserves = usize::from(reactor.reserve.is_some());
         let host = reactor.sockets.driver.host();
         let descriptors = self.network.net.borrow_mut().host(host).descriptors;
-        assert_eq!(descriptors, listeners + reserves, "descriptors are left");
+        assert_eq!(descriptors, listeners + datagrams + reserves, "descriptors are left");
     }
 }

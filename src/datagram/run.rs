@@ -1,0 +1,377 @@
+//! What the turn does for a datagram socket.
+
+use std::io;
+use std::time::Duration;
+
+use log::{debug, trace};
+
+use super::any::AnyDatagram;
+use super::{Datagram, DatagramSocket, DatagramState};
+use crate::address::SocketAddress;
+use crate::context::Context;
+use crate::core::Source;
+use crate::driver::Driver;
+use crate::error::CloseReason;
+use crate::key::Key;
+use crate::reactor::Reactor;
+use crate::reactor::any_handler::AnyHandler;
+use crate::readiness::Readiness;
+use crate::timer::{Purpose, TimerId};
+
+/// When a receiver of an unconnected Unix socket has no room, nothing tells when it has: it is tried again
+/// after so long.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// As many datagrams as a drain still takes in: the usual receive buffer (`net.core.rmem_default`) holds
+/// some hundred.
+const DRAIN_LEN_MAX: usize = 1024;
+
+/// What went wrong with single datagrams is over when it was told. So many errors on end are something else.
+const ERRORS_MAX: u32 = 64;
+
+/// How a try to send ended.
+enum Tried {
+    Sent,
+    WouldBlock,
+    Failed(io::Error),
+}
+
+impl<D: Driver> Reactor<D> {
+    /// Makes a call of the socket's handler, unless the socket has ended.
+    fn call_datagram(
+        &mut self,
+        key: Key,
+        call: impl FnOnce(&dyn AnyDatagram, &mut dyn AnyHandler, &mut DatagramSocket<'_>),
+    ) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        if state.reason.is_some() {
+            return;
+        }
+        let (handler, calls, context) = (state.handler, state.calls, state.context);
+        let context = Context { core: &mut self.core, host: &self.sockets, handler: context };
+        let mut socket = DatagramSocket { context, key };
+        call(calls, &mut *self.handlers[usize::from(handler)], &mut socket);
+    }
+
+    /// A flag of the state that says that a call is owed: takes it.
+    fn takes(&mut self, key: Key, flag: fn(&mut DatagramState) -> &mut bool) -> bool {
+        self.core.datagram_mut(key).is_some_and(|state| std::mem::take(flag(state)))
+    }
+
+    /// From here on its callbacks may be called, and it has a budget to send with.
+    fn begin_datagrams(&mut self, key: Key) {
+        self.core.running = key;
+        if let Some(state) = self.core.datagram_mut(key) {
+            state.len_left = state.limits.datagrams_per_turn_max;
+            state.bytes_left = state.limits.bytes_per_turn_max;
+        }
+    }
+
+    /// The ready phase's part.
+    #[inline(never)]
+    pub(crate) fn run_datagrams(&mut self, key: Key) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        state.queued = false;
+        let ready = std::mem::take(&mut state.readiness);
+        let is_any = |hint: Readiness| ready.0 & hint.0 != 0;
+        // The next receive tells the error.
+        state.is_readable |= is_any(Readiness::READABLE | Readiness::ERROR);
+        if is_any(Readiness::WRITABLE | Readiness::ERROR) && state.retry.is_none() {
+            state.is_waiting = false;
+        }
+        self.begin_datagrams(key);
+        if self.takes(key, |state| &mut state.owes_bound) {
+            self.call_datagram(key, |calls, handler, socket| calls.bound(handler, socket));
+        }
+        self.send_datagrams(key, false);
+        if self.takes(key, |state| &mut state.owes_room) {
+            self.call_datagram(key, |calls, handler, socket| calls.room(handler, socket));
+        }
+        self.receive_datagrams(key);
+        self.drain_datagrams(key);
+        self.send_datagrams(key, false);
+        self.core.running = Key::NONE;
+        self.hold_to_memory();
+    }
+
+    /// The flush phase's part: somebody else sent with it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn flush_datagrams(&mut self, key: Key) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        state.flushing = false;
+        self.begin_datagrams(key);
+        self.send_datagrams(key, false);
+        self.core.running = Key::NONE;
+    }
+
+    /// The timer phase's part: the receiver may have room by now.
+    pub(crate) fn retry_datagrams(&mut self, key: Key) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        state.retry = None;
+        state.is_waiting = false;
+        self.begin_datagrams(key);
+        self.send_datagrams(key, true);
+        self.core.running = Key::NONE;
+    }
+
+    /// The timer phase's part: a timer that a callback of the socket set.
+    pub(crate) fn fire_datagram_timer(&mut self, key: Key, timer: TimerId) {
+        self.begin_datagrams(key);
+        self.call_datagram(key, |calls, handler, socket| calls.timer(handler, socket, timer));
+        self.send_datagrams(key, false);
+        self.core.running = Key::NONE;
+        self.hold_to_memory();
+    }
+
+    /// Receives within the budget.
+    fn receive_datagrams(&mut self, key: Key) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        let limits = &state.limits;
+        let len_max = limits.datagrams_per_turn_max.min(state.drain_left.unwrap_or(usize::MAX));
+        let mut bytes_left = limits.bytes_per_turn_max;
+        if len_max == 0 {
+            return;
+        }
+        for _ in 0..len_max {
+            let Some(Source::Datagram(state)) = self.core.sources.get_mut(key) else { return };
+            if state.reason.is_some() || !state.is_readable {
+                return;
+            }
+            if bytes_left == 0 {
+                break;
+            }
+            let Some((driver, socket)) = self.sockets.with(key) else { return };
+            let (length, from) = match driver.receive(socket, &mut self.input) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    state.is_readable = false;
+                    state.errors = 0;
+                    return;
+                }
+                Err(error) => {
+                    state.errors += 1;
+                    let is_broken = state.errors == ERRORS_MAX;
+                    self.tell_failed(key, None, &error);
+                    if is_broken {
+                        debug!("{key}: nothing but errors");
+                        return self.core.end(key, CloseReason::Io(error.kind()));
+                    }
+                    continue;
+                }
+            };
+            bytes_left = bytes_left.saturating_sub(length);
+            state.errors = 0;
+            if let Some(left) = &mut state.drain_left {
+                *left -= 1;
+            }
+            trace!("{key}: {length} bytes from {from}");
+            let data = &self.input[..length.min(self.input.len())];
+            let datagram = Datagram { data, from: &from, length };
+            let stats = &mut self.core.stats;
+            stats.datagrams_in += 1;
+            stats.datagrams_truncated += u64::from(datagram.is_truncated());
+            // As `call_datagram`, beside the buffer.
+            let (handler, calls, context) = (state.handler, state.calls, state.context);
+            let context = Context { core: &mut self.core, host: &self.sockets, handler: context };
+            let mut socket = DatagramSocket { context, key };
+            calls.datagram(&mut *self.handlers[usize::from(handler)], &mut socket, datagram);
+        }
+        self.core.stats.budgets_exhausted += 1;
+        self.core.queue(key);
+    }
+
+    /// Sends what waits, within the budget. In a second try what has no room is given up.
+    fn send_datagrams(&mut self, key: Key, is_second_try: bool) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        if state.outbox.is_empty() {
+            return;
+        }
+        let is_connected = state.peer.is_some();
+        // An error of a connected socket may be about a datagram that has left already: one more try
+        // tells. It may be somebody else's next time as well.
+        let mut earlier: Option<io::Error> = None;
+        loop {
+            let Some(state) = self.core.datagram_mut(key) else { return };
+            if state.reason.is_some() || state.is_waiting || state.outbox.is_empty() {
+                break;
+            }
+            if state.len_left == 0 || state.bytes_left == 0 {
+                self.core.queue(key);
+                break;
+            }
+            match self.try_to_send(key) {
+                Tried::Sent => {
+                    self.take_datagram(key);
+                    self.core.stats.datagrams_out += 1;
+                    if let Some(error) = earlier.take() {
+                        self.tell_failed(key, None, &error);
+                    }
+                }
+                Tried::WouldBlock => {
+                    if let Some(error) = earlier.take() {
+                        self.tell_failed(key, None, &error);
+                    }
+                    if is_second_try {
+                        self.give_up(key, &io::ErrorKind::WouldBlock.into());
+                    } else {
+                        self.wait_for_room(key);
+                    }
+                }
+                Tried::Failed(error) if is_connected && earlier.is_none() => earlier = Some(error),
+                Tried::Failed(error) => {
+                    if let Some(earlier) = earlier.take()
+                        && earlier.kind() != error.kind()
+                    {
+                        self.tell_failed(key, None, &earlier);
+                    }
+                    self.give_up(key, &error);
+                }
+            }
+        }
+        self.end_sending(key);
+    }
+
+    fn try_to_send(&self, key: Key) -> Tried {
+        let Some(Source::Datagram(state)) = self.core.sources.get(key) else {
+            unreachable!("slots are freed in the reap phase")
+        };
+        let (Some((driver, socket)), Some((to, data))) =
+            (self.sockets.with(key), state.outbox.front())
+        else {
+            unreachable!("an open socket, and a datagram that waits")
+        };
+        match driver.send_datagram(socket, data, to) {
+            Ok(()) => {
+                trace!("{key}: {} bytes to {to:?}", data.len());
+                Tried::Sent
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Tried::WouldBlock,
+            Err(error) => Tried::Failed(error),
+        }
+    }
+
+    /// Takes the first datagram off the queue, and off the budget: whom it was for.
+    fn take_datagram(&mut self, key: Key) -> Option<SocketAddress> {
+        let state = self.core.datagram_mut(key)?;
+        let (to, length) = state.outbox.pop()?;
+        state.len_left -= 1;
+        state.bytes_left = state.bytes_left.saturating_sub(length);
+        let to = to.or_else(|| state.peer.clone());
+        self.core.stats.datagram_bytes_waiting -= length;
+        to
+    }
+
+    /// Drops the first datagram of the queue, of which its handler is told.
+    fn give_up(&mut self, key: Key, error: &io::Error) {
+        let to = self.take_datagram(key);
+        self.core.stats.datagrams_dropped += 1;
+        self.tell_failed(key, to.as_ref(), error);
+    }
+
+    fn tell_failed(&mut self, key: Key, to: Option<&SocketAddress>, error: &io::Error) {
+        trace!("{key}: {error}");
+        self.core.stats.datagram_errors += 1;
+        self.call_datagram(key, |calls, handler, socket| {
+            calls.send_failed(handler, socket, to, error);
+        });
+    }
+
+    fn wait_for_room(&mut self, key: Key) {
+        let core = &mut self.core;
+        let Some(Source::Datagram(state)) = core.sources.get_mut(key) else { return };
+        state.is_waiting = true;
+        if !state.is_told_of_room {
+            let retry = core.timers.set(core.now + RETRY, Duration::ZERO, Purpose::Retry(key));
+            state.retry = Some(retry);
+        } else if !std::mem::replace(&mut state.asks_writable, true) {
+            self.ask_for_room(key, true);
+        }
+    }
+
+    fn ask_for_room(&mut self, key: Key, yes: bool) {
+        let Some((driver, socket)) = self.sockets.with(key) else { return };
+        if let Err(error) = driver.ask_datagram_writable(socket, key, yes) {
+            // A wake-up that may never come is worse than an end.
+            debug!("{key}: {error}");
+            self.core.end(key, CloseReason::Io(error.kind()));
+        }
+    }
+
+    /// What is to be seen to when some have gone.
+    fn end_sending(&mut self, key: Key) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        let limits = &state.limits;
+        let (len, bytes) = (state.outbox.len(), state.outbox.bytes());
+        let has_room = 2 * len <= limits.queue_len_max && 2 * bytes <= limits.queue_bytes_max;
+        if has_room && std::mem::take(&mut state.is_full) {
+            state.owes_room = true;
+        }
+        let is_owed = state.owes_room;
+        let is_done = state.outbox.is_empty() && std::mem::take(&mut state.asks_writable);
+        if is_owed {
+            self.core.queue(key);
+        }
+        if is_done {
+            self.ask_for_room(key, false);
+        }
+    }
+
+    /// A drain begins for this socket.
+    pub(crate) fn begin_drain_of_datagrams(&mut self, key: Key) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        state.drain_left = Some(DRAIN_LEN_MAX);
+        state.is_readable = true; // whether or not the event has come
+        self.core.queue(key);
+    }
+
+    /// Tells of the drain when what was there is shown.
+    fn drain_datagrams(&mut self, key: Key) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        if state.drain_left.is_some_and(|left| left == 0 || !state.is_readable) {
+            state.drain_left = None;
+            self.call_datagram(key, |calls, handler, socket| calls.drain(handler, socket));
+            self.core.queue(key); // what came since
+        }
+    }
+
+    /// The reap phase's part. Who was closed by its handler has what it sent handed to the kernel, as far as
+    /// that has room.
+    pub(crate) fn reap_datagrams(&mut self, key: Key, mut state: Box<DatagramState>) {
+        let reason = state.reason.unwrap_or(CloseReason::Stopped);
+        let socket = self.sockets.take(key);
+        let core = &mut self.core;
+        core.stats.datagram_sockets -= 1;
+        core.stats.datagram_bytes_waiting -= state.outbox.bytes();
+        if let (CloseReason::Closed, Some(socket)) = (reason, &socket) {
+            let mut is_retried = false;
+            while let Some((to, data)) = state.outbox.front() {
+                match self.sockets.driver.send_datagram(socket, data, to) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) if state.peer.is_some() && !is_retried => is_retried = true,
+                    result => {
+                        is_retried = false;
+                        let core = &mut self.core.stats;
+                        core.datagrams_out += u64::from(result.is_ok());
+                        core.datagrams_dropped += u64::from(result.is_err());
+                        state.outbox.pop();
+                    }
+                }
+            }
+        }
+        let core = &mut self.core;
+        core.stats.datagrams_dropped += state.outbox.len() as u64;
+        if let Some(retry) = state.retry {
+            core.timers.cancel(retry);
+        }
+        if state.has_timers {
+            let sources = &core.sources;
+            core.timers.owner_ended(|key| sources.get(key).is_some());
+        }
+        drop(socket); // which closes it
+        debug!("{key}: closed: {reason}");
+        let handler = &mut *self.handlers[usize::from(state.handler)];
+        let mut cx = Context { core: &mut self.core, host: &self.sockets, handler: state.context };
+        state.calls.close(handler, key, reason, &mut cx);
+    }
+}

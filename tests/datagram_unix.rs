@@ -1,0 +1,218 @@
+//! Unix datagram sockets, whose senders wait for their receivers.
+
+mod support;
+
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use oneloop::address::UnixName;
+use oneloop::{CloseReason, DatagramOptions, HandlerId, Key, Queued, SocketAddress};
+
+use support::datagrams::*;
+use support::*;
+
+/// An abstract name that nobody else has.
+fn name() -> UnixName {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    UnixName::from_abstract(format!("oneloop-{}-{number}", std::process::id())).unwrap()
+}
+
+/// A client with a name.
+fn client() -> (UnixDatagram, UnixName) {
+    let name = name();
+    let address = SocketAddr::from_abstract_name(name.as_abstract().unwrap()).unwrap();
+    let client = UnixDatagram::bind_addr(&address).unwrap();
+    client.set_nonblocking(true).unwrap();
+    (client, name)
+}
+
+struct Server {
+    reactor: Reactor,
+    handler: HandlerId<Datagrams>,
+    key: Key,
+    calls: DatagramCalls,
+}
+
+impl Server {
+    fn new(datagrams: Datagrams, name: Option<&UnixName>, options: &DatagramOptions) -> Server {
+        let mut reactor = Reactor::new().unwrap();
+        let calls = Rc::clone(&datagrams.calls);
+        let handler = reactor.add_datagram_handler(datagrams);
+        let key = reactor.bind_unix(handler, name, options).unwrap();
+        Server { reactor, handler, key, calls }
+    }
+
+    fn send(&mut self, to: Option<&UnixName>, data: &[u8]) -> Queued {
+        let to = to.cloned().map(SocketAddress::Unix);
+        self.reactor.context(self.handler).send_datagram(self.key, to.as_ref(), data)
+    }
+
+    fn until_sent(&mut self, count: u64) {
+        run_until(&mut self.reactor, "they are sent", |reactor| {
+            reactor.stats().datagrams_out == count
+        });
+    }
+
+    /// Fills the queue of a receiver: how many it holds.
+    fn fill(&mut self, to: Option<&UnixName>) -> u64 {
+        while self.reactor.stats().datagram_bytes_waiting == 0 {
+            assert_eq!(self.send(to, b"full"), Queued::Ok);
+            self.reactor.turn(Some(std::time::Duration::ZERO)).unwrap();
+        }
+        self.reactor.stats().datagrams_out
+    }
+}
+
+fn receive(client: &UnixDatagram) -> Option<Vec<u8>> {
+    let mut buffer = [0; 100];
+    match client.recv(&mut buffer) {
+        Ok(count) => Some(buffer[..count].to_vec()),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            None
+        }
+    }
+}
+
+fn to(name: &UnixName) -> SocketAddr {
+    SocketAddr::from_abstract_name(name.as_abstract().unwrap()).unwrap()
+}
+
+#[test]
+fn who_has_a_name_is_answered_and_who_has_none_cannot_be() {
+    let name = name();
+    let datagrams = Datagrams::new(|socket, call| {
+        if let DatagramCall::Datagram(data, from, _) = call {
+            let expected = if *from == SocketAddress::Unnamed { Queued::Gone } else { Queued::Ok };
+            assert_eq!(socket.send_to(from, data), expected);
+        }
+    });
+    let mut server = Server::new(datagrams, Some(&name), &DatagramOptions::new());
+    assert_eq!(server.reactor.datagram_address(server.key).unwrap().unix(), Some(&name));
+    let (client, _) = client();
+    client.send_to_addr(b"hello", &to(&name)).unwrap();
+    UnixDatagram::unbound().unwrap().send_to_addr(b"who am I", &to(&name)).unwrap();
+    server.until_sent(1);
+    assert_eq!(receive(&client).unwrap(), b"hello");
+    assert_idle(&mut server.reactor);
+    assert_eq!(server.calls.borrow().len(), 3);
+}
+
+#[test]
+fn a_datagram_that_is_larger_than_the_buffer_is_truncated_and_says_so() {
+    let name = name();
+    let mut server = Server::new(Datagrams::listens(), Some(&name), &DatagramOptions::new());
+    let (client, from) = client();
+    client.send_to_addr(&pattern(100_000), &to(&name)).unwrap();
+    run_until(&mut server.reactor, "it comes", |reactor| reactor.stats().datagrams_truncated == 1);
+    let expected = DatagramCall::Datagram(pattern(65_536), SocketAddress::Unix(from), 100_000);
+    assert_eq!(server.calls.borrow()[1..], [expected]);
+}
+
+#[test]
+fn a_path_stays_when_its_socket_is_closed() {
+    let directory = std::env::temp_dir();
+    let path = directory.join(format!("oneloop-datagram-{}.sock", std::process::id()));
+    let name = UnixName::from_path(&path).unwrap();
+    let mut server = Server::new(Datagrams::echo(), Some(&name), &DatagramOptions::new());
+    let (client, _) = client();
+    client.send_to(b"hello", &path).unwrap();
+    server.until_sent(1);
+    assert_eq!(receive(&client).unwrap(), b"hello");
+    let options = DatagramOptions::new();
+    let error = server.reactor.bind_unix(server.handler, Some(&name), &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    server.reactor.stop();
+    assert!(path.exists());
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_send_to_a_name_that_nobody_has_is_told() {
+    let mut server = Server::new(Datagrams::listens(), None, &DatagramOptions::new());
+    let nobody = name();
+    server.send(Some(&nobody), b"anybody?").ignore();
+    let calls = Rc::clone(&server.calls);
+    run_until(&mut server.reactor, "it is told", |_| calls.borrow().len() == 2);
+    let about = Some(SocketAddress::Unix(nobody));
+    let failed = DatagramCall::Failed(about, ErrorKind::ConnectionRefused);
+    assert_eq!(server.calls.borrow()[1..], [failed]);
+    assert_idle(&mut server.reactor);
+}
+
+/// A socket that is connected is told of room by an event, for which it asks no longer than it waits.
+#[test]
+fn a_connected_socket_waits_for_room_and_sends_all_in_order() {
+    let (receiver, name) = client();
+    let options = DatagramOptions::new().connect(name.clone());
+    let mut server = Server::new(Datagrams::listens(), None, &options);
+    let full = server.fill(None);
+    for number in 0..100_u8 {
+        assert_eq!(server.send(None, &[number]), Queued::Ok);
+    }
+    assert_idle(&mut server.reactor);
+    assert_eq!(server.reactor.next_wait(), None, "it waits for an event");
+    let mut came = Vec::new();
+    run_until(&mut server.reactor, "all have come", |_| {
+        came.extend(receive(&receiver));
+        came.len() as u64 == full + 101
+    });
+    assert!(came[..=full as usize].iter().all(|data| data == b"full"));
+    assert!((0..100_u8).eq(came[full as usize + 1..].iter().map(|data| data[0])));
+    assert_idle(&mut server.reactor);
+    let stats = server.reactor.stats();
+    assert_eq!((stats.datagrams_dropped, stats.datagram_bytes_waiting), (0, 0));
+    assert_eq!(server.calls.borrow().len(), 1, "nothing failed");
+}
+
+/// Others have filled the receiver's queue: this socket is writable all the while, and no event tells it when
+/// there is room.
+#[test]
+fn an_unconnected_socket_tries_again_by_itself() {
+    let (receiver, name) = client();
+    let mut other = Server::new(Datagrams::listens(), None, &DatagramOptions::new());
+    other.fill(Some(&name));
+    let mut server = Server::new(Datagrams::listens(), None, &DatagramOptions::new());
+    server.send(Some(&name), b"patience").ignore();
+    run_until(&mut server.reactor, "it waits", |reactor| {
+        reactor.stats().turns > 1 && reactor.next_wait().is_some_and(|wait| !wait.is_zero())
+    });
+    assert!(receive(&receiver).is_some());
+    server.until_sent(1);
+    assert_eq!(server.calls.borrow().len(), 1, "nothing failed");
+    assert_idle(&mut server.reactor);
+    assert_eq!(server.reactor.next_wait(), None, "no timer is left");
+}
+
+#[test]
+fn a_receiver_without_room_does_not_hold_others_up_for_long() {
+    let ((_stuck, stuck), (receiver, name)) = (client(), client());
+    let mut server = Server::new(Datagrams::listens(), None, &DatagramOptions::new());
+    let full = server.fill(Some(&stuck));
+    server.send(Some(&stuck), b"never").ignore();
+    server.send(Some(&name), b"behind it").ignore();
+    server.until_sent(full + 1);
+    assert_eq!(receive(&receiver).unwrap(), b"behind it");
+    let about = Some(SocketAddress::Unix(stuck));
+    let failed = DatagramCall::Failed(about, ErrorKind::WouldBlock);
+    assert_eq!(server.calls.borrow()[1..], [failed.clone(), failed]);
+    assert_eq!(server.reactor.stats().datagrams_dropped, 2);
+}
+
+#[test]
+fn a_socket_that_waits_ends_with_what_waits_and_its_timer() {
+    let (_stuck, stuck) = client();
+    let mut server = Server::new(Datagrams::listens(), None, &DatagramOptions::new());
+    server.fill(Some(&stuck));
+    server.reactor.context(server.handler).close_key(server.key);
+    let closed = DatagramCall::Close(server.key, CloseReason::Closed);
+    let calls = Rc::clone(&server.calls);
+    run_until(&mut server.reactor, "it is closed", |_| calls.borrow().contains(&closed));
+    assert_eq!(server.reactor.next_wait(), None, "no timer is left");
+    let stats = server.reactor.stats();
+    assert_eq!((stats.datagrams_dropped, stats.datagram_bytes_waiting), (1, 0));
+}
