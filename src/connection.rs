@@ -9,6 +9,7 @@ use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::context::Context;
 use crate::core::Data;
+use crate::credentials::Credentials;
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
 use crate::limits::Limits;
@@ -96,6 +97,20 @@ impl Connection<'_> {
     /// A system call.
     pub fn local_address(&self) -> io::Result<SocketAddress> {
         self.context.host.local_address(self.key)
+    }
+
+    /// The process and user at the other side of a Unix socket: of an accepted connection those that called
+    /// connect, of an outbound one those that called listen.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` on TCP, and on systems other than Linux; those of getsockopt(2).
+    ///
+    /// # Cost
+    ///
+    /// A system call.
+    pub fn peer_credentials(&self) -> io::Result<Credentials> {
+        self.context.host.peer_credentials(self.key)
     }
 
     /// Bytes received so far.

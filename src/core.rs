@@ -14,6 +14,7 @@ use log::debug;
 use crate::address::SocketAddress;
 use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
+use crate::credentials::Credentials;
 use crate::drain::Drain;
 use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
@@ -77,6 +78,7 @@ pub(crate) enum Command {
 pub(crate) trait Host {
     fn local_address(&self, key: Key) -> io::Result<SocketAddress>;
     fn peer_address(&self, key: Key) -> io::Result<SocketAddress>;
+    fn peer_credentials(&self, key: Key) -> io::Result<Credentials>;
     fn now(&self) -> Time;
     fn wall_clock(&self) -> SystemTime;
 }

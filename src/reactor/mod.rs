@@ -24,6 +24,7 @@ use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::context::Context;
 use crate::core::{Core, Host, SLACK_SLOTS, Source};
+use crate::credentials::Credentials;
 use crate::drain::{Baseline, Ended, Report};
 use crate::driver::{Driver, Mio};
 use crate::handler::StreamHandler;
@@ -70,6 +71,9 @@ pub use self::wait::Wait;
 /// ```
 pub struct Reactor<D: Driver = Mio> {
     pub(crate) core: Core,
+    /// The paths of listeners that have one. Dropped before the sockets: as long as these are open, their files'
+    /// numbers are nobody else's.
+    guards: Vec<(Key, D::Guard)>,
     pub(crate) sockets: Sockets<D>,
     /// The buffer that all connections are read into.
     pub(crate) input: Box<[u8]>,
@@ -137,6 +141,10 @@ impl<D: Driver> Host for Sockets<D> {
 
     fn peer_address(&self, key: Key) -> io::Result<SocketAddress> {
         self.driver.peer_address(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
+    }
+
+    fn peer_credentials(&self, key: Key) -> io::Result<Credentials> {
+        self.driver.peer_credentials(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
     }
 
     fn now(&self) -> Time {
@@ -225,6 +233,7 @@ impl<D: Driver> Reactor<D> {
             handlers: Vec::new(),
             raws: Slab::new(),
             listeners: Vec::new(),
+            guards: Vec::new(),
             reserve,
             batch: Vec::new(),
             batch_done: 0,
@@ -311,6 +320,26 @@ impl<D: Driver> Reactor<D> {
             }
         }
         result
+    }
+
+    /// Listens on exactly that address, which may be a Unix socket's.
+    ///
+    /// A path that nobody listens on any more is taken over, see [`ListenOptions::replace_stale`]; it is removed when
+    /// the listener ends or a drain begins, unless it is somebody else's by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen_with`](Self::listen_with). Of a path, also those of open(2), flock(2) and chmod(2); `AddrInUse`
+    /// says whether somebody listens, or the path is not a socket's.
+    pub fn listen_at<H: StreamHandler>(
+        &mut self,
+        handler: HandlerId<H>,
+        address: impl Into<SocketAddress>,
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        self.assert_own(handler);
+        options.limits.check()?;
+        self.listen_on(handler.index, &address.into(), options)
     }
 
     pub(crate) fn assert_own<H: StreamHandler>(&self, id: HandlerId<H>) {

@@ -4,6 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use oneloop::{HandlerId, ListenOptions, ListenerId, StreamHandler};
+
 use super::DEADLINE;
 use super::kernel;
 
@@ -19,6 +21,20 @@ pub use oneloop::Reactor;
 
 /// Whether sockets, descriptors and time are real.
 pub const HAS_KERNEL: bool = true;
+
+/// Whether clients come over TCP.
+pub const IS_TCP: bool = true;
+
+/// Has a handler listen where clients of this world connect to.
+pub fn listen<H: StreamHandler>(
+    reactor: &mut Reactor,
+    handler: HandlerId<H>,
+    options: &ListenOptions,
+) -> (ListenerId, SocketAddr) {
+    let listener = reactor.listen_with(handler, "127.0.0.1:0", options).expect("a free port");
+    let address = reactor.listener_address(listener).expect("it listens");
+    (listener, address.inet().expect("TCP"))
+}
 
 /// Whether events, reads and accepts are those of Linux, so that they can be counted.
 pub const COUNTS_AS_LINUX: bool = true;
