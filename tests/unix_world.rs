@@ -16,26 +16,49 @@ mod support {
     pub(crate) mod world;
 }
 
+#[path = "accept.rs"]
 mod accept;
+#[path = "close.rs"]
 mod close;
+#[path = "data.rs"]
 mod data;
+#[path = "deadline.rs"]
 mod deadline;
+#[path = "deadline_answers.rs"]
 mod deadline_answers;
+#[path = "deadline_message.rs"]
 mod deadline_message;
+#[path = "deadline_output.rs"]
 mod deadline_output;
+#[path = "drain.rs"]
 mod drain;
+#[path = "drip.rs"]
 mod drip;
+#[path = "edges.rs"]
 mod edges;
+#[path = "events.rs"]
 mod events;
+#[path = "fairness.rs"]
 mod fairness;
+#[path = "handler.rs"]
 mod handler;
+#[path = "keys.rs"]
 mod keys;
+#[path = "limits.rs"]
 mod limits;
+#[path = "memory.rs"]
 mod memory;
+#[path = "misuse.rs"]
 mod misuse;
+#[path = "output.rs"]
 mod output;
+#[path = "panic.rs"]
 mod panic;
+#[path = "places.rs"]
 mod places;
+#[path = "short_way.rs"]
 mod short_way;
+#[path = "stop.rs"]
 mod stop;
+#[path = "transfer.rs"]
 mod transfer;
