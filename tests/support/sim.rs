@@ -14,6 +14,7 @@ use std::ops::Sub;
 use std::rc::Rc;
 use std::time::Duration;
 
+use oneloop::address::UnixName;
 use oneloop::driver::{AcceptError, Driver, ListenConfig};
 use oneloop::sim::{Faults, Kernel, Network, SimDriver, SimHost, SimSocket};
 use oneloop::{HandlerId, ListenOptions, ListenerId, ReactorLimits, StreamHandler, Time};
@@ -283,6 +284,11 @@ pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 pub fn connect(address: SocketAddr) -> TcpStream {
     HOST.with(|host| connect_by(host, None, address, DEADLINE)).expect("the server listens")
+}
+
+pub fn connect_unix(name: &UnixName) -> TcpStream {
+    let socket = HOST.with(|host| host.connect(name.clone())).expect("the server listens");
+    TcpStream::new(socket, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
 }
 
 pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) -> TcpStream {

@@ -6,16 +6,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::UnixStream;
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use oneloop::address::UnixName;
 use oneloop::{HandlerId, ListenOptions, ListenerId, StreamHandler};
 
-use super::DEADLINE;
 use super::kernel_world;
 
 pub use super::kernel_world::*;
@@ -25,9 +21,9 @@ pub const IS_TCP: bool = false;
 /// The made-up addresses have it.
 const UNIX: Ipv4Addr = Ipv4Addr::new(127, 77, 77, 77);
 
-fn name(address: SocketAddr) -> Option<String> {
-    let port = address.port();
-    (address.ip() == UNIX).then(|| format!("oneloop-test-{}-{port}", process::id()))
+fn name(address: SocketAddr) -> Option<UnixName> {
+    let name = format!("oneloop-test-{}-{}", process::id(), address.port());
+    (address.ip() == UNIX).then(|| UnixName::from_abstract(name).expect("a short name"))
 }
 
 pub fn listen<H: StreamHandler>(
@@ -37,23 +33,14 @@ pub fn listen<H: StreamHandler>(
 ) -> (ListenerId, SocketAddr) {
     static LAST: AtomicU16 = AtomicU16::new(0);
     let address = SocketAddr::from((UNIX, 1 + LAST.fetch_add(1, Ordering::Relaxed)));
-    let unix = UnixName::from_abstract(name(address).unwrap()).unwrap();
-    let listener = reactor.listen_at(handler, unix, options).expect("a name of its own");
+    let name = name(address).expect("it is made up");
+    let listener = reactor.listen_at(handler, name, options).expect("a name of its own");
     (listener, address)
-}
-
-/// What the standard library calls a TCP stream takes any stream socket.
-fn connect_unix(name: &str) -> io::Result<TcpStream> {
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-    let client = TcpStream::from(OwnedFd::from(UnixStream::connect_addr(&address)?));
-    client.set_read_timeout(Some(DEADLINE))?;
-    client.set_write_timeout(Some(DEADLINE))?;
-    Ok(client)
 }
 
 pub fn connect(address: SocketAddr) -> TcpStream {
     match name(address) {
-        Some(name) => connect_unix(&name).expect("the server listens"),
+        Some(name) => connect_unix(&name),
         None => kernel_world::connect(address),
     }
 }
@@ -67,7 +54,7 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
 
 pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
     match name(address) {
-        Some(name) => connect_unix(&name),
+        Some(name) => Ok(connect_unix(&name)),
         None => kernel_world::try_connect(address),
     }
 }

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use oneloop::address::UnixName;
 use oneloop::{HandlerId, ListenOptions, ListenerId, StreamHandler};
 
 use super::DEADLINE;
@@ -59,6 +61,19 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     client.set_write_timeout(Some(DEADLINE)).unwrap();
     client.set_nodelay(true).unwrap();
+    client
+}
+
+/// A client of a Unix socket. What the standard library calls a TCP stream takes any stream socket.
+pub fn connect_unix(name: &UnixName) -> TcpStream {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+    let name = name.as_abstract().expect("tests that need no file make none");
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let client = UnixStream::connect_addr(&address).expect("the server listens");
+    let client = TcpStream::from(OwnedFd::from(client));
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.set_write_timeout(Some(DEADLINE)).unwrap();
     client
 }
 
