@@ -54,4 +54,5 @@ swarm! {
     the_loop_survives_drains,
     the_loop_survives_mail,
     the_loop_survives_slow_callbacks,
+    the_loop_survives_unix_sockets,
 }

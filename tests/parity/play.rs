@@ -40,7 +40,7 @@ pub(crate) fn play(script: &Script) -> Seen {
         let name = UnixName::from_abstract(name).unwrap();
         let options = ListenOptions::new().limits(script.limits.clone());
         reactor.listen_at(handler, name.clone(), &options).unwrap();
-        connect_unix(&name)
+        connect_unix(&name).unwrap()
     } else {
         let options = ListenOptions::new().limits(script.limits.clone());
         let listener = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap();

@@ -286,9 +286,9 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     HOST.with(|host| connect_by(host, None, address, DEADLINE)).expect("the server listens")
 }
 
-pub fn connect_unix(name: &UnixName) -> TcpStream {
-    let socket = HOST.with(|host| host.connect(name.clone())).expect("the server listens");
-    TcpStream::new(socket, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
+pub fn connect_unix(name: &UnixName) -> io::Result<TcpStream> {
+    let socket = HOST.with(|host| host.connect(name.clone()))?;
+    Ok(TcpStream::new(socket, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
 }
 
 pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) -> TcpStream {

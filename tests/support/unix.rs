@@ -40,7 +40,7 @@ pub fn listen<H: StreamHandler>(
 
 pub fn connect(address: SocketAddr) -> TcpStream {
     match name(address) {
-        Some(name) => connect_unix(&name),
+        Some(name) => connect_unix(&name).expect("the server listens"),
         None => kernel_world::connect(address),
     }
 }
@@ -54,7 +54,7 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
 
 pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
     match name(address) {
-        Some(name) => Ok(connect_unix(&name)),
+        Some(name) => connect_unix(&name),
         None => kernel_world::try_connect(address),
     }
 }

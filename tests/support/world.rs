@@ -65,16 +65,15 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// A client of a Unix socket. What the standard library calls a TCP stream takes any stream socket.
-pub fn connect_unix(name: &UnixName) -> TcpStream {
+pub fn connect_unix(name: &UnixName) -> io::Result<TcpStream> {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixStream};
     let name = name.as_abstract().expect("tests that need no file make none");
-    let address = SocketAddr::from_abstract_name(name).unwrap();
-    let client = UnixStream::connect_addr(&address).expect("the server listens");
-    let client = TcpStream::from(OwnedFd::from(client));
-    client.set_read_timeout(Some(DEADLINE)).unwrap();
-    client.set_write_timeout(Some(DEADLINE)).unwrap();
-    client
+    let address = SocketAddr::from_abstract_name(name)?;
+    let client = TcpStream::from(OwnedFd::from(UnixStream::connect_addr(&address)?));
+    client.set_read_timeout(Some(DEADLINE))?;
+    client.set_write_timeout(Some(DEADLINE))?;
+    Ok(client)
 }
 
 /// A client from another address of the loopback network, and with buffers of the given size (the

@@ -17,6 +17,7 @@ mod orders;
 mod proxy;
 mod slow;
 mod talk;
+mod unix;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -57,6 +58,7 @@ pub const ALL: &[Workload] = &[
     ("drains", Faults::some, drains::drains),
     ("mail", Faults::some, mail::mail),
     ("slow callbacks", lossless_with_clock_jumps, slow::slow_callbacks),
+    ("unix sockets", unix::small, unix::unix),
 ];
 
 fn lossless_with_clock_jumps() -> Faults {
