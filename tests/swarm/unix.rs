@@ -55,7 +55,7 @@ impl StreamHandler for Caller {
         call.life.consume(conn, data);
         let random = conn.random();
         if call.life.received == call.size {
-            conn.close();
+            conn.set_timer(LINGERING);
         } else if random.is_multiple_of(8) {
             conn.pause();
             conn.set_timer(Duration::from_micros(random / 8 % 5000));
@@ -63,7 +63,10 @@ impl StreamHandler for Caller {
         Ok(data.len())
     }
 
-    fn on_timer(&mut self, _: &mut Call, conn: &mut Connection<'_>, _: TimerId) {
+    fn on_timer(&mut self, call: &mut Call, conn: &mut Connection<'_>, _: TimerId) {
+        if call.life.received == call.size {
+            conn.close();
+        }
         conn.resume();
     }
 
@@ -78,6 +81,9 @@ impl StreamHandler for Caller {
         panic!("{error}");
     }
 }
+
+/// How long a call goes on with nothing left to say, so that it is seen to rest.
+const LINGERING: Duration = Duration::from_secs(1);
 
 /// With buffers that one write fills.
 pub fn small() -> Faults {
@@ -101,8 +107,11 @@ pub fn unix(sim: &mut Simulation) {
     let calls = sizes.len();
     let caller = Caller { lives: Lives::default(), server: name, sizes, done: 0 };
     let handler = sim[reactor].add(caller);
-    let limits = Limits::new().output_bytes_high(30_000).output_bytes_low(3000);
+    // Over its watermark it would not read, as the server does not, and both would wait.
+    let limits = Limits::new().output_bytes_high(64 * 1024);
     sim[reactor].set_connect_limits(limits).expect("good limits");
+    sim.run_for(LINGERING / 2);
+    sim.run_until_idle();
     conclude(sim, &[served.reactor, reactor], &[], true);
     assert_eq!(sim[reactor].handler(handler).done, calls, "one call is not over");
     assert_all_closed(&sim[reactor].handler(handler).lives);
