@@ -173,6 +173,10 @@ impl Connection<'_> {
     }
 
     /// Closes at once, with a reset, as [`Aborted`](CloseReason::Aborted); unsent output is dropped.
+    ///
+    /// # Platform notes
+    ///
+    /// A Unix socket has no reset: its peer sees an end of file, unless it had sent something that was not read.
     pub fn abort(&mut self) {
         self.context.core.abort(self.key);
     }

@@ -483,7 +483,8 @@ impl<D: Driver> Reactor<D> {
     /// # Platform notes
     ///
     /// A client whose handshake is completed between the last accept and the close of the listener is
-    /// reset by the kernel (listen(2) has no way to close the door first).
+    /// reset by the kernel (listen(2) has no way to close the door first). A Unix socket's path is removed when the
+    /// drain begins, so that nobody is.
     pub fn drain(&mut self, timeout: Duration) {
         self.core.now = self.sockets.driver.now();
         self.core.drain(timeout);
