@@ -14,7 +14,6 @@ use std::io::ErrorKind;
 
 use oneloop::{Context, Key, Limits};
 
-use seen::{ClientSaw, HandlerSaw, Seen};
 use support::{Recorder, pattern, random};
 
 /// Over loopback.

@@ -32,7 +32,7 @@ impl Net {
             Owner::Client(index) => self.clients_due.push_back(index),
             Owner::Reactor(_) => {
                 if kernel == Kernel::Contract {
-                    let news = Readiness(sock.readiness().0 & sock.armed.0 & sock.asked.0);
+                    let news = Readiness(sock.told().0 & sock.armed.0);
                     sock.pending = sock.pending | news;
                     if sock.pending == Readiness::EMPTY {
                         return;
@@ -170,8 +170,7 @@ impl Net {
         let sock = self.sockets.get_mut(socket)?;
         sock.is_queued = false;
         let Owner::Reactor(key) = sock.owner else { return None };
-        // Hints are told to everybody.
-        let readiness = Readiness(sock.readiness().0 & (sock.asked.0 | !BOTH.0));
+        let readiness = sock.told();
         if kernel == Kernel::Contract {
             return self.report_contract(socket, key);
         }

@@ -43,6 +43,7 @@ pub(crate) enum Owner {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are streams")]
 pub(crate) enum Kind {
     Listener(Box<Listener>),
     Stream(Stream),
@@ -215,6 +216,11 @@ impl Sock {
     /// Whose it is, or was.
     pub(crate) fn named(&self) -> Owner {
         if self.owner == Owner::Nobody { self.owned } else { self.owner }
+    }
+
+    /// What its reactor may be told of [`readiness`](Sock::readiness): what it asked for, and hints.
+    pub(crate) fn told(&self) -> Readiness {
+        Readiness(self.readiness().0 & (self.asked.0 | !BOTH.0))
     }
 
     /// What is true of it now: what epoll finds when it is asked.
