@@ -9,6 +9,7 @@ use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::context::Context;
 use crate::core::Data;
+use crate::credentials::Credentials;
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
 use crate::limits::Limits;
@@ -98,6 +99,20 @@ impl Connection<'_> {
         self.context.host.local_address(self.key)
     }
 
+    /// The process and user at the other side of a Unix socket: of an accepted connection those that called
+    /// connect, of an outbound one those that called listen.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` on TCP, and on systems other than Linux; those of getsockopt(2).
+    ///
+    /// # Cost
+    ///
+    /// A system call.
+    pub fn peer_credentials(&self) -> io::Result<Credentials> {
+        self.context.host.peer_credentials(self.key)
+    }
+
     /// Bytes received so far.
     pub fn bytes_in(&self) -> u64 {
         self.stream().bytes_in
@@ -158,6 +173,10 @@ impl Connection<'_> {
     }
 
     /// Closes at once, with a reset, as [`Aborted`](CloseReason::Aborted); unsent output is dropped.
+    ///
+    /// # Platform notes
+    ///
+    /// A Unix socket has no reset: its peer sees an end of file, unless it had sent something that was not read.
     pub fn abort(&mut self) {
         self.context.core.abort(self.key);
     }

@@ -17,6 +17,7 @@ use crate::address::SocketAddress;
 use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
 use crate::connector::{Attempt, ConnectOptions};
+use crate::credentials::Credentials;
 use crate::datagram::{DatagramState, Interface};
 use crate::drain::Drain;
 use crate::error::{CloseReason, ConnectError, Error, Sent};
@@ -94,6 +95,7 @@ pub(crate) trait Host {
         interface: &Interface,
         is_member: bool,
     ) -> io::Result<()>;
+    fn peer_credentials(&self, key: Key) -> io::Result<Credentials>;
     fn now(&self) -> Time;
     fn wall_clock(&self) -> SystemTime;
 }

@@ -15,6 +15,7 @@ use crate::deadline::Deadline;
 use crate::error::{CloseReason, ConnectError, Error};
 use crate::key::Key;
 use crate::listener::ListenerId;
+use crate::peer::Peer;
 use crate::signal::Signal;
 use crate::timer::TimerId;
 
@@ -46,8 +47,8 @@ pub trait StreamHandler: 'static {
 
     /// Phase 4. A peer is at the door: its socket is accepted, and nothing else has been spent on it yet.
     /// `false` turns it away: the socket is closed. After `true`, `on_open` need not follow: the limits are
-    /// looked at next.
-    fn accept(&mut self, peer: &SocketAddress, cx: &mut Context<'_>) -> bool {
+    /// looked at next. A [`Peer`] tells its address, and, for a system call, the process behind a Unix socket.
+    fn accept(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> bool {
         let _ = (peer, cx);
         true
     }

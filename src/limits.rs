@@ -60,8 +60,9 @@ limits! {
         /// Connections open at once through this listener; at the limit accepting pauses, and the
         /// kernel's backlog holds the rest. Default: no limit but the reactor's own.
         connections_max: usize = usize::MAX,
-        /// Connections open at once from one client address (an IPv4 address, or the /64 of an IPv6
-        /// address) through this listener; one more is closed at once. Default: no limit, because
+        /// Connections open at once from one client address (an IPv4 address, the /64 of an IPv6 address, or
+        /// the user of a client on a Unix socket, which costs a system call an accept) through this listener;
+        /// one more is closed at once. Default: no limit, because
         /// behind a proxy or an address translator all clients have one address.
         connections_per_address_max: usize = usize::MAX,
         /// Bytes read from one connection in one turn. Default 64 KiB: a budget of some ten

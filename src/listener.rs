@@ -16,6 +16,7 @@ use crate::core::{Core, Source};
 use crate::driver::{AcceptError, Driver};
 use crate::key::Key;
 use crate::limits::Limits;
+use crate::peer::{Accepted, Peer};
 use crate::reactor::Reactor;
 use crate::stream::{Stream, flag::*};
 use crate::timer::Purpose;
@@ -39,6 +40,8 @@ pub struct ListenOptions {
     pub(crate) reuse_port: bool,
     pub(crate) only_v6: bool,
     pub(crate) nodelay: bool,
+    pub(crate) unix_mode: Option<u32>,
+    pub(crate) replace_stale: bool,
     pub(crate) limits: Limits,
 }
 
@@ -56,6 +59,8 @@ impl ListenOptions {
             reuse_port: false,
             only_v6: false,
             nodelay: true,
+            unix_mode: None,
+            replace_stale: true,
             limits: Limits::new(),
         }
     }
@@ -91,6 +96,26 @@ impl ListenOptions {
     #[must_use]
     pub fn nodelay(mut self, yes: bool) -> ListenOptions {
         self.nodelay = yes;
+        self
+    }
+
+    /// The permissions of a Unix socket's path, at most 0o777: who may write to it may connect (unix(7)). By
+    /// default those that the umask leaves. The path has them as soon as anybody can connect. An abstract name
+    /// has none: everybody in the network namespace may connect, and
+    /// [`Peer::credentials`](crate::Peer::credentials) tells who does.
+    #[must_use]
+    pub fn unix_mode(mut self, mode: u32) -> ListenOptions {
+        self.unix_mode = Some(mode);
+        self
+    }
+
+    /// Whether a Unix socket's path that nobody listens on any more, because a process was killed, is taken over.
+    /// Default yes. Whether somebody listens is found out by connecting; and against others that start at the same
+    /// moment a file beside the path is locked as long as the listener is open, `/run/app.sock.lock` for
+    /// `/run/app.sock`, which stays. No: such a path is `AddrInUse`, and there is no lock.
+    #[must_use]
+    pub fn replace_stale(mut self, yes: bool) -> ListenOptions {
+        self.replace_stale = yes;
         self
     }
 
@@ -190,6 +215,8 @@ impl Listener {
 enum Prefix {
     V4(u32),
     V6(u64),
+    /// Of a Unix socket.
+    User(u32),
 }
 
 /// The number of a client address that is not counted.
@@ -212,9 +239,16 @@ impl AddressCounts {
         }
     }
 
+    /// A client on a Unix socket has no address, and counts by its user.
+    fn of_peer(peer: &Peer<'_>) -> io::Result<Prefix> {
+        match peer.address().ip() {
+            Some(ip) => Ok(AddressCounts::prefix_of(ip)),
+            None => Ok(Prefix::User(peer.credentials()?.uid)),
+        }
+    }
+
     /// Counts a connection; its address's number, or `None` if the address is at the limit.
-    fn enter(&mut self, peer: IpAddr, max: usize) -> Option<u32> {
-        let prefix = AddressCounts::prefix_of(peer);
+    fn enter(&mut self, prefix: Prefix, max: usize) -> Option<u32> {
         let number = *self.numbers.entry(prefix).or_insert_with(|| self.counts.insert((prefix, 0)));
         let (_, count) = &mut self.counts[number];
         if *count >= max {
@@ -322,8 +356,10 @@ impl<D: Driver> Reactor<D> {
         listener.retry_after = RETRY_FIRST;
         let handler = listener.handler;
         let limits = Rc::clone(&listener.limits);
+        let accepted = Accepted { driver: &self.sockets.driver, socket: &socket };
+        let at_door = Peer::new(peer, ListenerId(listener_key), &accepted);
         let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
-        if !self.handlers[handler as usize].accept(peer, &mut cx) {
+        if !self.handlers[handler as usize].accept(&at_door, &mut cx) {
             debug!("{listener_key}: {peer} turned away by the handler");
             self.core.stats.refusals += 1;
             return;
@@ -334,12 +370,13 @@ impl<D: Driver> Reactor<D> {
             return;
         }
         let mut address = NO_NUMBER;
-        if limits.connections_per_address_max != usize::MAX
-            && let Some(peer_ip) = peer.ip()
-        {
+        if limits.connections_per_address_max != usize::MAX {
+            let prefix = AddressCounts::of_peer(&at_door);
             let Some(listener) = self.core.listener_mut(listener_key) else { return };
-            match listener.addresses.enter(peer_ip, limits.connections_per_address_max) {
+            let max = limits.connections_per_address_max;
+            match prefix.ok().and_then(|prefix| listener.addresses.enter(prefix, max)) {
                 Some(number) => address = number,
+                // ... or it is not known who it is.
                 None => {
                     debug!("{listener_key}: {peer} turned away: too many connections from there");
                     self.core.stats.refusals += 1;
@@ -456,8 +493,8 @@ impl<D: Driver> Reactor<D> {
 mod tests {
     use super::*;
 
-    fn peer(address: &str) -> IpAddr {
-        address.parse().unwrap()
+    fn peer(address: &str) -> Prefix {
+        AddressCounts::prefix_of(address.parse().unwrap())
     }
 
     #[test]
@@ -471,6 +508,8 @@ mod tests {
         assert!(counts.enter(peer("2001:db8:1:2:ffff::4"), 1).is_none(), "the same /64");
         assert!(counts.enter(peer("2001:db8:1:3::3"), 1).is_some());
         assert!(counts.enter(peer("::1"), 1).is_some());
+        assert!(counts.enter(Prefix::User(1), 1).is_some(), "a user is no address");
+        assert!(counts.enter(Prefix::User(1), 1).is_none());
     }
 
     #[test]

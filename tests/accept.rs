@@ -68,6 +68,9 @@ fn who_waits_while_descriptors_are_out_is_told_and_the_next_one_is_served() {
 /// its options cannot be set.
 #[test]
 fn a_client_that_resets_before_the_accept_costs_its_own_connection_only() {
+    if !needs_tcp("a Unix socket has no reset") {
+        return;
+    }
     let recorder = Recorder::echo().open(|conn| {
         // May be an error, must not be more.
         let _ = (conn.peer_address(), conn.local_address());
@@ -132,6 +135,9 @@ fn a_crowd_at_the_door_does_not_starve_the_established() {
 /// The backlog is what was asked for, not what a library thinks right.
 #[test]
 fn the_backlog_is_the_one_that_was_asked_for() {
+    if !needs_tcp("a Unix socket's client waits for room in the backlog") {
+        return;
+    }
     // The kernel takes one more than it was told, and drops the SYN of whoever comes then.
     for backlog in [0_u32, 5, 20] {
         let options = ListenOptions::new().backlog(backlog);
@@ -156,6 +162,9 @@ fn the_default_backlog_holds_a_crowd_before_the_first_turn() {
 
 #[test]
 fn two_reactors_share_a_port_if_both_ask_for_it() {
+    if !needs_tcp("a Unix socket's client has no address") {
+        return;
+    }
     let options = ListenOptions::new().reuse_port(true);
     let mut first = Server::with(Recorder::echo(), &options, ReactorLimits::new());
     let mut second = Reactor::new().unwrap();
@@ -258,6 +267,9 @@ fn a_listener_for_only_v6_leaves_ipv4_to_others() {
 /// closing one leaves the others open.
 #[test]
 fn several_addresses_lead_to_one_handler() {
+    if !needs_tcp("a Unix socket's client has no address") {
+        return;
+    }
     let origins: Rc<RefCell<Vec<Origin>>> = Rc::default();
     let log = Rc::clone(&origins);
     let mut server =
@@ -295,6 +307,9 @@ fn several_addresses_lead_to_one_handler() {
 /// A name stands for several addresses; the first that can be had is taken.
 #[test]
 fn the_first_address_that_can_be_bound_is_taken() {
+    if !needs_tcp("a Unix socket's client has no address") {
+        return;
+    }
     let mut server = Server::new(Recorder::echo());
     let mut others = vec![(server.address, ErrorKind::AddrInUse)];
     if needs_kernel("which addresses are the machine's") {

@@ -255,6 +255,9 @@ fn the_end_of_file_waits_for_a_paused_connection() {
 
 #[test]
 fn a_reset_ends_a_paused_connection() {
+    if !needs_tcp("a Unix socket has no reset") {
+        return;
+    }
     if !needs_linux("an event that tells a reset from data") {
         return;
     }

@@ -4,12 +4,15 @@
 #![cfg(feature = "sim")]
 #![allow(clippy::duplicate_mod, reason = "the same scripts in two worlds")]
 
+#[path = "parity/seen.rs"]
+mod seen;
 mod support;
+#[path = "parity/unix.rs"]
+mod unix;
 
-use std::fmt;
 use std::io::ErrorKind;
 
-use oneloop::{CloseReason, Context, Key, Limits};
+use oneloop::{Context, Key, Limits};
 
 use support::{Recorder, pattern, random};
 
@@ -38,6 +41,8 @@ struct Script {
     limits: Limits,
     /// The reactor connects, and the client is the one that accepts.
     is_outbound: bool,
+    /// The client comes over a Unix socket.
+    is_unix: bool,
     /// The client's socket holds little.
     is_small: bool,
     steps: Vec<Step>,
@@ -62,52 +67,6 @@ enum Step {
     UntilOpen,
     UntilShown(usize),
     UntilClosed,
-}
-
-#[derive(PartialEq, Debug)]
-struct Seen {
-    handler: Vec<HandlerSaw>,
-    client: Vec<ClientSaw>,
-}
-
-#[derive(PartialEq)]
-enum HandlerSaw {
-    Open,
-    /// All that was shown before something else happened.
-    Data(Vec<u8>),
-    /// For the first time.
-    Drained,
-    PeerClosed,
-    Close(CloseReason),
-}
-
-#[derive(PartialEq)]
-enum ClientSaw {
-    /// The error that ended it.
-    Wrote(Option<ErrorKind>),
-    /// The end of file or the error that ended it.
-    Read(Vec<u8>, Option<Result<(), ErrorKind>>),
-}
-
-impl fmt::Debug for HandlerSaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            HandlerSaw::Open => write!(f, "open"),
-            HandlerSaw::Data(data) => write!(f, "{} bytes", data.len()),
-            HandlerSaw::Drained => write!(f, "drained"),
-            HandlerSaw::PeerClosed => write!(f, "peer closed"),
-            HandlerSaw::Close(reason) => write!(f, "close: {reason}"),
-        }
-    }
-}
-
-impl fmt::Debug for ClientSaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ClientSaw::Wrote(error) => write!(f, "wrote: {error:?}"),
-            ClientSaw::Read(data, end) => write!(f, "read {} bytes: {end:?}", data.len()),
-        }
-    }
 }
 
 // Handlers
@@ -228,6 +187,7 @@ fn script(name: &str, recorder: fn() -> Recorder, steps: &[Step]) -> Script {
         recorder,
         limits: Limits::new().output_bytes_max(64 << 20),
         is_outbound: false,
+        is_unix: false,
         is_small: false,
         steps: steps.to_vec(),
     }
@@ -236,15 +196,15 @@ fn script(name: &str, recorder: fn() -> Recorder, steps: &[Step]) -> Script {
 fn compare(script: &Script) {
     let real = real::play::play(script);
     let simulated = simulated::play::play(script);
-    assert_eq!(simulated, real, "{}: left in simulation, right over loopback", script.name);
+    assert_eq!(simulated, real, "{}: left in simulation, right in the kernel", script.name);
 }
 
 // Facts
 
-#[test]
-fn data_ends_and_resets_of_a_client_are_the_same() {
+/// What a client does.
+fn of_clients() -> Vec<Script> {
     use Step::*;
-    let scripts = [
+    vec![
         script("send and expect", echo, &[Send(1000), Read(1000), Send(1), Read(1)]),
         script("half-close", echo, &[Send(1000), HalfClose, ReadToEnd, UntilClosed]),
         script("close at once", listens, &[Close, UntilClosed]),
@@ -270,14 +230,18 @@ fn data_ends_and_resets_of_a_client_are_the_same() {
         script("close with unread data", echo, &[Send(1000), Settle, Close, UntilClosed]),
         script("unread data and an end", greets, &[UntilOpen, Settle, HalfClose, Settle, Close]),
         script("kept data", keeps, &[Send(1000), Settle, HalfClose, ReadToEnd]),
-    ];
-    scripts.iter().for_each(compare);
+    ]
 }
 
 #[test]
-fn what_handlers_do_to_a_client_is_the_same() {
+fn data_ends_and_resets_of_a_client_are_the_same() {
+    of_clients().iter().for_each(compare);
+}
+
+/// What a handler does.
+fn of_handlers() -> Vec<Script> {
     use Step::*;
-    let scripts = [
+    vec![
         script("reply and close", replies_and_closes, &[Send(9), ReadToEnd, Close, UntilClosed]),
         script("abort", aborts, &[Send(9), ReadToEnd]),
         script(
@@ -348,12 +312,16 @@ fn what_handlers_do_to_a_client_is_the_same() {
             &[UntilOpen, Send(1), Settle, ABORT_KEY, HalfClose, Settle, Send(1), ReadWhatIsThere],
         ),
         script("both half-close", half_closes, &[Send(9), Settle, HalfClose, ReadToEnd]),
-    ];
-    scripts.iter().for_each(compare);
+    ]
 }
 
 #[test]
-fn what_fills_buffers_is_the_same() {
+fn what_handlers_do_to_a_client_is_the_same() {
+    of_handlers().iter().for_each(compare);
+}
+
+/// More than buffers hold.
+fn of_much() -> Vec<Script> {
     use Step::*;
     let small =
         |name, recorder, steps: &[Step]| Script { is_small: true, ..script(name, recorder, steps) };
@@ -361,7 +329,7 @@ fn what_fills_buffers_is_the_same() {
         limits: script.limits.linger_timeout(std::time::Duration::from_millis(50)),
         ..script
     };
-    let scripts = [
+    vec![
         small("both ways", echo, &[SendAndRead(8 << 20), HalfClose, ReadToEnd]),
         script("both ways in large buffers", echo, &[SendAndRead(8 << 20), HalfClose, ReadToEnd]),
         small("a slow reader", says_much_and_closes, &[Send(1), ReadToEnd, Close, UntilClosed]),
@@ -377,8 +345,12 @@ fn what_fills_buffers_is_the_same() {
             replies_and_closes,
             &[Send(1), ReadToEnd, UntilClosed, Settle, Send(1), Settle, Send(1)],
         )),
-    ];
-    scripts.iter().for_each(compare);
+    ]
+}
+
+#[test]
+fn what_fills_buffers_is_the_same() {
+    of_much().iter().for_each(compare);
 }
 
 #[test]
@@ -465,44 +437,46 @@ fn a_shared_port_is_shared_by_both() {
 }
 
 /// Whatever a client and others do, one after the other, to whatever handler.
+fn random_script(seed: u64) -> Script {
+    let mut state = seed;
+    let recorder = RECORDERS[random(&mut state) as usize % RECORDERS.len()];
+    let mut steps = Vec::new();
+    let mut text = String::new();
+    if !random(&mut state).is_multiple_of(4) {
+        steps.push(Step::UntilOpen);
+        text += " open";
+    }
+    for _ in 0..1 + random(&mut state) % 8 {
+        let roll = random(&mut state);
+        let (step, name) = match roll % 16 {
+            0..=4 => {
+                let count = [1, 9, 1000, 5000][(roll / 16 % 4) as usize];
+                (Step::Send(count), format!("Send({count})"))
+            }
+            5..=8 => (Step::ReadWhatIsThere, "ReadWhatIsThere".into()),
+            9 => (Step::HalfClose, "HalfClose".into()),
+            10 => (Step::Close, "Close".into()),
+            11 => (Step::Reset, "Reset".into()),
+            _ => {
+                let deed = (roll / 16) as usize % DEEDS.len();
+                let names = ["PAUSE", "RESUME", "CLOSE", "ABORT", "SHUTDOWN", "SEND_TO"];
+                (Step::Do(DEEDS[deed]), names[deed].into())
+            }
+        };
+        text += &format!(" {name}");
+        steps.push(step);
+        // Or the next one comes before the reactor has looked.
+        if !random(&mut state).is_multiple_of(3) {
+            steps.push(Step::Settle);
+            text += ",";
+        }
+    }
+    // Nobody is left paused.
+    steps.extend([Step::ReadWhatIsThere, Step::Close, RESUME, Step::Settle, CLOSE_KEY]);
+    script(&format!("seed {seed}:{text}"), recorder, &steps)
+}
+
 #[test]
 fn random_scripts_are_the_same() {
-    for seed in 0..150 {
-        let mut state = seed;
-        let recorder = RECORDERS[random(&mut state) as usize % RECORDERS.len()];
-        let mut steps = Vec::new();
-        let mut text = String::new();
-        if !random(&mut state).is_multiple_of(4) {
-            steps.push(Step::UntilOpen);
-            text += " open";
-        }
-        for _ in 0..1 + random(&mut state) % 8 {
-            let roll = random(&mut state);
-            let (step, name) = match roll % 16 {
-                0..=4 => {
-                    let count = [1, 9, 1000, 5000][(roll / 16 % 4) as usize];
-                    (Step::Send(count), format!("Send({count})"))
-                }
-                5..=8 => (Step::ReadWhatIsThere, "ReadWhatIsThere".into()),
-                9 => (Step::HalfClose, "HalfClose".into()),
-                10 => (Step::Close, "Close".into()),
-                11 => (Step::Reset, "Reset".into()),
-                _ => {
-                    let deed = (roll / 16) as usize % DEEDS.len();
-                    let names = ["PAUSE", "RESUME", "CLOSE", "ABORT", "SHUTDOWN", "SEND_TO"];
-                    (Step::Do(DEEDS[deed]), names[deed].into())
-                }
-            };
-            text += &format!(" {name}");
-            steps.push(step);
-            // Or the next one comes before the reactor has looked.
-            if !random(&mut state).is_multiple_of(3) {
-                steps.push(Step::Settle);
-                text += ",";
-            }
-        }
-        // Nobody is left paused.
-        steps.extend([Step::ReadWhatIsThere, Step::Close, RESUME, Step::Settle, CLOSE_KEY]);
-        compare(&script(&format!("seed {seed}:{text}"), recorder, &steps));
-    }
+    (0..150).for_each(|seed| compare(&random_script(seed)));
 }

@@ -18,6 +18,8 @@ mod links;
 mod network;
 #[path = "sim/orders.rs"]
 mod orders;
+#[path = "sim/unix.rs"]
+mod unix;
 #[path = "sim/wire.rs"]
 mod wire;
 

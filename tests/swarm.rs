@@ -57,4 +57,5 @@ swarm! {
     the_loop_survives_mail,
     the_loop_survives_slow_callbacks,
     the_loop_survives_datagrams,
+    the_loop_survives_unix_sockets,
 }

@@ -39,9 +39,8 @@ fn tcp(address: &Address) -> Result<&Endpoint> {
     match address {
         Address::Tcp(endpoint) => Ok(endpoint),
         Address::Udp(_) => bail!("UDP is not served yet, only TCP"),
-        Address::Unix(_) | Address::UnixDatagram(_) => {
-            bail!("Unix sockets are not served yet, only TCP")
-        }
+        Address::Unix(_) => bail!("Unix sockets are not connected to yet, only TCP"),
+        Address::UnixDatagram(_) => bail!("Unix datagram sockets are not served yet, only streams"),
         Address::Fd(_) | Address::Systemd(_) => {
             bail!("inherited sockets are not served yet, only TCP addresses")
         }
@@ -125,8 +124,8 @@ mod tests {
         for (text, part) in [
             ("*:7000", "'*' stands for all addresses"),
             ("udp://127.0.0.1:53", "UDP is not served yet"),
-            ("unix:/run/app.sock", "Unix sockets are not served yet"),
-            ("unixgram:@app", "Unix sockets are not served yet"),
+            ("unix:/run/app.sock", "Unix sockets are not connected to yet"),
+            ("unixgram:@app", "Unix datagram sockets are not served yet"),
             ("fd:3", "inherited sockets are not served yet"),
             ("systemd:http", "inherited sockets are not served yet"),
             ("127.0.0.1:no-such", "there is no TCP service \"no-such\""),

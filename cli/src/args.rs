@@ -39,8 +39,8 @@ pub(crate) enum Command {
 /// read and write.
 #[derive(Args, Debug)]
 pub(crate) struct EchoArguments {
-    /// Address to listen on, repeatable: 127.0.0.1:7000, [::1]:7000, localhost:http, or *:7000 for all
-    /// addresses. Port 0 takes a free one. The real address is printed.
+    /// Address to listen on, repeatable: 127.0.0.1:7000, [::1]:7000, localhost:http, *:7000 for all
+    /// addresses, unix:/run/app.sock, or unix:@name. Port 0 takes a free one. The real address is printed.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
     pub(crate) listen: Vec<Address>,
     /// Print rates every so many seconds.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use mio::unix::SourceFd;
 use oneloop::{
-    Connection, Context, Drained, Error, Interest, Key, Limits, ListenOptions, Reactor,
-    ReactorLimits, SourceHandler, Stats, StreamHandler, Time, TimerId, Wait,
+    Address, Connection, Context, Drained, Error, HandlerId, Interest, Key, Limits, ListenOptions,
+    ListenerId, Reactor, ReactorLimits, SourceHandler, Stats, StreamHandler, Time, TimerId, Wait,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -33,10 +33,7 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     let options = listen_options(&arguments.listener, &arguments.connection);
     let mut addresses = Vec::new();
     for address in &arguments.listen {
-        let candidates =
-            address::to_listen_on(address).with_context(|| format!("listen on {address}"))?;
-        // The reactor's own errors name the address that failed.
-        let listener = reactor.listen_with(echo, &candidates[..], &options)?;
+        let listener = listen(&mut reactor, echo, address, &options)?;
         addresses.push(reactor.listener_address(listener)?);
     }
     if arguments.until_stdin_closes {
@@ -52,6 +49,21 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     let report = reactor.run()?;
     say(&report.to_string());
     Ok(())
+}
+
+/// The reactor's own errors name the address that failed.
+fn listen(
+    reactor: &mut Reactor,
+    echo: HandlerId<Echo>,
+    address: &Address,
+    options: &ListenOptions,
+) -> Result<ListenerId> {
+    if let Address::Unix(name) = address {
+        return Ok(reactor.listen_at(echo, name.clone(), options)?);
+    }
+    let candidates =
+        address::to_listen_on(address).with_context(|| format!("listen on {address}"))?;
+    Ok(reactor.listen_with(echo, &candidates[..], options)?)
 }
 
 /// A line on standard output, at once. Nobody may be reading it any more; that is no reason to end.

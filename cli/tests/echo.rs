@@ -99,8 +99,8 @@ fn what_cannot_be_an_address_is_said_with_its_reason() {
 
 #[test]
 fn an_address_that_is_not_served_is_one_clear_line() {
-    let run = run(&["echo", "--listen", "unix:/run/app.sock"]);
-    let expected = "listen on unix:/run/app.sock: Unix sockets are not served yet";
+    let run = run(&["echo", "--listen", "unixgram:/run/log"]);
+    let expected = "listen on unixgram:/run/log: Unix datagram sockets are not served yet";
     assert!(run.failure().contains(expected), "{run:?}");
 }
 

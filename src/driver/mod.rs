@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::address::SocketAddress;
 use crate::clock::Time;
+use crate::credentials::Credentials;
 use crate::datagram::{DatagramOptions, Interface};
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
@@ -47,6 +48,25 @@ pub struct ListenConfig {
     pub only_v6: bool,
     /// Small writes leave at once (tcp(7), `TCP_NODELAY`); accepted sockets inherit it.
     pub nodelay: bool,
+    /// The permissions of a Unix socket's path; `None` leaves them to the umask.
+    pub unix_mode: Option<u32>,
+    /// A Unix socket's path that nobody listens on any more is taken over.
+    pub replace_stale: bool,
+}
+
+impl ListenConfig {
+    /// As [`ListenOptions`](crate::ListenOptions) has it by default, but for the backlog.
+    pub fn new(address: impl Into<SocketAddress>, backlog: u32) -> ListenConfig {
+        ListenConfig {
+            address: address.into(),
+            backlog,
+            reuse_port: false,
+            only_v6: false,
+            nodelay: true,
+            unix_mode: None,
+            replace_stale: true,
+        }
+    }
 }
 
 /// What a connection is made of.
@@ -124,6 +144,9 @@ pub trait Driver: Sized {
     type Socket;
     /// A descriptor kept for the day on which there are no more.
     type Reserve;
+    /// What a listener leaves in the file system: the path of a Unix socket. Dropping it removes the path, if
+    /// it is still the listener's own.
+    type Guard;
 
     /// Whether a read that fills less than its buffer means that nothing is left, as long as
     /// neither `READ_CLOSED` nor `PRIORITY` was reported for the source.
@@ -154,7 +177,7 @@ pub trait Driver: Sized {
     fn random_seed(&self) -> u64;
 
     /// Binds and listens. `SO_REUSEADDR` is set.
-    fn listen(&self, config: &ListenConfig) -> io::Result<Self::Socket>;
+    fn listen(&self, config: &ListenConfig) -> io::Result<(Self::Socket, Option<Self::Guard>)>;
     /// Takes one connection out of the backlog.
     fn accept(&self, listener: &Self::Socket)
     -> Result<(Self::Socket, SocketAddress), AcceptError>;
@@ -223,6 +246,8 @@ pub trait Driver: Sized {
     fn local_address(&self, socket: &Self::Socket) -> io::Result<SocketAddress>;
     /// The address of the other side.
     fn peer_address(&self, socket: &Self::Socket) -> io::Result<SocketAddress>;
+    /// The process at the other end (unix(7), `SO_PEERCRED`); `Unsupported` where that is not known.
+    fn peer_credentials(&self, socket: &Self::Socket) -> io::Result<Credentials>;
 
     /// Has these signals reported, besides those watched already: an event with a key of the reactor's
     /// own, and then [`take_signals`](Driver::take_signals) tells which. By default `Unsupported`.

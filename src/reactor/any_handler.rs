@@ -14,6 +14,7 @@ use crate::error::{CloseReason, ConnectError};
 use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::listener::ListenerId;
+use crate::peer::Peer;
 use crate::signal::Signal;
 use crate::timer::TimerId;
 use crate::watchdog::timed;
@@ -23,7 +24,7 @@ pub(crate) const FAILED: usize = usize::MAX;
 
 /// [`StreamHandler`] as an object: sessions are named by number.
 pub(crate) trait AnyHandler {
-    fn accept(&mut self, peer: &SocketAddress, cx: &mut Context<'_>) -> bool;
+    fn accept(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> bool;
     fn open(&mut self, conn: &mut Connection<'_>) -> u32;
     /// [`FAILED`], with the error in the core, stands for an `Err`: a plain number comes back in a
     /// register. Not timed: the short way pays for nothing.
@@ -127,7 +128,7 @@ fn of<'a, H, R>(
 }
 
 impl<H: StreamHandler> AnyHandler for Owner<H> {
-    fn accept(&mut self, peer: &SocketAddress, cx: &mut Context<'_>) -> bool {
+    fn accept(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> bool {
         timed::<H, _, _>(cx, Key::NONE, "accept", |cx| self.handler.accept(peer, cx))
     }
 

@@ -32,6 +32,8 @@ impl<D: Driver> Reactor<D> {
             if let Some(listener) = self.core.listener_mut(key) {
                 listener.begin_drain();
                 self.core.queue(key);
+                // Nobody new finds the way here, and who is at the door is still let in.
+                self.remove_path(key);
             }
         }
         let streams = self.core.sources.iter().filter_map(|(key, source)| match source {

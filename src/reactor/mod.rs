@@ -25,6 +25,7 @@ use crate::clock::Time;
 use crate::connector::ConnectOptions;
 use crate::context::Context;
 use crate::core::{Core, Host, SLACK_SLOTS, Source};
+use crate::credentials::Credentials;
 use crate::datagram::{Interface, any::Only};
 use crate::drain::{Baseline, Ended, Report};
 use crate::driver::{Driver, Mio};
@@ -72,6 +73,9 @@ pub use self::wait::Wait;
 /// ```
 pub struct Reactor<D: Driver = Mio> {
     pub(crate) core: Core,
+    /// The paths of listeners that have one. Dropped before the sockets: as long as these are open, their files'
+    /// numbers are nobody else's.
+    guards: Vec<(Key, D::Guard)>,
     pub(crate) sockets: Sockets<D>,
     /// The buffer that all connections are read into.
     pub(crate) input: Box<[u8]>,
@@ -150,6 +154,10 @@ impl<D: Driver> Host for Sockets<D> {
     ) -> io::Result<()> {
         let socket = self.of(key).ok_or(io::ErrorKind::NotConnected)?;
         self.driver.set_membership(socket, group, interface, is_member)
+    }
+
+    fn peer_credentials(&self, key: Key) -> io::Result<Credentials> {
+        self.driver.peer_credentials(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
     }
 
     fn now(&self) -> Time {
@@ -238,6 +246,7 @@ impl<D: Driver> Reactor<D> {
             handlers: Vec::new(),
             raws: Slab::new(),
             listeners: Vec::new(),
+            guards: Vec::new(),
             reserve,
             batch: Vec::new(),
             batch_done: 0,
@@ -346,6 +355,26 @@ impl<D: Driver> Reactor<D> {
             }
         }
         result
+    }
+
+    /// Listens on exactly that address, which may be a Unix socket's.
+    ///
+    /// A path that nobody listens on any more is taken over, see [`ListenOptions::replace_stale`]; it is removed when
+    /// the listener ends or a drain begins, unless it is somebody else's by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen_with`](Self::listen_with). Of a path, also those of open(2), flock(2) and chmod(2); `AddrInUse`
+    /// says whether somebody listens, or the path is not a socket's.
+    pub fn listen_at<H: StreamHandler>(
+        &mut self,
+        handler: HandlerId<H>,
+        address: impl Into<SocketAddress>,
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        self.assert_own(handler);
+        options.limits.check()?;
+        self.listen_on(handler.index, &address.into(), options)
     }
 
     pub(crate) fn assert_own<H: 'static>(&self, id: HandlerId<H>) {
@@ -500,7 +529,8 @@ impl<D: Driver> Reactor<D> {
     /// # Platform notes
     ///
     /// A client whose handshake is completed between the last accept and the close of the listener is
-    /// reset by the kernel (listen(2) has no way to close the door first).
+    /// reset by the kernel (listen(2) has no way to close the door first). A Unix socket's path is removed when the
+    /// drain begins, so that nobody is.
     pub fn drain(&mut self, timeout: Duration) {
         self.core.now = self.sockets.driver.now();
         self.core.drain(timeout);

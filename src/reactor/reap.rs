@@ -25,6 +25,8 @@ impl<D: Driver> Reactor<D> {
                 Some(Source::Raw(raw)) => self.reap_raw(key, &raw),
                 Some(Source::Datagram(state)) => self.reap_datagrams(key, state),
                 Some(Source::Listener(_)) => {
+                    // The path first: whoever comes now finds nobody, and is not reset.
+                    self.remove_path(key);
                     self.sockets.take(key);
                     self.listeners.retain(|listener| *listener != key);
                     debug!("{key}: listener closed");
@@ -33,6 +35,11 @@ impl<D: Driver> Reactor<D> {
             }
             self.hold_to_memory();
         }
+    }
+
+    /// Takes the path of a listener out of the file system, if it has one.
+    pub(super) fn remove_path(&mut self, listener: Key) {
+        self.guards.retain(|(key, _)| *key != listener);
     }
 
     fn reap_stream(&mut self, key: Key, stream: Stream) {

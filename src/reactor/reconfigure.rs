@@ -76,14 +76,17 @@ impl<D: Driver> Reactor<D> {
             reuse_port: options.reuse_port,
             only_v6: options.only_v6,
             nodelay: options.nodelay,
+            unix_mode: options.unix_mode,
+            replace_stale: options.replace_stale,
         };
         let driver = &mut self.sockets.driver;
-        let socket = driver.listen(&config).map_err(explain)?;
+        let (socket, guard) = driver.listen(&config).map_err(explain)?;
         driver.register_listener(&socket, key).map_err(explain)?;
         let address = driver.local_address(&socket).unwrap_or_else(|_| address.clone());
         info!("{key}: listening on {address}");
         self.sockets.put(key, socket);
         self.listeners.push(key);
+        self.guards.extend(guard.map(|guard| (key, guard)));
         Ok(address)
     }
 

@@ -25,6 +25,8 @@ pub enum Call {
     Register,
     /// Muting a listener, or not any more (epoll_ctl(2), `EPOLL_CTL_MOD`).
     SetListening,
+    /// Asking to be told when a Unix socket is writable, or not any more (epoll_ctl(2), `EPOLL_CTL_MOD`).
+    AskWritable,
     /// recv(2).
     Read,
     /// send(2), sendmsg(2).
@@ -57,9 +59,10 @@ impl Call {
             Call::ConnectResult | Call::Read => ErrorKind::ConnectionReset,
             Call::TakeError | Call::Shutdown | Call::Readable => ErrorKind::NotConnected,
             Call::Register => ErrorKind::StorageFull,
-            Call::SetListening | Call::WatchSignals | Call::AskDatagramWritable => {
-                ErrorKind::OutOfMemory
-            }
+            Call::SetListening
+            | Call::AskWritable
+            | Call::WatchSignals
+            | Call::AskDatagramWritable => ErrorKind::OutOfMemory,
             Call::Bind => ErrorKind::AddrInUse,
             Call::Receive => ErrorKind::ConnectionRefused,
             Call::SendDatagram => ErrorKind::NetworkUnreachable,
@@ -78,6 +81,7 @@ impl Call {
             Call::TakeError => "error?",
             Call::Register => "register",
             Call::SetListening => "mute",
+            Call::AskWritable => "ask writable",
             Call::Read => "read",
             Call::Write => "write",
             Call::Shutdown => "shutdown",
@@ -106,6 +110,7 @@ fn number(kind: ErrorKind) -> Option<Errno> {
         ErrorKind::NetworkDown => Errno::NETDOWN,
         ErrorKind::NetworkUnreachable => Errno::NETUNREACH,
         ErrorKind::NotConnected => Errno::NOTCONN,
+        ErrorKind::NotFound => Errno::NOENT,
         ErrorKind::OutOfMemory => Errno::NOMEM,
         ErrorKind::PermissionDenied => Errno::ACCESS,
         ErrorKind::StorageFull => Errno::NOSPC,
@@ -154,6 +159,7 @@ mod tests {
             ErrorKind::HostUnreachable,
             ErrorKind::InvalidInput,
             ErrorKind::NetworkDown,
+            ErrorKind::NotFound,
             ErrorKind::TimedOut,
             ErrorKind::WouldBlock,
         ];

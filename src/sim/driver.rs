@@ -15,8 +15,10 @@ use super::faults::{Faults, Kernel};
 use super::net::{Net, TURN};
 use super::network::{Network, SimSocket};
 use super::socket::Kind;
+use super::unix::SimPath;
 use crate::address::SocketAddress;
 use crate::clock::Time;
+use crate::credentials::Credentials;
 use crate::datagram::Interface;
 use crate::driver::{
     AcceptError, ConnectConfig, Connecting, DatagramConfig, Driver, Event, ListenConfig,
@@ -106,12 +108,15 @@ impl SimDriver {
     }
 }
 
-/// The simulated network carries TCP and UDP.
+/// Datagrams are UDP there.
 fn inet(address: &SocketAddress) -> io::Result<SocketAddr> {
-    let message =
-        || format!("{address} is not in the simulated network, which carries TCP and UDP");
+    let message = || format!("{address} is not in the simulated network, whose datagrams are UDP");
     let error = || io::Error::new(io::ErrorKind::Unsupported, message());
     address.inet().ok_or_else(error)
+}
+
+fn no_name() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "nobody can be found without a name")
 }
 
 /// What accept(2) fails with, sorted as on real sockets.
@@ -144,6 +149,7 @@ fn begin_turn(net: &mut Net, host: u32) {
 impl Driver for SimDriver {
     type Socket = SimSocket;
     type Reserve = SimReserve;
+    type Guard = SimPath;
 
     fn short_read_drains(&self) -> bool {
         self.network.net.borrow().kernel == Kernel::Linux
@@ -203,18 +209,26 @@ impl Driver for SimDriver {
         self.network.net.borrow().decisions.number(u64::from(self.host))
     }
 
-    fn listen(&self, config: &ListenConfig) -> io::Result<SimSocket> {
-        let ListenConfig { ref address, backlog, reuse_port, only_v6, nodelay: _ } = *config;
-        let address = inet(address)?;
+    /// Options of sockets mean nothing here, and nobody is kept from a path.
+    fn listen(&self, config: &ListenConfig) -> io::Result<(SimSocket, Option<SimPath>)> {
+        let ListenConfig { backlog, reuse_port, only_v6, replace_stale, .. } = *config;
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }
-        let key = self
-            .network
-            .net
-            .borrow_mut()
-            .listen(self.host, address, backlog, reuse_port, only_v6)?;
-        Ok(SimSocket::new(&self.network, self.host, key))
+        let (net, host) = (&self.network.net, self.host);
+        let (key, guard) = match &config.address {
+            SocketAddress::Inet(address) => {
+                let address = *address;
+                (net.borrow_mut().listen(host, address, backlog, reuse_port, only_v6)?, None)
+            }
+            SocketAddress::Unix(name) => {
+                let listening = net.borrow_mut().listen_unix(host, name, backlog, replace_stale);
+                let (key, inode) = listening?;
+                (key, inode.map(|inode| SimPath::new(&self.network, host, name, inode)))
+            }
+            SocketAddress::Unnamed => return Err(no_name()),
+        };
+        Ok((SimSocket::new(&self.network, host, key), guard))
     }
 
     fn accept(&self, listener: &SimSocket) -> Result<(SimSocket, SocketAddress), AcceptError> {
@@ -251,30 +265,39 @@ impl Driver for SimDriver {
                 let error = os_error(io::ErrorKind::ConnectionAborted);
                 return Err(AcceptError::Connection(error));
             }
-            (key, peer)
+            (key, net.unix.shown(peer))
         };
-        Ok((SimSocket::new(&self.network, self.host, key), peer.into()))
+        Ok((SimSocket::new(&self.network, self.host, key), peer))
     }
 
     fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<SimSocket>> {
-        let address = inet(config.to)?;
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }
-        let result = {
-            let mut net = self.network.net.borrow_mut();
-            let (of, busy) = (self.host as usize, net.faults(self.host).busy_connects);
-            if net.decisions.chance(Matter::BusyConnect, of, busy).is_some() {
-                net.log_error(self.host, "connect", Key::NONE, "WouldBlock");
-                Err(os_error(io::ErrorKind::WouldBlock))
-            } else {
+        let mut net = self.network.net.borrow_mut();
+        let (of, busy) = (self.host as usize, net.faults(self.host).busy_connects);
+        if net.decisions.chance(Matter::BusyConnect, of, busy).is_some() {
+            net.log_error(self.host, "connect", Key::NONE, "WouldBlock");
+            return Ok(Connecting::Busy);
+        }
+        let result = match config.to {
+            SocketAddress::Inet(address) => {
                 let bound =
-                    config.from.map_or(Ok(()), |from| net.check_from(self.host, from, address));
-                bound.and_then(|()| net.connect(self.host, config.from, address))
+                    config.from.map_or(Ok(()), |from| net.check_from(self.host, from, *address));
+                bound.and_then(|()| net.connect(self.host, config.from, *address))
             }
+            SocketAddress::Unix(name) => net.connect_unix(self.host, name),
+            SocketAddress::Unnamed => Err(no_name()),
         };
+        drop(net);
         match result {
-            Ok(key) => Ok(Connecting::UnderWay(SimSocket::new(&self.network, self.host, key))),
+            Ok(key) => {
+                let socket = SimSocket::new(&self.network, self.host, key);
+                Ok(match config.to {
+                    SocketAddress::Inet(_) => Connecting::UnderWay(socket),
+                    _ => Connecting::Done(socket),
+                })
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Connecting::Busy),
             Err(error) => Err(error),
         }
@@ -303,7 +326,7 @@ impl Driver for SimDriver {
         Ok(())
     }
 
-    fn register_stream(&self, socket: &SimSocket, key: Key, _: StreamKind) -> io::Result<()> {
+    fn register_stream(&self, socket: &SimSocket, key: Key, kind: StreamKind) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
         net.call(self.host, Call::Register)?;
         let is_listener =
@@ -315,12 +338,15 @@ impl Driver for SimDriver {
             net.log_error(self.host, "register", socket.key, "StorageFull");
             return Err(os_error(io::ErrorKind::StorageFull));
         }
-        net.register(socket.key, key);
+        net.register(socket.key, key, kind);
         Ok(())
     }
 
-    fn ask_writable(&self, _: &SimSocket, _: Key, _: bool) -> io::Result<()> {
-        Ok(()) // of TCP it is never asked
+    fn ask_writable(&self, socket: &SimSocket, _: Key, yes: bool) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::AskWritable)?;
+        net.ask_writable(socket.key, yes);
+        Ok(())
     }
 
     fn watch_signals(&mut self, signals: &[Signal]) -> io::Result<()> {
@@ -416,17 +442,23 @@ impl Driver for SimDriver {
 
     fn local_address(&self, socket: &SimSocket) -> io::Result<SocketAddress> {
         let mut net = self.network.net.borrow_mut();
-        match net.sockets.get_mut(socket.key).map(|sock| &sock.kind) {
-            Some(Kind::Listener(listener)) => Ok(listener.address.into()),
-            Some(Kind::Stream(stream)) => Ok(stream.local.into()),
-            Some(Kind::Datagram(datagram)) => Ok(datagram.local.into()),
-            _ => Err(os_error(io::ErrorKind::NotConnected)),
-        }
+        let local = match net.sockets.get_mut(socket.key).map(|sock| &sock.kind) {
+            Some(Kind::Listener(listener)) => listener.address,
+            Some(Kind::Stream(stream)) => stream.local,
+            Some(Kind::Datagram(datagram)) => datagram.local,
+            _ => return Err(os_error(io::ErrorKind::NotConnected)),
+        };
+        Ok(net.unix.shown(local))
     }
 
     fn peer_address(&self, socket: &SimSocket) -> io::Result<SocketAddress> {
         let mut net = self.network.net.borrow_mut();
-        Ok(net.peer_address(socket.key)?.into())
+        let peer = net.peer_address(socket.key)?;
+        Ok(net.unix.shown(peer))
+    }
+
+    fn peer_credentials(&self, socket: &SimSocket) -> io::Result<Credentials> {
+        self.network.net.borrow_mut().credentials(socket.key)
     }
 
     fn reserve(&self) -> io::Result<SimReserve> {

@@ -4,7 +4,7 @@ use super::decisions::{Matter, Numbers};
 use super::faults::Kernel;
 use super::net::Net;
 use super::socket::{Kind, Owner};
-use crate::driver::Event;
+use crate::driver::{Event, StreamKind};
 use crate::key::Key;
 use crate::readiness::Readiness;
 use crate::signal::Signals;
@@ -12,7 +12,15 @@ use crate::signal::Signals;
 /// How many sockets are remembered for spurious events.
 const LATELY_MAX: usize = 32;
 
-const BOTH: Readiness = Readiness(Readiness::READABLE.0 | Readiness::WRITABLE.0);
+pub(super) const BOTH: Readiness = Readiness(Readiness::READABLE.0 | Readiness::WRITABLE.0);
+
+/// What is asked for by registering.
+fn asked(kind: StreamKind, is_writable: bool) -> Readiness {
+    match kind {
+        StreamKind::Unix if !is_writable => Readiness::READABLE,
+        _ => BOTH,
+    }
+}
 
 impl Net {
     /// Something about a socket has changed.
@@ -24,7 +32,7 @@ impl Net {
             Owner::Client(index) => self.clients_due.push_back(index),
             Owner::Reactor(_) => {
                 if kernel == Kernel::Contract {
-                    let news = Readiness(sock.readiness().0 & sock.armed.0);
+                    let news = Readiness(sock.told().0 & sock.armed.0);
                     sock.pending = sock.pending | news;
                     if sock.pending == Readiness::EMPTY {
                         return;
@@ -38,6 +46,13 @@ impl Net {
         }
     }
 
+    /// A socket has become writable, and nothing else.
+    pub(crate) fn wake_writable(&mut self, key: Key) {
+        if self.sockets.get(key).is_some_and(|sock| sock.asked.contains(Readiness::WRITABLE)) {
+            self.wake(key);
+        }
+    }
+
     /// A call said `WouldBlock`: the next change may be reported.
     pub(crate) fn arm(&mut self, key: Key, what: Readiness) {
         if let Some(sock) = self.sockets.get_mut(key) {
@@ -45,10 +60,11 @@ impl Net {
         }
     }
 
-    pub(crate) fn register(&mut self, socket: Key, key: Key) {
+    pub(crate) fn register(&mut self, socket: Key, key: Key, kind: StreamKind) {
         let Some(sock) = self.sockets.get_mut(socket) else { return };
         sock.owner = Owner::Reactor(key);
         sock.armed = BOTH;
+        sock.asked = asked(kind, false);
         let (host, is_ready) = (sock.host, sock.readiness() != Readiness::EMPTY);
         let lately = &mut self.host(host).lately;
         if lately.len() == LATELY_MAX {
@@ -59,6 +75,18 @@ impl Net {
         if is_ready {
             self.wake(socket);
         }
+    }
+
+    /// Has a socket that is not TCP reported as writable, or not. What is possible already is told, as with
+    /// every registration.
+    pub(crate) fn ask_writable(&mut self, socket: Key, yes: bool) {
+        let Some(sock) = self.sockets.get_mut(socket) else { return };
+        sock.armed = BOTH;
+        sock.asked = asked(StreamKind::Unix, yes);
+        sock.pending = Readiness(sock.pending.0 & sock.asked.0);
+        let host = sock.host;
+        self.log(host, "ask writable", socket, u64::from(yes));
+        self.wake(socket);
     }
 
     /// Has a listener reported, or not.
@@ -142,7 +170,7 @@ impl Net {
         let sock = self.sockets.get_mut(socket)?;
         sock.is_queued = false;
         let Owner::Reactor(key) = sock.owner else { return None };
-        let readiness = sock.readiness();
+        let readiness = sock.told();
         if kernel == Kernel::Contract {
             return self.report_contract(socket, key);
         }

@@ -41,6 +41,7 @@ mod source;
 mod splits;
 mod sweep;
 mod trace;
+mod unix;
 mod wire;
 mod world;
 
@@ -56,4 +57,5 @@ pub use source::SimSource;
 pub use splits::all_splits;
 pub use sweep::sweep;
 pub use trace::{Entry, Who};
+pub use unix::SimPath;
 pub use world::{ClientId, ClientOptions, Party, ReactorId, Served, Simulation};

@@ -21,6 +21,7 @@ use super::mail::HostMail;
 use super::orders::Orders;
 use super::socket::{Kind, Owner, Sock};
 use super::trace::{Details, Entry, Head, Named, Record, Trace, Who, error_name};
+use super::unix::UnixNames;
 use crate::clock::Time;
 use crate::driver;
 use crate::key::Key;
@@ -54,6 +55,7 @@ pub(crate) struct Net {
     pub(crate) orders: Orders,
     pub(crate) addresses: Addresses,
     pub(super) datagrams: Datagrams,
+    pub(crate) unix: UnixNames,
     /// Scripted clients that have something to look at.
     pub(crate) clients_due: VecDeque<usize>,
 }
@@ -166,6 +168,7 @@ impl Net {
             orders: Orders::default(),
             addresses: Addresses::default(),
             datagrams: Datagrams::default(),
+            unix: UnixNames::default(),
             clients_due: VecDeque::new(),
         }
     }
@@ -257,6 +260,11 @@ impl Net {
     pub(crate) fn crash(&mut self, machine: u32) {
         self.log(machine, "crash", Key::NONE, 0);
         self.down.insert(machine);
+        for host in 0..self.hosts.len() as u32 {
+            if self.machine(host) == machine {
+                self.unix.outlive(host);
+            }
+        }
         let of_it = self.sockets.iter().filter(|(_, sock)| self.machine(sock.host) == machine);
         for key in of_it.map(|(key, _)| key).collect::<Vec<_>>() {
             if let Some(Kind::Listener(listener)) = self.sockets.get(key).map(|sock| &sock.kind) {

@@ -11,6 +11,7 @@ use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
 use super::net::Net;
 use super::socket::Owner;
+use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::key::Key;
 
@@ -154,9 +155,22 @@ impl SimHost {
     /// # Errors
     ///
     /// `AddrNotAvailable` if all ports are in use, `NetworkUnreachable` if the address is neither
-    /// somebody's nor in the hosts' network.
-    pub fn connect(&self, address: SocketAddr) -> io::Result<SimSocket> {
-        let key = self.network.net.borrow_mut().connect(self.host, None, address)?;
+    /// somebody's nor in the hosts' network. Of a Unix socket, which is connected at once: `NotFound` if there is no
+    /// such path on the machine, `ConnectionRefused` if nobody listens, `WouldBlock` if the backlog is full.
+    ///
+    /// # Panics
+    ///
+    /// If it is the address of a Unix socket without a name.
+    pub fn connect(&self, address: impl Into<SocketAddress>) -> io::Result<SimSocket> {
+        let key = match address.into() {
+            SocketAddress::Inet(address) => {
+                self.network.net.borrow_mut().connect(self.host, None, address)?
+            }
+            SocketAddress::Unix(name) => {
+                self.network.net.borrow_mut().connect_unix(self.host, &name)?
+            }
+            SocketAddress::Unnamed => panic!("nobody can be found without a name"),
+        };
         Ok(SimSocket::new(&self.network, self.host, key))
     }
 
@@ -216,9 +230,10 @@ impl SimSocket {
     }
 
     /// The address of this side.
-    pub fn local_address(&self) -> SocketAddr {
+    pub fn local_address(&self) -> SocketAddress {
         let mut net = self.network.net.borrow_mut();
-        net.stream(self.key).expect("an open socket is in the table").local
+        let local = net.stream(self.key).expect("an open socket is in the table").local;
+        net.unix.shown(local)
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::calls::os_error;
 use super::datagram::Datagram;
 use super::decisions::Matter;
+use super::events::BOTH;
 use super::faults::{Faults, Kernel};
 use super::net::{Event, Net};
 use super::orders::Cut;
@@ -27,6 +28,8 @@ pub(crate) struct Sock {
     pub(crate) armed: Readiness,
     /// ... and what is to be.
     pub(crate) pending: Readiness,
+    /// What its reactor asked to be told of, besides hints.
+    pub(crate) asked: Readiness,
     pub(crate) kind: Kind,
 }
 
@@ -41,6 +44,7 @@ pub(crate) enum Owner {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are streams")]
 pub(crate) enum Kind {
     Listener(Box<Listener>),
     Stream(Stream),
@@ -66,6 +70,8 @@ pub(crate) struct Stream {
     pub(crate) remote: SocketAddr,
     /// The host of the peer, also when the peer is gone.
     pub(crate) remote_host: u32,
+    /// A Unix socket, which has no wire.
+    pub(super) is_local: bool,
     pub(super) is_connecting: bool,
     /// Received and not read.
     pub(super) received: VecDeque<u8>,
@@ -77,6 +83,8 @@ pub(crate) struct Stream {
     /// Written, and not in the peer's buffer yet.
     pub(super) unsent: VecDeque<u8>,
     pub(super) unsent_max: usize,
+    /// On a Unix socket, what the peer has not read, for which there is the same room.
+    pub(super) unread: usize,
     /// So many of them are there but for the room.
     pub(super) arrived: usize,
     /// After so many of them the connection is reset.
@@ -124,6 +132,7 @@ impl Sock {
             is_queued: false,
             armed: Readiness::EMPTY,
             pending: Readiness::EMPTY,
+            asked: BOTH,
             kind,
         }
     }
@@ -142,6 +151,7 @@ impl Sock {
                 local,
                 remote,
                 remote_host,
+                is_local: false,
                 is_connecting: true,
                 received: VecDeque::new(),
                 received_max: faults.receive_buffer_bytes,
@@ -149,6 +159,7 @@ impl Sock {
                 is_ended: false,
                 unsent: VecDeque::new(),
                 unsent_max: faults.send_buffer_bytes,
+                unread: 0,
                 arrived: 0,
                 reset_after: None,
                 not_before: Time::from_nanos(0),
@@ -182,6 +193,22 @@ impl Sock {
         sock
     }
 
+    /// One end of a connection of Unix sockets.
+    pub(super) fn local(
+        host: u32,
+        local: SocketAddr,
+        remote: SocketAddr,
+        peer: Key,
+        remote_host: u32,
+        faults: &Faults,
+    ) -> Sock {
+        let mut sock = Sock::connected(host, local, remote, peer, remote_host, faults);
+        if let Kind::Stream(stream) = &mut sock.kind {
+            stream.is_local = true;
+        }
+        sock
+    }
+
     pub(crate) fn not_before(&mut self, at: Time) {
         if let Kind::Stream(stream) = &mut self.kind {
             stream.not_before = at;
@@ -191,6 +218,11 @@ impl Sock {
     /// Whose it is, or was.
     pub(crate) fn named(&self) -> Owner {
         if self.owner == Owner::Nobody { self.owned } else { self.owner }
+    }
+
+    /// What its reactor may be told of [`readiness`](Sock::readiness): what it asked for, and hints.
+    pub(crate) fn told(&self) -> Readiness {
+        Readiness(self.readiness().0 & (self.asked.0 | !BOTH.0))
     }
 
     /// What is true of it now: what epoll finds when it is asked.
@@ -216,12 +248,19 @@ impl Stream {
             return Readiness::EMPTY;
         }
         let is_over = self.is_reset || self.error.is_some();
-        // A socket is writable with a third of its buffer free, so that it is worth a call.
-        let has_room = 3 * (self.unsent_max - self.unsent.len()) >= self.unsent_max;
         hint(Readiness::READABLE, is_over || self.is_ended || !self.received.is_empty())
-            | hint(Readiness::WRITABLE, is_over || self.is_shut || has_room)
+            | hint(Readiness::WRITABLE, is_over || self.is_shut || self.has_room())
             | hint(Readiness::READ_CLOSED, is_over || self.is_ended)
             | hint(Readiness::ERROR, self.error.is_some())
+    }
+
+    /// Whether a socket is reported as writable: with a third of its buffer free, so that it is worth a call; a
+    /// Unix socket with three quarters of it.
+    pub(super) fn has_room(&self) -> bool {
+        match self.is_local {
+            true => 4 * self.unread <= self.unsent_max,
+            false => 3 * (self.unsent_max - self.unsent.len()) >= self.unsent_max,
+        }
     }
 
     /// Bytes in the kernel's hands, in both directions.
@@ -306,15 +345,18 @@ impl Net {
     }
 
     pub(crate) fn read(&mut self, key: Key, buffer: &mut [u8]) -> io::Result<usize> {
-        let (is_short, host) = (self.kernel == Kernel::Contract, self.host_of(key));
+        let host = self.host_of(key);
+        let is_local = self.stream(key).is_some_and(|stream| stream.is_local);
+        // Over TCP Linux gives all that is there. On a Unix socket a read stops at passed descriptors.
+        let is_short = self.kernel == Kernel::Contract || is_local;
         let short_reads = if is_short { self.faults_from(key).short_reads } else { 0.0 };
         let Some(stream) = self.stream(key) else {
             return Err(os_error(io::ErrorKind::NotConnected));
         };
         let there = stream.received.len().min(buffer.len());
         if there == 0 {
-            // An end of file that came stays one: only a write meets the reset after it.
-            if !stream.is_ended
+            // An end of file that came stays one, over TCP: only a write meets the reset after it.
+            if (is_local || !stream.is_ended)
                 && let Some(error) = stream.error.take()
             {
                 self.log_error(host, "read", key, error_name(error));
@@ -335,7 +377,7 @@ impl Net {
         if let Some(mut how) = self.decisions.chance(Matter::ShortRead, key.index(), short_reads) {
             count = how.part(there as u64) as usize;
         }
-        if is_short {
+        if is_short && !is_local {
             count = self.cut_read(key, count);
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
@@ -352,6 +394,10 @@ impl Net {
         let mut head = Head::default();
         head.push(&buffer[..count]);
         self.log_bytes(host, "read", key, count as u64, (head, 0));
+        if is_local {
+            self.make_room(peer, count);
+            return Ok(count);
+        }
         // The window has opened: what is held back comes, but not while this call lasts.
         if self.stream(peer).is_some_and(|sender| sender.arrived > 0) {
             let faults = self.faults_from(peer);
@@ -388,7 +434,8 @@ impl Net {
         let Some(stream) = self.stream(key) else {
             return Err(os_error(io::ErrorKind::NotConnected));
         };
-        if let Some(error) = stream.error.take() {
+        let is_local = stream.is_local;
+        if !is_local && let Some(error) = stream.error.take() {
             self.log_error(host, "write", key, error_name(error));
             return Err(os_error(error));
         }
@@ -400,7 +447,8 @@ impl Net {
         if wanted == 0 {
             return Ok(0);
         }
-        let room = if stream.is_connecting { 0 } else { stream.unsent_max - stream.unsent.len() };
+        let used = stream.unsent.len() + stream.unread;
+        let room = if stream.is_connecting { 0 } else { stream.unsent_max - used };
         stream.is_short_of_room = room < wanted;
         if room == 0 {
             self.arm(key, Readiness::WRITABLE);
@@ -431,7 +479,10 @@ impl Net {
             left -= part;
         }
         self.log_bytes(host, "write", key, count as u64, (head, digest));
-        self.carry(key, count, &faults);
+        match is_local {
+            true => self.deliver(key),
+            false => self.carry(key, count, &faults),
+        }
         Ok(count)
     }
 
@@ -444,7 +495,10 @@ impl Net {
         if stream.is_reset || stream.is_connecting {
             return Err(os_error(io::ErrorKind::NotConnected));
         }
-        self.send_end(key);
+        match stream.is_local {
+            true => self.shutdown_unix(key),
+            false => self.send_end(key),
+        }
         Ok(())
     }
 
@@ -471,9 +525,13 @@ impl Net {
                 let machine = self.machine(host);
                 self.addresses.unbind(machine, address, key);
                 for server in queue {
-                    self.close(server, true);
+                    match self.stream(server).is_some_and(|stream| stream.is_local) {
+                        true => self.close_unix(server, false),
+                        false => self.close(server, true),
+                    }
                 }
             }
+            Kind::Stream(stream) if stream.is_local => self.close_unix(key, true),
             Kind::Stream(stream) => {
                 stream.is_closed = true;
                 let peer = stream.peer;

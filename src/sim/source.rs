@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::driver::SimDriver;
 use super::network::Network;
 use super::socket::{Kind, Sock};
-use crate::driver::RawSource;
+use crate::driver::{RawSource, StreamKind};
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
 
@@ -60,7 +60,7 @@ impl RawSource<SimDriver> for SimSource {
         let mut net = driver.network().net.borrow_mut();
         let readiness = asked_for(self.readiness(), interest);
         let socket = net.sockets.insert(Sock::new(driver.host(), Kind::Raw(readiness)));
-        net.register(socket, key);
+        net.register(socket, key, StreamKind::Tcp); // told of everything
         *self.registered.borrow_mut() = Some((driver.network().clone(), socket, interest));
         Ok(())
     }

@@ -2,13 +2,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant as MachineInstant};
 
+use oneloop::address::UnixName;
 use oneloop::{ConnectError, ConnectOptions, HandlerId, Key, ListenOptions, ReactorLimits};
 
 use super::world::*;
+use crate::seen::{ClientSaw, HandlerSaw, Seen};
 use crate::support::{Call, Calls, DEADLINE, Recorder, pattern};
-use crate::{ClientSaw, HandlerSaw, Script, Seen, Step};
+use crate::{Script, Step};
 
 struct Player {
     reactor: Reactor,
@@ -30,6 +33,14 @@ pub(crate) fn play(script: &Script) -> Seen {
             reactor.turn(Some(Duration::from_millis(1))).unwrap();
         }
         listener.accept().unwrap().0
+    } else if script.is_unix {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let name = format!("oneloop-parity-{}-{number}", std::process::id());
+        let name = UnixName::from_abstract(name).unwrap();
+        let options = ListenOptions::new().limits(script.limits.clone());
+        reactor.listen_at(handler, name.clone(), &options).unwrap();
+        connect_unix(&name).unwrap()
     } else {
         let options = ListenOptions::new().limits(script.limits.clone());
         let listener = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap();

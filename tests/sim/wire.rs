@@ -114,10 +114,7 @@ fn a_close_with_unread_input_resets_behind_the_answer() {
     let network = Network::new(1, Kernel::Linux);
     let driver = network.driver(Faults::none());
     let address = SocketAddr::from(([10, 0, 0, 1], 7000));
-    let (backlog, reuse_port, only_v6, nodelay) = (8, false, false, true);
-    let listener = driver
-        .listen(&ListenConfig { address: address.into(), backlog, reuse_port, only_v6, nodelay })
-        .unwrap();
+    let (listener, _) = driver.listen(&ListenConfig::new(address, 8)).unwrap();
     let mut client = network.host(Faults::none()).connect(address).unwrap();
     client.connect_result().unwrap_err();
     network.pass(Duration::ZERO);
@@ -280,10 +277,7 @@ fn writing_nothing_writes_nothing_however_short_writes_are() {
     let network = Network::new(1, Kernel::Linux);
     let driver = network.driver(Faults::none());
     let address = SocketAddr::from(([10, 0, 0, 1], 7000));
-    let (backlog, reuse_port, only_v6, nodelay) = (8, false, false, true);
-    let _listener = driver
-        .listen(&ListenConfig { address: address.into(), backlog, reuse_port, only_v6, nodelay })
-        .unwrap();
+    let _listener = driver.listen(&ListenConfig::new(address, 8)).unwrap();
     let mut client = network.host(Faults::none().short_writes(1.0)).connect(address).unwrap();
     client.connect_result().unwrap_err();
     network.pass(Duration::ZERO);

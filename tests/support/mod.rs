@@ -107,8 +107,7 @@ impl Server {
         let mut reactor = Reactor::with_limits(limits).expect("limits are valid");
         let calls = recorder.calls.clone();
         let handler = reactor.add(recorder);
-        let listener = reactor.listen_with(handler, "127.0.0.1:0", options).expect("a free port");
-        let address = reactor.listener_address(listener).expect("it listens").inet().expect("TCP");
+        let (listener, address) = listen(&mut reactor, handler, options);
         Server { reactor, handler, listener, address, calls }
     }
 
@@ -316,6 +315,14 @@ pub fn needs_kernel(why: &str) -> bool {
     HAS_KERNEL
 }
 
+/// For tests of what TCP does and Unix sockets do not: false where clients come over those.
+pub fn needs_tcp(why: &str) -> bool {
+    if !IS_TCP {
+        println!("left out over Unix sockets: {why}");
+    }
+    IS_TCP
+}
+
 /// For tests that count what depends on how Linux reports events: false in a simulation that grants
 /// only what drivers promise.
 pub fn needs_linux(why: &str) -> bool {
@@ -339,7 +346,7 @@ pub fn pattern(count: usize) -> Vec<u8> {
 /// If the test fails there, with its output.
 pub fn alone(name: &str) -> bool {
     // A simulation has descriptors of its own.
-    !HAS_KERNEL || is_alone(name)
+    !HAS_KERNEL || needs_tcp("it is run by itself") && is_alone(name)
 }
 
 /// The same for what belongs to the process in a simulation, too, such as its logger: there `file` is

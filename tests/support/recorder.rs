@@ -3,14 +3,17 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::{
-    CloseReason, ConnectError, Connection, Context, Deadline, Error, Key, ListenerId, Signal,
+    CloseReason, ConnectError, Connection, Context, Deadline, Error, Key, ListenerId, Peer, Signal,
     SocketAddress, StreamHandler, TimerId,
 };
+
+/// What stands for the address of a Unix socket.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// One call of a [`Recorder`].
 #[derive(Clone, PartialEq, Debug)]
@@ -327,8 +330,8 @@ impl Drop for Inside {
 impl StreamHandler for Recorder {
     type Session = Key;
 
-    fn accept(&mut self, peer: &SocketAddress, cx: &mut Context<'_>) -> bool {
-        let peer = peer.inet().expect("TCP");
+    fn accept(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> bool {
+        let peer = peer.address().inet().unwrap_or(NO_ADDRESS);
         let _inside = self.enter(Call::Accept(peer));
         (self.accept)(peer, cx)
     }
@@ -419,7 +422,7 @@ impl StreamHandler for Recorder {
         result: io::Result<SocketAddress>,
         cx: &mut Context<'_>,
     ) {
-        let result = result.map(|address| address.inet().expect("TCP"));
+        let result = result.map(|address| address.inet().unwrap_or(NO_ADDRESS));
         let outcome = result.as_ref().map_err(io::Error::kind).copied();
         let _inside = self.enter(Call::Listening(listener, outcome));
         (self.listening)(listener, result, cx);

@@ -14,9 +14,12 @@ use std::ops::Sub;
 use std::rc::Rc;
 use std::time::Duration;
 
+use oneloop::address::UnixName;
 use oneloop::driver::{AcceptError, DatagramConfig, Driver, ListenConfig};
 use oneloop::sim::{Faults, Kernel, Network, SimDriver, SimHost, SimSocket};
-use oneloop::{DatagramOptions, ReactorLimits, Time};
+use oneloop::{
+    DatagramOptions, HandlerId, ListenOptions, ListenerId, ReactorLimits, StreamHandler, Time,
+};
 
 use super::KERNEL;
 
@@ -29,6 +32,18 @@ pub use self::pipe::*;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub const HAS_KERNEL: bool = false;
+
+pub const IS_TCP: bool = true;
+
+pub fn listen<H: StreamHandler>(
+    reactor: &mut Reactor,
+    handler: HandlerId<H>,
+    options: &ListenOptions,
+) -> (ListenerId, SocketAddr) {
+    let listener = reactor.listen_with(handler, "127.0.0.1:0", options).expect("a free port");
+    let address = reactor.listener_address(listener).expect("it listens");
+    (listener, address.inet().expect("TCP"))
+}
 
 pub const COUNTS_AS_LINUX: bool = matches!(KERNEL, Kernel::Linux);
 
@@ -163,7 +178,7 @@ impl TcpStream {
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.socket.borrow().local_address())
+        Ok(self.socket.borrow().local_address().inet().expect("TCP"))
     }
 
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -224,10 +239,8 @@ impl TcpListener {
 
     fn with_backlog(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
         let driver = HOST.with(|host| host.driver(healthy()));
-        let address = address.into();
-        let config =
-            ListenConfig { address, backlog, reuse_port: false, only_v6: true, nodelay: true };
-        let socket = driver.listen(&config)?;
+        let config = ListenConfig { only_v6: true, ..ListenConfig::new(address, backlog) };
+        let (socket, _) = driver.listen(&config)?;
         Ok(TcpListener { driver, socket })
     }
 
@@ -273,6 +286,11 @@ pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 pub fn connect(address: SocketAddr) -> TcpStream {
     HOST.with(|host| connect_by(host, None, address, DEADLINE)).expect("the server listens")
+}
+
+pub fn connect_unix(name: &UnixName) -> io::Result<TcpStream> {
+    let socket = HOST.with(|host| host.connect(name.clone()))?;
+    Ok(TcpStream::new(socket, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
 }
 
 pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) -> TcpStream {

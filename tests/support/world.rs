@@ -2,7 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use oneloop::address::UnixName;
+use oneloop::{HandlerId, ListenOptions, ListenerId, StreamHandler};
 
 use super::DEADLINE;
 use super::kernel;
@@ -19,6 +23,20 @@ pub use oneloop::Reactor;
 
 /// Whether sockets, descriptors and time are real.
 pub const HAS_KERNEL: bool = true;
+
+/// Whether clients come over TCP.
+pub const IS_TCP: bool = true;
+
+/// Has a handler listen where clients of this world connect to.
+pub fn listen<H: StreamHandler>(
+    reactor: &mut Reactor,
+    handler: HandlerId<H>,
+    options: &ListenOptions,
+) -> (ListenerId, SocketAddr) {
+    let listener = reactor.listen_with(handler, "127.0.0.1:0", options).expect("a free port");
+    let address = reactor.listener_address(listener).expect("it listens");
+    (listener, address.inet().expect("TCP"))
+}
 
 /// Whether events, reads and accepts are those of Linux, so that they can be counted.
 pub const COUNTS_AS_LINUX: bool = true;
@@ -44,6 +62,18 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     client.set_write_timeout(Some(DEADLINE)).unwrap();
     client.set_nodelay(true).unwrap();
     client
+}
+
+/// A client of a Unix socket. What the standard library calls a TCP stream takes any stream socket.
+pub fn connect_unix(name: &UnixName) -> io::Result<TcpStream> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+    let name = name.as_abstract().expect("tests that need no file make none");
+    let address = SocketAddr::from_abstract_name(name)?;
+    let client = TcpStream::from(OwnedFd::from(UnixStream::connect_addr(&address)?));
+    client.set_read_timeout(Some(DEADLINE))?;
+    client.set_write_timeout(Some(DEADLINE))?;
+    Ok(client)
 }
 
 /// A client from another address of the loopback network, and with buffers of the given size (the

@@ -18,6 +18,7 @@ mod orders;
 mod proxy;
 mod slow;
 mod talk;
+mod unix;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -61,6 +62,7 @@ pub const ALL: &[Workload] = &[
     ("mail", Faults::some, mail::mail),
     ("slow callbacks", lossless_with_clock_jumps, slow::slow_callbacks),
     ("datagrams", Faults::some, datagrams::datagrams),
+    ("unix sockets", unix::small, unix::unix),
 ];
 
 fn lossless_with_clock_jumps() -> Faults {

@@ -5,6 +5,7 @@
 
 mod datagrams;
 pub(super) mod sockets;
+mod unix;
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -32,6 +33,7 @@ use super::{
 };
 use crate::address::SocketAddress;
 use crate::clock::{Clock, Time};
+use crate::credentials::Credentials;
 use crate::datagram::Interface;
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
@@ -93,6 +95,7 @@ fn retrying<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T>
 impl Driver for Mio {
     type Socket = OwnedFd;
     type Reserve = OwnedFd;
+    type Guard = unix::BoundPath;
 
     #[inline(always)]
     fn short_read_drains(&self) -> bool {
@@ -178,7 +181,7 @@ impl Driver for Mio {
         RandomState::new().hash_one(self.clock.now().as_nanos())
     }
 
-    fn listen(&self, config: &ListenConfig) -> io::Result<OwnedFd> {
+    fn listen(&self, config: &ListenConfig) -> io::Result<(OwnedFd, Option<unix::BoundPath>)> {
         sockets::listen(config)
     }
 
@@ -321,6 +324,10 @@ impl Driver for Mio {
 
     fn peer_address(&self, socket: &OwnedFd) -> io::Result<SocketAddress> {
         sockets::peer_address(socket)
+    }
+
+    fn peer_credentials(&self, socket: &OwnedFd) -> io::Result<Credentials> {
+        unix::peer_credentials(socket)
     }
 
     #[cfg(feature = "signals")]

@@ -12,7 +12,9 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, Soc
 use crate::address::{SocketAddress, UnixName};
 use crate::driver::{AcceptError, ConnectConfig, Connecting, ListenConfig};
 
-fn stream_socket(address: &SocketAddress) -> io::Result<OwnedFd> {
+use super::unix::{self, BoundPath};
+
+pub(super) fn stream_socket(address: &SocketAddress) -> io::Result<OwnedFd> {
     socket(address, SocketType::STREAM)
 }
 
@@ -38,7 +40,7 @@ pub(super) fn no_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "nobody can be found without a name")
 }
 
-pub(super) fn listen(config: &ListenConfig) -> io::Result<OwnedFd> {
+pub(super) fn listen(config: &ListenConfig) -> io::Result<(OwnedFd, Option<BoundPath>)> {
     let socket = stream_socket(&config.address)?;
     match &config.address {
         SocketAddress::Inet(address) => {
@@ -52,11 +54,15 @@ pub(super) fn listen(config: &ListenConfig) -> io::Result<OwnedFd> {
             sockopt::set_tcp_nodelay(&socket, config.nodelay)?;
             rustix::net::bind(&socket, address)?;
         }
-        SocketAddress::Unix(name) => rustix::net::bind(&socket, &unix_address(name)?)?,
+        SocketAddress::Unix(name) => return unix::listen(socket, name, config),
         SocketAddress::Unnamed => return Err(no_name()),
     }
-    rustix::net::listen(&socket, i32::try_from(config.backlog).unwrap_or(i32::MAX))?;
-    Ok(socket)
+    rustix::net::listen(&socket, backlog(config))?;
+    Ok((socket, None))
+}
+
+pub(super) fn backlog(config: &ListenConfig) -> i32 {
+    i32::try_from(config.backlog).unwrap_or(i32::MAX)
 }
 
 pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddress), AcceptError> {

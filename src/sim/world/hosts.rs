@@ -105,7 +105,8 @@ impl Simulation {
     }
 
     /// Ends a reactor as a signal ends a process (`SIGKILL`): its handlers are dropped without another
-    /// call, and the kernel closes its sockets, with a reset where something was not read.
+    /// call, and the kernel closes its sockets, with a reset where something was not read. Paths of Unix sockets
+    /// stay.
     ///
     /// # Panics
     ///
@@ -116,6 +117,7 @@ impl Simulation {
         self.log("removed", host, 0);
         let reactor = self.reactors[id.index].take();
         assert!(reactor.is_some(), "reactor {} was removed before", id.index);
+        self.network.net.borrow_mut().unix.outlive(host);
         drop(reactor);
         self.network.net.borrow_mut().forget_raw(host);
     }

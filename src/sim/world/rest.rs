@@ -80,6 +80,11 @@ impl Simulation {
                     }
                 };
                 assert!(!waits, "reactor {number}: {key} waits for ever: {source:?}, {kernel:?}");
+                let is_told = socket.asked.contains(Readiness::WRITABLE);
+                let is_told_in_vain = is_told
+                    && matches!(source, Source::Stream(stream)
+                        if stream.has(GENERAL) && !stream.has(HAS_OUTPUT | DEAD));
+                assert!(!is_told_in_vain, "reactor {number}: {key} has nothing to write, and asks");
             }
         }
     }

@@ -1,0 +1,244 @@
+//! Unix stream sockets of a simulated machine: their names, and what unix(7) does differently from tcp(7).
+//!
+//! They have no wire: what one side writes is the other side's to read at once, and no fault of the network happens to
+//! it. Where the network's code wants a `SocketAddr`, a name has a stand-in that nobody else can have.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::calls::{Call, os_error};
+use super::net::Net;
+use super::network::Network;
+use super::socket::{Kind, Listener, Sock};
+use crate::address::{SocketAddress, UnixName};
+use crate::credentials::Credentials;
+use crate::key::Key;
+
+/// The prefix of the stand-ins, to which nothing is ever routed (RFC 6666).
+const PREFIX: u128 = 0x0100 << 112;
+
+/// The stand-in of a socket without a name.
+const UNNAMED: u64 = 0;
+
+/// Everybody in a simulation is the same user.
+const USER: u32 = 1000;
+
+/// The names of all machines' Unix sockets.
+#[derive(Debug, Default)]
+pub(crate) struct UnixNames {
+    /// The name that has the stand-in 1, 2, ...
+    names: Vec<UnixName>,
+    /// Who listens on a machine's name, or did so when its path was left behind. What is told never depends on the
+    /// order of the map.
+    places: HashMap<(u32, UnixName), Place>,
+    inodes: u64,
+}
+
+#[derive(Debug)]
+struct Place {
+    listener: Key,
+    host: u32,
+    inode: u64,
+}
+
+impl UnixNames {
+    /// A name as the network's code has it.
+    fn stand_in(&mut self, name: &UnixName) -> SocketAddr {
+        let known = self.names.iter().position(|other| other == name);
+        let index = known.unwrap_or_else(|| {
+            self.names.push(name.clone());
+            self.names.len() - 1
+        });
+        numbered(1 + index as u64)
+    }
+
+    /// An address as programs have it.
+    pub(crate) fn shown(&self, address: SocketAddr) -> SocketAddress {
+        let IpAddr::V6(ip) = address.ip() else { return address.into() };
+        if ip.to_bits() >> 64 != PREFIX >> 64 {
+            return address.into();
+        }
+        match ip.to_bits() as u64 {
+            UNNAMED => SocketAddress::Unnamed,
+            number => SocketAddress::Unix(self.names[number as usize - 1].clone()),
+        }
+    }
+
+    /// The paths of a process stay when nobody is there to remove them any more.
+    pub(crate) fn outlive(&mut self, host: u32) {
+        for place in self.places.values_mut().filter(|place| place.host == host) {
+            place.inode = 0; // which is no guard's
+        }
+    }
+}
+
+fn numbered(number: u64) -> SocketAddr {
+    (Ipv6Addr::from_bits(PREFIX | u128::from(number)), 0).into()
+}
+
+/// A path in a simulated file system. Dropping it removes the path, unless that is another file by now.
+#[derive(Debug)]
+pub struct SimPath {
+    network: Network,
+    machine: u32,
+    name: UnixName,
+    inode: u64,
+}
+
+impl SimPath {
+    pub(super) fn new(network: &Network, host: u32, name: &UnixName, inode: u64) -> SimPath {
+        let machine = network.net.borrow().machine(host);
+        SimPath { network: network.clone(), machine, name: name.clone(), inode }
+    }
+}
+
+impl Drop for SimPath {
+    fn drop(&mut self) {
+        // While a panic goes through the network's own code it is borrowed, and nobody will look.
+        if let Ok(mut net) = self.network.net.try_borrow_mut() {
+            let place = (self.machine, self.name.clone());
+            if net.unix.places.get(&place).is_some_and(|place| place.inode == self.inode) {
+                net.unix.places.remove(&place);
+            }
+        }
+    }
+}
+
+impl Net {
+    fn unix_listener(&self, key: Key) -> Option<&Listener> {
+        match self.sockets.get(key).map(|sock| &sock.kind) {
+            Some(Kind::Listener(listener)) => Some(listener),
+            _ => None,
+        }
+    }
+
+    /// Binds and listens; gives the number of the path's file, too, if the name is one.
+    pub(crate) fn listen_unix(
+        &mut self,
+        host: u32,
+        name: &UnixName,
+        backlog: u32,
+        replace_stale: bool,
+    ) -> io::Result<(Key, Option<u64>)> {
+        self.call(host, Call::Listen)?;
+        let place = (self.machine(host), name.clone());
+        let is_path = name.as_path().is_some();
+        if let Some(before) = self.unix.places.get(&place) {
+            let is_stale = self.unix_listener(before.listener).is_none();
+            if !is_stale || is_path && !replace_stale {
+                return Err(os_error(io::ErrorKind::AddrInUse));
+            }
+        }
+        let address = self.unix.stand_in(name);
+        let listener =
+            Listener { address, backlog: backlog as usize, queue: VecDeque::new(), is_on: true };
+        let key = self.sockets.insert(Sock::new(host, Kind::Listener(Box::new(listener))));
+        self.unix.inodes += 1;
+        let inode = self.unix.inodes;
+        self.unix.places.insert(place, Place { listener: key, host, inode });
+        self.log(host, "listen", key, 0);
+        Ok((key, is_path.then_some(inode)))
+    }
+
+    /// Connects, which is done when the call returns.
+    pub(crate) fn connect_unix(&mut self, host: u32, name: &UnixName) -> io::Result<Key> {
+        self.call(host, Call::Connect)?;
+        let place = (self.machine(host), name.clone());
+        let listener_key = self.unix.places.get(&place).map(|place| place.listener);
+        let listener = listener_key.and_then(|key| self.unix_listener(key));
+        let (Some(listener_key), Some(listener)) = (listener_key, listener) else {
+            let is_missing = listener_key.is_none() && name.as_path().is_some();
+            return Err(os_error(match is_missing {
+                true => io::ErrorKind::NotFound,
+                false => io::ErrorKind::ConnectionRefused,
+            }));
+        };
+        if listener.queue.len() > listener.backlog {
+            self.log(host, "backlog full", listener_key, 0);
+            return Err(os_error(io::ErrorKind::WouldBlock));
+        }
+        let target = self.host_of(listener_key);
+        let (here, there) = (numbered(UNNAMED), listener.address);
+        let faults = self.faults(host);
+        let client =
+            self.sockets.insert(Sock::local(host, here, there, Key::NONE, target, &faults));
+        let faults = self.faults(target);
+        let server = self.sockets.insert(Sock::local(target, there, here, client, host, &faults));
+        if let Some(stream) = self.stream(client) {
+            stream.peer = server;
+        }
+        if let Some(Kind::Listener(listener)) =
+            self.sockets.get_mut(listener_key).map(|sock| &mut sock.kind)
+        {
+            listener.queue.push_back(server);
+        }
+        self.log(host, "connect", client, 0);
+        self.wake(listener_key);
+        Ok(client)
+    }
+
+    /// Hands what was written to the other side.
+    pub(super) fn deliver(&mut self, from: Key) {
+        let Some(sender) = self.stream(from) else { return };
+        let (peer, mut unsent) = (sender.peer, std::mem::take(&mut sender.unsent));
+        let count = unsent.len();
+        sender.unread += count;
+        if let Some(receiver) = self.stream(peer) {
+            receiver.received.append(&mut unsent);
+        }
+        self.log(self.host_of(peer), "receive", peer, count as u64);
+        self.wake(peer);
+    }
+
+    /// What the other side has read makes room.
+    pub(super) fn make_room(&mut self, sender_key: Key, count: usize) {
+        let Some(sender) = self.stream(sender_key) else { return };
+        sender.unread -= count;
+        if sender.has_room() {
+            sender.is_short_of_room = false;
+            // Of this alone nobody hears who does not wait to write.
+            self.wake_writable(sender_key);
+        }
+    }
+
+    pub(super) fn shutdown_unix(&mut self, key: Key) {
+        let Some(stream) = self.stream(key) else { return };
+        stream.is_shut = true;
+        let peer = stream.peer;
+        self.end_unix(peer);
+    }
+
+    fn end_unix(&mut self, key: Key) {
+        let Some(stream) = self.stream(key) else { return };
+        if !std::mem::replace(&mut stream.is_ended, true) {
+            self.log(self.host_of(key), "end", key, 0);
+        }
+        self.wake(key);
+    }
+
+    /// Closes a descriptor, or a connection that nobody accepted. There is no reset, unless something was not read.
+    pub(super) fn close_unix(&mut self, key: Key, is_accepted: bool) {
+        let Some(stream) = self.stream(key) else { return };
+        let peer_key = stream.peer;
+        let is_lost = !is_accepted || !stream.received.is_empty();
+        self.forget(key);
+        let Some(peer) = self.stream(peer_key) else { return };
+        peer.is_shut = true;
+        peer.unread = 0;
+        if is_lost {
+            peer.error = Some(io::ErrorKind::ConnectionReset);
+        }
+        self.end_unix(peer_key);
+    }
+
+    /// Who is at the other end. A process has the number of its host and one.
+    pub(crate) fn credentials(&mut self, key: Key) -> io::Result<Credentials> {
+        match self.stream(key) {
+            Some(stream) if stream.is_local => {
+                Ok(Credentials { pid: Some(1 + stream.remote_host), uid: USER, gid: USER })
+            }
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
