@@ -202,8 +202,10 @@ impl Driver for SimDriver {
     }
 
     fn listen(&self, config: &ListenConfig) -> io::Result<SimSocket> {
-        let ListenConfig { ref address, backlog, reuse_port, only_v6, nodelay: _ } = *config;
+        let ListenConfig { ref address, backlog, reuse_port, only_v6, ref options } = *config;
         let address = inet(address)?;
+        // What these change, nobody here can see: the simulated kernel holds no small write back.
+        options.only(&["nodelay", "traffic_class"], "in the simulation")?;
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }

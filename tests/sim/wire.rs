@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use oneloop::driver::{Driver, ListenConfig};
 use oneloop::sim::{ClientOptions, Faults, Kernel, Network, Script, Simulation};
-use oneloop::{CloseReason, Connection, Error, StreamHandler, Time, TimerId};
+use oneloop::{CloseReason, Connection, Error, SocketOptions, StreamHandler, Time, TimerId};
 
 use super::{Echo, SECOND, hello, served_echo};
 
@@ -114,9 +114,10 @@ fn a_close_with_unread_input_resets_behind_the_answer() {
     let network = Network::new(1, Kernel::Linux);
     let driver = network.driver(Faults::none());
     let address = SocketAddr::from(([10, 0, 0, 1], 7000));
-    let (backlog, reuse_port, only_v6, nodelay) = (8, false, false, true);
+    let (backlog, reuse_port, only_v6) = (8, false, false);
+    let options = SocketOptions::new();
     let listener = driver
-        .listen(&ListenConfig { address: address.into(), backlog, reuse_port, only_v6, nodelay })
+        .listen(&ListenConfig { address: address.into(), backlog, reuse_port, only_v6, options })
         .unwrap();
     let mut client = network.host(Faults::none()).connect(address).unwrap();
     client.connect_result().unwrap_err();
@@ -280,9 +281,10 @@ fn writing_nothing_writes_nothing_however_short_writes_are() {
     let network = Network::new(1, Kernel::Linux);
     let driver = network.driver(Faults::none());
     let address = SocketAddr::from(([10, 0, 0, 1], 7000));
-    let (backlog, reuse_port, only_v6, nodelay) = (8, false, false, true);
+    let (backlog, reuse_port, only_v6) = (8, false, false);
+    let options = SocketOptions::new();
     let _listener = driver
-        .listen(&ListenConfig { address: address.into(), backlog, reuse_port, only_v6, nodelay })
+        .listen(&ListenConfig { address: address.into(), backlog, reuse_port, only_v6, options })
         .unwrap();
     let mut client = network.host(Faults::none().short_writes(1.0)).connect(address).unwrap();
     client.connect_result().unwrap_err();

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use oneloop::driver::{AcceptError, Driver, ListenConfig};
 use oneloop::sim::{Faults, Kernel, Network, SimDriver, SimHost, SimSocket};
-use oneloop::{ReactorLimits, Time};
+use oneloop::{ReactorLimits, SocketOptions, Time};
 
 use super::KERNEL;
 
@@ -225,8 +225,13 @@ impl TcpListener {
     fn with_backlog(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
         let driver = HOST.with(|host| host.driver(healthy()));
         let address = address.into();
-        let config =
-            ListenConfig { address, backlog, reuse_port: false, only_v6: true, nodelay: true };
+        let config = ListenConfig {
+            address,
+            backlog,
+            reuse_port: false,
+            only_v6: true,
+            options: SocketOptions::new(),
+        };
         let socket = driver.listen(&config)?;
         Ok(TcpListener { driver, socket })
     }

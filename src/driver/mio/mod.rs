@@ -3,6 +3,8 @@
 //! mio polls; the socket calls themselves go straight to the system, which saves instructions a
 //! message and gives what mio does not offer: a backlog, options, writes without `SIGPIPE`.
 
+mod inherited;
+mod options;
 pub(super) mod sockets;
 
 use std::io::{self, IoSlice};
@@ -173,6 +175,10 @@ impl Driver for Mio {
         // The standard library seeds its hash maps from the system's generator.
         use std::hash::{BuildHasher, RandomState};
         RandomState::new().hash_one(self.clock.now().as_nanos())
+    }
+
+    fn has_ipv6(&self) -> bool {
+        sockets::has_ipv6()
     }
 
     fn listen(&self, config: &ListenConfig) -> io::Result<OwnedFd> {
