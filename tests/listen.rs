@@ -26,7 +26,6 @@ fn all_that_stands_for_an_address_is_taken() {
         read(text),
         read(&address),
         read(address),
-        read(&socket),
         read(socket),
         read(SocketAddress::from(socket)),
         read(SocketAddrV4::new(v4, 7000)),

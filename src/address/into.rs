@@ -54,13 +54,6 @@ impl IntoAddress for SocketAddr {
 }
 
 /// TCP.
-impl IntoAddress for &SocketAddr {
-    fn into_address(self) -> Result<Address> {
-        (*self).into_address()
-    }
-}
-
-/// TCP.
 impl IntoAddress for SocketAddrV4 {
     fn into_address(self) -> Result<Address> {
         SocketAddr::from(self).into_address()
