@@ -3,11 +3,10 @@
 mod support;
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use oneloop::{ListenOptions, SocketOptions};
 use rustix::net::sockopt;
@@ -44,22 +43,6 @@ fn an_accept_never_waits() {
     reactor.listen_fd(handler, listener.into(), &ListenOptions::new()).unwrap();
     let error = duplicate.accept().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-}
-
-#[test]
-fn a_unix_socket_that_listens_is_served() {
-    let mut server = Server::new(Recorder::echo());
-    let name = format!("oneloop-inherited-{}", std::process::id());
-    let address = UnixAddress::from_abstract_name(name).unwrap();
-    let listener = UnixListener::bind_addr(&address).unwrap();
-    let options = ListenOptions::new();
-    server.reactor.listen_fd(server.handler, listener.into(), &options).unwrap();
-    let mut client = UnixStream::connect_addr(&address).unwrap();
-    client.write_all(b"hello").unwrap();
-    client.set_nonblocking(true).unwrap();
-    let mut answer = [0; 5];
-    run_until(&mut server.reactor, "it is echoed", |_| client.read(&mut answer).is_ok());
-    assert_eq!(&answer, b"hello");
 }
 
 #[test]

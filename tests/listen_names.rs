@@ -1,16 +1,15 @@
-//! Listening on names, which are looked up, and on Unix sockets.
+//! Listening on names, which are looked up.
 
 mod support;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 
-use oneloop::{Address, ListenOptions, SocketAddress};
+use oneloop::{Address, ListenOptions, ListenerId};
 
 use support::*;
 
-fn addresses_of(reactor: &Reactor, listeners: &[oneloop::ListenerId]) -> Vec<SocketAddr> {
+fn addresses_of(reactor: &Reactor, listeners: &[ListenerId]) -> Vec<SocketAddr> {
     let address = |listener: &_| reactor.listener_address(*listener).unwrap().inet().unwrap();
     listeners.iter().map(address).collect()
 }
@@ -93,21 +92,4 @@ fn a_name_is_listened_on() {
     }
     let error = server.reactor.listen(handler, "no-such-host.invalid:7000").unwrap_err();
     assert!(error.to_string().starts_with("listen on no-such-host.invalid:7000: "), "{error}");
-}
-
-#[test]
-fn a_unix_socket_is_listened_on_by_its_name() {
-    let mut server = Server::new(Recorder::echo());
-    let path = std::env::temp_dir().join(format!("oneloop-listen-{}", std::process::id()));
-    let address = format!("unix:{}", path.display());
-    let listener = server.reactor.listen(server.handler, &address).unwrap();
-    let own = server.reactor.listener_address(listener).unwrap();
-    assert!(matches!(own, SocketAddress::Unix(_)) && own.to_string() == address, "{own}");
-    let mut client = UnixStream::connect(&path).unwrap();
-    client.write_all(b"hello").unwrap();
-    client.set_nonblocking(true).unwrap();
-    let mut answer = [0; 5];
-    run_until(&mut server.reactor, "it is echoed", |_| client.read(&mut answer).is_ok());
-    assert_eq!(&answer, b"hello");
-    let _ = std::fs::remove_file(path);
 }
