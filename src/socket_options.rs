@@ -14,7 +14,7 @@ use std::time::Duration;
 ///
 /// - `InvalidInput`: its value makes no sense, or the kernel refuses it.
 /// - `Unsupported`: on a Unix socket, to which the kernel would hand none of them down; in the
-///   [simulation](crate::sim), all but `nodelay` and `traffic_class`, which nobody there could see the effect
+///   simulation, all but `nodelay` and `traffic_class`, which nobody there could see the effect
 ///   of; elsewhere than on Linux, all but `nodelay`.
 ///
 /// There is no `SO_LINGER`: with it close(2) waits, also on a non-blocking socket, and the loop with it.

@@ -45,13 +45,11 @@ fn a_service_has_the_port_of_its_transport() {
     let look_up = |text: &str| text.parse::<Address>().unwrap().look_up();
     assert_eq!(look_up("[::1]:http").unwrap(), ["[::1]:80".parse().unwrap()]);
     assert_eq!(look_up("udp://127.0.0.1:domain").unwrap(), ["127.0.0.1:53".parse().unwrap()]);
-    // What remains of rsh and who, in every services(5).
-    assert_eq!(look_up("127.0.0.1:shell").unwrap()[0].port(), 514);
-    assert_eq!(look_up("udp://127.0.0.1:syslog").unwrap()[0].port(), 514);
+    assert_eq!(look_up("udp://127.0.0.1:tftp").unwrap()[0].port(), 69);
     let error = look_up("127.0.0.1:no-such").unwrap_err();
     assert_eq!(error.to_string(), "there is no TCP service \"no-such\" (services(5))");
-    let error = look_up("127.0.0.1:syslog").unwrap_err();
-    assert_eq!(error.to_string(), "there is no TCP service \"syslog\" (services(5))");
+    let error = look_up("127.0.0.1:tftp").unwrap_err();
+    assert_eq!(error.to_string(), "there is no TCP service \"tftp\" (services(5))");
 }
 
 #[cfg(feature = "names")]
