@@ -19,9 +19,8 @@ use std::time::Duration;
 ///
 /// There is no `SO_LINGER`: with it close(2) waits, also on a non-blocking socket, and the loop with it.
 /// [`Limits::linger_timeout`](crate::Limits::linger_timeout) is the reactor's own, and
-/// [`Connection::abort`](crate::Connection::abort) resets. Nor are there `TCP_DEFER_ACCEPT` and `TCP_FASTOPEN`, for
-/// which there is no way without `unsafe`; what waits for a first byte is
-/// [`Limits::first_byte_timeout`](crate::Limits::first_byte_timeout).
+/// [`Connection::abort`](crate::Connection::abort) resets. Nor is there `TCP_FASTOPEN`: unless the system was
+/// set up for it (`net.ipv4.tcp_fastopen`), the kernel takes the option and does nothing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,6 +44,8 @@ pub struct SocketOptions {
     pub(crate) unsent_low_bytes: Option<usize>,
     pub(crate) device: Option<String>,
     pub(crate) freebind: bool,
+    #[cfg(feature = "defer-accept")]
+    pub(crate) defer_accept: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,6 +143,18 @@ impl SocketOptions {
         self
     }
 
+    /// Lets a connection wait in the kernel until its first bytes are there, for about so long: nothing of it costs the
+    /// reactor anything before that (tcp(7), `TCP_DEFER_ACCEPT`). Of listeners only, and nothing for a protocol in which
+    /// the server speaks first. The time ends when the kernel repeats its answer to the client (after 1, 3, 7, 15, ...
+    /// seconds) the next time; then who has said nothing is accepted all the same. Whole seconds, at least one. Needs the feature
+    /// `defer-accept`.
+    #[cfg(feature = "defer-accept")]
+    #[must_use]
+    pub fn defer_accept(mut self, time: Duration) -> SocketOptions {
+        self.defer_accept = Some(time);
+        self
+    }
+
     /// What was asked for, by name.
     pub(crate) fn asked(&self) -> impl Iterator<Item = &'static str> {
         [
@@ -154,6 +167,8 @@ impl SocketOptions {
             (self.unsent_low_bytes.is_some(), "unsent_low_bytes"),
             (self.device.is_some(), "device"),
             (self.freebind, "freebind"),
+            #[cfg(feature = "defer-accept")]
+            (self.defer_accept.is_some(), "defer_accept"),
         ]
         .into_iter()
         .filter_map(|(is_asked, name)| is_asked.then_some(name))
@@ -206,6 +221,13 @@ impl SocketOptions {
         {
             let message = format!("is {time:?}: whole milliseconds from 1 to {INT_MAX}");
             return fail("user_timeout", message);
+        }
+        #[cfg(feature = "defer-accept")]
+        if let Some(time) = self.defer_accept
+            && (time.subsec_nanos() != 0 || !(1..=INT_MAX as u64).contains(&time.as_secs()))
+        {
+            let message = format!("is {time:?}: whole seconds from 1 to {INT_MAX}");
+            return fail("defer_accept", message);
         }
         if let Some(class) = self.traffic_class
             && class & 3 != 0

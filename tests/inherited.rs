@@ -5,7 +5,7 @@ mod support;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use oneloop::{ListenOptions, SocketOptions};
@@ -40,9 +40,15 @@ fn an_accept_never_waits() {
     let (mut reactor, handler) = raw::reactor();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let duplicate = listener.try_clone().unwrap();
+    let is_nonblocking = || {
+        let info = format!("/proc/self/fdinfo/{}", duplicate.as_raw_fd());
+        let info = std::fs::read_to_string(info).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        u32::from_str_radix(flags.trim(), 8).unwrap() & 0o4000 != 0
+    };
+    assert!(!is_nonblocking());
     reactor.listen_fd(handler, listener.into(), &ListenOptions::new()).unwrap();
-    let error = duplicate.accept().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert!(is_nonblocking());
 }
 
 #[test]

@@ -88,6 +88,22 @@ fn a_device_is_handed_down_and_keeps_others_out() {
     }
 }
 
+#[cfg(feature = "defer-accept")]
+#[test]
+fn who_says_nothing_is_not_accepted_while_accepting_is_deferred() {
+    use std::io::Write;
+    let options = SocketOptions::new().defer_accept(Duration::from_secs(60));
+    let (mut server, listener) = listen(options);
+    let port = server.reactor.listener_address(listener).unwrap().port().unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let (mut silent, mut speaks) = (connect(address), connect(address));
+    server.assert_echoes(&mut speaks);
+    assert_eq!(server.reactor.stats().accepts, 1);
+    silent.write_all(b"x").unwrap();
+    assert_eq!(server.read(&mut silent, 1), b"x");
+    assert_eq!(server.reactor.stats().accepts, 2);
+}
+
 #[test]
 fn an_interface_that_is_not_there_is_an_error() {
     let options = ListenOptions::new().socket(SocketOptions::new().device("none"));
@@ -132,6 +148,10 @@ fn a_value_that_makes_no_sense_is_an_error_that_says_so() {
         (options().user_timeout(Duration::from_nanos(1_000_001)), "user_timeout is 1.000001ms"),
         (options().user_timeout(Duration::MAX), "user_timeout is "),
         (options().traffic_class(1), "traffic_class is 0x01"),
+        #[cfg(feature = "defer-accept")]
+        (options().defer_accept(second / 2), "defer_accept is 500ms"),
+        #[cfg(feature = "defer-accept")]
+        (options().defer_accept(Duration::MAX), "defer_accept is "),
         (options().device(""), "device is \"\""),
         (options().device("sixteen-letters!"), "device is \"sixteen-letters!\""),
         (options().device("a/b"), "device is \"a/b\""),
@@ -165,10 +185,10 @@ fn the_largest_and_the_smallest_values_are_taken() {
 }
 
 /// Each of them, so that none is forgotten where it has no effect.
-fn all() -> [(&'static str, SocketOptions); 9] {
+fn all() -> Vec<(&'static str, SocketOptions)> {
     let options = SocketOptions::new;
     let second = Duration::from_secs(1);
-    [
+    vec![
         ("nodelay", options().nodelay(true)),
         ("keepalive", options().keepalive(second, second, 1)),
         ("receive_buffer_bytes", options().receive_buffer_bytes(4096)),
@@ -178,6 +198,8 @@ fn all() -> [(&'static str, SocketOptions); 9] {
         ("unsent_low_bytes", options().unsent_low_bytes(4096)),
         ("device", options().device("lo")),
         ("freebind", options().freebind(true)),
+        #[cfg(feature = "defer-accept")]
+        ("defer_accept", options().defer_accept(second)),
     ]
 }
 

@@ -72,6 +72,12 @@ fn set_asked(socket: &OwnedFd, address: &SocketAddr, options: &SocketOptions) ->
     if let Some(device) = &options.device {
         named("device", raw.bind_device(Some(device.as_bytes())))?;
     }
+    #[cfg(feature = "defer-accept")]
+    if let Some(time) = options.defer_accept {
+        use nix::sys::socket::setsockopt;
+        let seconds = i32::try_from(time.as_secs()).unwrap_or(i32::MAX);
+        named("defer_accept", setsockopt(socket, defer::Accept, &seconds))?;
+    }
     if options.freebind {
         let set = match address {
             SocketAddr::V4(_) => sockopt::set_ip_freebind(socket, true),
@@ -80,6 +86,21 @@ fn set_asked(socket: &OwnedFd, address: &SocketAddr, options: &SocketOptions) ->
         named("freebind", set)?;
     }
     Ok(())
+}
+
+/// No crate has it ready; this one has a way to say it without `unsafe` here.
+#[cfg(all(target_os = "linux", feature = "defer-accept"))]
+mod defer {
+    use nix::{libc, setsockopt_impl, sockopt_impl};
+
+    sockopt_impl!(
+        /// `TCP_DEFER_ACCEPT`.
+        Accept,
+        SetOnly,
+        libc::IPPROTO_TCP,
+        libc::TCP_DEFER_ACCEPT,
+        i32
+    );
 }
 
 #[cfg(target_os = "linux")]
