@@ -53,10 +53,14 @@ mod error;
 mod handle;
 mod handler;
 mod histogram;
+#[cfg(feature = "systemd")]
+mod inherited;
 mod key;
 mod limits;
 mod listener;
 mod mail;
+#[cfg(feature = "systemd")]
+mod notify;
 mod peer;
 mod random;
 mod reactor;
@@ -64,6 +68,7 @@ mod readiness;
 mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod socket_options;
 mod source;
 mod stats;
 mod stream;
@@ -71,7 +76,7 @@ mod table;
 mod timer;
 mod watchdog;
 
-pub use crate::address::{Address, SocketAddress};
+pub use crate::address::{Address, IntoAddress, SocketAddress};
 pub use crate::clock::Time;
 pub use crate::connection::{Connection, Origin};
 pub use crate::connector::{Backoff, ConnectOptions};
@@ -86,6 +91,8 @@ pub use crate::error::{CloseReason, ConnectError, Error, Sent};
 pub use crate::handle::{Handle, HandleError};
 pub use crate::handler::{DatagramHandler, Drained, MessageHandler, SourceHandler, StreamHandler};
 pub use crate::histogram::Histogram;
+#[cfg(feature = "systemd")]
+pub use crate::inherited::Inherited;
 pub use crate::key::Key;
 pub use crate::limits::{DatagramLimits, Limits, ReactorLimits};
 pub use crate::listener::{ListenOptions, ListenerId};
@@ -94,5 +101,6 @@ pub use crate::peer::Peer;
 pub use crate::reactor::{HandlerId, Reactor, Wait, serve};
 pub use crate::readiness::{Interest, Readiness};
 pub use crate::signal::Signal;
+pub use crate::socket_options::SocketOptions;
 pub use crate::stats::Stats;
 pub use crate::timer::TimerId;

@@ -1,13 +1,13 @@
 //! Listening and accepting.
 
-use std::collections::HashMap;
+mod counts;
+mod options;
+
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use log::{debug, warn};
-use slab::Slab;
 
 use crate::address::SocketAddress;
 use crate::connector::{flags_of, kind_of};
@@ -20,112 +20,14 @@ use crate::peer::{Accepted, Peer};
 use crate::reactor::Reactor;
 use crate::stream::{Stream, flag::*};
 use crate::timer::Purpose;
+use counts::AddressCounts;
+
+pub(crate) use self::counts::NO_NUMBER;
+pub use self::options::ListenOptions;
 
 /// Names one listener.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ListenerId(pub(crate) Key);
-
-/// How to listen.
-///
-/// ```
-/// use oneloop::{Limits, ListenOptions};
-///
-/// let options = ListenOptions::new()
-///     .backlog(1024)
-///     .limits(Limits::new().connections_max(500).connections_per_address_max(20));
-/// ```
-#[derive(Clone, Debug)]
-pub struct ListenOptions {
-    pub(crate) backlog: u32,
-    pub(crate) reuse_port: bool,
-    pub(crate) only_v6: bool,
-    pub(crate) nodelay: bool,
-    pub(crate) unix_mode: Option<u32>,
-    pub(crate) replace_stale: bool,
-    pub(crate) limits: Limits,
-}
-
-impl Default for ListenOptions {
-    fn default() -> ListenOptions {
-        ListenOptions::new()
-    }
-}
-
-impl ListenOptions {
-    /// The defaults.
-    pub fn new() -> ListenOptions {
-        ListenOptions {
-            backlog: 4096,
-            reuse_port: false,
-            only_v6: false,
-            nodelay: true,
-            unix_mode: None,
-            replace_stale: true,
-            limits: Limits::new(),
-        }
-    }
-
-    /// Connections that the kernel completes ahead of accept. Default 4096, clipped by the kernel to
-    /// `net.core.somaxconn` (listen(2)). Beyond it a SYN is dropped, and its client waits a second
-    /// before it tries again.
-    #[must_use]
-    pub fn backlog(mut self, connections: u32) -> ListenOptions {
-        self.backlog = connections;
-        self
-    }
-
-    /// Whether other sockets may listen on the same port, the kernel spreading the connections over
-    /// them (socket(7), `SO_REUSEPORT`). Default no. Closing one of them resets what is in its queue.
-    #[must_use]
-    pub fn reuse_port(mut self, yes: bool) -> ListenOptions {
-        self.reuse_port = yes;
-        self
-    }
-
-    /// Whether an IPv6 address takes IPv6 clients only (ipv6(7), `IPV6_V6ONLY`). Default no: a
-    /// listener on `[::]` takes both, and IPv4 peers show as `::ffff:a.b.c.d`.
-    #[must_use]
-    pub fn only_v6(mut self, yes: bool) -> ListenOptions {
-        self.only_v6 = yes;
-        self
-    }
-
-    /// Whether small writes leave at once instead of waiting for an acknowledgement (tcp(7),
-    /// `TCP_NODELAY`). Default yes, because the reactor already gathers a run's output. It is set on
-    /// the listening socket, from which Linux hands it down to what it accepts.
-    #[must_use]
-    pub fn nodelay(mut self, yes: bool) -> ListenOptions {
-        self.nodelay = yes;
-        self
-    }
-
-    /// The permissions of a Unix socket's path, at most 0o777: who may write to it may connect (unix(7)). By
-    /// default those that the umask leaves. The path has them as soon as anybody can connect. An abstract name
-    /// has none: everybody in the network namespace may connect, and
-    /// [`Peer::credentials`](crate::Peer::credentials) tells who does.
-    #[must_use]
-    pub fn unix_mode(mut self, mode: u32) -> ListenOptions {
-        self.unix_mode = Some(mode);
-        self
-    }
-
-    /// Whether a Unix socket's path that nobody listens on any more, because a process was killed, is taken over.
-    /// Default yes. Whether somebody listens is found out by connecting; and against others that start at the same
-    /// moment a file beside the path is locked as long as the listener is open, `/run/app.sock.lock` for
-    /// `/run/app.sock`, which stays. No: such a path is `AddrInUse`, and there is no lock.
-    #[must_use]
-    pub fn replace_stale(mut self, yes: bool) -> ListenOptions {
-        self.replace_stale = yes;
-        self
-    }
-
-    /// The limits of the listener's connections.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> ListenOptions {
-        self.limits = limits;
-        self
-    }
-}
 
 /// Waiting times after an accept failed for want of a resource.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
@@ -207,64 +109,6 @@ impl Listener {
 
     pub(crate) fn is_muted(&self) -> bool {
         self.is_full || self.is_waiting
-    }
-}
-
-/// What counts as one client address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Prefix {
-    V4(u32),
-    V6(u64),
-    /// Of a Unix socket.
-    User(u32),
-}
-
-/// The number of a client address that is not counted.
-pub(crate) const NO_NUMBER: u32 = u32::MAX;
-
-/// Connections counted by client address. Nothing walks over the map, so its order tells nothing.
-#[derive(Debug, Default)]
-pub(crate) struct AddressCounts {
-    numbers: HashMap<Prefix, usize>,
-    counts: Slab<(Prefix, usize)>,
-}
-
-impl AddressCounts {
-    /// An IPv4 address, also one mapped into IPv6; of an IPv6 address the first 64 bits, the least
-    /// that a site is given (RFC 6177), within which a client can choose at will.
-    fn prefix_of(peer: IpAddr) -> Prefix {
-        match peer.to_canonical() {
-            IpAddr::V4(address) => Prefix::V4(u32::from(address)),
-            IpAddr::V6(address) => Prefix::V6((u128::from(address) >> 64) as u64),
-        }
-    }
-
-    /// A client on a Unix socket has no address, and counts by its user.
-    fn of_peer(peer: &Peer<'_>) -> io::Result<Prefix> {
-        match peer.address().ip() {
-            Some(ip) => Ok(AddressCounts::prefix_of(ip)),
-            None => Ok(Prefix::User(peer.credentials()?.uid)),
-        }
-    }
-
-    /// Counts a connection; its address's number, or `None` if the address is at the limit.
-    fn enter(&mut self, prefix: Prefix, max: usize) -> Option<u32> {
-        let number = *self.numbers.entry(prefix).or_insert_with(|| self.counts.insert((prefix, 0)));
-        let (_, count) = &mut self.counts[number];
-        if *count >= max {
-            return None;
-        }
-        *count += 1;
-        Some(number as u32)
-    }
-
-    pub(crate) fn leave(&mut self, number: u32) {
-        let (prefix, count) = &mut self.counts[number as usize];
-        *count -= 1;
-        if *count == 0 {
-            self.numbers.remove(prefix);
-            self.counts.remove(number as usize);
-        }
     }
 }
 
@@ -486,38 +330,5 @@ impl<D: Driver> Reactor<D> {
                 self.unmute(key);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn peer(address: &str) -> Prefix {
-        AddressCounts::prefix_of(address.parse().unwrap())
-    }
-
-    #[test]
-    fn a_client_address_is_an_ipv4_address_or_a_64_bit_prefix() {
-        let mut counts = AddressCounts::default();
-        assert!(counts.enter(peer("192.0.2.1"), 1).is_some());
-        assert!(counts.enter(peer("192.0.2.1"), 1).is_none());
-        assert!(counts.enter(peer("::ffff:192.0.2.1"), 1).is_none(), "the same client");
-        assert!(counts.enter(peer("192.0.2.2"), 1).is_some());
-        assert!(counts.enter(peer("2001:db8:1:2::3"), 1).is_some());
-        assert!(counts.enter(peer("2001:db8:1:2:ffff::4"), 1).is_none(), "the same /64");
-        assert!(counts.enter(peer("2001:db8:1:3::3"), 1).is_some());
-        assert!(counts.enter(peer("::1"), 1).is_some());
-        assert!(counts.enter(Prefix::User(1), 1).is_some(), "a user is no address");
-        assert!(counts.enter(Prefix::User(1), 1).is_none());
-    }
-
-    #[test]
-    fn an_address_that_left_may_come_again_and_is_forgotten() {
-        let mut counts = AddressCounts::default();
-        let number = counts.enter(peer("192.0.2.1"), 1).unwrap();
-        counts.leave(number);
-        assert!(counts.numbers.is_empty() && counts.counts.is_empty());
-        assert!(counts.enter(peer("192.0.2.1"), 1).is_some());
     }
 }

@@ -304,9 +304,8 @@ fn several_addresses_lead_to_one_handler() {
     server.assert_echoes(&mut client);
 }
 
-/// A name stands for several addresses; the first that can be had is taken.
 #[test]
-fn the_first_address_that_can_be_bound_is_taken() {
+fn an_address_that_cannot_be_bound_is_named() {
     if !needs_tcp("a Unix socket's client has no address") {
         return;
     }
@@ -317,17 +316,8 @@ fn the_first_address_that_can_be_bound_is_taken() {
         others.push((elsewhere, ErrorKind::AddrNotAvailable));
     }
     for (other, reason) in others {
-        let free = SocketAddr::from(([127, 0, 0, 4], 0));
-        let listener = server.reactor.listen(server.handler, &[other, free][..]).unwrap();
-        let address = server.reactor.listener_address(listener).unwrap().inet().unwrap();
-        assert_eq!(address.ip(), free.ip());
-        let mut client = connect(address);
-        server.assert_echoes(&mut client);
         let error = server.reactor.listen(server.handler, other).unwrap_err();
         assert_eq!(error.kind(), reason);
         assert!(error.to_string().contains(&other.to_string()), "{error}");
     }
-    let nothing: [SocketAddr; 0] = [];
-    let error = server.reactor.listen(server.handler, &nothing[..]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{CloseReason, ListenOptions, ReactorLimits};
+use oneloop::{CloseReason, ListenOptions, ReactorLimits, SocketOptions};
 
 use child::{Child, is_served};
 use support::*;
@@ -126,7 +126,7 @@ fn a_connection_that_cannot_be_registered_is_closed_and_leaks_nothing_and_the_ot
 #[test]
 fn accepted_sockets_inherit_nodelay() {
     for nodelay in [true, false] {
-        let options = ListenOptions::new().nodelay(nodelay);
+        let options = ListenOptions::new().socket(SocketOptions::new().nodelay(nodelay));
         let mut server = Server::with(Recorder::new(), &options, ReactorLimits::new());
         let (client, _) = server.open();
         let accepted = kernel::server_side_of(&client);

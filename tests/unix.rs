@@ -62,7 +62,7 @@ fn listen_with(
     path: &Path,
     options: &ListenOptions,
 ) -> io::Result<ListenerId> {
-    reactor.listen_at(*handler, UnixName::from_path(path).unwrap(), options)
+    reactor.listen_with(*handler, UnixName::from_path(path).unwrap(), options)
 }
 
 fn listen_on(server: &mut (Reactor, HandlerId<Recorder>), path: &Path) -> io::Result<ListenerId> {
@@ -316,15 +316,15 @@ fn an_abstract_name_is_no_file_and_free_when_its_listener_has_ended() {
     let name = format!("oneloop-abstract-{}", process::id());
     let unix = UnixName::from_abstract(name.clone()).unwrap();
     let (mut first, handler) = reactor();
-    first.listen_at(handler, unix.clone(), &ListenOptions::new()).unwrap();
+    first.listen_with(handler, unix.clone(), &ListenOptions::new()).unwrap();
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let client = UnixStream::connect_addr(&address).unwrap();
     assert_echoes(&mut first, &client);
     let (mut second, handler) = reactor();
-    let error = second.listen_at(handler, unix.clone(), &ListenOptions::new()).unwrap_err();
+    let error = second.listen_with(handler, unix.clone(), &ListenOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     drop(first);
-    second.listen_at(handler, unix, &ListenOptions::new()).unwrap();
+    second.listen_with(handler, unix, &ListenOptions::new()).unwrap();
 }
 
 /// Admits whom `admits` says, and notes who knocked.
@@ -368,7 +368,7 @@ fn who_knocks_is_known_before_the_door_is_opened_and_after() {
         let (knocked, seen) = (Rc::default(), Rc::default());
         let door = Door { knocked: Rc::clone(&knocked), admits, seen: Rc::clone(&seen) };
         let handler = reactor.add(door);
-        let listener = reactor.listen_at(handler, name.clone(), &ListenOptions::new()).unwrap();
+        let listener = reactor.listen_with(handler, name.clone(), &ListenOptions::new()).unwrap();
         let _client = UnixStream::connect(directory.socket()).unwrap();
         run_until(&mut reactor, "somebody knocked", |_| !knocked.borrow().is_empty());
         let expected = (own_credentials(), SocketAddress::Unix(name.clone()), listener);

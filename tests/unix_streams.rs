@@ -38,7 +38,7 @@ impl Echoes {
         let handler = reactor.add(recorder);
         let name = name();
         let options = ListenOptions::new().limits(limits);
-        reactor.listen_at(handler, name.clone(), &options).expect("a name of its own");
+        reactor.listen_with(handler, name.clone(), &options).expect("a name of its own");
         let client = connect_unix(&name).expect("it listens");
         client.set_nonblocking(true).unwrap();
         run_until(&mut reactor, "it is open", |reactor| reactor.connections() == 1);
@@ -144,7 +144,7 @@ fn a_connection_that_we_make_is_open_at_once_and_carries_megabytes_both_ways() {
     let calls = recorder.calls.clone();
     let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(8)).unwrap();
     let handler = reactor.add(recorder);
-    reactor.listen_at(handler, name.clone(), &ListenOptions::new()).unwrap();
+    reactor.listen_with(handler, name.clone(), &ListenOptions::new()).unwrap();
     let limits = Limits::new().output_bytes_high(2 * MUCH).output_bytes_max(4 * MUCH);
     reactor.set_connect_limits(limits).unwrap();
     reactor.context(handler).connect(name.clone(), 7);

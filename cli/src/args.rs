@@ -40,7 +40,8 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct EchoArguments {
     /// Address to listen on, repeatable: 127.0.0.1:7000, [::1]:7000, localhost:http, *:7000 for all
-    /// addresses, unix:/run/app.sock, or unix:@name. Port 0 takes a free one. The real address is printed.
+    /// addresses, unix:/run/app.sock, unix:@name; sockets that were passed on: fd:3, systemd:NAME. Port 0 takes
+    /// a free one. The real address is printed.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
     pub(crate) listen: Vec<Address>,
     /// Print rates every so many seconds.
@@ -59,6 +60,10 @@ pub(crate) struct EchoArguments {
     /// Log no slow turns.
     #[arg(long, conflicts_with = "watchdog")]
     pub(crate) no_watchdog: bool,
+    /// Tell systemd, if it wants to know, when the server is ready, when it stops, and that it is alive
+    /// (Type=notify, WatchdogSec=).
+    #[arg(long)]
+    pub(crate) notify: bool,
     /// End when standard input ends: for a child that must not outlive its parent.
     #[arg(long)]
     pub(crate) until_stdin_closes: bool,
@@ -73,9 +78,10 @@ pub(crate) struct EchoArguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listeners")]
 pub(crate) struct ListenerArguments {
-    /// Connections that the kernel completes ahead of accept, clipped to net.core.somaxconn.
-    #[arg(long, value_name = "N", default_value_t = 4096)]
-    pub(crate) backlog: u32,
+    /// Connections that the kernel completes ahead of accept, clipped to net.core.somaxconn; 4096 if nothing
+    /// is said, and a socket that was passed on keeps its own.
+    #[arg(long, value_name = "N")]
+    pub(crate) backlog: Option<u32>,
     /// Let other processes listen on the same port; the kernel spreads the connections (SO_REUSEPORT).
     #[arg(long)]
     pub(crate) reuse_port: bool,

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use mio::unix::SourceFd;
 use oneloop::{
-    Address, Connection, Context, Drained, Error, HandlerId, Interest, Key, Limits, ListenOptions,
-    ListenerId, Reactor, ReactorLimits, SourceHandler, Stats, StreamHandler, Time, TimerId, Wait,
+    Address, Connection, Context, Drained, Error, HandlerId, Inherited, Interest, Key, Limits,
+    ListenOptions, ListenerId, Reactor, ReactorLimits, SocketOptions, SourceHandler, Stats,
+    StreamHandler, Time, TimerId, Wait,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::address;
 use crate::args::{ConnectionArguments, EchoArguments, ListenerArguments, ReactorArguments};
 use crate::descriptors;
 
@@ -22,6 +22,8 @@ use crate::descriptors;
 ///
 /// It cannot listen, a limit makes no sense, or the poll is broken.
 pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
+    // Before anything else opens descriptors.
+    let mut inherited = Inherited::from_env();
     descriptors::raise_limit();
     let mut reactor = Reactor::with_limits(reactor_limits(&arguments.reactor))?;
     if let Some(spin) = arguments.spin {
@@ -33,14 +35,18 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     let options = listen_options(&arguments.listener, &arguments.connection);
     let mut addresses = Vec::new();
     for address in &arguments.listen {
-        let listener = listen(&mut reactor, echo, address, &options)?;
-        addresses.push(reactor.listener_address(listener)?);
+        for listener in listen(&mut reactor, echo, address, &mut inherited, &options)? {
+            addresses.push(reactor.listener_address(listener)?);
+        }
     }
     if arguments.until_stdin_closes {
         let stdin = rustix::stdio::stdin().as_fd().try_clone_to_owned()?;
         reactor
             .add_source(UntilClosed, Stdin(stdin), Interest::Readable)
             .context("--until-stdin-closes needs a pipe or a terminal as standard input")?;
+    }
+    if arguments.notify {
+        reactor.notify_systemd().context("--notify")?;
     }
     reactor.drain_on_signals(arguments.drain).context("SIGINT and SIGTERM cannot be watched")?;
     for address in addresses {
@@ -51,19 +57,24 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     Ok(())
 }
 
-/// The reactor's own errors name the address that failed.
 fn listen(
     reactor: &mut Reactor,
     echo: HandlerId<Echo>,
     address: &Address,
+    inherited: &mut Inherited,
     options: &ListenOptions,
-) -> Result<ListenerId> {
-    if let Address::Unix(name) = address {
-        return Ok(reactor.listen_at(echo, name.clone(), options)?);
+) -> Result<Vec<ListenerId>> {
+    match address {
+        Address::Fd(_) | Address::Systemd(_) => {
+            let sockets = inherited.take(address);
+            let listeners = sockets.and_then(|sockets| {
+                sockets.into_iter().map(|socket| reactor.listen_fd(echo, socket, options)).collect()
+            });
+            listeners.with_context(|| format!("listen on {address}"))
+        }
+        // The reactor's own errors name the address that failed.
+        _ => Ok(vec![reactor.listen_with(echo, address, options)?]),
     }
-    let candidates =
-        address::to_listen_on(address).with_context(|| format!("listen on {address}"))?;
-    Ok(reactor.listen_with(echo, &candidates[..], options)?)
 }
 
 /// A line on standard output, at once. Nobody may be reading it any more; that is no reason to end.
@@ -97,12 +108,15 @@ fn listen_options(listener: &ListenerArguments, connection: &ConnectionArguments
     let limits = set(limits, connection.write_stall, Limits::write_stall_timeout);
     let limits = set(limits, connection.first_byte, Limits::first_byte_timeout);
     let limits = set(limits, connection.idle, Limits::idle_timeout);
-    ListenOptions::new()
-        .backlog(listener.backlog)
+    let options = ListenOptions::new()
         .reuse_port(listener.reuse_port)
         .only_v6(listener.only_v6)
-        .nodelay(!listener.no_nodelay)
-        .limits(limits)
+        .limits(limits);
+    let options = set(options, listener.backlog, ListenOptions::backlog);
+    if listener.no_nodelay {
+        return options.socket(SocketOptions::new().nodelay(false));
+    }
+    options
 }
 
 fn without_deadlines(limits: Limits) -> Limits {

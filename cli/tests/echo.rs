@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use support::process::terminate;
 use support::{Program, connect, eventually, run};
@@ -99,8 +99,8 @@ fn what_cannot_be_an_address_is_said_with_its_reason() {
 
 #[test]
 fn an_address_that_is_not_served_is_one_clear_line() {
-    let run = run(&["echo", "--listen", "unixgram:/run/log"]);
-    let expected = "listen on unixgram:/run/log: Unix datagram sockets are not served yet";
+    let run = run(&["echo", "--listen", "udp://127.0.0.1:7000"]);
+    let expected = "listen on udp://127.0.0.1:7000: a datagram socket has no connections to accept";
     assert!(run.failure().contains(expected), "{run:?}");
 }
 
@@ -112,6 +112,19 @@ fn a_star_takes_clients_of_both_families() {
     if TcpListener::bind("[::1]:0").is_ok() {
         assert_echoes(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
     }
+}
+
+/// The first socket is the reserved descriptor, the second one asks for IPv6.
+#[test]
+fn a_star_without_ipv6_takes_the_clients_of_ipv4() {
+    let inject = "inject=socket:error=EAFNOSUPPORT:when=2";
+    let strace = ["strace", "-qq", "-o/dev/null", "-e", "trace=socket", "-e", inject];
+    // It ends with its standard input: killing strace leaves it.
+    let arguments = ["echo", "--listen", "*:0", "--until-stdin-closes"];
+    let program = Program::start_by(&strace, &arguments);
+    let address = program.address();
+    assert_eq!(address.ip(), Ipv4Addr::UNSPECIFIED);
+    assert_echoes(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// A text is no address, or a name none of a Unix socket.
 ///
@@ -24,6 +25,13 @@ impl fmt::Display for AddressError {
 }
 
 impl Error for AddressError {}
+
+/// As `InvalidInput`.
+impl From<AddressError> for io::Error {
+    fn from(error: AddressError) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}
 
 pub(super) type Result<T> = std::result::Result<T, AddressError>;
 

@@ -47,6 +47,8 @@
 mod display;
 mod endpoint;
 mod error;
+mod into;
+mod look_up;
 mod names;
 mod parse;
 mod socket;
@@ -56,6 +58,7 @@ use std::net::SocketAddr;
 
 pub use self::endpoint::{Endpoint, Host, Port};
 pub use self::error::AddressError;
+pub use self::into::IntoAddress;
 pub use self::socket::SocketAddress;
 pub use self::unix::UnixName;
 

@@ -20,6 +20,7 @@ use crate::datagram::{DatagramOptions, Interface};
 use crate::key::Key;
 use crate::readiness::{Interest, Readiness};
 use crate::signal::Signal;
+use crate::socket_options::SocketOptions;
 
 pub use self::mio::Mio;
 #[cfg(feature = "sim")]
@@ -46,8 +47,8 @@ pub struct ListenConfig {
     pub reuse_port: bool,
     /// An IPv6 socket does not take IPv4 clients (ipv6(7), `IPV6_V6ONLY`).
     pub only_v6: bool,
-    /// Small writes leave at once (tcp(7), `TCP_NODELAY`); accepted sockets inherit it.
-    pub nodelay: bool,
+    /// What is set on the socket, and handed down to those that are accepted from it.
+    pub options: SocketOptions,
     /// The permissions of a Unix socket's path; `None` leaves them to the umask.
     pub unix_mode: Option<u32>,
     /// A Unix socket's path that nobody listens on any more is taken over.
@@ -62,7 +63,7 @@ impl ListenConfig {
             backlog,
             reuse_port: false,
             only_v6: false,
-            nodelay: true,
+            options: SocketOptions::new(),
             unix_mode: None,
             replace_stale: true,
         }
@@ -176,7 +177,12 @@ pub trait Driver: Sized {
     /// A number that nobody guesses, to seed the reactor's generator.
     fn random_seed(&self) -> u64;
 
-    /// Binds and listens. `SO_REUSEADDR` is set.
+    /// Whether there is IPv6 at all, so that `[::]` takes the clients of both families. By default there is.
+    fn has_ipv6(&self) -> bool {
+        true
+    }
+    /// Binds and listens. `SO_REUSEADDR` is set. An option that cannot have its effect is an error: see
+    /// [`SocketOptions`].
     fn listen(&self, config: &ListenConfig) -> io::Result<(Self::Socket, Option<Self::Guard>)>;
     /// Takes one connection out of the backlog.
     fn accept(&self, listener: &Self::Socket)

@@ -27,6 +27,8 @@ impl<D: Driver> Reactor<D> {
         let connections = core.stats.connections;
         let within = drain.deadline.since(core.now);
         info!("draining {connections} connections, within {within:?}");
+        #[cfg(feature = "systemd")]
+        self.notify_stopping();
         for index in 0..self.listeners.len() {
             let key = self.listeners[index];
             if let Some(listener) = self.core.listener_mut(key) {

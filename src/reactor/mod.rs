@@ -2,6 +2,7 @@
 
 pub(crate) mod any_handler;
 mod drain;
+mod listen;
 mod reap;
 mod reconfigure;
 mod signals;
@@ -12,7 +13,7 @@ mod wait;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -20,11 +21,11 @@ use std::time::{Duration, SystemTime};
 use log::info;
 use slab::Slab;
 
-use crate::address::SocketAddress;
+use crate::address::{IntoAddress, SocketAddress};
 use crate::clock::Time;
 use crate::connector::ConnectOptions;
 use crate::context::Context;
-use crate::core::{Core, Host, SLACK_SLOTS, Source};
+use crate::core::{Core, Host, SLACK_SLOTS};
 use crate::credentials::Credentials;
 use crate::datagram::{Interface, any::Only};
 use crate::drain::{Baseline, Ended, Report};
@@ -32,8 +33,9 @@ use crate::driver::{Driver, Mio};
 use crate::handler::{DatagramHandler, StreamHandler};
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
-use crate::listener::{ListenOptions, Listener, ListenerId};
 use crate::mail::Mailroom;
+#[cfg(feature = "systemd")]
+use crate::notify::Notifier;
 use crate::source::{AnyRaw, NO_HANDLER};
 use crate::stats::Stats;
 use any_handler::{AnyHandler, Owner};
@@ -44,7 +46,7 @@ pub use self::wait::Wait;
 /// calls the handlers when there is something for them.
 ///
 /// It lives on one thread; for more cores, run one reactor each on the same port
-/// ([`ListenOptions::reuse_port`]). Dropping it closes all descriptors (but the one
+/// ([`ListenOptions::reuse_port`](crate::ListenOptions::reuse_port)). Dropping it closes all descriptors (but the one
 /// by which others wake it, as long as they have a [`Handle`](crate::Handle) or [`Sender`](crate::Sender)) and
 /// calls nobody.
 ///
@@ -102,6 +104,8 @@ pub struct Reactor<D: Driver = Mio> {
     stop_baseline: Option<Baseline>,
     report: Option<Report>,
     watch: signals::Watch,
+    #[cfg(feature = "systemd")]
+    pub(crate) notifier: Option<Rc<Notifier>>,
 }
 
 /// The driver and the sockets, in a table parallel to that of the sources.
@@ -258,6 +262,8 @@ impl<D: Driver> Reactor<D> {
             stop_baseline: None,
             report: None,
             watch: signals::Watch::default(),
+            #[cfg(feature = "systemd")]
+            notifier: None,
         })
     }
 
@@ -314,69 +320,6 @@ impl<D: Driver> Reactor<D> {
         handler.downcast_mut().expect(FOREIGN)
     }
 
-    /// Listens on the first of the addresses that can be bound, for `handler`, with the default
-    /// options. Call it again for more addresses.
-    ///
-    /// # Errors
-    ///
-    /// Those of resolving, socket(2), bind(2), listen(2) and epoll_ctl(2), with the address:
-    /// `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, ...
-    ///
-    /// # Cost
-    ///
-    /// A host name is looked up, which may block.
-    pub fn listen<H: StreamHandler>(
-        &mut self,
-        handler: HandlerId<H>,
-        address: impl ToSocketAddrs,
-    ) -> io::Result<ListenerId> {
-        self.listen_with(handler, address, &ListenOptions::new())
-    }
-
-    /// Listens with options.
-    ///
-    /// # Errors
-    ///
-    /// As [`listen`](Self::listen); `InvalidInput` for limits that make no sense.
-    pub fn listen_with<H: StreamHandler>(
-        &mut self,
-        handler: HandlerId<H>,
-        address: impl ToSocketAddrs,
-        options: &ListenOptions,
-    ) -> io::Result<ListenerId> {
-        self.assert_own(handler);
-        options.limits.check()?;
-        let nothing = "the address stands for no socket address";
-        let mut result = Err(io::Error::new(io::ErrorKind::InvalidInput, nothing));
-        for address in address.to_socket_addrs()? {
-            result = self.listen_on(handler.index, &address.into(), options);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
-    }
-
-    /// Listens on exactly that address, which may be a Unix socket's.
-    ///
-    /// A path that nobody listens on any more is taken over, see [`ListenOptions::replace_stale`]; it is removed when
-    /// the listener ends or a drain begins, unless it is somebody else's by then.
-    ///
-    /// # Errors
-    ///
-    /// As [`listen_with`](Self::listen_with). Of a path, also those of open(2), flock(2) and chmod(2); `AddrInUse`
-    /// says whether somebody listens, or the path is not a socket's.
-    pub fn listen_at<H: StreamHandler>(
-        &mut self,
-        handler: HandlerId<H>,
-        address: impl Into<SocketAddress>,
-        options: &ListenOptions,
-    ) -> io::Result<ListenerId> {
-        self.assert_own(handler);
-        options.limits.check()?;
-        self.listen_on(handler.index, &address.into(), options)
-    }
-
     pub(crate) fn assert_own<H: 'static>(&self, id: HandlerId<H>) {
         self.context_of(id);
     }
@@ -389,39 +332,6 @@ impl<D: Driver> Reactor<D> {
             Some(handler) if handler.is::<Only<H>>() => NO_HANDLER,
             _ => panic!("{FOREIGN}"),
         }
-    }
-
-    fn listen_on(
-        &mut self,
-        handler: u16,
-        address: &SocketAddress,
-        options: &ListenOptions,
-    ) -> io::Result<ListenerId> {
-        let listener = Listener::new(handler, Rc::new(options.limits.clone()), options.backlog);
-        let key = self.core.sources.insert(Source::Listener(Box::new(listener)));
-        if let Err(error) = self.open_listener(key, address, options) {
-            self.core.sources.remove(key);
-            return Err(error);
-        }
-        Ok(ListenerId(key))
-    }
-
-    /// The address that a listener really has: the port, when it was asked to bind to port 0.
-    ///
-    /// # Errors
-    ///
-    /// Those of getsockname(2); `NotConnected` if the listener was closed.
-    pub fn listener_address(&self, listener: ListenerId) -> io::Result<SocketAddress> {
-        match self.core.sources.get(listener.0) {
-            Some(Source::Listener(_)) => self.sockets.local_address(listener.0),
-            _ => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
-    /// Closes a listener, in the next turn; its connections go on. The kernel resets the connections
-    /// in its backlog that were not accepted.
-    pub fn close_listener(&mut self, listener: ListenerId) {
-        self.core.close_listener(listener);
     }
 
     /// What a callback of `handler` could reach, between turns: to connect, send, close and so on; what
@@ -552,6 +462,8 @@ impl<D: Driver> Reactor<D> {
     ///
     /// A system call for each connection to learn what it leaves unread, and one to close it.
     pub fn stop(&mut self) {
+        #[cfg(feature = "systemd")]
+        self.notify_stopping();
         self.core.stopping = true;
         let unread = self.unread_bytes();
         // Both stay until all are told and all is dropped: a panic in that goes through here, and who comes
@@ -590,7 +502,7 @@ impl<D: Driver> fmt::Debug for Reactor<D> {
 /// # Errors
 ///
 /// As [`Reactor::new`], [`Reactor::listen`] and [`Reactor::run`].
-pub fn serve(address: impl ToSocketAddrs, handler: impl StreamHandler) -> io::Result<()> {
+pub fn serve(address: impl IntoAddress, handler: impl StreamHandler) -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let handler = reactor.add(handler);
     reactor.listen(handler, address)?;

@@ -14,6 +14,7 @@ use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
 use crate::listener::{ListenOptions, Listener, ListenerId};
 use crate::reactor::Reactor;
+use crate::reactor::listen::explain;
 
 impl Core {
     /// Its key is good from now on, the driver hears of it in the flush phase.
@@ -27,7 +28,7 @@ impl Core {
             return ListenerId(Key::NONE);
         }
         let limits = Rc::new(options.limits.clone());
-        let listener = Listener::new(handler, limits, options.backlog);
+        let listener = Listener::new(handler, limits, options.backlog_or_default());
         let key = self.sources.insert(Source::Listener(Box::new(listener)));
         let options = Box::new(options.clone());
         self.commands.push_back(Command::Listen { key, handler, address, options });
@@ -50,8 +51,8 @@ impl Core {
     }
 }
 
-fn explain(address: &SocketAddress, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("listen on {address}: {error}"))
+pub(super) fn drains() -> io::Error {
+    io::Error::other("the reactor drains")
 }
 
 fn never_opened(address: &SocketAddress, why: &str) -> io::Error {
@@ -68,25 +69,36 @@ impl<D: Driver> Reactor<D> {
     ) -> io::Result<SocketAddress> {
         let explain = |error| explain(address, &error);
         if self.core.drain.is_some() {
-            return Err(explain(io::Error::other("the reactor drains")));
+            return Err(explain(drains()));
         }
+        options.socket.check().map_err(explain)?;
         let config = ListenConfig {
             address: address.clone(),
-            backlog: options.backlog,
+            backlog: options.backlog_or_default(),
             reuse_port: options.reuse_port,
             only_v6: options.only_v6,
-            nodelay: options.nodelay,
+            options: options.socket.clone(),
             unix_mode: options.unix_mode,
             replace_stale: options.replace_stale,
         };
+        let (socket, guard) = self.sockets.driver.listen(&config).map_err(explain)?;
+        let address = self.install_listener(key, socket).map_err(explain)?;
+        self.guards.extend(guard.map(|guard| (key, guard)));
+        Ok(address)
+    }
+
+    /// Gives a listener that has its key its socket, which listens.
+    pub(super) fn install_listener(
+        &mut self,
+        key: Key,
+        socket: D::Socket,
+    ) -> io::Result<SocketAddress> {
         let driver = &mut self.sockets.driver;
-        let (socket, guard) = driver.listen(&config).map_err(explain)?;
-        driver.register_listener(&socket, key).map_err(explain)?;
-        let address = driver.local_address(&socket).unwrap_or_else(|_| address.clone());
+        driver.register_listener(&socket, key)?;
+        let address = driver.local_address(&socket)?;
         info!("{key}: listening on {address}");
         self.sockets.put(key, socket);
         self.listeners.push(key);
-        self.guards.extend(guard.map(|guard| (key, guard)));
         Ok(address)
     }
 

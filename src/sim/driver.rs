@@ -209,9 +209,11 @@ impl Driver for SimDriver {
         self.network.net.borrow().decisions.number(u64::from(self.host))
     }
 
-    /// Options of sockets mean nothing here, and nobody is kept from a path.
+    /// Nobody is kept from a path.
     fn listen(&self, config: &ListenConfig) -> io::Result<(SimSocket, Option<SimPath>)> {
         let ListenConfig { backlog, reuse_port, only_v6, replace_stale, .. } = *config;
+        // What these change, nobody here can see: the simulated kernel holds no small write back.
+        config.options.only(&["nodelay", "traffic_class"], "in the simulation")?;
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }

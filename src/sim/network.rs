@@ -40,7 +40,7 @@ use crate::key::Key;
 /// let echo = reactor.add(Echo);
 /// let listener = reactor.listen(echo, "10.0.0.1:7000")?;
 ///
-/// let address = reactor.listener_address(listener)?;
+/// let address = reactor.listener_address(listener)?.inet().expect("TCP");
 /// let mut client = network.host(Faults::none()).connect(address)?;
 /// reactor.turn(Some(Duration::from_millis(1)))?;
 /// client.write_all(b"hello")?;

@@ -39,7 +39,7 @@ pub(crate) fn play(script: &Script) -> Seen {
         let name = format!("oneloop-parity-{}-{number}", std::process::id());
         let name = UnixName::from_abstract(name).unwrap();
         let options = ListenOptions::new().limits(script.limits.clone());
-        reactor.listen_at(handler, name.clone(), &options).unwrap();
+        reactor.listen_with(handler, name.clone(), &options).unwrap();
         connect_unix(&name).unwrap()
     } else {
         let options = ListenOptions::new().limits(script.limits.clone());

@@ -27,7 +27,7 @@ fn listen(
     (reactor, echo): &mut (Reactor<SimDriver>, HandlerId<Echo>),
     options: &ListenOptions,
 ) -> std::io::Result<ListenerId> {
-    reactor.listen_at(*echo, path(), options)
+    reactor.listen_with(*echo, path(), options)
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_full_backlog_is_no_room_and_not_a_wait() {
 
 fn listen_in(sim: &mut Simulation, reactor: ReactorId, options: &ListenOptions) -> bool {
     let echo = sim[reactor].add(Echo::default());
-    sim[reactor].listen_at(echo, path(), options).is_ok()
+    sim[reactor].listen_with(echo, path(), options).is_ok()
 }
 
 #[test]

@@ -58,6 +58,8 @@ mod interval;
 mod keys;
 #[path = "../limits.rs"]
 mod limits;
+#[path = "../listen.rs"]
+mod listen;
 #[path = "../mail.rs"]
 mod mail;
 #[path = "../mail_ends.rs"]

@@ -34,7 +34,7 @@ pub fn listen<H: StreamHandler>(
     static LAST: AtomicU16 = AtomicU16::new(0);
     let address = SocketAddr::from((UNIX, 1 + LAST.fetch_add(1, Ordering::Relaxed)));
     let name = name(address).expect("it is made up");
-    let listener = reactor.listen_at(handler, name, options).expect("a name of its own");
+    let listener = reactor.listen_with(handler, name, options).expect("a name of its own");
     (listener, address)
 }
 

@@ -99,7 +99,7 @@ pub fn unix(sim: &mut Simulation) {
     let served = serve(sim, Echo::default(), tight());
     // Nobody is turned away: the backlog has room for all.
     let options = ListenOptions::new().limits(tight()).backlog(8);
-    let listening = sim[served.reactor].listen_at(served.handler, name.clone(), &options);
+    let listening = sim[served.reactor].listen_with(served.handler, name.clone(), &options);
     listening.expect("it is nobody's");
     let own = ReactorLimits::new().connections_max(16);
     let reactor = sim.add_reactor_beside(served.reactor, own);

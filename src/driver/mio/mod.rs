@@ -4,6 +4,8 @@
 //! message and gives what mio does not offer: a backlog, options, writes without `SIGPIPE`.
 
 mod datagrams;
+mod inherited;
+mod options;
 pub(super) mod sockets;
 mod unix;
 
@@ -179,6 +181,10 @@ impl Driver for Mio {
         // The standard library seeds its hash maps from the system's generator.
         use std::hash::{BuildHasher, RandomState};
         RandomState::new().hash_one(self.clock.now().as_nanos())
+    }
+
+    fn has_ipv6(&self) -> bool {
+        sockets::has_ipv6()
     }
 
     fn listen(&self, config: &ListenConfig) -> io::Result<(OwnedFd, Option<unix::BoundPath>)> {

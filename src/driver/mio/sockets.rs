@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
+use super::options;
 use crate::address::{SocketAddress, UnixName};
 use crate::driver::{AcceptError, ConnectConfig, Connecting, ListenConfig};
 
@@ -40,8 +41,16 @@ pub(super) fn no_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "nobody can be found without a name")
 }
 
+/// A kernel that was built or booted without IPv6 has no such sockets (socket(2), `EAFNOSUPPORT`).
+pub(super) fn has_ipv6() -> bool {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None);
+    !matches!(socket, Err(Errno::AFNOSUPPORT))
+}
+
 pub(super) fn listen(config: &ListenConfig) -> io::Result<(OwnedFd, Option<BoundPath>)> {
     let socket = stream_socket(&config.address)?;
+    options::set(&socket, &config.address, &config.options)?;
     match &config.address {
         SocketAddress::Inet(address) => {
             sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -51,18 +60,18 @@ pub(super) fn listen(config: &ListenConfig) -> io::Result<(OwnedFd, Option<Bound
             if address.is_ipv6() {
                 sockopt::set_ipv6_v6only(&socket, config.only_v6)?;
             }
-            sockopt::set_tcp_nodelay(&socket, config.nodelay)?;
             rustix::net::bind(&socket, address)?;
         }
         SocketAddress::Unix(name) => return unix::listen(socket, name, config),
         SocketAddress::Unnamed => return Err(no_name()),
     }
-    rustix::net::listen(&socket, backlog(config))?;
+    set_backlog(&socket, config.backlog)?;
     Ok((socket, None))
 }
 
-pub(super) fn backlog(config: &ListenConfig) -> i32 {
-    i32::try_from(config.backlog).unwrap_or(i32::MAX)
+/// Also of a socket that listens already (listen(2)).
+pub(super) fn set_backlog(socket: &OwnedFd, connections: u32) -> io::Result<()> {
+    Ok(rustix::net::listen(socket, i32::try_from(connections).unwrap_or(i32::MAX))?)
 }
 
 pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddress), AcceptError> {

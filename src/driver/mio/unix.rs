@@ -19,7 +19,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, chmod, fchmod, flock, open};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
-use super::sockets::{backlog, stream_socket, unix_address};
+use super::sockets::{set_backlog, stream_socket, unix_address};
 use crate::address::{SocketAddress, UnixName};
 use crate::credentials::Credentials;
 use crate::driver::ListenConfig;
@@ -67,7 +67,7 @@ pub(super) fn listen(
     let address = unix_address(name)?;
     let Some(path) = name.as_path() else {
         rustix::net::bind(&socket, &address)?;
-        rustix::net::listen(&socket, backlog(config))?;
+        set_backlog(&socket, config.backlog)?;
         return Ok((socket, None));
     };
     let lock = if config.replace_stale { Some(lock(path)?) } else { None };
@@ -90,7 +90,7 @@ pub(super) fn listen(
     {
         chmod(path, mode)?;
     }
-    rustix::net::listen(&socket, backlog(config))?;
+    set_backlog(&socket, config.backlog)?;
     Ok((socket, Some(bound)))
 }
 

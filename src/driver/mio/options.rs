@@ -1,0 +1,122 @@
+//! Socket options, set: tcp(7), ip(7), ipv6(7), socket(7).
+
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::sockopt;
+
+use crate::address::SocketAddress;
+use crate::socket_options::SocketOptions;
+
+/// Sets what was asked for on a socket of that address, before it is bound or connected: the buffers decide
+/// on the window's scale, and a device and a free bind on what may be bound.
+pub(super) fn set(
+    socket: &OwnedFd,
+    address: &SocketAddress,
+    options: &SocketOptions,
+) -> io::Result<()> {
+    match address {
+        SocketAddress::Inet(address) => {
+            sockopt::set_tcp_nodelay(socket, options.nodelay.unwrap_or(true))?;
+            set_asked(socket, address, options)
+        }
+        // The kernel makes an accepted Unix socket anew: nothing is handed down to it.
+        SocketAddress::Unix(_) | SocketAddress::Unnamed => options.only(&[], "on a Unix socket"),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_asked(_: &OwnedFd, _: &SocketAddr, options: &SocketOptions) -> io::Result<()> {
+    options.only(&["nodelay"], "on this platform")
+}
+
+#[cfg(target_os = "linux")]
+fn set_asked(socket: &OwnedFd, address: &SocketAddr, options: &SocketOptions) -> io::Result<()> {
+    let raw = socket2::SockRef::from(socket);
+    if let Some(keepalive) = options.keepalive {
+        let set = || {
+            sockopt::set_tcp_keepidle(socket, keepalive.idle)?;
+            sockopt::set_tcp_keepintvl(socket, keepalive.interval)?;
+            sockopt::set_tcp_keepcnt(socket, keepalive.count)?;
+            sockopt::set_socket_keepalive(socket, true)
+        };
+        named("keepalive", set())?;
+    }
+    if let Some(bytes) = options.receive_buffer_bytes {
+        const NAME: &str = "receive_buffer_bytes";
+        named(NAME, sockopt::set_socket_recv_buffer_size(socket, bytes))?;
+        warn_if_less(NAME, bytes, named(NAME, sockopt::socket_recv_buffer_size(socket))?);
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        const NAME: &str = "send_buffer_bytes";
+        named(NAME, sockopt::set_socket_send_buffer_size(socket, bytes))?;
+        warn_if_less(NAME, bytes, named(NAME, sockopt::socket_send_buffer_size(socket))?);
+    }
+    if let Some(timeout) = options.user_timeout {
+        let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        named("user_timeout", sockopt::set_tcp_user_timeout(socket, millis))?;
+    }
+    if let Some(class) = options.traffic_class {
+        if address.is_ipv6() {
+            named("traffic_class", sockopt::set_ipv6_tclass(socket, class.into()))?;
+        }
+        // Also on an IPv6 socket, for its IPv4 clients.
+        named("traffic_class", sockopt::set_ip_tos(socket, class))?;
+    }
+    if let Some(bytes) = options.unsent_low_bytes {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        named("unsent_low_bytes", raw.set_tcp_notsent_lowat(bytes))?;
+    }
+    if let Some(device) = &options.device {
+        named("device", raw.bind_device(Some(device.as_bytes())))?;
+    }
+    if let Some(time) = options.defer_accept {
+        use nix::sys::socket::setsockopt;
+        let seconds = i32::try_from(time.as_secs()).unwrap_or(i32::MAX);
+        named("defer_accept", setsockopt(socket, defer::Accept, &seconds))?;
+    }
+    if options.freebind {
+        let set = match address {
+            SocketAddr::V4(_) => sockopt::set_ip_freebind(socket, true),
+            SocketAddr::V6(_) => sockopt::set_ipv6_freebind(socket, true),
+        };
+        named("freebind", set)?;
+    }
+    Ok(())
+}
+
+/// No crate has it ready; this one has a way to say it without `unsafe` here.
+#[cfg(target_os = "linux")]
+mod defer {
+    use nix::{libc, setsockopt_impl, sockopt_impl};
+
+    sockopt_impl!(
+        /// `TCP_DEFER_ACCEPT`.
+        Accept,
+        SetOnly,
+        libc::IPPROTO_TCP,
+        libc::TCP_DEFER_ACCEPT,
+        i32
+    );
+}
+
+#[cfg(target_os = "linux")]
+fn named<T, E: Into<io::Error> + Display>(name: &str, result: Result<T, E>) -> io::Result<T> {
+    result.map_err(|error| {
+        let message = format!("the socket option {name}: {error}");
+        io::Error::new(error.into().kind(), message)
+    })
+}
+
+/// The kernel doubles what it is told, for its own bookkeeping (socket(7)).
+#[cfg(target_os = "linux")]
+fn warn_if_less(name: &str, asked: usize, doubled: usize) {
+    let got = doubled / 2;
+    if got < asked {
+        log::warn!(
+            "the socket option {name} is {got} instead of {asked}: the system allows no more"
+        );
+    }
+}

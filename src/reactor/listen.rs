@@ -1,0 +1,247 @@
+//! Listening, between turns.
+
+use std::fmt::Display;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use crate::address::{Address, Host, IntoAddress, SocketAddress};
+use crate::core::{Host as _, Source};
+use crate::driver::{Driver, Mio};
+use crate::handler::StreamHandler;
+use crate::key::Key;
+use crate::listener::{ListenOptions, Listener, ListenerId};
+use crate::reactor::reconfigure::drains;
+use crate::reactor::{HandlerId, Reactor};
+
+/// An error of listening, with what was to be listened on.
+pub(super) fn explain(place: impl Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("listen on {place}: {error}"))
+}
+
+fn invalid(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+impl<D: Driver> Reactor<D> {
+    /// Listens for `handler` with the default options: on `127.0.0.1:7000`, `localhost:http`,
+    /// `unix:/run/app.sock`, or what else stands for an [`Address`] of a stream. `*:7000` is `[::]:7000`, which takes
+    /// the clients of both families, and `0.0.0.0:7000` where there is no IPv6. If a name stands for several
+    /// addresses, it is the first that can be bound; [`listen_all`](Self::listen_all) takes all of them. Call it
+    /// again for more addresses.
+    ///
+    /// # Errors
+    ///
+    /// With the address: those of looking it up ([`Address::look_up`]), of socket(2), bind(2), listen(2) and
+    /// epoll_ctl(2), `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, ... `InvalidInput` if it cannot be
+    /// read, is a datagram socket's, or is an inherited socket, for which there is
+    /// [`listen_fd`](Reactor::listen_fd).
+    ///
+    /// # Cost
+    ///
+    /// Names are looked up, which may block, also in simulation: give numbers there.
+    pub fn listen<H: StreamHandler>(
+        &mut self,
+        handler: HandlerId<H>,
+        address: impl IntoAddress,
+    ) -> io::Result<ListenerId> {
+        self.listen_with(handler, address, &ListenOptions::new())
+    }
+
+    /// Listens with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen); `InvalidInput` for limits and options that make no sense, `Unsupported` for
+    /// [socket options](crate::SocketOptions) that such a socket cannot have.
+    pub fn listen_with<H: StreamHandler>(
+        &mut self,
+        handler: HandlerId<H>,
+        address: impl IntoAddress,
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        self.assert_own(handler);
+        options.limits.check()?;
+        let places = self.places(address)?;
+        self.listen_first(handler.index, &places, options)
+    }
+
+    /// Listens on all addresses that a name stands for, or on none. With port 0 each of them gets a port of its
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen_with`](Self::listen_with), for the first one that cannot be bound.
+    pub fn listen_all<H: StreamHandler>(
+        &mut self,
+        handler: HandlerId<H>,
+        address: impl IntoAddress,
+        options: &ListenOptions,
+    ) -> io::Result<Vec<ListenerId>> {
+        self.assert_own(handler);
+        options.limits.check()?;
+        let places = self.places(address)?;
+        self.listen_everywhere(handler.index, &places, options)
+    }
+
+    /// Where to listen, by an address. At least one place.
+    fn places(&self, address: impl IntoAddress) -> io::Result<Vec<SocketAddress>> {
+        let address =
+            address.into_address().map_err(|error| explain("an address", &error.into()))?;
+        let places = match &address {
+            Address::Tcp(endpoint) if *endpoint.host() == Host::All => {
+                let has_ipv6 = self.sockets.driver.has_ipv6();
+                endpoint.look_up_tcp_port().map(|port| {
+                    vec![if has_ipv6 {
+                        SocketAddress::Inet((Ipv6Addr::UNSPECIFIED, port).into())
+                    } else {
+                        SocketAddress::Inet((Ipv4Addr::UNSPECIFIED, port).into())
+                    }]
+                })
+            }
+            Address::Tcp(_) => {
+                address.look_up().map(|found| found.into_iter().map(SocketAddress::Inet).collect())
+            }
+            Address::Unix(name) => Ok(vec![name.clone().into()]),
+            Address::Udp(_) | Address::UnixDatagram(_) => {
+                Err(invalid("a datagram socket has no connections to accept"))
+            }
+            Address::Fd(_) | Address::Systemd(_) => {
+                Err(invalid("an inherited socket is taken with Inherited, and given to listen_fd"))
+            }
+        };
+        places.map_err(|error| explain(&address, &error))
+    }
+
+    fn listen_first(
+        &mut self,
+        handler: u16,
+        places: &[SocketAddress],
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        let mut result = Err(invalid("the address stands for no place"));
+        for place in places {
+            result = self.listen_on(handler, place, options);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn listen_everywhere(
+        &mut self,
+        handler: u16,
+        places: &[SocketAddress],
+        options: &ListenOptions,
+    ) -> io::Result<Vec<ListenerId>> {
+        let mut listeners = Vec::new();
+        for place in places {
+            match self.listen_on(handler, place, options) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => {
+                    // At once, because nobody has heard of them: nobody gets in by what failed.
+                    listeners.into_iter().for_each(|listener| self.forget_listener(listener));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(listeners)
+    }
+
+    fn listen_on(
+        &mut self,
+        handler: u16,
+        place: &SocketAddress,
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        let key = self.new_listener(handler, options);
+        if let Err(error) = self.open_listener(key, place, options) {
+            self.core.sources.remove(key);
+            return Err(error);
+        }
+        Ok(ListenerId(key))
+    }
+
+    fn new_listener(&mut self, handler: u16, options: &ListenOptions) -> Key {
+        let limits = Rc::new(options.limits.clone());
+        let listener = Listener::new(handler, limits, options.backlog_or_default());
+        self.core.sources.insert(Source::Listener(Box::new(listener)))
+    }
+
+    fn forget_listener(&mut self, listener: ListenerId) {
+        self.core.sources.remove(listener.0);
+        self.sockets.take(listener.0);
+        self.listeners.retain(|key| *key != listener.0);
+    }
+
+    /// The address that a listener really has: the port, when it was asked to bind to port 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2); `NotConnected` if the listener was closed.
+    pub fn listener_address(&self, listener: ListenerId) -> io::Result<SocketAddress> {
+        match self.core.sources.get(listener.0) {
+            Some(Source::Listener(_)) => self.sockets.local_address(listener.0),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Closes a listener, in the next turn; its connections go on. The kernel resets the connections
+    /// in its backlog that were not accepted.
+    pub fn close_listener(&mut self, listener: ListenerId) {
+        self.core.close_listener(listener);
+    }
+}
+
+impl Reactor {
+    /// Listens on a socket that listens already: one that the process inherited (see `Inherited`, with the feature
+    /// `systemd`), or that was made elsewhere. It gets the [socket options](ListenOptions::socket) that are given,
+    /// and the [backlog](ListenOptions::backlog) if one is. Whoever shares the socket shares these, and that it
+    /// is made non-blocking; as long as somebody else has it, closing it here does not close the door, and who comes
+    /// then waits.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is no socket, none of TCP or a Unix stream, or does not listen; if an option is asked
+    /// for that has to be set before a socket is bound: [`reuse_port`](ListenOptions::reuse_port),
+    /// [`only_v6`](ListenOptions::only_v6), [`device`](crate::SocketOptions::device),
+    /// [`freebind`](crate::SocketOptions::freebind). Otherwise as
+    /// [`listen_with`](Reactor::listen_with).
+    pub fn listen_fd<H: StreamHandler>(
+        &mut self,
+        handler: HandlerId<H>,
+        socket: OwnedFd,
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        self.assert_own(handler);
+        options.limits.check()?;
+        options.socket.check()?;
+        for (is_asked, name) in [
+            (options.reuse_port, "reuse_port"),
+            (options.only_v6, "only_v6"),
+            (options.socket.device.is_some(), "device"),
+            (options.socket.freebind, "freebind"),
+        ] {
+            if is_asked {
+                let message =
+                    format!("{name} is to be set before a socket is bound, and this one is");
+                return Err(invalid(&message));
+            }
+        }
+        if self.core.drain.is_some() {
+            return Err(drains());
+        }
+        Mio::adopt_listener(&socket, options.backlog, &options.socket)?;
+        let key = self.new_listener(handler.index, options);
+        if let Err(error) = self.install_listener(key, socket) {
+            self.core.sources.remove(key);
+            return Err(error);
+        }
+        Ok(ListenerId(key))
+    }
+}
+
+#[cfg(test)]
+mod tests;

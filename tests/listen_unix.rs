@@ -1,0 +1,77 @@
+//! Listening on Unix sockets: by the grammar of addresses, and inherited ones.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::process;
+
+use oneloop::{Connection, Error, HandlerId, ListenOptions, Reactor, SocketAddress, StreamHandler};
+
+use support::run_until;
+
+struct Echo;
+
+impl StreamHandler for Echo {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        conn.send(data).ignore();
+        Ok(data.len())
+    }
+}
+
+fn reactor() -> (Reactor, HandlerId<Echo>) {
+    let mut reactor = Reactor::new().unwrap();
+    let echo = reactor.add(Echo);
+    (reactor, echo)
+}
+
+fn assert_echoes(reactor: &mut Reactor, mut client: UnixStream) {
+    client.write_all(b"hello").unwrap();
+    client.set_nonblocking(true).unwrap();
+    let mut answer = [0; 5];
+    run_until(reactor, "it is echoed", |_| client.read(&mut answer).is_ok());
+    assert_eq!(&answer, b"hello");
+}
+
+#[test]
+fn a_path_is_listened_on() {
+    let (mut reactor, echo) = reactor();
+    let path = std::env::temp_dir().join(format!("oneloop-listen-{}", process::id()));
+    let address = format!("unix:{}", path.display());
+    let listener = reactor.listen(echo, &address).unwrap();
+    let own = reactor.listener_address(listener).unwrap();
+    assert!(matches!(own, SocketAddress::Unix(_)) && own.to_string() == address, "{own}");
+    assert_echoes(&mut reactor, UnixStream::connect(&path).unwrap());
+    let _ = std::fs::remove_file(path);
+}
+
+#[test]
+fn an_abstract_name_is_listened_on() {
+    let (mut reactor, echo) = reactor();
+    let name = format!("oneloop-listen-{}", process::id());
+    reactor.listen(echo, format!("unix:@{name}")).unwrap();
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    assert_echoes(&mut reactor, UnixStream::connect_addr(&address).unwrap());
+}
+
+#[test]
+fn a_socket_that_listens_is_served() {
+    let (mut reactor, echo) = reactor();
+    let name = format!("oneloop-inherited-{}", process::id());
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let before = UnixStream::connect_addr(&address).unwrap();
+    reactor.listen_fd(echo, listener.into(), &ListenOptions::new()).unwrap();
+    assert_echoes(&mut reactor, before);
+    assert_echoes(&mut reactor, UnixStream::connect_addr(&address).unwrap());
+}

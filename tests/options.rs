@@ -1,0 +1,260 @@
+//! Socket options: what was asked for is what the kernel has, on what is accepted too, or an error.
+
+mod support;
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
+use std::time::Duration;
+
+#[cfg(feature = "sim")]
+use oneloop::ReactorLimits;
+use oneloop::{ListenOptions, ListenerId, SocketOptions};
+use rustix::net::sockopt;
+use socket2::SockRef;
+
+use support::*;
+
+/// A server that listens with these options, on both families.
+fn listen(options: SocketOptions) -> (Server, ListenerId) {
+    let mut server = Server::new(Recorder::echo());
+    let options = ListenOptions::new().socket(options);
+    let listener = server.reactor.listen_with(server.handler, "*:0", &options).unwrap();
+    (server, listener)
+}
+
+/// What the server has of connections over IPv4 and over IPv6.
+fn accepted(options: SocketOptions) -> [OwnedFd; 2] {
+    let (mut server, listener) = listen(options);
+    let port = server.reactor.listener_address(listener).unwrap().port().unwrap();
+    let addresses =
+        [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()];
+    addresses.map(|address| {
+        let mut client = connect(address);
+        server.assert_echoes(&mut client);
+        kernel::server_side_of(&client)
+    })
+}
+
+#[test]
+fn what_was_set_on_the_listener_is_handed_down() {
+    let seconds = Duration::from_secs;
+    let options = SocketOptions::new()
+        .nodelay(false)
+        .keepalive(seconds(71), seconds(13), 7)
+        .receive_buffer_bytes(50_000)
+        .send_buffer_bytes(60_000)
+        .user_timeout(Duration::from_millis(12_345))
+        .traffic_class(0xb8)
+        .unsent_low_bytes(70_000);
+    for socket in accepted(options) {
+        assert!(!sockopt::tcp_nodelay(&socket).unwrap());
+        assert!(sockopt::socket_keepalive(&socket).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), seconds(71));
+        assert_eq!(sockopt::tcp_keepintvl(&socket).unwrap(), seconds(13));
+        assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), 7);
+        // Doubled, for the kernel's own bookkeeping (socket(7)).
+        assert_eq!(sockopt::socket_recv_buffer_size(&socket).unwrap(), 100_000);
+        assert_eq!(sockopt::socket_send_buffer_size(&socket).unwrap(), 120_000);
+        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 12_345);
+        assert_eq!(sockopt::ip_tos(&socket).unwrap(), 0xb8);
+        assert_eq!(sockopt::ipv6_tclass(&socket).unwrap(), 0xb8);
+        assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), 70_000);
+    }
+}
+
+#[test]
+fn what_was_not_asked_for_is_as_the_system_has_it() {
+    let plain = TcpListener::bind("[::]:0").unwrap();
+    for socket in accepted(SocketOptions::new()) {
+        assert!(sockopt::tcp_nodelay(&socket).unwrap(), "the one that is on by default");
+        assert!(!sockopt::socket_keepalive(&socket).unwrap());
+        let idle = sockopt::tcp_keepidle(&plain).unwrap();
+        assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), idle);
+        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 0);
+        assert_eq!(sockopt::ip_tos(&socket).unwrap(), 0);
+        assert_eq!(sockopt::ipv6_tclass(&socket).unwrap(), 0);
+        assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), 0);
+        assert_eq!(SockRef::from(&socket).device().unwrap(), None);
+    }
+}
+
+#[test]
+fn a_device_is_handed_down_and_keeps_others_out() {
+    for socket in accepted(SocketOptions::new().device("lo")) {
+        assert_eq!(SockRef::from(&socket).device().unwrap().unwrap(), b"lo");
+    }
+}
+
+#[test]
+fn who_says_nothing_is_not_accepted_while_accepting_is_deferred() {
+    use std::io::Write;
+    let options = SocketOptions::new().defer_accept(Duration::from_secs(60));
+    let (mut server, listener) = listen(options);
+    let port = server.reactor.listener_address(listener).unwrap().port().unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let (mut silent, mut speaks) = (connect(address), connect(address));
+    server.assert_echoes(&mut speaks);
+    assert_eq!(server.reactor.stats().accepts, 1);
+    silent.write_all(b"x").unwrap();
+    assert_eq!(server.read(&mut silent, 1), b"x");
+    assert_eq!(server.reactor.stats().accepts, 2);
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_an_error() {
+    let options = ListenOptions::new().socket(SocketOptions::new().device("none"));
+    let (mut reactor, handler) = raw::reactor();
+    let error = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap_err();
+    let expected = "listen on 127.0.0.1:0: the socket option device: ";
+    assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+/// Addresses that are nobody's, for documentation: RFC 5737, RFC 3849.
+#[test]
+fn an_address_that_the_machine_does_not_have_can_be_bound_freely() {
+    let (mut reactor, handler) = raw::reactor();
+    for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+        let error = reactor.listen(handler, address).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable, "{error}");
+        let options = ListenOptions::new().socket(SocketOptions::new().freebind(true));
+        let listener = reactor.listen_with(handler, address, &options).unwrap();
+        let bound = reactor.listener_address(listener).unwrap().inet().unwrap();
+        assert_eq!(bound.ip(), address.parse::<SocketAddr>().unwrap().ip());
+    }
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_an_error_that_says_so() {
+    let options = SocketOptions::new;
+    let (mut reactor, handler) = raw::reactor();
+    let second = Duration::from_secs(1);
+    let days = Duration::from_secs(32_768);
+    for (options, message) in [
+        (options().keepalive(second / 2, second, 1), "keepalive has idle 500ms"),
+        (options().keepalive(Duration::ZERO, second, 1), "keepalive has idle 0ns"),
+        (options().keepalive(days, second, 1), "keepalive has idle 32768s"),
+        (options().keepalive(second, days, 1), "keepalive has interval 32768s"),
+        (options().keepalive(second, second, 0), "keepalive has count 0"),
+        (options().keepalive(second, second, 128), "keepalive has count 128"),
+        (options().receive_buffer_bytes(0), "receive_buffer_bytes is 0"),
+        (options().send_buffer_bytes(1 << 30), "send_buffer_bytes is 1073741824"),
+        (options().unsent_low_bytes(0), "unsent_low_bytes is 0"),
+        (options().unsent_low_bytes(1 << 31), "unsent_low_bytes is 2147483648"),
+        (options().user_timeout(Duration::ZERO), "user_timeout is 0ns"),
+        (options().user_timeout(Duration::from_nanos(1_000_001)), "user_timeout is 1.000001ms"),
+        (options().user_timeout(Duration::MAX), "user_timeout is "),
+        (options().traffic_class(1), "traffic_class is 0x01"),
+        (options().defer_accept(second / 2), "defer_accept is 500ms"),
+        (options().defer_accept(Duration::MAX), "defer_accept is "),
+        (options().device(""), "device is \"\""),
+        (options().device("sixteen-letters!"), "device is \"sixteen-letters!\""),
+        (options().device("a/b"), "device is \"a/b\""),
+    ] {
+        let options = ListenOptions::new().socket(options);
+        let error = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        let expected = format!("listen on 127.0.0.1:0: the socket option {message}");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn the_largest_and_the_smallest_values_are_taken() {
+    let (second, most) = (Duration::from_secs(1), Duration::from_secs(32_767));
+    let millis = |millis| Duration::from_millis(millis);
+    let small = SocketOptions::new()
+        .keepalive(second, second, 1)
+        .user_timeout(millis(1))
+        .unsent_low_bytes(1)
+        .receive_buffer_bytes(1)
+        .send_buffer_bytes(1);
+    let large = SocketOptions::new()
+        .keepalive(most, most, 127)
+        .user_timeout(millis(i32::MAX as u64))
+        .unsent_low_bytes(i32::MAX as usize)
+        .traffic_class(0xfc);
+    for options in [small, large] {
+        listen(options);
+    }
+}
+
+/// Each of them, so that none is forgotten where it has no effect.
+fn all() -> Vec<(&'static str, SocketOptions)> {
+    let options = SocketOptions::new;
+    let second = Duration::from_secs(1);
+    vec![
+        ("nodelay", options().nodelay(true)),
+        ("keepalive", options().keepalive(second, second, 1)),
+        ("receive_buffer_bytes", options().receive_buffer_bytes(4096)),
+        ("send_buffer_bytes", options().send_buffer_bytes(4096)),
+        ("user_timeout", options().user_timeout(second)),
+        ("traffic_class", options().traffic_class(0x20)),
+        ("unsent_low_bytes", options().unsent_low_bytes(4096)),
+        ("device", options().device("lo")),
+        ("freebind", options().freebind(true)),
+        ("defer_accept", options().defer_accept(second)),
+    ]
+}
+
+#[test]
+fn a_unix_socket_has_none_of_them() {
+    let (mut reactor, handler) = raw::reactor();
+    let address = format!("unix:@oneloop-options-{}", std::process::id());
+    for (name, options) in all() {
+        let options = ListenOptions::new().socket(options);
+        let error = reactor.listen_with(handler, &address, &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let message = format!("the socket option {name} is not to be had on a Unix socket");
+        assert_eq!(error.to_string(), format!("listen on {address}: {message}"));
+    }
+    reactor.listen(handler, &address).expect("the name is still free");
+}
+
+/// Why that is: what a Unix listener has, its connections do not.
+#[test]
+fn the_kernel_hands_no_buffer_size_down_from_a_unix_listener() {
+    let name = format!("oneloop-buffers-{}", std::process::id());
+    let address = UnixAddress::from_abstract_name(name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    sockopt::set_socket_send_buffer_size(&listener, 50_000).unwrap();
+    let _client = UnixStream::connect_addr(&address).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    assert_ne!(sockopt::socket_send_buffer_size(&accepted).unwrap(), 100_000);
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn the_simulation_has_those_that_nobody_there_can_see() {
+    let mut sim = oneloop::sim::Simulation::new(1);
+    let host = sim.add_reactor(ReactorLimits::new());
+    let handler = sim[host].add(Recorder::new());
+    for (name, options) in all() {
+        let options = ListenOptions::new().socket(options);
+        let result = sim[host].listen_with(handler, "127.0.0.1:0", &options);
+        if ["nodelay", "traffic_class"].contains(&name) {
+            result.unwrap();
+        } else {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            let message = format!("the socket option {name} is not to be had in the simulation");
+            assert!(error.to_string().ends_with(&message), "{error}");
+        }
+    }
+}
+
+#[test]
+fn options_of_a_callbacks_listener_are_checked_as_well() {
+    let (listened, note) = noted();
+    let options = ListenOptions::new().socket(SocketOptions::new().traffic_class(1));
+    let recorder = Recorder::new().listening(move |_, result, _| {
+        note.borrow_mut().push(result.map_err(|error| error.kind()).err());
+    });
+    let (mut reactor, _) = raw::reactor();
+    let handler = reactor.add(recorder);
+    reactor.context(handler).listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &options);
+    run_until(&mut reactor, "it is told", |_| !listened.borrow().is_empty());
+    assert_eq!(listened.borrow()[..], [Some(ErrorKind::InvalidInput)]);
+}
