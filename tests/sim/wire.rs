@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use oneloop::driver::{Driver, ListenConfig};
 use oneloop::sim::{ClientOptions, Faults, Kernel, Network, Script, Simulation};
-use oneloop::{CloseReason, Connection, Error, SocketOptions, StreamHandler, Time, TimerId};
+use oneloop::{CloseReason, Connection, Error, StreamHandler, Time, TimerId};
 
 use super::{Echo, SECOND, hello, served_echo};
 
