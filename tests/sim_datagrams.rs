@@ -98,7 +98,7 @@ fn a_full_kernel_delays_and_loses_nothing() {
 fn a_socket_that_cannot_be_told_of_room_is_closed() {
     let mut sim = Simulation::with(1, Kernel::Linux, Faults::none().full_sends(1.0));
     let pair = pair(&mut sim, 4, false);
-    sim.fail_next(pair.asker, Call::AskDatagramWritable, ErrorKind::OutOfMemory);
+    sim.fail_next(pair.asker, Call::AskWritable, ErrorKind::OutOfMemory);
     sim.run_until_idle();
     let reason = CloseReason::Io(ErrorKind::OutOfMemory);
     assert_eq!(pair.asker(&sim).closed, Some(reason));

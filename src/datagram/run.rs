@@ -291,7 +291,7 @@ impl<D: Driver> Reactor<D> {
 
     fn ask_for_room(&mut self, key: Key, yes: bool) {
         let Some((driver, socket)) = self.sockets.with(key) else { return };
-        if let Err(error) = driver.ask_datagram_writable(socket, key, yes) {
+        if let Err(error) = driver.ask_writable(socket, key, yes) {
             // A wake-up that may never come is worse than an end.
             debug!("{key}: {error}");
             self.core.end(key, CloseReason::Io(error.kind()));

@@ -222,9 +222,6 @@ pub trait Driver: Sized {
     fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<Self::Socket>;
     /// Registers a datagram socket for `READABLE` only.
     fn register_datagram(&self, socket: &Self::Socket, key: Key) -> io::Result<()>;
-    /// Has a datagram socket reported as `WRITABLE` from now on, or no more. It is reported at once if it is
-    /// writable already.
-    fn ask_datagram_writable(&self, socket: &Self::Socket, key: Key, yes: bool) -> io::Result<()>;
     /// Receives one datagram into `buffer`: how many bytes it has, also if these are more than fit, and who
     /// sent it.
     fn receive(

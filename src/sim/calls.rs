@@ -25,7 +25,7 @@ pub enum Call {
     Register,
     /// Muting a listener, or not any more (epoll_ctl(2), `EPOLL_CTL_MOD`).
     SetListening,
-    /// Asking to be told when a Unix socket is writable, or not any more (epoll_ctl(2), `EPOLL_CTL_MOD`).
+    /// Asking to be told when a Unix or datagram socket is writable, or not any more (epoll_ctl(2), `EPOLL_CTL_MOD`).
     AskWritable,
     /// recv(2).
     Read,
@@ -43,9 +43,6 @@ pub enum Call {
     Receive,
     /// Sending a datagram (sendto(2)).
     SendDatagram,
-    /// Having a datagram socket reported when there is room to send, or not any more (epoll_ctl(2),
-    /// `EPOLL_CTL_MOD`).
-    AskDatagramWritable,
 }
 
 impl Call {
@@ -59,10 +56,7 @@ impl Call {
             Call::ConnectResult | Call::Read => ErrorKind::ConnectionReset,
             Call::TakeError | Call::Shutdown | Call::Readable => ErrorKind::NotConnected,
             Call::Register => ErrorKind::StorageFull,
-            Call::SetListening
-            | Call::AskWritable
-            | Call::WatchSignals
-            | Call::AskDatagramWritable => ErrorKind::OutOfMemory,
+            Call::SetListening | Call::AskWritable | Call::WatchSignals => ErrorKind::OutOfMemory,
             Call::Bind => ErrorKind::AddrInUse,
             Call::Receive => ErrorKind::ConnectionRefused,
             Call::SendDatagram => ErrorKind::NetworkUnreachable,
@@ -90,7 +84,6 @@ impl Call {
             Call::Bind => "bind",
             Call::Receive => "receive",
             Call::SendDatagram => "send",
-            Call::AskDatagramWritable => "ask room",
         }
     }
 }

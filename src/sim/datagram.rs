@@ -37,7 +37,6 @@ pub(crate) struct Datagram {
     error: Option<io::ErrorKind>,
     /// The kernel takes nothing.
     is_full: bool,
-    asks_writable: bool,
     /// An error is reported as something to read, too.
     is_error_readable: bool,
 }
@@ -48,7 +47,7 @@ impl Datagram {
         let is_readable =
             !self.received.is_empty() || self.error.is_some() && self.is_error_readable;
         hint(Readiness::READABLE, is_readable)
-            | hint(Readiness::WRITABLE, self.asks_writable && !self.is_full)
+            | hint(Readiness::WRITABLE, !self.is_full)
             | hint(Readiness::ERROR, self.error.is_some())
     }
 }
@@ -160,24 +159,12 @@ impl Net {
             received_max: self.faults(host).receive_buffer_bytes,
             error: None,
             is_full: false,
-            asks_writable: false,
             is_error_readable: self.kernel == Kernel::Contract,
         };
         let key = self.sockets.insert(Sock::new(host, Kind::Datagram(Box::new(datagram))));
         self.datagrams.bound.push(Bound { key, ..bound });
         self.log(host, "bind", key, u64::from(local.port()));
         Ok(key)
-    }
-
-    pub(super) fn ask_datagram_writable(&mut self, key: Key, yes: bool) {
-        if let Some(datagram) = self.datagram(key) {
-            datagram.asks_writable = yes;
-        }
-        if yes {
-            // Asking is registering anew: what is true is told.
-            self.arm(key, Readiness::WRITABLE);
-            self.wake(key);
-        }
     }
 
     pub(super) fn receive_datagram(

@@ -411,13 +411,6 @@ impl Driver for SimDriver {
         self.register_stream(socket, key, StreamKind::Unix)
     }
 
-    fn ask_datagram_writable(&self, socket: &SimSocket, _: Key, yes: bool) -> io::Result<()> {
-        let mut net = self.network.net.borrow_mut();
-        net.call(self.host, Call::AskDatagramWritable)?;
-        net.ask_datagram_writable(socket.key, yes);
-        Ok(())
-    }
-
     fn receive(&self, socket: &SimSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddress)> {
         let mut net = self.network.net.borrow_mut();
         net.call(self.host, Call::Receive)?;

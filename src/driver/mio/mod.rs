@@ -295,12 +295,6 @@ impl Driver for Mio {
         self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
     }
 
-    fn ask_datagram_writable(&self, socket: &OwnedFd, key: Key, yes: bool) -> io::Result<()> {
-        let interest = mio::Interest::READABLE;
-        let interest = if yes { interest | mio::Interest::WRITABLE } else { interest };
-        self.poll.registry().reregister(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
-    }
-
     fn receive(&self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, SocketAddress)> {
         datagrams::receive(socket, buffer)
     }

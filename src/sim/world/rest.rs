@@ -81,9 +81,12 @@ impl Simulation {
                 };
                 assert!(!waits, "reactor {number}: {key} waits for ever: {source:?}, {kernel:?}");
                 let is_told = socket.asked.contains(Readiness::WRITABLE);
-                let is_told_in_vain = is_told
-                    && matches!(source, Source::Stream(stream)
-                        if stream.has(GENERAL) && !stream.has(HAS_OUTPUT | DEAD));
+                let has_nothing = match source {
+                    Source::Stream(stream) => stream.has(GENERAL) && !stream.has(HAS_OUTPUT | DEAD),
+                    Source::Datagram(state) => !state.has_output(),
+                    _ => false,
+                };
+                let is_told_in_vain = is_told && has_nothing;
                 assert!(!is_told_in_vain, "reactor {number}: {key} has nothing to write, and asks");
             }
         }
