@@ -145,8 +145,8 @@ impl SocketOptions {
     /// Lets a connection wait in the kernel until its first bytes are there, for about so long: nothing of it costs the
     /// reactor anything before that (tcp(7), `TCP_DEFER_ACCEPT`). Of listeners only, and nothing for a protocol in which
     /// the server speaks first. The time ends when the kernel repeats its answer to the client (after 1, 3, 7, 15, ...
-    /// seconds) the next time; then who has said nothing is accepted all the same. Whole seconds, at least one. Needs the feature
-    /// `defer-accept`.
+    /// seconds) the next time; then who has said nothing is accepted all the same. Whole seconds, at least
+    /// one.
     #[must_use]
     pub fn defer_accept(mut self, time: Duration) -> SocketOptions {
         self.defer_accept = Some(time);
