@@ -36,6 +36,7 @@ swarm! {
     the_loop_survives_echo,
     the_loop_survives_echo_without_loss,
     the_loop_survives_requests,
+    the_loop_survives_requests_without_loss,
     the_loop_survives_chat,
     the_loop_survives_proxy,
     the_loop_survives_proxy_without_loss,

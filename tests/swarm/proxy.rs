@@ -1,14 +1,15 @@
 //! A proxy: two connections, each of which holds up and ends the other.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use oneloop::sim::{ClientId, Simulation};
+use oneloop::sim::{ClientId, Script, Simulation};
 use oneloop::{
     CloseReason, ConnectError, Connection, Context, Error, Key, Origin, Sent, StreamHandler,
 };
 
 use super::echo::Echo;
-use super::{Life, Lives, assert_all_closed, conclude, serve, talker, tight, within};
+use super::{Life, Lives, assert_all_closed, conclude, pattern, serve, talker, tight, within};
 
 /// Passes everything on, both ways, with the pressure of each side on the other.
 pub(super) struct Proxy {
@@ -17,6 +18,12 @@ pub(super) struct Proxy {
     /// It leaves the passing on to the reactor.
     pub(super) forwards: bool,
 }
+
+/// How long a slow reader waits between two reads.
+const SLOWLY: Duration = Duration::from_millis(1);
+
+/// Finds nothing.
+const NOBODY: Key = Key::from_bits(0);
 
 /// One side: its own life, and the other side's key.
 pub(super) struct Side {
@@ -30,6 +37,8 @@ impl StreamHandler for Proxy {
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Side {
         let life = self.lives.open(conn);
         let other = match conn.origin() {
+            // What comes first is kept, and forwarded once there is somebody to forward it to.
+            Origin::Accepted(_) if self.forwards && conn.random().is_multiple_of(2) => NOBODY,
             Origin::Accepted(_) => {
                 // Nothing is read before there is somebody to give it to.
                 conn.pause();
@@ -59,7 +68,13 @@ impl StreamHandler for Proxy {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        assert!(!self.forwards, "shown what is forwarded");
+        if self.forwards {
+            assert_eq!(side.other, NOBODY, "shown what is forwarded");
+            let own = conn.key();
+            conn.pause();
+            side.other = conn.connect(self.backend, own.to_bits());
+            return Ok(0);
+        }
         side.life.consume(conn, data);
         if conn.send_to(side.other, data) == Sent::OverHigh {
             conn.pause();
@@ -74,7 +89,10 @@ impl StreamHandler for Proxy {
     }
 
     fn on_peer_closed(&mut self, side: &mut Side, conn: &mut Connection<'_>) {
-        assert!(!self.forwards, "told of an end that is forwarded");
+        if self.forwards {
+            assert_eq!(side.other, NOBODY, "told of an end that is forwarded");
+            return conn.close();
+        }
         // The end goes on to the other side; both are over when both sides have ended.
         if conn.is_open(side.other) {
             conn.shutdown_write_key(side.other);
@@ -108,12 +126,19 @@ fn run_proxy(sim: &mut Simulation, without_loss: bool, forwards: bool) {
     );
     let back = sim.serve(Echo::default());
     assert_eq!(back.address, ([10, 0, 0, 3], 7000).into());
-    let clients: Vec<ClientId> = (0..within(sim, 1..6))
+    let mut clients: Vec<ClientId> = (0..within(sim, 1..6))
         .map(|_| {
             let script = talker(sim);
             sim.client(front.address, script.close())
         })
         .collect();
+    if forwards {
+        // More than is let wait, for a peer that takes it slowly.
+        let size = within(sim, 1..200_000);
+        let script = Script::new().may_end().read_slowly(within(sim, 200..2000), SLOWLY);
+        let script = script.send(pattern(0, size)).expect(pattern(0, size));
+        clients.push(sim.client(front.address, script.close()));
+    }
     conclude(sim, &[front.reactor, back.reactor], &clients, without_loss);
     for reactor in [front.reactor, back.reactor] {
         let idle = sim[reactor].stats().closes(CloseReason::IdleTimeout);

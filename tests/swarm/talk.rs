@@ -56,6 +56,14 @@ impl StreamHandler for Requests {
 }
 
 pub fn requests(sim: &mut Simulation) {
+    run_requests(sim, false);
+}
+
+pub fn requests_without_loss(sim: &mut Simulation) {
+    run_requests(sim, true);
+}
+
+fn run_requests(sim: &mut Simulation, without_loss: bool) {
     let served = serve(sim, Requests::default(), tight());
     let clients: Vec<ClientId> = (0..within(sim, 1..10))
         .map(|_| {
@@ -69,7 +77,7 @@ pub fn requests(sim: &mut Simulation) {
             sim.client(served.address, script.shutdown().expect_end().close())
         })
         .collect();
-    conclude(sim, &[served.reactor], &clients, false);
+    conclude(sim, &[served.reactor], &clients, without_loss);
     assert_all_closed(&sim.handler(served).lives);
 }
 

@@ -37,6 +37,7 @@ pub const ALL: &[Workload] = &[
     ("echo", Faults::some, echo::echo),
     ("echo without loss", Faults::lossless, echo::echo_without_loss),
     ("requests", Faults::some, talk::requests),
+    ("requests without loss", Faults::lossless, talk::requests_without_loss),
     ("chat", Faults::some, talk::chat),
     ("proxy", Faults::some, proxy::proxy),
     ("proxy without loss", Faults::lossless, proxy::proxy_without_loss),
