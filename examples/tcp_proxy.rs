@@ -67,6 +67,10 @@ impl StreamHandler for Proxy {
         Err("data that is not forwarded".into())
     }
 
+    fn on_drain(&mut self, _: &mut (), _: &mut Connection<'_>) {
+        // What is under way goes on, for as long as the drain takes.
+    }
+
     fn on_connect_failed(
         &mut self,
         _: Key,

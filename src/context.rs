@@ -102,8 +102,10 @@ impl Context<'_> {
     /// The end of file goes on: when the peer of `from` sends no more, ours is sent to that of `to` behind all
     /// that was forwarded, and [`on_peer_closed`](crate::StreamHandler::on_peer_closed) is not called. When one
     /// of the two ends, the other one is closed as [`OtherSide`](CloseReason::OtherSide), after its output was
-    /// written; with a reset if the first one did not end in good order. All other callbacks, limits and
-    /// deadlines are as ever; pausing and resuming `from` is the reactor's business.
+    /// written; with a reset, and as [`Reset`](CloseReason::Reset), if the first one did not end in good order. All
+    /// other callbacks, limits and deadlines are as ever; pausing and resuming `from` is the reactor's business. A
+    /// drain tells each of the two when its own input was read, and by default closes it then, whatever is still to
+    /// come from the other one: a proxy overrides [`on_drain`](crate::StreamHandler::on_drain).
     ///
     /// For both directions call it twice. Whether it could begin: not if one of them is not open, if they are
     /// the same, if `from` forwards already or has come to its end, if something is forwarded to `to` already
@@ -116,7 +118,8 @@ impl Context<'_> {
         self.core.forward(from, to)
     }
 
-    /// Ends that: what `from` receives from now on is its handler's. Whether it went on.
+    /// Ends that: what `from` receives from now on is its handler's, and an end of file that was forwarded is told
+    /// it. Whether it went on.
     pub fn end_forward(&mut self, from: Key) -> bool {
         self.core.end_forward(from)
     }

@@ -477,7 +477,12 @@ impl Core {
                 stream.flags |= DEAD;
                 // A graceful end that lost output was none.
                 let is_cut = stream.has(HAS_OUTPUT)
-                    && matches!(stream.reason, Some(CloseReason::Closed | CloseReason::PeerClosed));
+                    && matches!(
+                        stream.reason,
+                        Some(
+                            CloseReason::Closed | CloseReason::PeerClosed | CloseReason::OtherSide
+                        )
+                    );
                 if is_cut || stream.reason.is_none() {
                     stream.reason = Some(reason);
                 }
@@ -600,8 +605,15 @@ impl Core {
             Some(Purpose::Connection(key)) => {
                 self.stream(key).is_some_and(|stream| !stream.has(CLOSING | DEAD))
             }
+            Some(Purpose::Datagram(key)) => self.is_bound(key),
             purpose => purpose.is_some(),
         }
+    }
+
+    /// Whether a datagram socket is open.
+    pub(crate) fn is_bound(&self, key: Key) -> bool {
+        let source = self.sources.get(key);
+        matches!(source, Some(Source::Datagram(state)) if state.reason.is_none())
     }
 
     pub(crate) fn is_open(&self, key: Key) -> bool {

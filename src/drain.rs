@@ -100,7 +100,8 @@ impl Baseline {
     pub(crate) fn report(&self, end: Ended, core: &Core) -> Report {
         let (now, before) = (&core.stats, &self.stats);
         let closes = |reason| now.closes(reason) - before.closes(reason);
-        let finished = closes(CloseReason::Closed) + closes(CloseReason::PeerClosed);
+        let finished = [CloseReason::Closed, CloseReason::PeerClosed, CloseReason::OtherSide];
+        let finished = finished.into_iter().map(closes).sum();
         let cut = closes(CloseReason::Stopped);
         Report {
             end,

@@ -20,7 +20,7 @@ pub enum CloseReason {
     Closed,
     /// A handler called `abort`.
     Aborted,
-    /// The peer reset the connection, or was gone when we wrote (`ECONNRESET`, `EPIPE`). A client that
+    /// The peer, or that of the connection that it forwards to or is fed by, reset the connection, or was gone when we wrote (`ECONNRESET`, `EPIPE`). A client that
     /// closes without having read everything that was sent to it resets, too.
     Reset,
     /// The socket reported another error.
@@ -57,7 +57,8 @@ pub enum CloseReason {
     /// What the handler expected, by [`expect_within`](crate::Connection::expect_within), did not happen
     /// in time.
     ExpectTimeout,
-    /// The connection that it [forwards](crate::Context::forward) to, or is fed by, has ended.
+    /// The connection that it [forwards](crate::Context::forward) to, or is fed by, has ended in good order,
+    /// and its own output was written. (Otherwise it was reset.)
     OtherSide,
     /// The reactor went over [`memory_bytes_max`](crate::ReactorLimits::memory_bytes_max), and this
     /// connection held the most.

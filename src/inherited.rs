@@ -54,7 +54,8 @@ impl Inherited {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let sockets = ListenFd::from_env();
         // Names may be missing, and there may be names of another process.
-        let names = names.split(':').filter(|name| !name.is_empty()).map(String::from);
+        let named = |name: &str| if name.is_empty() { UNNAMED.into() } else { name.to_string() };
+        let names = names.split(':').map(named);
         let names = names.chain(std::iter::repeat(UNNAMED.into())).take(sockets.len()).collect();
         Inherited { sockets, names }
     }

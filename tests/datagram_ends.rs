@@ -34,6 +34,29 @@ fn a_socket_that_is_closed_hands_over_what_it_was_given() {
 }
 
 #[test]
+fn an_interval_ends_with_its_socket() {
+    let timers = std::rc::Rc::<std::cell::Cell<Option<oneloop::TimerId>>>::default();
+    let noted = std::rc::Rc::clone(&timers);
+    let datagrams = Datagrams::new(move |socket, call| {
+        if *call == DatagramCall::Bound {
+            noted.set(Some(socket.set_interval(Duration::from_millis(5))));
+            socket.close();
+        }
+    });
+    let mut server = Bound::new(datagrams);
+    let calls = std::rc::Rc::clone(&server.calls);
+    run_until(&mut server.reactor, "it is closed", |_| calls.borrow().len() == 2);
+    let handler = server.handler;
+    let timer = timers.get().expect("it was set");
+    assert!(!server.reactor.context(handler).rearm_timer(timer, Duration::ZERO), "it has ended");
+    let start = Instant::now();
+    run_until(&mut server.reactor, "its moment passes", |_| {
+        start.elapsed() > Duration::from_millis(20)
+    });
+    assert_eq!(server.reactor.next_wait(), None, "the loop wakes for nobody");
+}
+
+#[test]
 fn nothing_is_shown_after_a_close() {
     let datagrams = Datagrams::new(|socket, call| {
         if matches!(call, DatagramCall::Datagram(..)) {

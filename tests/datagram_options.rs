@@ -226,6 +226,21 @@ fn sockets_that_share_a_port_share_the_senders() {
 }
 
 #[test]
+fn a_unix_socket_has_no_options_of_ip() {
+    for (options, name) in [
+        (DatagramOptions::new().broadcast(true), "broadcast"),
+        (DatagramOptions::new().multicast_ttl(1), "multicast_ttl"),
+        (DatagramOptions::new().reuse_port(true), "reuse_port"),
+    ] {
+        let mut reactor = Reactor::new().unwrap();
+        let handler = reactor.add_datagram_handler(Datagrams::listens());
+        let error = reactor.bind_unix(handler, None, &options).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
 fn a_limit_of_zero_is_named() {
     let limits = oneloop::DatagramLimits::new().queue_len_max(0);
     let mut server = Bound::new(Datagrams::listens());

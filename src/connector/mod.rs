@@ -120,7 +120,6 @@ impl<D: Driver> Reactor<D> {
         }
         if stream.phase_deadline == Time::NEVER {
             stream.phase_deadline = core.now + stream.limits.connect_timeout;
-            core.attempts[stream.need as usize].busy.reset();
             core.arm(key);
         }
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
@@ -224,6 +223,7 @@ impl<D: Driver> Reactor<D> {
         debug!("{key}: {error}; {left} tries are left, the next one in {wait:?}");
         core.timers.cancel(attempt.timer);
         attempt.timer = core.timers.set(core.now + wait, Duration::ZERO, Purpose::Connect(key));
+        attempt.busy.reset();
         stream.phase_deadline = Time::NEVER;
         stream.forget_readiness();
         core.disarm(key);

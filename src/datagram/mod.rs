@@ -386,6 +386,7 @@ impl<D: Driver> Reactor<D> {
         options: &DatagramOptions,
     ) -> io::Result<Key> {
         options.limits.check()?;
+        options.check(address)?;
         let context = self.context_of(handler);
         let told = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
         let config = DatagramConfig { address, options };

@@ -1,5 +1,6 @@
 //! How a datagram socket is made.
 
+use std::io;
 use std::net::Ipv4Addr;
 
 use crate::address::SocketAddress;
@@ -45,6 +46,27 @@ impl DatagramOptions {
     /// The defaults.
     pub fn new() -> DatagramOptions {
         DatagramOptions::default()
+    }
+
+    /// That each option can have its effect on a socket of such an address.
+    pub(crate) fn check(&self, address: &SocketAddress) -> io::Result<()> {
+        if address.inet().is_some() {
+            return Ok(());
+        }
+        for (is_asked, name) in [
+            (self.broadcast, "broadcast"),
+            (self.multicast_ttl.is_some(), "multicast_ttl"),
+            (self.multicast_loop.is_some(), "multicast_loop"),
+            (self.only_v6, "only_v6"),
+            (self.reuse_address, "reuse_address"),
+            (self.reuse_port, "reuse_port"),
+        ] {
+            if is_asked {
+                let message = format!("{name} means nothing for {address}");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            }
+        }
+        Ok(())
     }
 
     /// Connects the socket: it receives from this address only, [`send`](crate::DatagramSocket::send) goes

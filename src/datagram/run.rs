@@ -117,6 +117,11 @@ impl<D: Driver> Reactor<D> {
 
     /// The timer phase's part: a timer that a callback of the socket set.
     pub(crate) fn fire_datagram_timer(&mut self, key: Key, timer: TimerId) {
+        if !self.core.is_bound(key) {
+            // It was not swept yet; an interval would come again and again.
+            self.core.timers.cancel(timer);
+            return;
+        }
         self.begin_datagrams(key);
         self.call_datagram(key, |calls, handler, socket| calls.timer(handler, socket, timer));
         self.send_datagrams(key, false);

@@ -1,5 +1,8 @@
 //! How to listen.
 
+use std::io;
+
+use crate::address::SocketAddress;
 use crate::limits::Limits;
 use crate::socket_options::SocketOptions;
 
@@ -104,6 +107,22 @@ impl ListenOptions {
     pub fn limits(mut self, limits: Limits) -> ListenOptions {
         self.limits = limits;
         self
+    }
+
+    /// That each option can have its effect on a socket of such an address.
+    pub(crate) fn check(&self, address: &SocketAddress) -> io::Result<()> {
+        let is_unix = address.inet().is_none();
+        for (is_asked, name, fits) in [
+            (self.reuse_port, "reuse_port", !is_unix),
+            (self.only_v6, "only_v6", !is_unix),
+            (self.unix_mode.is_some(), "unix_mode", is_unix),
+        ] {
+            if is_asked && !fits {
+                let message = format!("{name} means nothing for {address}");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn backlog_or_default(&self) -> u32 {

@@ -206,7 +206,8 @@ impl Reactor {
     ///
     /// `InvalidInput` if it is no socket, none of TCP or a Unix stream, or does not listen; if an option is asked
     /// for that has to be set before a socket is bound: [`reuse_port`](ListenOptions::reuse_port),
-    /// [`only_v6`](ListenOptions::only_v6), [`device`](crate::SocketOptions::device),
+    /// [`only_v6`](ListenOptions::only_v6), [`unix_mode`](ListenOptions::unix_mode),
+    /// [`device`](crate::SocketOptions::device),
     /// [`freebind`](crate::SocketOptions::freebind). Otherwise as
     /// [`listen_with`](Reactor::listen_with).
     pub fn listen_fd<H: StreamHandler>(
@@ -221,6 +222,7 @@ impl Reactor {
         for (is_asked, name) in [
             (options.reuse_port, "reuse_port"),
             (options.only_v6, "only_v6"),
+            (options.unix_mode.is_some(), "unix_mode"),
             (options.socket.device.is_some(), "device"),
             (options.socket.freebind, "freebind"),
         ] {

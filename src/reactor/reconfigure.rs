@@ -72,6 +72,7 @@ impl<D: Driver> Reactor<D> {
             return Err(explain(drains()));
         }
         options.socket.check().map_err(explain)?;
+        options.check(address).map_err(explain)?;
         let config = ListenConfig {
             address: address.clone(),
             backlog: options.backlog_or_default(),

@@ -63,11 +63,16 @@ impl Core {
 
     /// Whether it went on: the connection is its handler's again.
     pub(crate) fn end_forward(&mut self, from: Key) -> bool {
-        let was_forwarding = self.unlink(from).is_some();
-        if was_forwarding {
-            self.resume(from);
+        if self.unlink(from).is_none() {
+            return false;
         }
-        was_forwarding
+        if let Some(stream) = self.stream_mut(from) {
+            // An end that was forwarded is the handler's to hear of, now.
+            stream.flags &= !EOF_SHOWN;
+        }
+        self.resume(from);
+        self.queue(from);
+        true
     }
 
     fn unlink(&mut self, from: Key) -> Option<Key> {
@@ -169,7 +174,7 @@ impl<D: Driver> Reactor<D> {
         } else if !stream.has(DEAD) {
             // As a reset would be, on a line without anybody in between.
             stream.flags |= RESET;
-            core.end(key, CloseReason::OtherSide);
+            core.end(key, CloseReason::Reset);
         }
     }
 }

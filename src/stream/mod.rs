@@ -178,9 +178,11 @@ impl Stream {
         !self.has(FIN_WANTED | CLOSING | DEAD)
     }
 
-    /// Whether the handler may be called with data or an end of file.
+    /// Whether the handler may be called with data or an end of file; or, of one that forwards, whether they
+    /// may go on. Then it is not its own output that they would add to.
     pub(crate) fn may_show(&self) -> bool {
-        self.has(OPEN) && !self.has(PAUSED | OVER_HIGH | CLOSING | DEAD)
+        let is_full = self.has(OVER_HIGH) && !self.has(FORWARDS);
+        self.has(OPEN) && !self.has(PAUSED | CLOSING | DEAD) && !is_full
     }
 
     /// Whether the handler asked not to be shown so few bytes: it is, once no more can come, or no

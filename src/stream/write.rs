@@ -181,7 +181,9 @@ impl<D: Driver> Reactor<D> {
     #[inline(never)]
     fn relieve_memory(&mut self) {
         // What waits for the flush phase only takes memory until it is written: it is written now.
-        for key in std::mem::take(&mut self.core.flush) {
+        // Off the list before its callback, which may panic.
+        for _ in 0..self.core.flush.len() {
+            let Some(key) = self.core.flush.pop() else { break };
             self.flush_stream(key);
         }
         if self.core.is_over_memory() {

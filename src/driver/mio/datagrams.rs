@@ -22,14 +22,17 @@ pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<OwnedFd> {
             set_options(&socket, *address, options)?;
             rustix::net::bind(&socket, address)?;
         }
-        SocketAddress::Unix(name) => rustix::net::bind(&socket, &unix_address(name)?)?,
-        SocketAddress::Unnamed => {}
+        SocketAddress::Unix(_) | SocketAddress::Unnamed => {}
     }
     match &options.connect {
         Some(SocketAddress::Inet(peer)) => rustix::net::connect(&socket, peer)?,
         Some(SocketAddress::Unix(peer)) => rustix::net::connect(&socket, &unix_address(peer)?)?,
         Some(SocketAddress::Unnamed) => return Err(no_name()),
         None => {}
+    }
+    // A path last: what fails before it leaves none behind.
+    if let SocketAddress::Unix(name) = address {
+        rustix::net::bind(&socket, &unix_address(name)?)?;
     }
     Ok(socket)
 }
