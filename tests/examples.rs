@@ -10,11 +10,9 @@ use std::time::{Duration, Instant};
 use example::Example;
 use support::DEADLINE;
 
-#[test]
-fn echo_sends_back_what_it_is_sent() {
-    let echo = Example::start("echo");
-    let mut client = support::connect(echo.address);
-    let sent = support::pattern(300_000);
+/// Sends so many bytes and the end of file, and receives the same.
+fn assert_comes_back(mut client: TcpStream, count: usize) {
+    let sent = support::pattern(count);
     let mut writing = client.try_clone().unwrap();
     let (mut received, expected) = (Vec::new(), sent.clone());
     let writer = std::thread::spawn(move || {
@@ -27,20 +25,16 @@ fn echo_sends_back_what_it_is_sent() {
 }
 
 #[test]
+fn echo_sends_back_what_it_is_sent() {
+    let echo = Example::start("echo");
+    assert_comes_back(support::connect(echo.address), 300_000);
+}
+
+#[test]
 fn tcp_proxy_passes_everything_on_and_the_ends_too() {
     let echo = Example::start("echo");
     let proxy = Example::start_with("tcp_proxy", "127.0.0.1:0", &[&echo.address.to_string()]);
-    let mut client = support::connect(proxy.address);
-    let sent = support::pattern(3_000_000);
-    let mut writing = client.try_clone().unwrap();
-    let (mut received, expected) = (Vec::new(), sent.clone());
-    let writer = std::thread::spawn(move || {
-        writing.write_all(&sent).unwrap();
-        writing.shutdown(Shutdown::Write).unwrap();
-    });
-    client.read_to_end(&mut received).unwrap();
-    writer.join().unwrap();
-    assert!(received == expected, "{} bytes came back", received.len());
+    assert_comes_back(support::connect(proxy.address), 3_000_000);
 }
 
 #[test]
