@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
+use std::process::Command;
 use std::time::Duration;
 
 #[cfg(feature = "sim")]
@@ -103,6 +104,51 @@ fn who_says_nothing_is_not_accepted_while_accepting_is_deferred() {
     assert_eq!(server.reactor.stats().accepts, 2);
 }
 
+/// In a network of its own, whose settings may be changed.
+#[test]
+fn who_has_been_there_before_sends_its_first_bytes_with_its_syn() {
+    let script = "ip link set lo up && echo $0 >/proc/sys/net/ipv4/tcp_fastopen && exec \"$@\"";
+    let this = std::env::current_exe().unwrap();
+    for (setting, expected) in [("3", "opened fast: 1\n"), ("1", "fast_open: the system does not serve it: ")] {
+        let output = Command::new("unshare")
+            .args(["--map-root-user", "--net", "sh", "-c", script, setting])
+            .arg(&this)
+            .args(["--exact", "opens_fast", "--ignored", "--nocapture"])
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.contains(expected), "{output:?}");
+    }
+}
+
+#[test]
+#[ignore = "run by the one before, in a network of its own"]
+fn opens_fast() {
+    let options = ListenOptions::new().socket(SocketOptions::new().fast_open(16));
+    let mut server = Server::new(Recorder::echo());
+    let listener = match server.reactor.listen_with(server.handler, "127.0.0.1:0", &options) {
+        Ok(listener) => listener,
+        Err(error) => return println!("{error}"),
+    };
+    let port = server.reactor.listener_address(listener).unwrap().port().unwrap();
+    // The first connection is given a cookie, the second one shows it.
+    let client = format!(
+        "import socket\n\
+         for _ in range(2):\n  \
+           client = socket.socket()\n  \
+           client.sendto(b'x', socket.MSG_FASTOPEN, ('127.0.0.1', {port}))\n  \
+           assert client.recv(1) == b'x'\n"
+    );
+    let mut client = Command::new("python3").args(["-c", &client]).spawn().unwrap();
+    run_until(&mut server.reactor, "both are answered", |_| client.try_wait().unwrap().is_some());
+    let text = std::fs::read_to_string("/proc/self/net/netstat").unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let names = lines.next().unwrap().split_whitespace();
+    let mut counts = names.zip(lines.next().unwrap().split_whitespace());
+    let (_, count) = counts.find(|(name, _)| *name == "TCPFastOpenPassive").unwrap();
+    println!("opened fast: {count}");
+}
+
 #[test]
 fn an_interface_that_is_not_there_is_an_error() {
     let options = ListenOptions::new().socket(SocketOptions::new().device("none"));
@@ -149,6 +195,8 @@ fn a_value_that_makes_no_sense_is_an_error_that_says_so() {
         (options().traffic_class(1), "traffic_class is 0x01"),
         (options().defer_accept(second / 2), "defer_accept is 500ms"),
         (options().defer_accept(Duration::MAX), "defer_accept is "),
+        (options().fast_open(0), "fast_open is 0"),
+        (options().fast_open(1 << 31), "fast_open is 2147483648"),
         (options().device(""), "device is \"\""),
         (options().device("sixteen-letters!"), "device is \"sixteen-letters!\""),
         (options().device("a/b"), "device is \"a/b\""),
@@ -196,6 +244,7 @@ fn all() -> Vec<(&'static str, SocketOptions)> {
         ("device", options().device("lo")),
         ("freebind", options().freebind(true)),
         ("defer_accept", options().defer_accept(second)),
+        ("fast_open", options().fast_open(16)),
     ]
 }
 

@@ -75,7 +75,13 @@ fn set_asked(socket: &OwnedFd, address: &SocketAddr, options: &SocketOptions) ->
     if let Some(time) = options.defer_accept {
         use nix::sys::socket::setsockopt;
         let seconds = i32::try_from(time.as_secs()).unwrap_or(i32::MAX);
-        named("defer_accept", setsockopt(socket, defer::Accept, &seconds))?;
+        named("defer_accept", setsockopt(socket, listening::DeferAccept, &seconds))?;
+    }
+    if let Some(queue) = options.fast_open {
+        use nix::sys::socket::setsockopt;
+        named("fast_open", check_fast_open())?;
+        let queue = i32::try_from(queue).unwrap_or(i32::MAX);
+        named("fast_open", setsockopt(socket, listening::FastOpen, &queue))?;
     }
     if options.freebind {
         let set = match address {
@@ -87,19 +93,43 @@ fn set_asked(socket: &OwnedFd, address: &SocketAddr, options: &SocketOptions) ->
     Ok(())
 }
 
-/// No crate has it ready; this one has a way to say it without `unsafe` here.
+/// No crate has them ready; this one has a way to say it without `unsafe` here.
 #[cfg(target_os = "linux")]
-mod defer {
+mod listening {
     use nix::{libc, setsockopt_impl, sockopt_impl};
 
     sockopt_impl!(
         /// `TCP_DEFER_ACCEPT`.
-        Accept,
+        DeferAccept,
         SetOnly,
         libc::IPPROTO_TCP,
         libc::TCP_DEFER_ACCEPT,
         i32
     );
+
+    sockopt_impl!(
+        /// `TCP_FASTOPEN`.
+        FastOpen,
+        SetOnly,
+        libc::IPPROTO_TCP,
+        libc::TCP_FASTOPEN,
+        i32
+    );
+}
+
+/// The kernel takes the option whether or not it serves such clients (its `ip-sysctl` document).
+#[cfg(target_os = "linux")]
+fn check_fast_open() -> io::Result<()> {
+    const SERVERS: u32 = 2;
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen")?;
+    if text.trim().parse::<u32>().is_ok_and(|bits| bits & SERVERS != 0) {
+        return Ok(());
+    }
+    let message = format!(
+        "the system does not serve it: net.ipv4.tcp_fastopen is {}, and has to have the bit {SERVERS} (sysctl)",
+        text.trim()
+    );
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 #[cfg(target_os = "linux")]
