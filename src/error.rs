@@ -20,8 +20,9 @@ pub enum CloseReason {
     Closed,
     /// A handler called `abort`.
     Aborted,
-    /// The peer, or that of the connection that it forwards to or is fed by, reset the connection, or was gone when we wrote (`ECONNRESET`, `EPIPE`). A client that
-    /// closes without having read everything that was sent to it resets, too.
+    /// The peer reset the connection, or was gone when we wrote (`ECONNRESET`, `EPIPE`). A client that closes
+    /// without having read everything that was sent to it resets, too. Also when that happened to the connection
+    /// that this one [forwards](crate::Context::forward) to, or is fed by.
     Reset,
     /// The socket reported another error.
     Io(io::ErrorKind),
