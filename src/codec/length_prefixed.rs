@@ -61,7 +61,7 @@ pub struct LengthPrefixed {
 impl LengthPrefixed {
     /// Frames whose length, in network byte order, is that of the at most `bytes_max` bytes behind it.
     ///
-    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be larger, by the header at least.
+    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to have room for one with its header.
     pub fn new(width: LengthWidth, bytes_max: usize) -> LengthPrefixed {
         LengthPrefixed {
             width,

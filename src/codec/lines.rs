@@ -38,7 +38,7 @@ pub struct Lines {
 impl Lines {
     /// Lines of at most `bytes_max` bytes, their ends not counted, which end with LF or with CR LF.
     ///
-    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be larger, by 2 at least.
+    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to have room for one with its end.
     pub fn new(bytes_max: usize) -> Lines {
         Lines { bytes_max, end: LineEnd::LfOrCrLf, refuses_cr: false, scanned: 0 }
     }
