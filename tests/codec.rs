@@ -215,6 +215,16 @@ fn a_length_may_count_the_header_and_stand_behind_other_bytes() {
 }
 
 #[test]
+fn a_length_over_its_limit_is_an_error_before_its_bytes_are_there() {
+    let codec = LengthPrefixed::new(LengthWidth::U8, 3);
+    assert_eq!(frames(&codec, b"\x03abc"), ["|abc"]);
+    assert_eq!(error(&codec, b"\x04"), FrameError::TooLong(3));
+    assert_eq!(error(&codec.counts_header(), b"\x05"), FrameError::TooLong(3));
+    assert_eq!(frames(&VarintPrefixed::new(3), b"\x03abc"), ["abc"]);
+    assert_eq!(error(&VarintPrefixed::new(3), b"\x04"), FrameError::TooLong(3));
+}
+
+#[test]
 fn a_length_that_no_memory_has_room_for_is_too_long() {
     for bytes_max in [3, usize::MAX] {
         let codec = LengthPrefixed::new(LengthWidth::U64, bytes_max);

@@ -9,7 +9,10 @@ use oneloop::sim::{Harness, all_splits};
 use oneloop::{CloseReason, Connection, Error, Limits, StreamHandler};
 
 /// Answers each line, and some of them in a way of its own.
-struct Answers;
+#[derive(Default)]
+struct Answers {
+    frames: usize,
+}
 
 impl FrameHandler for Answers {
     type Decoder = Lines;
@@ -29,12 +32,13 @@ impl FrameHandler for Answers {
         conn: &mut Connection<'_>,
         line: &[u8],
     ) -> Result<(), Error> {
+        self.frames += 1;
         *count += 1;
         match line {
             b"quit" => conn.close(),
             b"pause" => conn.pause(),
             b"again" => conn.again(),
-            b"two" => self.decoder().encode(b"one\ntwo", conn)?,
+            b"answer two lines" => self.decoder().encode(b"one\ntwo", conn)?,
             line => conn.send(format!("{count}:{} ", line.escape_ascii()).as_bytes()).ignore(),
         }
         Ok(())
@@ -55,14 +59,14 @@ impl FrameHandler for Answers {
 }
 
 fn harness() -> Harness<Framed<Answers>> {
-    Harness::new(Framed::new(Answers))
+    Harness::new(Framed::new(Answers::default()))
 }
 
 #[test]
 fn a_handler_is_shown_each_frame_once_however_they_are_cut() {
     all_splits(
         b"one\r\ntwo things\n\nlast\n",
-        || Framed::new(Answers),
+        || Framed::new(Answers::default()),
         |harness| {
             harness.end();
             assert_eq!(harness.output(), b"1:one 2:two things 3: 4:last rest:");
@@ -84,6 +88,7 @@ fn after_a_close_no_frame_comes() {
     let mut harness = harness();
     harness.feed("one\nquit\ntwo\n");
     assert_eq!(harness.output(), b"1:one ");
+    assert_eq!(harness.handler().handler().frames, 2);
 }
 
 #[test]
@@ -108,7 +113,7 @@ fn what_is_no_frame_gets_a_last_word_and_ends_the_connection() {
 #[test]
 fn an_answer_that_is_no_frame_is_not_the_peers_fault() {
     let mut harness = harness();
-    harness.feed("two\n");
+    harness.feed("answer two lines\n");
     assert_eq!(harness.output(), b"");
     harness.end();
     assert_eq!(harness.closed(), Some(CloseReason::HandlerError));
