@@ -13,17 +13,18 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::{env, io};
 
-use oneloop::{
-    CloseReason, Connection, Context, Error, Key, Limits, ListenOptions, Reactor, StreamHandler,
-};
+use oneloop::codec::{FrameError, FrameHandler, Framed, Lines};
+use oneloop::{CloseReason, Connection, Context, Error, Key, Limits, ListenOptions, Reactor};
 
 const NAME_CHARS_MAX: usize = 20;
 const LINE_BYTES_MAX: usize = 1000;
+/// A longer one ends the connection.
+const ENDLESS: usize = 4 * LINE_BYTES_MAX;
 /// Over this much that waits for a member, it is dropped.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
-/// What one member says goes to all the others: so many deliveries a call, and then it is the next
-/// one's turn.
-const DELIVERIES_PER_CALL: usize = 4096;
+/// What one member says goes to all the others: after so many deliveries the lines that it sent
+/// ahead wait for the next turn.
+const DELIVERIES_PER_TURN: usize = 4096;
 
 fn main() -> ExitCode {
     match serve() {
@@ -38,11 +39,11 @@ fn main() -> ExitCode {
 fn serve() -> io::Result<()> {
     let address = env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7001"));
     let limits = Limits::new()
-        .input_bytes_max(4 * LINE_BYTES_MAX) // a line that has no end ends the connection
-        .reads_per_turn_max(1) // one call of `on_data` a turn
+        .input_bytes_max(ENDLESS + "\r\n".len())
+        .reads_per_turn_max(1)
         .output_bytes_max(OUTPUT_BYTES_MAX);
     let mut reactor = Reactor::new()?;
-    let chat = reactor.add(Chat::default());
+    let chat = reactor.add(Framed::new(Chat::default()));
     let listener = reactor.listen_with(chat, address, &ListenOptions::new().limits(limits))?;
     println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;
@@ -52,41 +53,42 @@ fn serve() -> io::Result<()> {
 #[derive(Default)]
 struct Chat {
     members: BTreeMap<String, Key>,
+    deliveries: usize,
 }
 
-impl StreamHandler for Chat {
+impl FrameHandler for Chat {
+    type Decoder = Lines;
     /// The name, once it has told one.
     type Session = Option<String>;
+
+    fn decoder(&self) -> Lines {
+        Lines::new(ENDLESS)
+    }
 
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Option<String> {
         conn.send(b"* welcome, what is your name?\n").ignore();
         None
     }
 
-    fn on_data(
+    fn on_frame(
         &mut self,
         session: &mut Option<String>,
         conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        let lines_max = 1 + DELIVERIES_PER_CALL / (1 + self.members.len());
-        let (mut consumed, mut lines) = (0, 0);
-        for piece in data.split_inclusive(|byte| *byte == b'\n') {
-            let Some(line) = piece.strip_suffix(b"\n") else { break };
-            if lines == lines_max || conn.is_over_high() {
-                conn.again(); // next turn, or when it has read what waits for it
-                break;
-            }
-            lines += 1;
-            consumed += piece.len();
-            if let Err(refusal) = self.handle_line(session, conn, line) {
-                conn.send(format!("* {refusal}\n").as_bytes()).ignore();
-            }
-            if !conn.is_open(conn.key()) {
-                break;
-            }
+        line: &[u8],
+    ) -> Result<(), Error> {
+        if let Err(refusal) = self.handle_line(session, conn, line) {
+            conn.send(format!("* {refusal}\n").as_bytes()).ignore();
         }
-        Ok(consumed)
+        self.deliveries += 1 + self.members.len();
+        if self.deliveries > DELIVERIES_PER_TURN {
+            self.deliveries = 0;
+            conn.again();
+        }
+        Ok(())
+    }
+
+    fn on_bad_frame(&mut self, _: &mut Option<String>, conn: &mut Connection<'_>, _: FrameError) {
+        conn.send(b"* a line has an end, good bye\n").ignore();
     }
 
     fn on_close(

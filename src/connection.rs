@@ -138,6 +138,17 @@ impl Connection<'_> {
         stream.has(OVER_HIGH) || self.output_len() > stream.limits.output_bytes_high
     }
 
+    /// What was received and not consumed: in [`on_peer_closed`](crate::StreamHandler::on_peer_closed) a message
+    /// that the peer has not finished. In `on_data` nothing, because there it is lent as `data`.
+    pub fn unconsumed(&self) -> &[u8] {
+        self.stream().buffers.as_ref().map_or(&[], |buffers| buffers.input())
+    }
+
+    /// Whether a handler that has more of the same input may go on with it in this call.
+    pub(crate) fn takes_more(&self) -> bool {
+        !self.stream().has(PAUSED | SHOW | CLOSING | DEAD) && !self.is_over_high()
+    }
+
     /// Appends a copy of `data` to the output. All that the callbacks of one run send leaves in one
     /// write at the end of that run; what the kernel does not take is queued.
     #[inline]

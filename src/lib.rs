@@ -40,6 +40,7 @@
 pub mod address;
 mod buffer;
 mod clock;
+pub mod codec;
 mod connection;
 mod connector;
 mod context;

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use example::Example;
+use example::{Example, run_client};
 use support::DEADLINE;
 
 /// Sends so many bytes and the end of file, and receives the same.
@@ -144,9 +144,10 @@ fn chat_refuses_a_long_line_and_ends_an_endless_one() {
     bob.expect(&format!("bob: {longest}"));
     anna.expect(&format!("bob: {longest}"));
     bob.send("x".repeat(5000).as_bytes());
+    bob.expect("* a line has an end, good bye");
     bob.expect_end();
     drop(bob);
-    anna.expect("* bob left: too much input that the handler does not consume");
+    anna.expect("* bob left: the handler failed");
 }
 
 #[test]
@@ -256,6 +257,38 @@ fn ticker_sends_its_ticks_and_what_is_typed_to_all_clients() {
         lines.retain(|line| !line.starts_with("tick"));
         assert_eq!(lines, ["one\n", "two\n"]);
     }
+}
+
+/// A client of another language's standard library: requests sent ahead, the longest and the shortest, and one
+/// that is too long.
+#[test]
+fn length_prefixed_answers_each_message_in_order() {
+    const CLIENT: &str = r#"
+import socket, struct, sys
+
+def connect():
+    return socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20)
+
+def request(numbers):
+    body = b"".join(struct.pack("!Q", number) for number in numbers)
+    return struct.pack("!I", len(body)) + body
+
+requests = [[40, 2], [], range(1024), [2 ** 64 - 1, 3]]
+server = connect()
+server.sendall(b"".join(map(request, requests)))
+for numbers in requests:
+    length, total = struct.unpack("!IQ", server.recv(12, socket.MSG_WAITALL))
+    assert (length, total) == (8, sum(numbers) % 2 ** 64), (numbers, length, total)
+
+server = connect()
+server.sendall(struct.pack("!I", 8193))
+assert server.recv(1) == b"", "it is closed"
+print("all answered")
+"#;
+    let adder = Example::start("length_prefixed");
+    let port = adder.address.port().to_string();
+    assert_eq!(run_client("python3", &["-c", CLIENT, &port], b""), b"all answered\n");
+    adder.wait_for_line("a frame is over its limit of 8192 bytes");
 }
 
 #[test]

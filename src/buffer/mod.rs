@@ -36,6 +36,10 @@ impl Buffers {
         self.input.len() - self.consumed
     }
 
+    pub(crate) fn input(&self) -> &[u8] {
+        &self.input[self.consumed..]
+    }
+
     /// Keeps what a callback left of the shared read buffer.
     pub(crate) fn keep_input(&mut self, rest: &[u8]) {
         debug_assert_eq!(self.input_len(), 0, "there is no older input");

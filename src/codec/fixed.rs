@@ -1,0 +1,43 @@
+//! Frames of one size.
+
+use super::{Decoder, Encoder, FrameError, Output};
+
+/// Splits into frames of so many bytes.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    bytes: usize,
+}
+
+impl Fixed {
+    /// Frames of `bytes` bytes.
+    ///
+    /// # Panics
+    ///
+    /// If that is none.
+    pub fn new(bytes: usize) -> Fixed {
+        assert_ne!(bytes, 0, "a frame has at least one byte");
+        Fixed { bytes }
+    }
+}
+
+impl Decoder for Fixed {
+    type Frame<'a> = &'a [u8];
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(&'a [u8], usize)>, FrameError> {
+        Ok(input.get(..self.bytes).map(|frame| (frame, self.bytes)))
+    }
+
+    fn need(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Encoder for Fixed {
+    fn encode(&self, frame: &[u8], output: &mut impl Output) -> Result<(), FrameError> {
+        if frame.len() != self.bytes {
+            return Err(FrameError::Malformed("a frame has another size than all of them have"));
+        }
+        output.put(frame);
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! Handlers of frames.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Decoder, FrameError};
+use crate::address::SocketAddress;
+use crate::connection::Connection;
+use crate::context::Context;
+use crate::deadline::Deadline;
+use crate::error::{CloseReason, ConnectError, Error};
+use crate::handler::StreamHandler;
+use crate::key::Key;
+use crate::listener::ListenerId;
+use crate::peer::Peer;
+use crate::signal::Signal;
+use crate::timer::TimerId;
+
+/// The code of a protocol of frames: a [`StreamHandler`] that is given frames in place of bytes, once it is
+/// [`Framed`]. What is not said here is as there.
+///
+/// Results of jobs and messages go to stream handlers only: a handler that wants them, too, is one, and calls
+/// [`for_each_frame`] in its `on_data`.
+///
+/// ```
+/// use oneloop::codec::{Encoder, Framed, FrameHandler, Lines};
+/// use oneloop::{Connection, Error, Reactor};
+///
+/// struct Upper;
+///
+/// impl FrameHandler for Upper {
+///     type Decoder = Lines;
+///     type Session = ();
+///
+///     fn decoder(&self) -> Lines {
+///         Lines::new(1000)
+///     }
+///
+///     fn on_open(&mut self, _: &mut Connection<'_>) {}
+///
+///     fn on_frame(&mut self, _: &mut (), conn: &mut Connection<'_>, line: &[u8]) -> Result<(), Error> {
+///         self.decoder().encode(&line.to_ascii_uppercase(), conn)?;
+///         Ok(())
+///     }
+/// }
+///
+/// let mut reactor = Reactor::new()?;
+/// let upper = reactor.add(Framed::new(Upper));
+/// reactor.listen(upper, "127.0.0.1:0")?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait FrameHandler: 'static {
+    /// What finds the frames.
+    type Decoder: Decoder + 'static;
+    /// What the handler remembers about one connection.
+    type Session: 'static;
+
+    /// A decoder for a connection, before it opens.
+    fn decoder(&self) -> Self::Decoder;
+
+    /// The connection is open.
+    fn on_open(&mut self, conn: &mut Connection<'_>) -> Self::Session;
+
+    /// A frame came. After [`close`](Connection::close) none comes any more; while it is
+    /// [paused](Connection::pause), or its output over the high watermark, the next one waits; after
+    /// [`again`](Connection::again) it waits for the next turn.
+    ///
+    /// # Errors
+    ///
+    /// An error closes the connection as [`CloseReason::HandlerError`], after sending what was already given to it.
+    fn on_frame(
+        &mut self,
+        session: &mut Self::Session,
+        conn: &mut Connection<'_>,
+        frame: <Self::Decoder as Decoder>::Frame<'_>,
+    ) -> Result<(), Error>;
+
+    /// What came is no frame: a last word can be sent here. Then the connection closes as
+    /// [`CloseReason::HandlerError`].
+    fn on_bad_frame(
+        &mut self,
+        session: &mut Self::Session,
+        conn: &mut Connection<'_>,
+        error: FrameError,
+    ) {
+        let _ = (session, conn, error);
+    }
+
+    /// The peer will send no more. `rest` is what came of a frame that is not whole: nothing, in good order. By
+    /// default: flush, then close.
+    fn on_peer_closed(
+        &mut self,
+        session: &mut Self::Session,
+        conn: &mut Connection<'_>,
+        rest: &[u8],
+    ) {
+        let _ = (session, rest);
+        conn.close();
+    }
+
+    /// [`StreamHandler::accept`].
+    fn accept(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> bool {
+        let _ = (peer, cx);
+        true
+    }
+
+    /// [`StreamHandler::on_drained`].
+    fn on_drained(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
+        let _ = (session, conn);
+    }
+
+    /// [`StreamHandler::on_timer`].
+    fn on_timer(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>, timer: TimerId) {
+        let _ = (session, timer);
+        log::warn!("{}: a timer is due, and its handler has no on_timer", conn.key());
+    }
+
+    /// [`StreamHandler::on_deadline`].
+    fn on_deadline(
+        &mut self,
+        session: &mut Self::Session,
+        conn: &mut Connection<'_>,
+        deadline: Deadline,
+    ) -> Option<Duration> {
+        let _ = (session, conn, deadline);
+        None
+    }
+
+    /// [`StreamHandler::on_poke`].
+    fn on_poke(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
+        let _ = (session, conn);
+    }
+
+    /// [`StreamHandler::on_drain`].
+    fn on_drain(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
+        let _ = session;
+        if !conn.is_paused() {
+            conn.close();
+        }
+    }
+
+    /// [`StreamHandler::on_close`].
+    fn on_close(
+        &mut self,
+        session: Self::Session,
+        key: Key,
+        reason: CloseReason,
+        cx: &mut Context<'_>,
+    ) {
+        let _ = (session, key, reason, cx);
+    }
+
+    /// [`StreamHandler::on_start`].
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
+
+    /// [`StreamHandler::on_connect_failed`].
+    fn on_connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>) {
+        let _ = (key, tag, error, cx);
+    }
+
+    /// [`StreamHandler::on_handler_timer`].
+    fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
+        let _ = (timer, cx);
+        log::warn!("a timer of a handler is due, and it has no on_handler_timer");
+    }
+
+    /// [`StreamHandler::on_listening`].
+    fn on_listening(
+        &mut self,
+        listener: ListenerId,
+        result: io::Result<SocketAddress>,
+        cx: &mut Context<'_>,
+    ) {
+        let _ = (listener, cx);
+        if let Err(error) = result {
+            log::error!("{error}");
+        }
+    }
+
+    /// [`StreamHandler::on_signal`].
+    fn on_signal(&mut self, signal: Signal, cx: &mut Context<'_>) {
+        let _ = (signal, cx);
+    }
+}
+
+/// Calls `on_frame` for each whole frame that `data` begins with, as long as the connection takes more: until it
+/// is closed, paused or over its high watermark, or `on_frame` asked for the rest in the next turn
+/// ([`again`](Connection::again)). Gives how many bytes the frames took up, which is what
+/// [`StreamHandler::on_data`] is to answer. If the decoder knows how many bytes it waits for, it is not called before
+/// they are there ([`need`](Connection::need)).
+///
+/// # Errors
+///
+/// What `on_frame` fails with; a [`FrameError`] for bytes that are no frame.
+pub fn for_each_frame<D: Decoder>(
+    decoder: &mut D,
+    conn: &mut Connection<'_>,
+    data: &[u8],
+    mut on_frame: impl FnMut(&mut Connection<'_>, D::Frame<'_>) -> Result<(), Error>,
+) -> Result<usize, Error> {
+    let mut consumed = 0;
+    while let Some((frame, taken)) = decoder.decode(&data[consumed..])? {
+        consumed += taken;
+        on_frame(conn, frame)?;
+        if !conn.takes_more() {
+            return Ok(consumed);
+        }
+    }
+    if decoder.need() > 0 {
+        conn.need(decoder.need());
+    }
+    Ok(consumed)
+}
+
+/// A [`FrameHandler`] as a [`StreamHandler`].
+#[derive(Debug)]
+pub struct Framed<H> {
+    handler: H,
+}
+
+impl<H: FrameHandler> Framed<H> {
+    /// Makes a handler of frames one of bytes.
+    pub fn new(handler: H) -> Framed<H> {
+        Framed { handler }
+    }
+
+    /// The handler of frames.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// The handler of frames, to change.
+    pub fn handler_mut(&mut self) -> &mut H {
+        &mut self.handler
+    }
+}
+
+/// The session of a [`Framed`] handler: that of its handler, and a decoder.
+#[derive(Debug)]
+pub struct FramedSession<D, S> {
+    decoder: D,
+    session: S,
+}
+
+impl<H: FrameHandler> StreamHandler for Framed<H> {
+    type Session = FramedSession<H::Decoder, H::Session>;
+
+    fn accept(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> bool {
+        self.handler.accept(peer, cx)
+    }
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) -> Self::Session {
+        FramedSession { decoder: self.handler.decoder(), session: self.handler.on_open(conn) }
+    }
+
+    fn on_data(
+        &mut self,
+        framed: &mut Self::Session,
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let FramedSession { decoder, session } = framed;
+        let handler = &mut self.handler;
+        let mut is_handlers = false;
+        let result = for_each_frame(decoder, conn, data, |conn, frame| {
+            let result = handler.on_frame(session, conn, frame);
+            is_handlers = result.is_err();
+            result
+        });
+        if let Err(error) = &result
+            && let Some(error) = error.downcast_ref::<FrameError>()
+            && !is_handlers
+        {
+            handler.on_bad_frame(session, conn, *error);
+        }
+        result
+    }
+
+    fn on_drained(&mut self, framed: &mut Self::Session, conn: &mut Connection<'_>) {
+        self.handler.on_drained(&mut framed.session, conn);
+    }
+
+    fn on_peer_closed(&mut self, framed: &mut Self::Session, conn: &mut Connection<'_>) {
+        let rest = conn.unconsumed().to_vec();
+        self.handler.on_peer_closed(&mut framed.session, conn, &rest);
+    }
+
+    fn on_timer(&mut self, framed: &mut Self::Session, conn: &mut Connection<'_>, timer: TimerId) {
+        self.handler.on_timer(&mut framed.session, conn, timer);
+    }
+
+    fn on_deadline(
+        &mut self,
+        framed: &mut Self::Session,
+        conn: &mut Connection<'_>,
+        deadline: Deadline,
+    ) -> Option<Duration> {
+        self.handler.on_deadline(&mut framed.session, conn, deadline)
+    }
+
+    fn on_poke(&mut self, framed: &mut Self::Session, conn: &mut Connection<'_>) {
+        self.handler.on_poke(&mut framed.session, conn);
+    }
+
+    fn on_drain(&mut self, framed: &mut Self::Session, conn: &mut Connection<'_>) {
+        self.handler.on_drain(&mut framed.session, conn);
+    }
+
+    fn on_close(
+        &mut self,
+        framed: Self::Session,
+        key: Key,
+        reason: CloseReason,
+        cx: &mut Context<'_>,
+    ) {
+        self.handler.on_close(framed.session, key, reason, cx);
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        self.handler.on_start(cx);
+    }
+
+    fn on_connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>) {
+        self.handler.on_connect_failed(key, tag, error, cx);
+    }
+
+    fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
+        self.handler.on_handler_timer(timer, cx);
+    }
+
+    fn on_listening(
+        &mut self,
+        listener: ListenerId,
+        result: io::Result<SocketAddress>,
+        cx: &mut Context<'_>,
+    ) {
+        self.handler.on_listening(listener, result, cx);
+    }
+
+    fn on_signal(&mut self, signal: Signal, cx: &mut Context<'_>) {
+        self.handler.on_signal(signal, cx);
+    }
+}

@@ -1,0 +1,107 @@
+//! Frames: where one message of a byte stream ends and the next one begins.
+//!
+//! A stream keeps no borders: what was sent in one call may come in many reads, and several in one (tcp(7)).
+//! A [`Decoder`] finds them again. It does no I/O and knows no time; it is shown bytes, and says how many of them
+//! are a frame. [`Framed`] makes a handler of frames, a [`FrameHandler`], into a
+//! [`StreamHandler`](crate::StreamHandler); or a handler calls a decoder itself in its `on_data`.
+//!
+//! Every decoder has a limit on a frame, and looks at each byte once or twice, however small the pieces are in
+//! which they come. Frames are borrowed from the input: nothing is copied.
+
+mod delimited;
+mod fixed;
+mod framed;
+mod length_prefixed;
+mod lines;
+mod varint_prefixed;
+
+use std::fmt;
+
+use crate::connection::Connection;
+
+pub use self::delimited::Delimited;
+pub use self::fixed::Fixed;
+pub use self::framed::{FrameHandler, Framed, FramedSession, for_each_frame};
+pub use self::length_prefixed::{LengthFrame, LengthPrefixed, LengthWidth};
+pub use self::lines::{LineEnd, Lines};
+pub use self::varint_prefixed::VarintPrefixed;
+
+/// Finds frames in a stream of bytes. One value for each connection and direction: it remembers how far it has
+/// looked into a frame that is not whole yet.
+pub trait Decoder {
+    /// What a frame is, mostly a part of the input.
+    type Frame<'a>;
+
+    /// Takes the first frame off the input: the frame, and how many bytes of the input it takes up, with all that
+    /// marks its borders. `None` means "not yet": it wants to be called again with the same bytes and more
+    /// behind them.
+    ///
+    /// # Errors
+    ///
+    /// An error means "never": whatever comes after these bytes, they are no frame. What is a frame, and what an
+    /// error, does not depend on the pieces in which the bytes come. After an error the decoder is not to be
+    /// called again.
+    fn decode<'a>(
+        &mut self,
+        input: &'a [u8],
+    ) -> Result<Option<(Self::Frame<'a>, usize)>, FrameError>;
+
+    /// After `None`: how many bytes the input must have at least before there can be a frame; 0 if that is not
+    /// known. Whoever waits for them spares calls (see [`Connection::need`]).
+    fn need(&self) -> usize {
+        0
+    }
+}
+
+/// Writes frames so that the decoder of the same kind finds them again.
+pub trait Encoder {
+    /// Appends one frame to the output: to a `Vec`, or to a [`Connection`].
+    ///
+    /// # Errors
+    ///
+    /// It cannot be a frame of this kind: then nothing was written.
+    fn encode(&self, frame: &[u8], output: &mut impl Output) -> Result<(), FrameError>;
+}
+
+/// Where encoded frames go.
+pub trait Output {
+    /// Appends bytes.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Output for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// As [`Connection::send`]; whether too much waits already is asked by
+/// [`is_over_high`](Connection::is_over_high).
+impl Output for Connection<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.send(bytes).ignore();
+    }
+}
+
+/// Why bytes are no frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// It would be longer than so many bytes, the limit.
+    TooLong(usize),
+    /// It breaks a rule, which is told.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::TooLong(bytes_max) => {
+                write!(f, "a frame is over its limit of {bytes_max} bytes")
+            }
+            FrameError::Malformed(rule) => f.write_str(rule),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}

@@ -1,0 +1,85 @@
+//! Frames that begin with their length, in as few bytes as it needs.
+
+use super::{Decoder, Encoder, FrameError, Output};
+
+/// More bytes have no place in 64 bits.
+const VARINT_BYTES_MAX: usize = 10;
+
+/// Splits by a length of variable width in front of each frame: seven bits a byte, the low ones first, the eighth
+/// says that more follow (LEB128, as Protocol Buffers have it).
+#[derive(Clone, Debug)]
+pub struct VarintPrefixed {
+    bytes_max: usize,
+    need: usize,
+}
+
+impl VarintPrefixed {
+    /// Frames of at most `bytes_max` bytes, the length not counted.
+    pub fn new(bytes_max: usize) -> VarintPrefixed {
+        VarintPrefixed { bytes_max, need: 0 }
+    }
+}
+
+/// The number that the input begins with, and how many bytes it takes up.
+fn read_varint(input: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
+    let mut value = 0u64;
+    for (at, byte) in input.iter().take(VARINT_BYTES_MAX).enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        let shifted = bits << (7 * at);
+        if shifted >> (7 * at) != bits {
+            return Err(FrameError::Malformed("the length of a frame is over 64 bits"));
+        }
+        value |= shifted;
+        if byte & 0x80 == 0 {
+            return Ok(Some((value, at + 1)));
+        }
+    }
+    if input.len() >= VARINT_BYTES_MAX {
+        return Err(FrameError::Malformed("the length of a frame is over 10 bytes long"));
+    }
+    Ok(None)
+}
+
+impl Decoder for VarintPrefixed {
+    type Frame<'a> = &'a [u8];
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(&'a [u8], usize)>, FrameError> {
+        self.need = 1;
+        let Some((length, header_len)) = read_varint(input)? else {
+            self.need = input.len() + 1;
+            return Ok(None);
+        };
+        let whole = usize::try_from(length).ok().filter(|body| *body <= self.bytes_max);
+        let Some(whole) = whole.and_then(|body| body.checked_add(header_len)) else {
+            return Err(FrameError::TooLong(self.bytes_max));
+        };
+        self.need = whole;
+        Ok(input.get(header_len..whole).map(|frame| (frame, whole)))
+    }
+
+    fn need(&self) -> usize {
+        self.need
+    }
+}
+
+impl Encoder for VarintPrefixed {
+    fn encode(&self, frame: &[u8], output: &mut impl Output) -> Result<(), FrameError> {
+        if frame.len() > self.bytes_max {
+            return Err(FrameError::TooLong(self.bytes_max));
+        }
+        let (mut header, mut len) = ([0; VARINT_BYTES_MAX], 0);
+        let mut rest = frame.len();
+        loop {
+            header[len] = rest as u8 & 0x7f;
+            rest >>= 7;
+            len += 1;
+            if rest == 0 {
+                break;
+            }
+            header[len - 1] |= 0x80;
+        }
+        output.put(&header[..len]);
+        output.put(frame);
+        Ok(())
+    }
+}
