@@ -377,3 +377,26 @@ fn a_drain_counts_who_followed_its_other_side_as_finished() {
     let reasons = pair.server.calls.reasons();
     assert_eq!(reasons, [CloseReason::Closed, CloseReason::OtherSide]);
 }
+
+#[test]
+fn what_waits_already_goes_first() {
+    let mut pair = Pair::new(Recorder::new()).both_ways();
+    pair.one.write_all(b"younger").unwrap();
+    until_received(pair.server.address, &pair.one, 7);
+    let (handler, key) = (pair.server.handler, pair.keys[1]);
+    pair.server.reactor.context(handler).send_to(key, b"older, ").ignore();
+    assert_eq!(pair.server.read(&mut pair.other, 14), b"older, younger");
+}
+
+#[test]
+fn who_was_full_between_two_pieces_goes_on_when_there_is_room() {
+    let mut pair = Pair::new(Recorder::new()).both_ways();
+    let mut sent = Vec::new();
+    while pair.server.reactor.stats().write_would_blocks == 0 {
+        let piece = [sent.len() as u8; 1000];
+        assert_eq!(pair.server.write(&mut pair.one, &piece), None);
+        sent.extend(piece);
+        pair.server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert!(pair.server.read(&mut pair.other, sent.len()) == sent);
+}
