@@ -1,7 +1,8 @@
 //! A proxy: whoever connects is connected to one server, and from then on the reactor passes everything on.
 //!
 //! It shows outbound connections, a handler that serves both sides, and forwarding, which takes the bytes,
-//! the pressure of a slow reader and the ends from one side to the other without a callback.
+//! the pressure of a slow reader and the ends from one side to the other without a callback. Whoever comes while
+//! the server cannot be reached is reset, and the log says why.
 //!
 //! Try it: `cargo run --example tcp_proxy 127.0.0.1:7005 127.0.0.1:7000`, with `cargo run --release -- echo`
 //! behind it, and in a third terminal `nc 127.0.0.1 7005`.
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
 fn serve(listen: &str, server: &str) -> io::Result<()> {
     let nothing = || io::Error::other(format!("{server} stands for no address"));
     let server = server.to_socket_addrs()?.next().ok_or_else(nothing)?;
-    env_logger::init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let mut reactor = Reactor::new()?;
     let proxy = reactor.add(Proxy { server });
     let listener = reactor.listen(proxy, listen)?;
@@ -67,10 +68,6 @@ impl StreamHandler for Proxy {
         Err("data that is not forwarded".into())
     }
 
-    fn on_drain(&mut self, _: &mut (), _: &mut Connection<'_>) {
-        // What is under way goes on, for as long as the drain takes.
-    }
-
     fn on_connect_failed(
         &mut self,
         _: Key,
@@ -78,7 +75,8 @@ impl StreamHandler for Proxy {
         reason: ConnectError,
         cx: &mut Context<'_>,
     ) {
-        log::warn!("{}: {reason}", self.server);
-        cx.abort_key(Key::from_bits(client));
+        let client = Key::from_bits(client);
+        log::warn!("{client}: no connection to {}: {reason}", self.server);
+        cx.abort_key(client);
     }
 }

@@ -103,9 +103,11 @@ impl Context<'_> {
     /// that was forwarded, and [`on_peer_closed`](crate::StreamHandler::on_peer_closed) is not called. When one
     /// of the two ends, the other one is closed as [`OtherSide`](CloseReason::OtherSide), after its output was
     /// written; with a reset, and as [`Reset`](CloseReason::Reset), if the first one did not end in good order. All
-    /// other callbacks, limits and deadlines are as ever; pausing and resuming `from` is the reactor's business. A
-    /// drain tells each of the two when its own input was read, and by default closes it then, whatever is still to
-    /// come from the other one: a proxy overrides [`on_drain`](crate::StreamHandler::on_drain).
+    /// other callbacks, limits and deadlines are as ever; pausing and resuming `from` is the reactor's business.
+    ///
+    /// A drain leaves both alone, in either direction, because only their peers know when they are done: they go on
+    /// until those close, or for as long as the drain may take. When their forwarding is
+    /// [ended](Self::end_forward), they drain.
     ///
     /// For both directions call it twice. Whether it could begin: not if one of them is not open, if they are
     /// the same, if `from` forwards already or has come to its end, if something is forwarded to `to` already
@@ -113,13 +115,14 @@ impl Context<'_> {
     ///
     /// # Cost
     ///
-    /// No system call; the bytes are copied once.
+    /// No system call. What is received is written straight from the buffer that all reads go to, in the same
+    /// phase and from the same budget; only what the kernel does not take then is copied.
     pub fn forward(&mut self, from: Key, to: Key) -> bool {
         self.core.forward(from, to)
     }
 
     /// Ends that: what `from` receives from now on is its handler's, and an end of file that was forwarded is told
-    /// it. Whether it went on.
+    /// it. What was forwarded is still written. Whether it went on.
     pub fn end_forward(&mut self, from: Key) -> bool {
         self.core.end_forward(from)
     }

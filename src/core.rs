@@ -76,6 +76,10 @@ pub(crate) enum Command {
     WakeListeners,
     /// A drain was asked for.
     Drain,
+    /// A connection that the drain has spared so far takes part in it from now on.
+    DrainOne {
+        key: Key,
+    },
     /// The connection that it forwards to, or is fed by, has ended.
     OtherSideEnded {
         key: Key,

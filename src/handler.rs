@@ -151,7 +151,8 @@ pub trait StreamHandler: 'static {
     /// open later: a proxy keeps them while they are in use.
     ///
     /// To a connection that is paused it is told at once, and a second time when it was resumed and
-    /// all was shown. The default lets it be until then: who is paused may be at work on a request.
+    /// all was shown. The default lets it be until then: who is paused may be at work on a request. One that
+    /// [forwards](Context::forward), or is forwarded to, is told when that has ended and it has not.
     fn on_drain(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
         let _ = session;
         if !conn.is_paused() {

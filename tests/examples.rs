@@ -31,22 +31,6 @@ fn echo_sends_back_what_it_is_sent() {
 }
 
 #[test]
-fn tcp_proxy_passes_everything_on_and_the_ends_too() {
-    let echo = Example::start("echo");
-    let proxy = Example::start_with("tcp_proxy", "127.0.0.1:0", &[&echo.address.to_string()]);
-    assert_comes_back(support::connect(proxy.address), 3_000_000);
-}
-
-#[test]
-fn tcp_proxy_resets_whoever_it_cannot_connect() {
-    let (_socket, nobody) = support::nobody();
-    let proxy = Example::start_with("tcp_proxy", "127.0.0.1:0", &[&nobody.to_string()]);
-    let mut client = support::connect(proxy.address);
-    let error = client.read(&mut [0]).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-}
-
-#[test]
 fn chat_sends_what_a_member_says_to_all() {
     let chat = Example::start("chat");
     let mut anna = Member::join(&chat, "anna");

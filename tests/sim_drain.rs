@@ -6,10 +6,11 @@
 #[path = "swarm/workloads.rs"]
 mod workloads;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use oneloop::sim::{Check, Faults, Kernel, Script, Simulation};
-use oneloop::{Connection, Context, Ended, Error, Signal, StreamHandler};
+use oneloop::{Connection, Context, Ended, Error, Key, Origin, Signal, StreamHandler};
 
 /// Every so many of the moments: a debug build walks over everything after every turn.
 const STEP: usize = if cfg!(debug_assertions) { 7 } else { 1 };
@@ -89,4 +90,80 @@ fn simulated_signals_are_told_drain_and_stop() {
         assert_eq!((report.end, report.connections_cut), (Ended::Stopped, 1));
         sim.assert_empty(served.reactor);
     });
+}
+
+/// Sends back what it receives.
+struct Echo;
+
+impl StreamHandler for Echo {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        (): &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        conn.send(data).ignore();
+        Ok(data.len())
+    }
+}
+
+/// Connects each client to a server, and forwards.
+struct Proxy {
+    server: SocketAddr,
+}
+
+impl StreamHandler for Proxy {
+    type Session = ();
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) {
+        let own = conn.key();
+        match conn.origin() {
+            Origin::Accepted(_) => {
+                conn.pause();
+                conn.connect(self.server, own.to_bits());
+            }
+            Origin::Connected(client) => {
+                let client = Key::from_bits(client);
+                assert!(conn.forward(client, own) && conn.forward(own, client));
+            }
+        }
+    }
+
+    fn on_data(&mut self, (): &mut (), _: &mut Connection<'_>, _: &[u8]) -> Result<usize, Error> {
+        unreachable!("what is forwarded is not shown")
+    }
+}
+
+/// Also of what was not sent when it began: clients ask for more when they have been answered.
+#[test]
+fn a_drain_loses_nothing_that_is_forwarded() {
+    const CLIENTS: u64 = 5;
+    for kernel in [Kernel::Linux, Kernel::Contract] {
+        let check = Check::new("a drain of a proxy").seeds(40).kernel(kernel);
+        check.faults(Faults::lossless()).run(|sim| {
+            let back = sim.serve(Echo);
+            let front = sim.serve(Proxy { server: back.address });
+            for _ in 0..CLIENTS {
+                let script = (0..4).fold(Script::new(), |script, round| {
+                    let request = [round; 3000];
+                    script.send(request).expect(request).wait(Duration::from_millis(1))
+                });
+                sim.client(front.address, script.close());
+            }
+            sim.run_until(|sim| sim[front.reactor].stats().accepts == CLIENTS);
+            let moment = Duration::from_micros(sim.random() % 20_000);
+            sim.run_for(moment);
+            sim[front.reactor].drain(Duration::from_secs(3600));
+            sim.run_until(|sim| !sim[front.reactor].is_draining());
+            sim.assert_all_done();
+            let report = sim[front.reactor].report().expect("it has ended");
+            assert_eq!(report.end, Ended::Drained, "{report}");
+            assert_eq!(report.connections_cut + report.connections_failed, 0, "{report}");
+            assert_eq!(report.bytes_undelivered + report.bytes_unaccepted, 0, "{report}");
+        });
+    }
 }

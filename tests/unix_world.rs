@@ -43,6 +43,8 @@ mod edges;
 mod events;
 #[path = "fairness.rs"]
 mod fairness;
+#[path = "forward.rs"]
+mod forward;
 #[path = "handler.rs"]
 mod handler;
 #[path = "keys.rs"]

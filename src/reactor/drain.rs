@@ -55,14 +55,15 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// A connection's part in the drain begins: what is readable now is still going to be shown.
+    /// A connection's part in the drain begins: what is readable now is still going to be shown. Not that
+    /// of one that forwards, or is forwarded to, which begins when that ends.
     #[cold]
     #[inline(never)]
     pub(crate) fn begin_drain_of(&mut self, key: Key) {
         let core = &mut self.core;
         let Some(drain) = &mut core.drain else { return };
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
-        if !drain.has_begun || stream.has(CLOSING | DEAD) {
+        if !drain.has_begun || stream.has(CLOSING | DEAD | FORWARDS | FED) {
             return;
         }
         let Some((driver, socket)) = self.sockets.with(key) else { return };

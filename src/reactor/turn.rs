@@ -230,6 +230,7 @@ impl<D: Driver> Reactor<D> {
                 }
                 Command::WakeListeners => self.wake_full_listeners(),
                 Command::Drain => self.carry_out_drain(),
+                Command::DrainOne { key } => self.begin_drain_of(key),
                 Command::OtherSideEnded { key, is_orderly } => {
                     self.follow_other_side(key, is_orderly);
                 }

@@ -39,7 +39,7 @@ impl<D: Driver> Reactor<D> {
         let reap: Vec<Key> = core.reap.iter().copied().collect();
         let (poked, reap) = (set(&core.poked), set(&reap));
         let (mut connections, mut memory) = (0, 0);
-        let (mut attempts, mut forwards) = (0, 0);
+        let (mut attempts, mut forwards, mut fed) = (0, 0, 0);
         let (mut datagram_sockets, mut waiting) = (0, 0);
         for (key, source) in core.sources.iter() {
             match source {
@@ -47,6 +47,7 @@ impl<D: Driver> Reactor<D> {
                     connections += 1;
                     memory += stream.memory();
                     forwards += usize::from(stream.has(FORWARDS));
+                    fed += usize::from(stream.has(FED));
                     if stream.has(CONNECTING) {
                         attempts += 1;
                         let number = stream.need as usize;
@@ -79,7 +80,7 @@ impl<D: Driver> Reactor<D> {
             }
         }
         assert_eq!(connections, core.stats.connections, "connections are counted");
-        assert_eq!(forwards, core.forwards.len(), "who forwards is known");
+        assert_eq!((forwards, fed), core.forwards.counts(), "who forwards is known");
         assert_eq!(attempts, core.attempts.len(), "an attempt is over when its connection is open");
         assert_eq!(datagram_sockets, core.stats.datagram_sockets, "datagram sockets are counted");
         assert_eq!(waiting, core.stats.datagram_bytes_waiting, "datagrams that wait are counted");
@@ -130,6 +131,7 @@ impl Stream {
             "{key}: a deadline that nothing waits for: {self:?}"
         );
         assert!(!self.has(CLOSING) || self.reason.is_some(), "{key}");
+        assert!(!self.has(DRAINING) || !self.has(FORWARDS | FED), "{key}: its peers end it");
         assert!(
             !self.has(CLOSING)
                 || self.has(DEAD | QUEUED | FLUSHING)

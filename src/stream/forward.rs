@@ -1,7 +1,11 @@
 //! Forwarding: what one connection receives goes to another one, and no handler is shown it.
 //!
-//! It is a mode of the general way, so that who does not forward pays nothing. The bytes go through the
-//! other connection's output, and the pressure of that comes back as a pause.
+//! It is a mode of the general way, so that who does not forward pays nothing. The bytes are written to the
+//! other connection straight from the buffer that they were read into; what the kernel does not take goes
+//! through its output, and the pressure of that comes back as a pause.
+//!
+//! Who takes part is not in a drain: when all has been said, only its two peers know. It drains when its
+//! forwarding ends.
 
 use std::collections::HashMap;
 
@@ -22,8 +26,9 @@ pub(crate) struct Forwards {
 }
 
 impl Forwards {
-    pub(crate) fn len(&self) -> usize {
-        self.to.len()
+    /// How many forward, and how many are forwarded to.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.to.len(), self.from.len())
     }
 }
 
@@ -45,6 +50,9 @@ impl Core {
         }
         self.forwards.to.insert(from, to);
         self.forwards.from.insert(to, from);
+        for key in [from, to] {
+            self.sources.live(key).flags &= !(DRAINING | DRAIN_TOLD);
+        }
         let fed = self.sources.live(to);
         fed.flags |= FED;
         let is_over_high = fed.has(OVER_HIGH);
@@ -63,8 +71,9 @@ impl Core {
 
     /// Whether it went on: the connection is its handler's again.
     pub(crate) fn end_forward(&mut self, from: Key) -> bool {
-        if self.unlink(from).is_none() {
-            return false;
+        let Some(to) = self.unlink(from) else { return false };
+        if self.drain.is_some() {
+            self.commands.extend([from, to].map(|key| Command::DrainOne { key }));
         }
         if let Some(stream) = self.stream_mut(from) {
             // An end that was forwarded is the handler's to hear of, now.
@@ -108,8 +117,29 @@ impl<D: Driver> Reactor<D> {
     #[inline(never)]
     pub(super) fn forward_read(&mut self, from: Key, count: usize) {
         let Some(to) = self.core.forwards.to.get(&from).copied() else { return };
-        let sent = self.core.send_general(to, Data::Bytes(&self.input[..count]));
-        self.judge_forwarded(from, sent, count);
+        let Some(written) = self.write_forwarded(to, count) else {
+            self.core.stats.bytes_undelivered += count as u64;
+            return; // that was the end of `to`, and `from` follows
+        };
+        if written < count {
+            let sent = self.core.send_general(to, Data::Bytes(&self.input[written..count]));
+            self.ask_writable(to);
+            self.judge_forwarded(from, sent, count - written);
+        }
+    }
+
+    /// Writes them, as far as the kernel takes them, if nothing older waits: from the budget of who forwards, whose
+    /// run it is. Gives how many, or nothing if connection `to` is at its end.
+    fn write_forwarded(&mut self, to: Key, count: usize) -> Option<usize> {
+        let stream = self.core.sources.live(to);
+        let count = count.min(self.core.write_left);
+        if !stream.takes_output() || stream.has(HAS_OUTPUT) || !stream.has(WRITABLE) || count == 0 {
+            return Some(0);
+        }
+        let Some((driver, socket)) = self.sockets.with(to) else { return Some(0) };
+        self.core.stats.writes += 1;
+        let result = driver.write(socket, &self.input[..count]);
+        self.after_write(to, result)
     }
 
     /// Hands on what the connection keeps from the time before it forwarded.

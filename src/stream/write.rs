@@ -97,7 +97,7 @@ impl<D: Driver> Reactor<D> {
 
     /// Has what is not TCP reported as writable while output waits for that, and no longer: it would wake
     /// the loop whenever the peer reads.
-    fn ask_writable(&mut self, key: Key) {
+    pub(super) fn ask_writable(&mut self, key: Key) {
         let stream = self.core.sources.live(key);
         if !stream.has(GENERAL) || stream.has(DEAD) {
             return;
@@ -118,7 +118,7 @@ impl<D: Driver> Reactor<D> {
 
     /// Draws the conclusions of a write; gives how much the kernel took, or nothing if the connection
     /// is at its end.
-    fn after_write(&mut self, key: Key, result: io::Result<usize>) -> Option<usize> {
+    pub(super) fn after_write(&mut self, key: Key, result: io::Result<usize>) -> Option<usize> {
         let core = &mut self.core;
         let stream = core.sources.live(key);
         match result {

@@ -28,15 +28,18 @@ impl Example {
 
     /// Starts `name address arguments...`, and waits until it says where it listens.
     pub fn start_with(name: &str, address: &str, arguments: &[&str]) -> Example {
-        let mut process = Command::new(path_of(name))
-            .arg(address)
-            .args(arguments)
-            .env("RUST_LOG", "oneloop=info")
+        Example::start_command(Command::new(path_of(name)).arg(address).args(arguments))
+    }
+
+    /// Starts any program that listens on a port of the kernel's choice, and waits until it says which.
+    pub fn start_command(command: &mut Command) -> Example {
+        let mut process = command
+            .env("RUST_LOG", "info")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap_or_else(|error| panic!("{command:?}, which ./test installs: {error}"));
         let (sender, lines) = mpsc::channel();
         forward_lines(process.stdout.take().unwrap(), sender.clone());
         forward_lines(process.stderr.take().unwrap(), sender);
@@ -44,7 +47,8 @@ impl Example {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut example = Example { process, input, lines, address: unknown };
         let line = example.wait_for_line("listening on ");
-        let (_, address) = line.split_once("listening on ").unwrap();
+        // socat(1) has the address family between the words and the address.
+        let address = line.rsplit(' ').next().unwrap();
         example.address = address.parse().expect("it says where it listens");
         example
     }
@@ -66,6 +70,10 @@ impl Example {
     /// The program's standard input; dropping it is its end of file.
     pub fn take_input(&mut self) -> ChildStdin {
         self.input.take().expect("it is taken once")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Waits for the end of the program by itself.
@@ -160,14 +168,19 @@ pub fn start_client(program: &str, arguments: &[&str], input: Stdio) -> Client {
 impl Client {
     /// Waits for its end, which must be a success, and returns what it printed.
     pub fn output(&mut self) -> Vec<u8> {
+        let (status, printed, complaints) = self.end();
+        assert!(status.success(), "{}: {status}: {complaints}", self.name);
+        printed
+    }
+
+    /// Waits for its end, and returns what it printed on its two outputs.
+    pub fn end(&mut self) -> (ExitStatus, Vec<u8>, String) {
         let (printed, complaints) = self
             .output
             .recv_timeout(DEADLINE)
             .unwrap_or_else(|e| panic!("{} does not end: {e}", self.name));
         let status = self.process.wait().unwrap();
-        let complaints = String::from_utf8_lossy(&complaints);
-        assert!(status.success(), "{}: {status}: {complaints}", self.name);
-        printed
+        (status, printed, String::from_utf8_lossy(&complaints).into_owned())
     }
 }
 
