@@ -33,9 +33,16 @@
 //!
 //! # Platform notes
 //!
-//! Written for Linux (epoll), and tested there; 64-bit targets only.
+//! Written for Linux (epoll), and tested there. It compiles for macOS and FreeBSD (kqueue), where nobody has run it;
+//! what these lack is an error when it is asked for. 64-bit targets only.
 
 #![forbid(unsafe_code)]
+
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd")))]
+compile_error!(
+    "oneloop's sockets are those of Linux, macOS and FreeBSD; another platform (Windows: its sockets are no \
+     descriptors, and mio polls only those of its own types) needs a Driver of its own, beside src/driver/mio"
+);
 
 pub mod address;
 mod buffer;

@@ -26,7 +26,8 @@ impl UnixName {
     ///
     /// # Errors
     ///
-    /// The path is empty, longer than 107 bytes, ends with `/`, or has a NUL byte.
+    /// The path is empty, longer than 107 bytes, ends with `/`, or has a NUL byte. (Elsewhere than on Linux
+    /// `sun_path` has 104 bytes: a longer one is an error when it is used.)
     pub fn from_path(path: impl Into<PathBuf>) -> Result<UnixName, AddressError> {
         let path = path.into();
         let bytes = path.as_os_str().as_bytes();
@@ -44,8 +45,8 @@ impl UnixName {
         Err(AddressError::new(fault))
     }
 
-    /// A name outside of the file system, which lives as long as its socket (Linux). It may have any bytes, NUL
-    /// too.
+    /// A name outside of the file system, which lives as long as its socket. It may have any bytes, NUL
+    /// too. Only Linux has them: elsewhere it is `Unsupported` to listen there or to connect.
     ///
     /// # Errors
     ///
