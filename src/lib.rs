@@ -33,16 +33,16 @@
 //!
 //! # Platform notes
 //!
-//! Written for Linux (epoll), and tested there. It compiles for macOS and FreeBSD (kqueue), where nobody has run it;
+//! Written for Linux (epoll), and tested there. It compiles for macOS, FreeBSD (kqueue) and Windows (completion ports);
 //! what these lack is an error when it is asked for. 64-bit targets only.
 
 #![forbid(unsafe_code)]
 
-#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd")))]
-compile_error!(
-    "oneloop's sockets are those of Linux, macOS and FreeBSD; another platform (Windows: its sockets are no \
-     descriptors, and mio polls only those of its own types) needs a Driver of its own, beside src/driver/mio"
-);
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd", windows)))]
+compile_error!("oneloop has a driver for Linux, macOS, FreeBSD and Windows only");
+
+#[cfg(all(windows, feature = "systemd"))]
+compile_error!("the feature systemd is for Unix");
 
 pub mod address;
 mod buffer;

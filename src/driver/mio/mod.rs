@@ -13,7 +13,7 @@ mod options;
 #[cfg_attr(target_os = "macos", path = "macos.rs")]
 #[cfg_attr(target_os = "freebsd", path = "freebsd.rs")]
 mod platform;
-pub(super) mod sockets;
+mod sockets;
 mod unix;
 
 use std::io::{self, IoSlice};
@@ -31,6 +31,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, Shutdown, SocketType, sockopt};
 
+#[cfg(feature = "sim")]
+pub(crate) use self::sockets::sort_accept_error;
 #[cfg(feature = "signals")]
 use super::signals::Caught;
 use super::{
