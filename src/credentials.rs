@@ -6,7 +6,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Credentials {
     /// Its number. `None` if it has none here: a process of another PID namespace, such as that of the host of a
-    /// container.
+    /// container; or on FreeBSD.
     pub pid: Option<u32>,
     /// Its effective user.
     pub uid: u32,

@@ -33,9 +33,16 @@
 //!
 //! # Platform notes
 //!
-//! Written for Linux (epoll), and tested there; 64-bit targets only.
+//! Written for Linux (epoll), and tested there. It compiles for macOS, FreeBSD (kqueue) and Windows (completion ports);
+//! what these lack is an error when it is asked for. 64-bit targets only.
 
 #![forbid(unsafe_code)]
+
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd", windows)))]
+compile_error!("oneloop has a driver for Linux, macOS, FreeBSD and Windows only");
+
+#[cfg(all(windows, feature = "systemd"))]
+compile_error!("the feature systemd is for Unix");
 
 pub mod address;
 mod buffer;

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -56,6 +57,7 @@ fn invalid(message: String) -> io::Error {
 fn notify_socket(text: &OsStr) -> io::Result<SocketAddr> {
     match text.as_bytes() {
         [b'/', ..] => SocketAddr::from_pathname(text),
+        #[cfg(target_os = "linux")]
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
         _ => {
             Err(invalid(format!("NOTIFY_SOCKET is {text:?}: a path or an abstract name is served")))
@@ -169,7 +171,10 @@ mod tests {
     fn a_socket_is_a_path_or_an_abstract_name() {
         let path = notify_socket("/run/systemd/notify".as_ref()).unwrap();
         assert_eq!(path.as_pathname(), Some("/run/systemd/notify".as_ref()));
-        let name = notify_socket("@/org/notify".as_ref()).unwrap();
-        assert_eq!(name.as_abstract_name(), Some(&b"/org/notify"[..]));
+        #[cfg(target_os = "linux")]
+        {
+            let name = notify_socket("@/org/notify".as_ref()).unwrap();
+            assert_eq!(name.as_abstract_name(), Some(&b"/org/notify"[..]));
+        }
     }
 }

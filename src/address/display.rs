@@ -1,7 +1,6 @@
 //! Addresses written as they are read.
 
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 
 use super::parse::is_kind;
 use super::unix::Name;
@@ -69,7 +68,7 @@ impl fmt::Display for UnixName {
                 encode(name, f)
             }
             Name::Path(path) => {
-                let mut bytes = path.as_os_str().as_bytes();
+                let mut bytes = path.as_os_str().as_encoded_bytes();
                 // However many there are, they are one (path_resolution(7)).
                 while bytes.starts_with(b"//") {
                     bytes = &bytes[1..];

@@ -1,7 +1,6 @@
 //! Names of Unix sockets.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{AddressError, excerpt, quoted};
@@ -26,10 +25,11 @@ impl UnixName {
     ///
     /// # Errors
     ///
-    /// The path is empty, longer than 107 bytes, ends with `/`, or has a NUL byte.
+    /// The path is empty, longer than 107 bytes, ends with `/`, or has a NUL byte. (Elsewhere than on Linux
+    /// `sun_path` has 104 bytes: a longer one is an error when it is used.)
     pub fn from_path(path: impl Into<PathBuf>) -> Result<UnixName, AddressError> {
         let path = path.into();
-        let bytes = path.as_os_str().as_bytes();
+        let bytes = path.as_os_str().as_encoded_bytes();
         let fault = if bytes.is_empty() {
             "the path is missing: unix:/run/app.sock".into()
         } else if bytes.contains(&0) {
@@ -44,8 +44,8 @@ impl UnixName {
         Err(AddressError::new(fault))
     }
 
-    /// A name outside of the file system, which lives as long as its socket (Linux). It may have any bytes, NUL
-    /// too.
+    /// A name outside of the file system, which lives as long as its socket. It may have any bytes, NUL
+    /// too. Only Linux has them: elsewhere it is `Unsupported` to listen there or to connect.
     ///
     /// # Errors
     ///
@@ -92,8 +92,19 @@ impl UnixName {
             let advice = format!("the path begins with two '/': unix:/{}", excerpt(path));
             return Err(AddressError::new(advice));
         }
-        UnixName::from_path(OsString::from_vec(decode("path", path)?))
+        UnixName::from_path(os_string(decode("path", path)?)?)
     }
+}
+
+#[cfg(unix)]
+fn os_string(bytes: Vec<u8>) -> Result<OsString, AddressError> {
+    Ok(std::os::unix::ffi::OsStringExt::from_vec(bytes))
+}
+
+#[cfg(windows)]
+fn os_string(bytes: Vec<u8>) -> Result<OsString, AddressError> {
+    let text = String::from_utf8(bytes).map_err(|_| AddressError::new("the path is no UTF-8"))?;
+    Ok(text.into())
 }
 
 fn too_long(what: &str, bytes: &[u8]) -> String {

@@ -37,7 +37,8 @@ pub struct Datagram<'a> {
     /// Who sent it: where an answer goes, unless that is [`SocketAddress::Unnamed`].
     pub from: &'a SocketAddress,
     /// How many bytes were sent. It is more than `data` has if the datagram was larger than
-    /// [`read_buffer_bytes`](crate::ReactorLimits::read_buffer_bytes); the rest is lost.
+    /// [`read_buffer_bytes`](crate::ReactorLimits::read_buffer_bytes); the rest is lost. Only Linux tells how many were
+    /// sent then; elsewhere it is one more than `data` has.
     pub length: usize,
 }
 

@@ -3,8 +3,9 @@
 //! The reactor is written against [`Driver`] and knows nothing else of the machine. `Mio` is the
 //! production driver. The loop is compiled for each driver anew, so that the seam costs nothing.
 
+#[cfg_attr(windows, path = "windows/mod.rs")]
 mod mio;
-#[cfg(feature = "signals")]
+#[cfg(all(feature = "signals", unix))]
 mod signals;
 
 use std::io::{self, IoSlice};
@@ -24,7 +25,7 @@ use crate::socket_options::SocketOptions;
 
 pub use self::mio::Mio;
 #[cfg(feature = "sim")]
-pub(crate) use self::mio::sockets::sort_accept_error;
+pub(crate) use self::mio::sort_accept_error;
 
 /// What the driver reports of one source.
 #[derive(Clone, Copy, Debug)]

@@ -59,7 +59,8 @@ impl ListenOptions {
     }
 
     /// Whether other sockets may listen on the same port, the kernel spreading the connections over
-    /// them (socket(7), `SO_REUSEPORT`). Default no. Closing one of them resets what is in its queue.
+    /// them (socket(7), `SO_REUSEPORT`). Default no. Closing one of them resets what is in its queue. Not on macOS, whose
+    /// kernel has one of them take all.
     #[must_use]
     pub fn reuse_port(mut self, yes: bool) -> ListenOptions {
         self.reuse_port = yes;
@@ -96,6 +97,9 @@ impl ListenOptions {
     /// Default yes. Whether somebody listens is found out by connecting; and against others that start at the same
     /// moment a file beside the path is locked as long as the listener is open, `/run/app.sock.lock` for
     /// `/run/app.sock`, which stays. No: such a path is `AddrInUse`, and there is no lock.
+    ///
+    /// Elsewhere than on Linux who listens and has a full backlog looks like nobody: there a path is taken from another
+    /// program that knows nothing of the lock.
     #[must_use]
     pub fn replace_stale(mut self, yes: bool) -> ListenOptions {
         self.replace_stale = yes;

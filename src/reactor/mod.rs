@@ -14,7 +14,6 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -216,8 +215,9 @@ impl Reactor {
 
 /// The epoll descriptor: readable when [`turn`](Reactor::turn) would find events. For a reactor that
 /// lives in another loop, together with [`next_wait`](Reactor::next_wait).
-impl AsRawFd for Reactor {
-    fn as_raw_fd(&self) -> RawFd {
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for Reactor {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.sockets.driver.as_raw_fd()
     }
 }

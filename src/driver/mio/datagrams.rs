@@ -4,12 +4,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-#[cfg(not(target_os = "linux"))]
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
+use rustix::net::{SocketType, sockopt};
 
-use super::retrying;
 use super::sockets::{from_kernel, no_name, socket, unix_address};
+use super::{platform, retrying};
 use crate::address::SocketAddress;
 use crate::datagram::{DatagramOptions, Interface};
 use crate::driver::DatagramConfig;
@@ -42,7 +40,7 @@ fn set_options(socket: &OwnedFd, address: SocketAddr, options: &DatagramOptions)
         sockopt::set_socket_reuseaddr(socket, true)?;
     }
     if options.reuse_port {
-        sockopt::set_socket_reuseport(socket, true)?;
+        platform::set_reuse_port(socket)?;
     }
     if options.broadcast {
         sockopt::set_socket_broadcast(socket, true)?;
@@ -78,28 +76,20 @@ fn address_of_v6() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-#[cfg(target_os = "linux")]
 fn set_interface(socket: &OwnedFd, index: u32) -> rustix::io::Result<()> {
     let (none, any) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
     sockopt::set_ip_multicast_if_with_ifindex(socket, &none, &any, index)
 }
 
-#[cfg(not(target_os = "linux"))]
-fn set_interface(_: &OwnedFd, _: u32) -> rustix::io::Result<()> {
-    Err(Errno::OPNOTSUPP)
-}
-
-/// With `MSG_TRUNC` the length is that of the whole datagram (recv(2)).
 pub(super) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, SocketAddress)> {
-    let (_, length, from) =
-        retrying(|| rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::TRUNC))?;
+    let (length, from) = retrying(|| platform::receive(socket, buffer))?;
     // A Unix socket without a name has no address.
     let from = from.map_or(Ok(SocketAddress::Unnamed), from_kernel)?;
     Ok((length, from))
 }
 
 pub(super) fn send(socket: &OwnedFd, data: &[u8], to: Option<&SocketAddress>) -> io::Result<()> {
-    let flags = SendFlags::NOSIGNAL;
+    let flags = platform::NOSIGNAL;
     match to {
         None => retrying(|| rustix::net::send(socket, data, flags))?,
         Some(SocketAddress::Inet(to)) => retrying(|| rustix::net::sendto(socket, data, flags, to))?,
@@ -139,7 +129,6 @@ pub(super) fn set_membership(
     Ok(result?)
 }
 
-#[cfg(target_os = "linux")]
 fn set_membership_v4(
     socket: &OwnedFd,
     group: Ipv4Addr,
@@ -150,20 +139,5 @@ fn set_membership_v4(
     match is_member {
         true => sockopt::set_ip_add_membership_with_ifindex(socket, &group, &address, index),
         false => sockopt::set_ip_drop_membership_with_ifindex(socket, &group, &address, index),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn set_membership_v4(
-    socket: &OwnedFd,
-    group: Ipv4Addr,
-    address: Ipv4Addr,
-    index: u32,
-    is_member: bool,
-) -> rustix::io::Result<()> {
-    match (index, is_member) {
-        (0, true) => sockopt::set_ip_add_membership(socket, &group, &address),
-        (0, false) => sockopt::set_ip_drop_membership(socket, &group, &address),
-        _ => Err(Errno::OPNOTSUPP),
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::{Mio, options, sockets};
+use super::{Mio, options, platform, sockets};
 use crate::socket_options::SocketOptions;
 
 impl Mio {
@@ -46,7 +46,7 @@ fn check(socket: &OwnedFd) -> io::Result<()> {
     if !families.contains(&address.address_family()) {
         return refuse("the descriptor is neither a TCP nor a Unix socket");
     }
-    if !sockopt::socket_acceptconn(socket)? {
+    if !platform::listens(socket)? {
         return refuse("the descriptor is a socket that does not listen");
     }
     Ok(())

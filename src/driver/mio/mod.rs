@@ -1,12 +1,19 @@
-//! The production driver: epoll through mio, sockets through rustix.
+//! The production driver: epoll or kqueue through mio, sockets through rustix.
 //!
 //! mio polls; the socket calls themselves go straight to the system, which saves instructions a
-//! message and gives what mio does not offer: a backlog, options, writes without `SIGPIPE`.
+//! message and gives what mio does not offer: a backlog, options, writes without `SIGPIPE`. What the platforms do
+//! each in its own way is in `platform`, a file for each of them.
 
 mod datagrams;
 mod inherited;
+#[cfg(any(target_os = "macos", target_os = "freebsd"))]
+mod kqueue;
 mod options;
-pub(super) mod sockets;
+#[cfg_attr(target_os = "linux", path = "linux.rs")]
+#[cfg_attr(target_os = "macos", path = "macos.rs")]
+#[cfg_attr(target_os = "freebsd", path = "freebsd.rs")]
+mod platform;
+mod sockets;
 mod unix;
 
 use std::io::{self, IoSlice};
@@ -20,13 +27,12 @@ use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Token, Waker};
 #[cfg(target_os = "linux")]
-use rustix::event::{PollFd, PollFlags, Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
-    sockopt,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, Shutdown, SocketType, sockopt};
 
+#[cfg(feature = "sim")]
+pub(crate) use self::sockets::sort_accept_error;
 #[cfg(feature = "signals")]
 use super::signals::Caught;
 use super::{
@@ -52,12 +58,12 @@ pub struct Mio {
 }
 
 impl Mio {
-    /// Opens an epoll instance, close-on-exec like every descriptor of this driver. A process must not
+    /// Opens an epoll instance (elsewhere than on Linux a kqueue), close-on-exec like every descriptor of this driver. A process must not
     /// fork without exec while it uses one: parent and child would share it.
     ///
     /// # Errors
     ///
-    /// Those of epoll_create1(2).
+    /// Those of epoll_create1(2), kqueue(2).
     pub fn new() -> io::Result<Mio> {
         Ok(Mio {
             poll: Poll::new()?,
@@ -101,12 +107,12 @@ impl Driver for Mio {
 
     #[inline(always)]
     fn short_read_drains(&self) -> bool {
-        true // of TCP under epoll (epoll(7), questions and answers)
+        platform::SHORT_READ_DRAINS
     }
 
     #[inline(always)]
     fn listeners_are_level(&self) -> bool {
-        cfg!(target_os = "linux")
+        platform::LISTENERS_ARE_LEVEL
     }
 
     fn set_events_max(&mut self, events_max: usize) {
@@ -208,47 +214,24 @@ impl Driver for Mio {
     }
 
     fn register_listener(&self, socket: &OwnedFd, key: Key) -> io::Result<()> {
-        // mio registers for edges only. A level can be had from the epoll instance itself.
-        #[cfg(target_os = "linux")]
-        {
-            let data = epoll::EventData::new_u64(key.to_bits());
-            Ok(epoll::add(self.poll.registry(), socket, data, epoll::EventFlags::IN)?)
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let interest = mio::Interest::READABLE;
-            self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
-        }
+        platform::register_listener(self.poll.registry(), socket, key)
     }
 
     fn set_listening(&self, socket: &OwnedFd, key: Key, on: bool) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        {
-            let data = epoll::EventData::new_u64(key.to_bits());
-            let flags = if on { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
-            Ok(epoll::modify(self.poll.registry(), socket, data, flags)?)
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = (socket, key, on);
-            Ok(())
-        }
+        platform::set_listening(self.poll.registry(), socket, key, on)
     }
 
     fn register_stream(&self, socket: &OwnedFd, key: Key, kind: StreamKind) -> io::Result<()> {
-        // Priority is asked for because a read stops at the urgent mark: it says that a short read
-        // does not mean drained.
-        let interest = mio::Interest::READABLE | mio::Interest::PRIORITY;
         let interest = match kind {
-            StreamKind::Tcp => interest | mio::Interest::WRITABLE,
-            StreamKind::Unix => interest,
+            StreamKind::Tcp => platform::STREAM | mio::Interest::WRITABLE,
+            StreamKind::Unix => platform::STREAM,
         };
         self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
     }
 
     fn ask_writable(&self, socket: &OwnedFd, key: Key, yes: bool) -> io::Result<()> {
-        let interest = mio::Interest::READABLE | mio::Interest::PRIORITY;
-        let interest = if yes { interest | mio::Interest::WRITABLE } else { interest };
+        let interest =
+            if yes { platform::STREAM | mio::Interest::WRITABLE } else { platform::STREAM };
         self.poll.registry().reregister(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
     }
 
@@ -265,13 +248,13 @@ impl Driver for Mio {
 
     #[inline(always)]
     fn write(&self, socket: &OwnedFd, data: &[u8]) -> io::Result<usize> {
-        retrying(|| rustix::net::send(socket, data, SendFlags::NOSIGNAL))
+        retrying(|| rustix::net::send(socket, data, platform::NOSIGNAL))
     }
 
     fn write_vectored(&self, socket: &OwnedFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         retrying(|| {
             let mut control = SendAncillaryBuffer::default();
-            rustix::net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL)
+            rustix::net::sendmsg(socket, slices, &mut control, platform::NOSIGNAL)
         })
     }
 
@@ -327,7 +310,7 @@ impl Driver for Mio {
     }
 
     fn peer_credentials(&self, socket: &OwnedFd) -> io::Result<Credentials> {
-        unix::peer_credentials(socket)
+        platform::peer_credentials(socket)
     }
 
     #[cfg(feature = "signals")]
@@ -360,12 +343,7 @@ impl Driver for Mio {
 
     fn reserve(&self) -> io::Result<OwnedFd> {
         // Any descriptor will do; this kind needs no path, and no right.
-        Ok(rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::DGRAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?)
+        Ok(platform::socket(AddressFamily::UNIX, SocketType::DGRAM)?)
     }
 
     fn waker(&mut self) -> io::Result<Arc<dyn Wake>> {

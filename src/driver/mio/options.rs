@@ -1,5 +1,6 @@
 //! Socket options, set: tcp(7), ip(7), ipv6(7), socket(7).
 
+#[cfg(target_os = "linux")]
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;

@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, sockopt};
 
-use super::options;
+use super::{options, platform};
 use crate::address::{SocketAddress, UnixName};
 use crate::driver::{AcceptError, ConnectConfig, Connecting, ListenConfig};
 
@@ -25,14 +25,13 @@ pub(super) fn socket(address: &SocketAddress, kind: SocketType) -> io::Result<Ow
         SocketAddress::Inet(SocketAddr::V6(_)) => AddressFamily::INET6,
         SocketAddress::Unix(_) | SocketAddress::Unnamed => AddressFamily::UNIX,
     };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    Ok(rustix::net::socket_with(family, kind, flags, None)?)
+    Ok(platform::socket(family, kind)?)
 }
 
 pub(super) fn unix_address(name: &UnixName) -> io::Result<SocketAddrUnix> {
     match (name.as_path(), name.as_abstract()) {
         (Some(path), _) => Ok(SocketAddrUnix::new(path)?),
-        (None, Some(name)) => Ok(SocketAddrUnix::new_abstract_name(name)?),
+        (None, Some(name)) => platform::abstract_address(name),
         (None, None) => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
@@ -43,8 +42,7 @@ pub(super) fn no_name() -> io::Error {
 
 /// A kernel that was built or booted without IPv6 has no such sockets (socket(2), `EAFNOSUPPORT`).
 pub(super) fn has_ipv6() -> bool {
-    let flags = SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None);
+    let socket = platform::socket(AddressFamily::INET6, SocketType::STREAM);
     !matches!(socket, Err(Errno::AFNOSUPPORT))
 }
 
@@ -55,7 +53,7 @@ pub(super) fn listen(config: &ListenConfig) -> io::Result<(OwnedFd, Option<Bound
         SocketAddress::Inet(address) => {
             sockopt::set_socket_reuseaddr(&socket, true)?;
             if config.reuse_port {
-                sockopt::set_socket_reuseport(&socket, true)?;
+                platform::set_reuse_port(&socket)?;
             }
             if address.is_ipv6() {
                 sockopt::set_ipv6_v6only(&socket, config.only_v6)?;
@@ -75,9 +73,8 @@ pub(super) fn set_backlog(socket: &OwnedFd, connections: u32) -> io::Result<()> 
 }
 
 pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddress), AcceptError> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (socket, peer) = loop {
-        match rustix::net::acceptfrom_with(listener, flags) {
+        match platform::accept(listener) {
             Ok(accepted) => break accepted,
             Err(Errno::INTR) => {}
             Err(error) => return Err(sort_accept_error(error)),
@@ -160,7 +157,7 @@ pub(super) fn from_kernel(address: SocketAddrAny) -> io::Result<SocketAddress> {
         return Ok(SocketAddress::Inet(SocketAddr::try_from(address)?));
     }
     let address = SocketAddrUnix::try_from(address)?;
-    let name = match (address.path_bytes(), address.abstract_name()) {
+    let name = match (address.path_bytes(), platform::abstract_name(&address)) {
         (Some(path), _) => UnixName::from_path(OsStr::from_bytes(path)),
         (None, Some(name)) => UnixName::from_abstract(name),
         (None, None) => return Ok(SocketAddress::Unnamed),

@@ -21,7 +21,6 @@ use rustix::net::SocketAddrUnix;
 
 use super::sockets::{set_backlog, stream_socket, unix_address};
 use crate::address::{SocketAddress, UnixName};
-use crate::credentials::Credentials;
 use crate::driver::ListenConfig;
 
 /// The path that a listener was bound to. Dropping it removes the path, unless that is another file by now.
@@ -73,8 +72,12 @@ pub(super) fn listen(
     let lock = if config.replace_stale { Some(lock(path)?) } else { None };
     let mode = config.unix_mode.map(mode_of).transpose()?;
     if let Some(mode) = mode {
-        // The file is born with it, less what the umask takes: at no time with more.
-        fchmod(&socket, mode)?;
+        // The file is born with it, less what the umask takes: at no time with more. Elsewhere than on Linux a
+        // socket has none (fchmod(2), EINVAL), and nobody gets in before it listens.
+        match fchmod(&socket, mode) {
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     match rustix::net::bind(&socket, &address) {
         Err(Errno::ADDRINUSE) if lock.is_some() => {
@@ -86,7 +89,7 @@ pub(super) fn listen(
     // From here on an error removes the path.
     let bound = BoundPath::new(path, lock)?;
     if let Some(mode) = mode
-        && symlink_metadata(path)?.mode() & MODE_MAX != mode.bits()
+        && mode_of(symlink_metadata(path)?.mode() & MODE_MAX)? != mode
     {
         chmod(path, mode)?;
     }
@@ -101,7 +104,7 @@ fn mode_of(mode: u32) -> io::Result<Mode> {
         let message = format!("the mode 0o{mode:o} is over 0o777");
         return Err(io::Error::new(ErrorKind::InvalidInput, message));
     }
-    Ok(Mode::from_bits_truncate(mode))
+    Ok(Mode::from_bits_truncate(mode as _)) // their type is each platform's own
 }
 
 fn in_use(message: String) -> io::Error {
@@ -166,23 +169,6 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
     }
 }
 
-#[cfg(target_os = "linux")]
-pub(super) fn peer_credentials(socket: &OwnedFd) -> io::Result<Credentials> {
-    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-    // Not by rustix, whose process number cannot be 0: that is what a process of another PID namespace has.
-    let peer = getsockopt(socket, PeerCredentials)?;
-    if peer.uid() == u32::MAX {
-        return Err(no_credentials());
-    }
-    let pid = u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0);
-    Ok(Credentials { pid, uid: peer.uid(), gid: peer.gid() })
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn peer_credentials(_: &OwnedFd) -> io::Result<Credentials> {
-    Err(no_credentials())
-}
-
-fn no_credentials() -> io::Error {
+pub(super) fn no_credentials() -> io::Error {
     io::Error::new(ErrorKind::Unsupported, "only peers on Unix sockets have credentials")
 }

@@ -1,0 +1,94 @@
+//! What Linux does in its own way. The other platforms have the same names.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use mio::{Interest, Registry};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::event::epoll;
+use rustix::io::Result;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType,
+    sockopt,
+};
+
+use super::unix::no_credentials;
+use crate::credentials::Credentials;
+use crate::key::Key;
+
+/// See [`Driver::short_read_drains`](crate::driver::Driver::short_read_drains): of TCP under epoll (epoll(7),
+/// questions and answers).
+pub(super) const SHORT_READ_DRAINS: bool = true;
+
+/// See [`Driver::listeners_are_level`](crate::driver::Driver::listeners_are_level).
+pub(super) const LISTENERS_ARE_LEVEL: bool = true;
+
+/// What a stream is registered for, besides writing. Priority is asked for because a read stops at the urgent
+/// mark: it says that a short read does not mean drained.
+pub(super) const STREAM: Interest = Interest::READABLE.add(Interest::PRIORITY);
+
+/// How to send without `SIGPIPE`.
+pub(super) const NOSIGNAL: SendFlags = SendFlags::NOSIGNAL;
+
+/// Non-blocking, and closed on exec.
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+pub(super) fn socket(family: AddressFamily, kind: SocketType) -> Result<OwnedFd> {
+    rustix::net::socket_with(family, kind, FLAGS, None)
+}
+
+pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Option<SocketAddrAny>)> {
+    rustix::net::acceptfrom_with(listener, FLAGS)
+}
+
+/// With `MSG_TRUNC` the length is that of the whole datagram (recv(2)).
+pub(super) fn receive(
+    socket: &OwnedFd,
+    buffer: &mut [u8],
+) -> Result<(usize, Option<SocketAddrAny>)> {
+    let (_, length, from) = rustix::net::recvfrom(socket, buffer, RecvFlags::TRUNC)?;
+    Ok((length, from))
+}
+
+/// mio registers for edges only. A level can be had from the epoll instance itself.
+pub(super) fn register_listener(registry: &Registry, socket: &OwnedFd, key: Key) -> io::Result<()> {
+    let data = epoll::EventData::new_u64(key.to_bits());
+    Ok(epoll::add(registry, socket, data, epoll::EventFlags::IN)?)
+}
+
+pub(super) fn set_listening(
+    registry: &Registry,
+    socket: &OwnedFd,
+    key: Key,
+    on: bool,
+) -> io::Result<()> {
+    let data = epoll::EventData::new_u64(key.to_bits());
+    let flags = if on { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
+    Ok(epoll::modify(registry, socket, data, flags)?)
+}
+
+pub(super) fn set_reuse_port(socket: &OwnedFd) -> io::Result<()> {
+    Ok(sockopt::set_socket_reuseport(socket, true)?)
+}
+
+pub(super) fn listens(socket: &OwnedFd) -> io::Result<bool> {
+    Ok(sockopt::socket_acceptconn(socket)?)
+}
+
+pub(super) fn abstract_address(name: &[u8]) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new_abstract_name(name)?)
+}
+
+pub(super) fn abstract_name(address: &SocketAddrUnix) -> Option<&[u8]> {
+    address.abstract_name()
+}
+
+/// Not by rustix, whose process number cannot be 0: that is what a process of another PID namespace has.
+pub(super) fn peer_credentials(socket: &OwnedFd) -> io::Result<Credentials> {
+    let peer = getsockopt(socket, PeerCredentials)?;
+    if peer.uid() == u32::MAX {
+        return Err(no_credentials());
+    }
+    let pid = u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0);
+    Ok(Credentials { pid, uid: peer.uid(), gid: peer.gid() })
+}

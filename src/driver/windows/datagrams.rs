@@ -1,0 +1,116 @@
+//! Datagram sockets: UDP.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use mio::net::UdpSocket;
+use rustix::io::Errno;
+use socket2::{InterfaceIndexOrAddress, SockRef, Type};
+
+use super::socket::{Kind, Socket, inet, lacks, make};
+use crate::address::SocketAddress;
+use crate::datagram::{DatagramOptions, Interface};
+use crate::driver::DatagramConfig;
+
+pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<Socket> {
+    let address = inet(config.address)?;
+    let socket = make(address, Type::DGRAM)?;
+    set_options(&socket, address, config.options)?;
+    socket.bind(&address.into())?;
+    if let Some(peer) = &config.options.connect {
+        socket.connect(&inet(peer)?.into())?;
+    }
+    Ok(Kind::Datagram(UdpSocket::from_std(socket.into())).into())
+}
+
+fn set_options(
+    socket: &socket2::Socket,
+    address: SocketAddr,
+    options: &DatagramOptions,
+) -> io::Result<()> {
+    if options.reuse_port {
+        return Err(lacks("reuse_port"));
+    }
+    socket.set_reuse_address(options.reuse_address)?;
+    socket.set_broadcast(options.broadcast)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(options.only_v6)?;
+        if let Some(hops) = options.multicast_ttl {
+            socket.set_multicast_hops_v6(hops.into())?;
+        }
+        if let Some(yes) = options.multicast_loop {
+            socket.set_multicast_loop_v6(yes)?;
+        }
+    } else {
+        if let Some(hops) = options.multicast_ttl {
+            socket.set_multicast_ttl_v4(hops.into())?;
+        }
+        if let Some(yes) = options.multicast_loop {
+            socket.set_multicast_loop_v4(yes)?;
+        }
+    }
+    match (&options.multicast_interface, address.is_ipv6()) {
+        (Interface::Any, _) => Ok(()),
+        (Interface::Address(ip), false) => socket.set_multicast_if_v4(ip),
+        (Interface::Address(_), true) => Err(address_of_v6()),
+        // An address in 0.0.0.0/8 is taken for an interface's number (IP_MULTICAST_IF).
+        (Interface::Index(index), false) => socket.set_multicast_if_v4(&Ipv4Addr::from(*index)),
+        (Interface::Index(index), true) => socket.set_multicast_if_v6(*index),
+    }
+}
+
+fn address_of_v6() -> io::Error {
+    let message = "for IPv6 an interface is named by its number";
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+/// Of a datagram that was cut only that is told: it counts as one byte longer than what fits, and from nobody.
+pub(super) fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddress)> {
+    match socket.datagram().recv_from(buffer) {
+        Ok((length, from)) => Ok((length, from.into())),
+        Err(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => {
+            Ok((buffer.len() + 1, SocketAddress::Unnamed))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn send(socket: &Socket, data: &[u8], to: Option<&SocketAddress>) -> io::Result<()> {
+    let socket = socket.datagram();
+    match to {
+        None => socket.send(data)?,
+        Some(to) => socket.send_to(data, inet(to)?)?,
+    };
+    Ok(())
+}
+
+pub(super) fn set_membership(
+    socket: &Socket,
+    group: IpAddr,
+    interface: &Interface,
+    is_member: bool,
+) -> io::Result<()> {
+    let datagram = socket.datagram();
+    let socket = SockRef::from(&*datagram);
+    match (group, interface) {
+        (IpAddr::V4(group), interface) => {
+            let interface = match interface {
+                Interface::Any => InterfaceIndexOrAddress::Address(Ipv4Addr::UNSPECIFIED),
+                Interface::Address(address) => InterfaceIndexOrAddress::Address(*address),
+                Interface::Index(index) => InterfaceIndexOrAddress::Index(*index),
+            };
+            match is_member {
+                true => socket.join_multicast_v4_n(&group, &interface),
+                false => socket.leave_multicast_v4_n(&group, &interface),
+            }
+        }
+        (IpAddr::V6(_), Interface::Address(_)) => Err(address_of_v6()),
+        (IpAddr::V6(group), interface) => {
+            let index = if let Interface::Index(index) = interface { *index } else { 0 };
+            match is_member {
+                true => socket.join_multicast_v6(&group, index),
+                false => socket.leave_multicast_v6(&group, index),
+            }
+        }
+    }
+}

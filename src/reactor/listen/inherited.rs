@@ -1,0 +1,61 @@
+//! Listening on descriptors that others made.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::invalid;
+use crate::driver::Mio;
+use crate::handler::StreamHandler;
+use crate::listener::{ListenOptions, ListenerId};
+use crate::reactor::reconfigure::drains;
+use crate::reactor::{HandlerId, Reactor};
+
+impl Reactor {
+    /// Listens on a socket that listens already: one that the process inherited (see `Inherited`, with the feature
+    /// `systemd`), or that was made elsewhere. It gets the [socket options](ListenOptions::socket) that are given,
+    /// and the [backlog](ListenOptions::backlog) if one is. Whoever shares the socket shares these, and that it
+    /// is made non-blocking; as long as somebody else has it, closing it here does not close the door, and who comes
+    /// then waits.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is no socket, none of TCP or a Unix stream, or does not listen; if an option is asked
+    /// for that has to be set before a socket is bound: [`reuse_port`](ListenOptions::reuse_port),
+    /// [`only_v6`](ListenOptions::only_v6), [`unix_mode`](ListenOptions::unix_mode),
+    /// [`device`](crate::SocketOptions::device),
+    /// [`freebind`](crate::SocketOptions::freebind). Otherwise as
+    /// [`listen_with`](Reactor::listen_with).
+    pub fn listen_fd<H: StreamHandler>(
+        &mut self,
+        handler: HandlerId<H>,
+        socket: OwnedFd,
+        options: &ListenOptions,
+    ) -> io::Result<ListenerId> {
+        self.assert_own(handler);
+        options.limits.check()?;
+        options.socket.check()?;
+        for (is_asked, name) in [
+            (options.reuse_port, "reuse_port"),
+            (options.only_v6, "only_v6"),
+            (options.unix_mode.is_some(), "unix_mode"),
+            (options.socket.device.is_some(), "device"),
+            (options.socket.freebind, "freebind"),
+        ] {
+            if is_asked {
+                let message =
+                    format!("{name} is to be set before a socket is bound, and this one is");
+                return Err(invalid(&message));
+            }
+        }
+        if self.core.drain.is_some() {
+            return Err(drains());
+        }
+        Mio::adopt_listener(&socket, options.backlog, &options.socket)?;
+        let key = self.new_listener(handler.index, options);
+        if let Err(error) = self.install_listener(key, socket) {
+            self.core.sources.remove(key);
+            return Err(error);
+        }
+        Ok(ListenerId(key))
+    }
+}
