@@ -28,8 +28,16 @@ impl Example {
 
     /// Starts `name address arguments...`, and waits until it says where it listens.
     pub fn start_with(name: &str, address: &str, arguments: &[&str]) -> Example {
+        let mut example = Example::run(name, &[&[address], arguments].concat());
+        let line = example.wait_for_line("listening on ");
+        let (_, address) = line.split_once("listening on ").unwrap();
+        example.address = address.parse().expect("it says where it listens");
+        example
+    }
+
+    /// Starts `name arguments...`, of which the address is not known.
+    pub fn run(name: &str, arguments: &[&str]) -> Example {
         let mut process = Command::new(path_of(name))
-            .arg(address)
             .args(arguments)
             .env("RUST_LOG", "oneloop=info")
             .stdin(Stdio::piped())
@@ -42,11 +50,13 @@ impl Example {
         forward_lines(process.stderr.take().unwrap(), sender);
         let input = process.stdin.take();
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut example = Example { process, input, lines, address: unknown };
-        let line = example.wait_for_line("listening on ");
-        let (_, address) = line.split_once("listening on ").unwrap();
-        example.address = address.parse().expect("it says where it listens");
-        example
+        Example { process, input, lines, address: unknown }
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     /// Waits until the program prints a line that contains `what`, on whichever of its outputs.
@@ -90,7 +100,7 @@ impl Drop for Example {
 }
 
 /// Cargo builds the examples of the same profile beside the tests, which are in `deps`.
-fn path_of(name: &str) -> PathBuf {
+pub fn path_of(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(
