@@ -144,7 +144,7 @@ impl DatagramHandler for Server {
     fn on_datagram(&mut self, socket: &mut DatagramSocket<'_>, datagram: Datagram<'_>) {
         let port = datagram.from.inet().map_or(0, |from| from.port());
         if port < OTHERS_PORTS_MAX || self.own_ports.contains(&port) {
-            return log::warn!("not answered: {} is a service", datagram.from);
+            return log::debug!("not answered: {} is a service", datagram.from);
         }
         let answer = match self.service {
             Service::Echo => datagram.data.to_vec(),

@@ -133,8 +133,9 @@ impl StreamHandler for Netcat {
     }
 
     fn on_close(&mut self, (): (), key: Key, reason: CloseReason, cx: &mut Context<'_>) {
-        let is_good =
-            matches!(reason, CloseReason::PeerClosed | CloseReason::Closed | CloseReason::OtherSide);
+        use CloseReason::{Closed, OtherSide, PeerClosed, Stopped};
+        // The last one is that of an input that nobody needs any more.
+        let is_good = matches!(reason, PeerClosed | Closed | OtherSide | Stopped);
         if !is_good && self.error.is_none() {
             self.error = Some(reason.to_string());
         }
