@@ -55,6 +55,7 @@ impl StreamHandler for Proxy {
                 conn.pause();
                 conn.connect(self.server, own.to_bits());
             }
+            Origin::Adopted(_) => unreachable!("nothing is adopted here"),
             Origin::Connected(client) => {
                 let client = Key::from_bits(client);
                 if !(conn.forward(client, own) && conn.forward(own, client)) {

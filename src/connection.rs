@@ -33,6 +33,8 @@ pub enum Origin {
     Accepted(ListenerId),
     /// We made it, with this tag.
     Connected(u64),
+    /// It was open before, and [adopted](crate::Reactor::adopt) with this tag.
+    Adopted(u64),
 }
 
 impl<'a> Deref for Connection<'a> {
@@ -63,10 +65,12 @@ impl Connection<'_> {
         self.key
     }
 
-    /// Which listener accepted it, or the tag that was given to connect.
+    /// Which listener accepted it, or the tag that was given to connect or [`adopt`](crate::Reactor::adopt).
     pub fn origin(&self) -> Origin {
         let stream = self.stream();
-        if stream.has(OUTBOUND) {
+        if stream.is_adopted() {
+            Origin::Adopted(stream.tag)
+        } else if stream.has(OUTBOUND) {
             Origin::Connected(stream.tag)
         } else {
             Origin::Accepted(ListenerId(Key::from_bits(stream.tag)))

@@ -449,7 +449,9 @@ impl Core {
                 if stream.has(CONNECTING) {
                     return self.end(key, reason);
                 }
-                let is_after_peer = reason == CloseReason::Closed && stream.has(EOF_SHOWN);
+                let is_after_peer = reason == CloseReason::Closed
+                    && stream.has(EOF_SHOWN)
+                    && !stream.is_pipe_out();
                 let reason = if is_after_peer { CloseReason::PeerClosed } else { reason };
                 stream.flags |= CLOSING | FIN_WANTED;
                 stream.phase_deadline = Time::NEVER;
@@ -499,9 +501,11 @@ impl Core {
                 let forwards = stream.has(FORWARDS | FED);
                 let is_reset = stream.has(RESET)
                     || matches!(stream.reason, Some(CloseReason::Reset | CloseReason::Io(_)));
-                let address = std::mem::replace(&mut stream.address, NO_NUMBER);
-                let listener = Key::from_bits(stream.tag);
-                self.leave_address(listener, address);
+                if !stream.has(OUTBOUND) {
+                    let address = std::mem::replace(&mut stream.address, NO_NUMBER);
+                    let listener = Key::from_bits(stream.tag);
+                    self.leave_address(listener, address);
+                }
                 self.account(key);
                 if key == self.running {
                     self.stats.bytes_undelivered += self.scratch.len() as u64;

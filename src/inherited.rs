@@ -1,11 +1,13 @@
-//! Sockets that systemd, or whoever speaks as it does, passes on: sd_listen_fds(3).
+//! Sockets that systemd, or whoever speaks as it does, passes on: sd_listen_fds(3). And inetd(8).
 
 use std::env;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use listenfd::ListenFd;
+use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use crate::address::Address;
 
@@ -16,6 +18,11 @@ const FIRST: u32 = 3;
 const UNNAMED: &str = "unknown";
 
 /// The sockets that the process was started with.
+///
+/// `fd:0` is what inetd(8) passes on: to a service that it starts once and waits for, the socket that
+/// [listens](Self::is_listener), for [`listen_fd`](crate::Reactor::listen_fd); to one that it starts for every client
+/// ("nowait"), the client's, for [`adopt`](crate::Reactor::adopt). There standard output and error are the same
+/// socket, so that whatever is printed or logged goes to the client.
 ///
 /// ```no_run
 /// use oneloop::{Address, Inherited};
@@ -41,6 +48,8 @@ pub struct Inherited {
     sockets: ListenFd,
     /// By descriptor, from the first one.
     names: Vec<String>,
+    /// Which of the standard descriptors, from 0 on, were taken.
+    standard: [bool; FIRST as usize],
 }
 
 impl Inherited {
@@ -57,7 +66,7 @@ impl Inherited {
         let named = |name: &str| if name.is_empty() { UNNAMED.into() } else { name.to_string() };
         let names = names.split(':').map(named);
         let names = names.chain(std::iter::repeat(UNNAMED.into())).take(sockets.len()).collect();
-        Inherited { sockets, names }
+        Inherited { sockets, names, standard: [false; FIRST as usize] }
     }
 
     /// The names of all that was passed on, from descriptor 3 on; without one a socket is called `unknown`. Several may
@@ -67,7 +76,8 @@ impl Inherited {
     }
 
     /// Takes the socket of `fd:3`, or all those that systemd calls as in `systemd:NAME`, at least one: a
-    /// socket unit with two `ListenStream=` passes two on. They are closed on exec from now on.
+    /// socket unit with two `ListenStream=` passes two on. They are closed on exec from now on. `fd:0` to `fd:2` are
+    /// the standard descriptors, whether or not systemd has anything to do with it; these themselves stay open.
     ///
     /// # Errors
     ///
@@ -75,6 +85,7 @@ impl Inherited {
     /// Unix, or the address is none of an inherited one.
     pub fn take(&mut self, address: &Address) -> io::Result<Vec<OwnedFd>> {
         match address {
+            Address::Fd(descriptor @ ..FIRST) => Ok(vec![self.take_standard(*descriptor)?]),
             Address::Fd(descriptor) => {
                 let index = descriptor.checked_sub(FIRST).map(|index| index as usize);
                 match index.filter(|index| *index < self.names.len()) {
@@ -97,6 +108,36 @@ impl Inherited {
         }
     }
 
+    /// Whether it listens: otherwise it is a connection, or has no streams.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    pub fn is_listener(socket: impl AsFd) -> io::Result<bool> {
+        Ok(sockopt::socket_acceptconn(socket)?)
+    }
+
+    fn take_standard(&mut self, descriptor: u32) -> io::Result<OwnedFd> {
+        if self.standard[descriptor as usize] {
+            return Err(taken_before(descriptor));
+        }
+        let socket = match descriptor {
+            0 => io::stdin().as_fd().try_clone_to_owned(),
+            1 => io::stdout().as_fd().try_clone_to_owned(),
+            _ => io::stderr().as_fd().try_clone_to_owned(),
+        }?;
+        match sockopt::socket_type(&socket) {
+            Ok(_) => {}
+            Err(Errno::NOTSOCK) => {
+                let message = format!("descriptor {descriptor} is no socket");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.standard[descriptor as usize] = true;
+        Ok(socket)
+    }
+
     /// The kind of socket is asked for by trial: only the kernel knows it.
     fn take_at(&mut self, index: usize) -> io::Result<OwnedFd> {
         let sockets = &mut self.sockets;
@@ -113,10 +154,7 @@ impl Inherited {
                 format!("descriptor {} is no socket of IP or Unix", index + FIRST as usize);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         };
-        taken.ok_or_else(|| {
-            let message = format!("descriptor {} was taken before", index + FIRST as usize);
-            io::Error::new(io::ErrorKind::NotFound, message)
-        })
+        taken.ok_or_else(|| taken_before(FIRST + index as u32))
     }
 
     fn not_there(&self, what: &str) -> io::Error {
@@ -132,6 +170,11 @@ impl Inherited {
         let message = format!("{what} was not passed on: {there}");
         io::Error::new(io::ErrorKind::NotFound, message)
     }
+}
+
+fn taken_before(descriptor: u32) -> io::Error {
+    let message = format!("descriptor {descriptor} was taken before");
+    io::Error::new(io::ErrorKind::NotFound, message)
 }
 
 impl fmt::Debug for Inherited {

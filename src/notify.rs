@@ -14,6 +14,7 @@ use std::time::Duration;
 use log::{info, warn};
 
 use crate::connection::Connection;
+use crate::connector::Backoff;
 use crate::context::Context;
 use crate::driver::Driver;
 use crate::error::Error;
@@ -21,30 +22,41 @@ use crate::handler::StreamHandler;
 use crate::reactor::Reactor;
 use crate::timer::TimerId;
 
+/// Waits before another try while systemd's queue is full, which holds a few words of all services together: the
+/// first one shorter than anybody notices, the last one short beside any time that a start may take.
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
 /// Tells systemd how the process is.
 #[derive(Debug)]
 pub(crate) struct Notifier {
     socket: UnixDatagram,
     to: SocketAddr,
     watchdog: Option<Duration>,
+    /// The handler by whose timers it lives.
+    handler: u16,
 }
 
 impl Notifier {
     /// `None` if nobody wants to know.
-    fn from_env() -> io::Result<Option<Notifier>> {
+    fn from_env(handler: u16) -> io::Result<Option<Notifier>> {
         let Some(to) = env::var_os("NOTIFY_SOCKET") else { return Ok(None) };
         let socket = UnixDatagram::unbound()?;
         // The loop waits for nobody, not for systemd either.
         socket.set_nonblocking(true)?;
         let variable = |name| env::var(name).ok();
         let watchdog = watchdog(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"))?;
-        Ok(Some(Notifier { socket, to: notify_socket(&to)?, watchdog }))
+        Ok(Some(Notifier { socket, to: notify_socket(&to)?, watchdog, handler }))
     }
 
-    pub(crate) fn say(&self, state: &str) {
-        // One that does not get through is missed by nobody but a watchdog, and that is told again.
-        if let Err(error) = self.socket.send_to_addr(state.as_bytes(), &self.to) {
-            warn!("systemd is not told {state}: {error}");
+    /// Whether it is worth another try: there was no room for it.
+    fn say(&self, state: &str) -> bool {
+        match self.socket.send_to_addr(state.as_bytes(), &self.to) {
+            Ok(_) => false,
+            Err(error) => {
+                warn!("systemd is not told {state}: {error}");
+                error.kind() == io::ErrorKind::WouldBlock
+            }
         }
     }
 }
@@ -81,7 +93,17 @@ impl<D: Driver> Reactor<D> {
     /// A drain or a stop begins; a stop that ends a drain says it a second time, to nobody's harm.
     pub(crate) fn notify_stopping(&self) {
         if let Some(notifier) = &self.notifier {
-            notifier.say("STOPPING=1");
+            // One that does not get through is missed by nobody.
+            let _ = notifier.say("STOPPING=1");
+        }
+    }
+
+    /// The end of a stop, which has ended all timers: should the reactor run again, it says so, and is watched.
+    pub(crate) fn notify_again(&mut self) {
+        if let Some(notifier) = &self.notifier
+            && !self.core.starting.contains(&notifier.handler)
+        {
+            self.core.starting.push_back(notifier.handler);
         }
     }
 }
@@ -89,9 +111,11 @@ impl<D: Driver> Reactor<D> {
 impl Reactor {
     /// Tells systemd how the reactor is, if the process is a service of its that wants to know
     /// (`Type=notify` in systemd.service(5)); otherwise this does nothing, and says so. It is told
-    /// `READY=1` in the first turn, so listen before; `STOPPING=1` when a drain or a stop begins; and, if the
+    /// `READY=1` in the first turn, so listen before, and, while its queue is full, again until it gets through;
+    /// `STOPPING=1` when a drain or a stop begins; and, if the
     /// service has `WatchdogSec=`, `WATCHDOG=1` twice in that time. That is a timer of the loop: when a callback
-    /// holds it up for longer, systemd ends the process.
+    /// holds it up for longer, systemd ends the process. It holds for every run of the reactor; a second call
+    /// changes nothing.
     ///
     /// # Errors
     ///
@@ -106,32 +130,56 @@ impl Reactor {
     /// A system call each time that systemd is told something. It never blocks; a word that does not get through is
     /// logged.
     pub fn notify_systemd(&mut self) -> io::Result<bool> {
-        let Some(notifier) = Notifier::from_env()? else { return Ok(false) };
+        if self.notifier.is_some() {
+            return Ok(true);
+        }
+        let handler = u16::try_from(self.handlers.len()).expect("at most 65,535 handlers");
+        let Some(notifier) = Notifier::from_env(handler)? else { return Ok(false) };
         let notifier = Rc::new(notifier);
-        self.add(Watchdog { notifier: Rc::clone(&notifier) });
+        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        let watchdog = Watchdog { notifier: Rc::clone(&notifier), retry: TimerId::NONE, backoff };
+        let id = self.add(watchdog);
+        debug_assert_eq!(id.index, handler, "handlers are numbered as they come");
         self.notifier = Some(notifier);
         Ok(true)
     }
 }
 
-/// Lives by its timer, and never has a connection.
+/// Lives by its timers, and never has a connection.
 struct Watchdog {
     notifier: Rc<Notifier>,
+    /// For the next try to say that we are ready.
+    retry: TimerId,
+    backoff: Backoff,
+}
+
+impl Watchdog {
+    fn say_ready(&mut self, cx: &mut Context<'_>) {
+        if self.notifier.say("READY=1") {
+            let wait = self.backoff.next(cx.random());
+            self.retry = cx.set_handler_timer(wait);
+        }
+    }
 }
 
 impl StreamHandler for Watchdog {
     type Session = ();
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        self.notifier.say("READY=1");
+        self.backoff.reset();
+        self.say_ready(cx);
         if let Some(time) = self.notifier.watchdog {
             info!("systemd wants to hear of this process every {time:?}");
             cx.set_handler_interval(time / 2);
         }
     }
 
-    fn on_handler_timer(&mut self, _: TimerId, _: &mut Context<'_>) {
-        self.notifier.say("WATCHDOG=1");
+    fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
+        if timer == self.retry {
+            return self.say_ready(cx);
+        }
+        // The next one comes anyhow.
+        let _ = self.notifier.say("WATCHDOG=1");
     }
 
     fn on_open(&mut self, _: &mut Connection<'_>) {}

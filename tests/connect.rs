@@ -289,6 +289,7 @@ fn two_thousand_connections_are_made_at_once() {
             let Ok(message) = <[u8; 8]>::try_from(data) else { return Ok(0) };
             match conn.origin() {
                 Origin::Accepted(_) => conn.send(data).ignore(),
+                Origin::Adopted(_) => unreachable!("nothing is adopted here"),
                 Origin::Connected(tag) => {
                     assert_eq!(u64::from_le_bytes(message), tag);
                     assert!(!std::mem::replace(&mut seen.borrow_mut()[tag as usize], true));

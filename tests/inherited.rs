@@ -1,14 +1,14 @@
-//! Sockets that listen already.
+//! Sockets that others made: that listen already, or are connected.
 
 mod support;
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
-use oneloop::{ListenOptions, SocketOptions};
+use oneloop::{CloseReason, Limits, ListenOptions, Origin, SocketOptions};
 use rustix::net::sockopt;
 
 use support::*;
@@ -128,4 +128,99 @@ fn its_backlog_is_its_own_unless_another_is_asked_for() {
         assert_eq!(error.kind(), ErrorKind::TimedOut, "backlog {backlog}");
         drop(clients);
     }
+}
+
+/// Its descriptor is closed here, and open there: the poll must not tell of it for ever.
+#[test]
+fn a_socket_that_somebody_else_has_open_wakes_nobody_when_it_was_closed_here() {
+    let (mut reactor, handler) = raw::reactor();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shared = listener.try_clone().unwrap();
+    let id = reactor.listen_fd(handler, listener.into(), &ListenOptions::new()).unwrap();
+    reactor.close_listener(id);
+    reactor.turn(Some(std::time::Duration::ZERO)).unwrap();
+    let _waits = connect(address_of(&shared));
+    let events = reactor.stats().events;
+    assert_idle(&mut reactor);
+    assert_eq!(reactor.stats().events, events);
+}
+
+#[test]
+fn a_connected_socket_is_served_as_any_other() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = (connect(address_of(&listener)), listener.accept().unwrap().0);
+    let (one, other) = UnixStream::pair().unwrap();
+    let unix = (TcpStream::from(OwnedFd::from(one)), TcpStream::from(OwnedFd::from(other)));
+    for (mut client, socket) in [tcp, unix] {
+        let (origins, notes) = noted();
+        let recorder = Recorder::echo().open(move |conn| notes.borrow_mut().push(conn.origin()));
+        let mut server = Server::new(recorder);
+        server.reactor.adopt(server.handler, socket.into(), 5).unwrap();
+        server.assert_echoes(&mut client);
+        assert_eq!(*origins.borrow(), [Origin::Adopted(5)]);
+        let much = pattern(100_000);
+        assert_eq!(server.write(&mut client, &much), None);
+        assert!(server.read(&mut client, much.len()) == much);
+        drop(client);
+        server.until_closed(1);
+        assert_eq!(server.calls.reasons(), [CloseReason::PeerClosed]);
+        server.assert_idle();
+    }
+}
+
+/// As inetd's nowait services have it: the standard descriptors stay open.
+#[test]
+fn a_connected_socket_that_stays_open_elsewhere_is_heard_of_no_more() {
+    let mut server = Server::new(Recorder::new().data(|conn, data| {
+        conn.abort();
+        Ok(data.len())
+    }));
+    let (mut client, socket) = UnixStream::pair().unwrap();
+    let _shared = socket.try_clone().unwrap();
+    server.reactor.adopt(server.handler, socket.into(), 0).unwrap();
+    client.write_all(b"x").unwrap();
+    server.until_closed(1);
+    client.write_all(b"y").unwrap();
+    server.assert_idle();
+    assert_eq!(server.reactor.stats().stale_events, 0);
+}
+
+#[test]
+fn an_adopted_connection_has_the_limits_of_those_that_are_made_here() {
+    let (mut reactor, handler) = raw::reactor();
+    let limit = std::time::Duration::from_millis(30);
+    let limits = Limits::new().idle_timeout(limit).linger_timeout(limit);
+    reactor.set_connect_limits(limits).unwrap();
+    let (_client, socket) = UnixStream::pair().unwrap();
+    reactor.adopt(handler, socket.into(), 0).unwrap();
+    run_until(&mut reactor, "it is idle", |reactor| reactor.connections() == 0);
+}
+
+#[test]
+fn what_is_no_open_stream_is_not_adopted_and_says_why() {
+    let (mut reactor, handler) = raw::reactor();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bound = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
+    let both = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    let cases: [(OwnedFd, ErrorKind, &str); 5] = [
+        (listener.into(), ErrorKind::InvalidInput, "the descriptor is a socket that listens"),
+        (bound.into(), ErrorKind::InvalidInput, "the descriptor is a socket that is not connected"),
+        (
+            UdpSocket::bind("127.0.0.1:0").unwrap().into(),
+            ErrorKind::InvalidInput,
+            "the descriptor is a datagram socket",
+        ),
+        (both.into(), ErrorKind::InvalidInput, "open for both directions"),
+        (
+            File::open("/dev/null").unwrap().into(),
+            ErrorKind::PermissionDenied,
+            "the poll does not take such a file",
+        ),
+    ];
+    for (descriptor, kind, reason) in cases {
+        let error = reactor.adopt(handler, descriptor, 0).unwrap_err();
+        assert!(error.kind() == kind && error.to_string().contains(reason), "{kind}: {error}");
+    }
+    assert_eq!(reactor.connections(), 0);
+    reactor.verify();
 }

@@ -89,3 +89,31 @@ fn a_socket_that_listens_is_served() {
     assert_echoes(&mut reactor, before);
     assert_echoes(&mut reactor, UnixStream::connect_addr(&address).unwrap());
 }
+
+/// What a server leaves beside its path is its user's, so that no stranger can hold the lock.
+#[test]
+fn a_lock_of_another_user_says_what_to_do() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let directory = std::env::temp_dir().join(format!("oneloop-lock-{}", process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
+    let (path, lock) = (directory.join("s.sock"), directory.join("s.sock.lock"));
+    drop(std::fs::File::create(&lock).unwrap());
+    let user = std::fs::metadata(&lock).unwrap().uid();
+    std::fs::set_permissions(&lock, PermissionsExt::from_mode(0)).unwrap();
+    let address = format!("unix:{}", path.display());
+    let error = std::thread::spawn(move || {
+        if user == 0 {
+            // Root may everything; of this process only this thread is another user from now on.
+            let nobody = rustix::thread::Uid::from_raw(65534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        }
+        let (mut reactor, echo) = reactor();
+        reactor.listen(echo, address).unwrap_err()
+    });
+    let error = error.join().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+    let advice = format!("user {user} listened there: if that is over, remove this file");
+    assert!(error.to_string().ends_with(&advice), "{error}");
+    std::fs::remove_dir_all(&directory).unwrap();
+}

@@ -132,6 +132,7 @@ fn a_connection_that_we_make_is_open_at_once_and_carries_megabytes_both_ways() {
         .data(move |conn, data| {
             match conn.origin() {
                 Origin::Accepted(_) => conn.send(data).ignore(),
+                Origin::Adopted(_) => unreachable!("nothing is adopted here"),
                 Origin::Connected(_) => {
                     all.borrow_mut().extend_from_slice(data);
                     if all.borrow().len() == MUCH {

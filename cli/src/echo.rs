@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use mio::unix::SourceFd;
 use oneloop::{
-    Address, Connection, Context, Drained, Error, HandlerId, Inherited, Interest, Key, Limits,
+    Address, CloseReason, Connection, Context, Drained, Error, HandlerId, Inherited, Interest, Key, Limits,
     ListenOptions, ListenerId, Reactor, ReactorLimits, SocketOptions, SourceHandler, Stats,
     StreamHandler, Time, TimerId, Wait,
 };
@@ -31,14 +31,20 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     }
     reactor.set_watchdog((!arguments.no_watchdog).then_some(arguments.watchdog));
     let rates = arguments.stats.map(Rates::every);
-    let echo = reactor.add(Echo { rates });
-    let options = listen_options(&arguments.listener, &arguments.connection);
+    let echo = reactor.add(Echo { rates, guests: 0, is_host: false });
+    let limits = limits(&arguments.listener, &arguments.connection);
+    reactor.set_connect_limits(limits.clone())?;
+    let options = listen_options(&arguments.listener, limits);
     let mut addresses = Vec::new();
     for address in &arguments.listen {
         for listener in listen(&mut reactor, echo, address, &mut inherited, &options)? {
             addresses.push(reactor.listener_address(listener)?);
         }
     }
+    let echoes = reactor.handler_mut(echo);
+    echoes.is_host = !addresses.is_empty();
+    // Our standard output may be a guest's.
+    let is_silent = echoes.guests > 0;
     if arguments.until_stdin_closes {
         let stdin = rustix::stdio::stdin().as_fd().try_clone_to_owned()?;
         reactor
@@ -49,11 +55,13 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
         reactor.notify_systemd().context("--notify")?;
     }
     reactor.drain_on_signals(arguments.drain).context("SIGINT and SIGTERM cannot be watched")?;
-    for address in addresses {
+    for address in addresses.iter().filter(|_| !is_silent) {
         say(&format!("listening on {address}"));
     }
     let report = reactor.run()?;
-    say(&report.to_string());
+    if !is_silent {
+        say(&report.to_string());
+    }
     Ok(())
 }
 
@@ -66,11 +74,19 @@ fn listen(
 ) -> Result<Vec<ListenerId>> {
     match address {
         Address::Fd(_) | Address::Systemd(_) => {
-            let sockets = inherited.take(address);
-            let listeners = sockets.and_then(|sockets| {
-                sockets.into_iter().map(|socket| reactor.listen_fd(echo, socket, options)).collect()
+            let sockets = inherited.take(address).and_then(|sockets| {
+                let mut listeners = Vec::new();
+                for socket in sockets {
+                    if Inherited::is_listener(&socket)? {
+                        listeners.push(reactor.listen_fd(echo, socket, options)?);
+                    } else {
+                        reactor.adopt(echo, socket, 0)?;
+                        reactor.handler_mut(echo).guests += 1;
+                    }
+                }
+                Ok(listeners)
             });
-            listeners.with_context(|| format!("listen on {address}"))
+            sockets.with_context(|| format!("listen on {address}"))
         }
         // The reactor's own errors name the address that failed.
         _ => Ok(vec![reactor.listen_with(echo, address, options)?]),
@@ -90,7 +106,7 @@ fn reactor_limits(arguments: &ReactorArguments) -> ReactorLimits {
     set(limits, arguments.read_buffer, ReactorLimits::read_buffer_bytes)
 }
 
-fn listen_options(listener: &ListenerArguments, connection: &ConnectionArguments) -> ListenOptions {
+fn limits(listener: &ListenerArguments, connection: &ConnectionArguments) -> Limits {
     let limits = Limits::new();
     let limits = set(limits, listener.accepts_per_turn, Limits::accepts_per_turn_max);
     let limits = set(limits, listener.max_per_listener, Limits::connections_max);
@@ -107,7 +123,10 @@ fn listen_options(listener: &ListenerArguments, connection: &ConnectionArguments
     let limits = set(limits, connection.output_soft_time, Limits::output_soft_timeout);
     let limits = set(limits, connection.write_stall, Limits::write_stall_timeout);
     let limits = set(limits, connection.first_byte, Limits::first_byte_timeout);
-    let limits = set(limits, connection.idle, Limits::idle_timeout);
+    set(limits, connection.idle, Limits::idle_timeout)
+}
+
+fn listen_options(listener: &ListenerArguments, limits: Limits) -> ListenOptions {
     let options = ListenOptions::new()
         .reuse_port(listener.reuse_port)
         .only_v6(listener.only_v6)
@@ -138,6 +157,10 @@ fn set<L, T>(limits: L, value: Option<T>, setter: impl FnOnce(L, T) -> L) -> L {
 
 struct Echo {
     rates: Option<Rates>,
+    /// Connections that the process was started with, as inetd(8) does for each client.
+    guests: usize,
+    /// Whether others may come.
+    is_host: bool,
 }
 
 impl StreamHandler for Echo {
@@ -153,6 +176,15 @@ impl StreamHandler for Echo {
     ) -> Result<usize, Error> {
         conn.send(data).ignore();
         Ok(data.len())
+    }
+
+    fn on_close(&mut self, (): (), _: Key, _: CloseReason, cx: &mut Context<'_>) {
+        if !self.is_host {
+            self.guests -= 1;
+            if self.guests == 0 {
+                cx.stop();
+            }
+        }
     }
 
     fn on_start(&mut self, cx: &mut Context<'_>) {

@@ -92,7 +92,7 @@ fn what_was_not_passed_on_is_one_clear_line() {
     let nothing = "nothing was (LISTEN_FDS, LISTEN_PID)";
     for (environment, arguments, reason) in [
         (one, "--listen fd:4", format!("fd:4: descriptor 4 was not passed on: {only}")),
-        (one, "--listen fd:0", format!("fd:0: descriptor 0 was not passed on: {only}")),
+        (one, "--listen fd:0", "fd:0: descriptor 0 is no socket".into()),
         (
             one,
             "--listen systemd:http",
@@ -100,6 +100,17 @@ fn what_was_not_passed_on_is_one_clear_line() {
         ),
         (one, "--listen fd:3 --listen fd:3", "fd:3: descriptor 3 was taken before".into()),
         (one, "--listen fd:3 --only-v6", "fd:3: only_v6 is to be set before".into()),
+        // Names that are empty are none, and so are those that are missing.
+        (
+            "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=",
+            "--listen systemd:echo",
+            "only descriptor 3 was, \"unknown\"".into(),
+        ),
+        (
+            "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=:echo",
+            "--listen systemd:echo",
+            "only descriptor 3 was, \"unknown\"".into(),
+        ),
         ("", "--listen fd:3", format!("fd:3: descriptor 3 was not passed on: {nothing}")),
         ("LISTEN_PID=1 LISTEN_FDS=1", "--listen fd:3", nothing.into()),
     ] {
@@ -116,13 +127,50 @@ fn what_was_not_passed_on_is_one_clear_line() {
 fn what_is_no_listener_is_one_clear_line() {
     for (socket, reason) in [
         (OwnedFd::from(UnixDatagram::unbound().unwrap()), "is a datagram socket"),
-        (UnixStream::pair().unwrap().0.into(), "is a socket that does not listen"),
         (fs::File::open("/dev/null").unwrap().into(), "descriptor 3 is no socket of IP or Unix"),
     ] {
         let environment = "LISTEN_PID=$$ LISTEN_FDS=1";
         let output = launch(socket, environment, "--listen fd:3").output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && stderr.contains(reason), "{stderr}");
+    }
+}
+
+/// As inetd(8) starts a service that it waits for: the socket that listens is its standard input.
+#[test]
+fn inetd_starts_it_once_with_the_socket_that_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let socket = || Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+    let mut command = Command::new(ONELOOP);
+    command.args(["echo", "--listen", "fd:0"]).stdin(socket()).stdout(socket()).stderr(socket());
+    let mut process = Process(command.spawn().unwrap());
+    let clients = [connect(at), connect(at)];
+    clients.iter().for_each(assert_echoes);
+    drop(clients);
+    terminate(process.0.id());
+    assert!(process.0.wait().unwrap().success());
+}
+
+/// socat(1) starts it for every client, as inetd(8) does with a service that it does not wait for ("nowait").
+#[test]
+fn inetd_starts_it_for_each_client() {
+    let directory = Directory::new("inetd");
+    let path = directory.path("s.sock");
+    let mut socat = Command::new("socat");
+    socat
+        .arg(format!("UNIX-LISTEN:{},fork", path.display()))
+        .arg(format!("EXEC:{ONELOOP} echo --listen fd\\:0,nofork"));
+    let _socat = Process(socat.spawn().expect("socat has to be installed, which ./test does"));
+    for _ in 0..2 {
+        let mut client = eventually("socat listens", || UnixStream::connect(&path).ok());
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        assert_echoes(&client);
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        // The program has said nothing to its client, and ends.
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"");
     }
 }
 

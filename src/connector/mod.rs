@@ -69,6 +69,10 @@ pub(crate) fn flags_of(kind: StreamKind) -> u32 {
     match kind {
         StreamKind::Tcp => 0,
         StreamKind::Unix => GENERAL,
+        // A pipe is as a connection whose handler has said that it sends no more,
+        StreamKind::PipeIn => GENERAL | FIN_WANTED | FIN_SENT,
+        // ... or whose peer has, and both know of it.
+        StreamKind::PipeOut => GENERAL | EOF | EOF_SHOWN,
     }
 }
 

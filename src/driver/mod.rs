@@ -24,6 +24,7 @@ use crate::signal::Signal;
 use crate::socket_options::SocketOptions;
 
 pub use self::mio::Mio;
+pub(crate) use self::mio::pipe::open_anew;
 #[cfg(feature = "sim")]
 pub(crate) use self::mio::sort_accept_error;
 
@@ -78,6 +79,10 @@ pub enum StreamKind {
     Tcp,
     /// A Unix stream socket.
     Unix,
+    /// The end of a pipe that is read; or what else is open for reading only.
+    PipeIn,
+    /// The end of a pipe that is written to.
+    PipeOut,
 }
 
 /// How an outbound connection is made.
@@ -194,6 +199,19 @@ pub trait Driver: Sized {
     fn connect_result(&self, socket: &Self::Socket) -> io::Result<()>;
     /// The error that is pending on the socket, which clears it (socket(7), `SO_ERROR`).
     fn take_error(&self, socket: &Self::Socket) -> io::Result<Option<io::Error>>;
+
+    /// Takes in what was made elsewhere, a connected stream socket or one end of a pipe: tells which, and
+    /// makes it such as the others are. By default `Unsupported`.
+    fn adopt(&self, socket: &Self::Socket) -> io::Result<StreamKind> {
+        let _ = socket;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Takes out what somebody else may have open as well, so that closing it here would not (epoll(7), questions
+    /// and answers). By default nothing has to be done.
+    fn deregister(&self, socket: &Self::Socket) -> io::Result<()> {
+        let _ = socket;
+        Ok(())
+    }
 
     /// Registers a listening socket for `READABLE`.
     fn register_listener(&self, socket: &Self::Socket, key: Key) -> io::Result<()>;

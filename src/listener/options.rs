@@ -96,7 +96,9 @@ impl ListenOptions {
     /// Whether a Unix socket's path that nobody listens on any more, because a process was killed, is taken over.
     /// Default yes. Whether somebody listens is found out by connecting; and against others that start at the same
     /// moment a file beside the path is locked as long as the listener is open, `/run/app.sock.lock` for
-    /// `/run/app.sock`, which stays. No: such a path is `AddrInUse`, and there is no lock.
+    /// `/run/app.sock`, which stays. It is the user's who listened first, and nobody else's (mode 0600), so that no
+    /// stranger can hold the lock: for a server that gets another user, remove it. No: such a path is `AddrInUse`, and
+    /// there is no lock.
     ///
     /// Elsewhere than on Linux who listens and has a full backlog looks like nobody: there a path is taken from another
     /// program that knows nothing of the lock.

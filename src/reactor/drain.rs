@@ -69,8 +69,10 @@ impl<D: Driver> Reactor<D> {
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         // Of a socket with an error the next read tells.
         let readable = driver.readable_bytes(socket).unwrap_or(0);
+        // After its end there is nothing; of a pipe it is what was written to it.
+        let readable = if stream.has(EOF) { 0 } else { readable };
         stream.flags |= DRAINING;
-        if readable > 0 && !stream.has(EOF) {
+        if readable > 0 {
             stream.flags |= READABLE; // whether or not the event has come
         }
         drain.set_target(key, stream.bytes_in + readable as u64);
@@ -143,7 +145,7 @@ impl<D: Driver> Reactor<D> {
     pub(super) fn unread_bytes(&self) -> u64 {
         let sources = self.core.sources.iter();
         let unread = sources.map(|(key, source)| match (source, self.sockets.with(key)) {
-            (Source::Stream(stream), Some((driver, socket))) if !stream.has(DEAD) => {
+            (Source::Stream(stream), Some((driver, socket))) if !stream.has(DEAD | EOF) => {
                 driver.readable_bytes(socket).unwrap_or(0) as u64
             }
             _ => 0,

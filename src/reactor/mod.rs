@@ -1,5 +1,6 @@
 //! The reactor: the loop and all it owns.
 
+mod adopt;
 pub(crate) mod any_handler;
 mod drain;
 mod listen;
@@ -486,6 +487,8 @@ impl<D: Driver> Reactor<D> {
         let report = baseline.report(end, &self.core);
         info!("{report}");
         self.report = Some(report);
+        #[cfg(feature = "systemd")]
+        self.notify_again();
     }
 }
 

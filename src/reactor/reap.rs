@@ -27,6 +27,7 @@ impl<D: Driver> Reactor<D> {
                 Some(Source::Listener(_)) => {
                     // The path first: whoever comes now finds nobody, and is not reset.
                     self.remove_path(key);
+                    self.take_out(key);
                     self.sockets.take(key);
                     self.listeners.retain(|listener| *listener != key);
                     debug!("{key}: listener closed");
@@ -42,7 +43,19 @@ impl<D: Driver> Reactor<D> {
         self.guards.retain(|(key, _)| *key != listener);
     }
 
+    /// Hears no more of what somebody else may have open as well, so that closing it is not enough.
+    fn take_out(&self, key: Key) {
+        if let Some((driver, socket)) = self.sockets.with(key)
+            && let Err(error) = driver.deregister(socket)
+        {
+            debug!("{key}: not deregistered: {error}");
+        }
+    }
+
     fn reap_stream(&mut self, key: Key, stream: Stream) {
+        if stream.is_adopted() {
+            self.take_out(key);
+        }
         match self.sockets.take(key) {
             Some(socket) if stream.has(RESET) => self.sockets.driver.abort(socket),
             socket => drop(socket), // which closes it

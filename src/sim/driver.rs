@@ -317,6 +317,10 @@ impl Driver for SimDriver {
         Ok(net.take_error(socket.key).map(os_error))
     }
 
+    fn adopt(&self, socket: &SimSocket) -> io::Result<StreamKind> {
+        self.network.net.borrow_mut().adopt(self.host, socket.key)
+    }
+
     fn register_listener(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
         self.register_stream(socket, key, StreamKind::Tcp)
     }

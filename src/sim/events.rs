@@ -17,8 +17,9 @@ pub(super) const BOTH: Readiness = Readiness(Readiness::READABLE.0 | Readiness::
 /// What is asked for by registering.
 fn asked(kind: StreamKind, is_writable: bool) -> Readiness {
     match kind {
-        StreamKind::Unix if !is_writable => Readiness::READABLE,
-        _ => BOTH,
+        StreamKind::Tcp => BOTH,
+        _ if is_writable => BOTH,
+        _ => Readiness::READABLE,
     }
 }
 

@@ -174,7 +174,17 @@ impl SimHost {
         Ok(SimSocket::new(&self.network, self.host, key))
     }
 
-    /// The same from an address of one's choice, which is the host's from now on, unless another one has
+    /// Makes a pipe, the end that is read and the one that is written to: to be
+    /// [adopted](crate::Reactor::adopt) by a reactor, which takes it over to its host, or read and written by hand.
+    pub fn pipe(&self) -> (SimSocket, SimSocket) {
+        let (reader, writer) = self.network.net.borrow_mut().pipe(self.host);
+        (
+            SimSocket::new(&self.network, self.host, reader),
+            SimSocket::new(&self.network, self.host, writer),
+        )
+    }
+
+    /// As [`connect`](Self::connect), from an address of one's choice, which is the host's from now on, unless another one has
     /// it.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use super::net::{Event, Net};
 use super::orders::Cut;
 use super::trace::{self, Head, error_name};
 use crate::clock::Time;
+use crate::driver::StreamKind;
 use crate::key::Key;
 use crate::readiness::Readiness;
 
@@ -70,8 +71,10 @@ pub(crate) struct Stream {
     pub(crate) remote: SocketAddr,
     /// The host of the peer, also when the peer is gone.
     pub(crate) remote_host: u32,
-    /// A Unix socket, which has no wire.
+    /// A Unix socket or a pipe, which have no wire.
     pub(super) is_local: bool,
+    /// Which end of a pipe it is.
+    pub(super) pipe: Option<StreamKind>,
     pub(super) is_connecting: bool,
     /// Received and not read.
     pub(super) received: VecDeque<u8>,
@@ -152,6 +155,7 @@ impl Sock {
                 remote,
                 remote_host,
                 is_local: false,
+                pipe: None,
                 is_connecting: true,
                 received: VecDeque::new(),
                 received_max: faults.receive_buffer_bytes,
@@ -248,9 +252,10 @@ impl Stream {
             return Readiness::EMPTY;
         }
         let is_over = self.is_reset || self.error.is_some();
-        hint(Readiness::READABLE, is_over || self.is_ended || !self.received.is_empty())
+        let is_ended = self.is_ended && self.pipe != Some(StreamKind::PipeOut);
+        hint(Readiness::READABLE, is_over || is_ended || !self.received.is_empty())
             | hint(Readiness::WRITABLE, is_over || self.is_shut || self.has_room())
-            | hint(Readiness::READ_CLOSED, is_over || self.is_ended)
+            | hint(Readiness::READ_CLOSED, is_over || is_ended)
             | hint(Readiness::ERROR, self.error.is_some())
     }
 

@@ -13,6 +13,7 @@ use super::network::Network;
 use super::socket::{Kind, Listener, Sock};
 use crate::address::{SocketAddress, UnixName};
 use crate::credentials::Credentials;
+use crate::driver::StreamKind;
 use crate::key::Key;
 
 /// The prefix of the stand-ins, to which nothing is ever routed (RFC 6666).
@@ -178,6 +179,42 @@ impl Net {
         Ok(client)
     }
 
+    /// Makes a pipe: the end that is read, and the one that is written to.
+    pub(crate) fn pipe(&mut self, host: u32) -> (Key, Key) {
+        let (nobody, faults) = (numbered(UNNAMED), self.faults(host));
+        let reader =
+            self.sockets.insert(Sock::local(host, nobody, nobody, Key::NONE, host, &faults));
+        let writer = self.sockets.insert(Sock::local(host, nobody, nobody, reader, host, &faults));
+        if let Some(stream) = self.stream(reader) {
+            stream.peer = writer;
+            stream.is_shut = true;
+            stream.pipe = Some(StreamKind::PipeIn);
+        }
+        if let Some(stream) = self.stream(writer) {
+            stream.is_ended = true;
+            stream.pipe = Some(StreamKind::PipeOut);
+        }
+        self.log(host, "pipe", reader, 0);
+        (reader, writer)
+    }
+
+    /// Passes a stream that is open on to a host, and tells what it is.
+    pub(crate) fn adopt(&mut self, host: u32, key: Key) -> io::Result<StreamKind> {
+        let Some(stream) = self.stream(key).filter(|stream| !stream.is_connecting) else {
+            return Err(os_error(io::ErrorKind::InvalidInput));
+        };
+        let kind = match stream.pipe {
+            Some(end) => end,
+            None if stream.is_local => StreamKind::Unix,
+            None => StreamKind::Tcp,
+        };
+        if let Some(sock) = self.sockets.get_mut(key) {
+            sock.host = host;
+        }
+        self.log(host, "adopt", key, 0);
+        Ok(kind)
+    }
+
     /// Hands what was written to the other side.
     pub(super) fn deliver(&mut self, from: Key) {
         let Some(sender) = self.stream(from) else { return };
@@ -226,7 +263,9 @@ impl Net {
         let Some(peer) = self.stream(peer_key) else { return };
         peer.is_shut = true;
         peer.unread = 0;
-        if is_lost {
+        if peer.pipe == Some(StreamKind::PipeOut) {
+            peer.error = Some(io::ErrorKind::BrokenPipe); // also if nothing was lost
+        } else if is_lost {
             peer.error = Some(io::ErrorKind::ConnectionReset);
         }
         self.end_unix(peer_key);

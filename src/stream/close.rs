@@ -30,9 +30,15 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let stream = core.sources.live(key);
         let is_flushed = !stream.has(HAS_OUTPUT);
-        let reason = stream.reason.unwrap_or(CloseReason::PeerClosed);
+        let is_pipe_out = stream.is_pipe_out();
+        let usual = if is_pipe_out { CloseReason::Closed } else { CloseReason::PeerClosed };
+        let reason = stream.reason.unwrap_or(usual);
         if is_flushed && stream.has(EOF) && (stream.has(CLOSING) || stream.has(EOF_SHOWN)) {
             // The peer is done and so are we: closing sends our end of file, if it was not sent.
+            return core.end(key, reason);
+        }
+        if stream.has(CLOSING) && stream.is_pipe_in() {
+            // Nothing of ours is on its way that a close could destroy, and by it the writer learns of the end.
             return core.end(key, reason);
         }
         if is_flushed && !stream.has(FIN_SENT) {

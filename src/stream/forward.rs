@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use super::flag::*;
+use super::{Stream, flag::*};
 use crate::core::{Command, Core, Data};
 use crate::driver::Driver;
 use crate::error::{CloseReason, Sent};
@@ -98,10 +98,21 @@ impl Core {
     /// A connection that forwards, or is forwarded to, has ended: the other one follows in the flush phase.
     #[cold]
     pub(crate) fn end_forwards_of(&mut self, key: Key, is_orderly: bool) {
-        let fed = self.unlink(key);
-        let feeder = self.forwards.from.get(&key).copied();
+        let mut fed = self.unlink(key);
+        let mut feeder = self.forwards.from.get(&key).copied();
         if let Some(feeder) = feeder {
             self.unlink(feeder);
+        }
+        // A pipe has one direction, and with the end of file that was passed on it is done. Whoever it was joined to
+        // may have another one.
+        let has_passed_on = |core: &Core, key: Key| {
+            core.stream(key).is_some_and(|stream| is_orderly && stream.has(EOF_SHOWN))
+        };
+        if self.stream(key).is_some_and(Stream::is_pipe_in) && has_passed_on(self, key) {
+            fed = None;
+        }
+        if self.stream(key).is_some_and(Stream::is_pipe_out) {
+            feeder = feeder.filter(|feeder| !has_passed_on(self, *feeder));
         }
         for other in fed.into_iter().chain(feeder.filter(|feeder| Some(*feeder) != fed)) {
             // Until then it is neither read from nor shown to its handler.

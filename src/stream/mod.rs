@@ -102,6 +102,11 @@ pub(crate) mod flag {
 
 use flag::*;
 
+/// What [`Stream::address`] is of one that was adopted, for which nobody counts.
+pub(crate) const SOCKET: u32 = NO_NUMBER - 1;
+pub(crate) const PIPE_IN: u32 = NO_NUMBER - 2;
+pub(crate) const PIPE_OUT: u32 = NO_NUMBER - 3;
+
 /// The state of one connection; an idle one owns nothing else.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -109,7 +114,8 @@ pub(crate) struct Stream {
     /// The handler, and its session once `OPEN`.
     pub(crate) handler: u16,
     pub(crate) session: u32,
-    /// Its client address among those that the listener counts, if it does.
+    /// Of one that was accepted: its client address among those that the listener counts, if it does. Of one that was
+    /// adopted: what it is.
     pub(crate) address: u32,
     /// The most that one read may bring, by its limits.
     pub(crate) read_max: u32,
@@ -173,6 +179,25 @@ impl Stream {
         self.flags |= u32::from(readiness.0);
     }
 
+    /// Whether it was open before the reactor had it.
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.has(OUTBOUND) && self.address != NO_NUMBER
+    }
+
+    pub(crate) fn is_pipe_in(&self) -> bool {
+        self.has(OUTBOUND) && self.address == PIPE_IN
+    }
+
+    pub(crate) fn is_pipe_out(&self) -> bool {
+        self.has(OUTBOUND) && self.address == PIPE_OUT
+    }
+
+    /// Whether an end of file is known that was not reported as something to read: of a pipe it is told by itself
+    /// (poll(2), `POLLHUP`).
+    pub(crate) fn has_bare_end(&self) -> bool {
+        self.has(GENERAL) && self.has(READ_CLOSED) && !self.has(READABLE)
+    }
+
     /// Whether what the handler sends is taken.
     pub(crate) fn takes_output(&self) -> bool {
         !self.has(FIN_WANTED | CLOSING | DEAD)
@@ -195,7 +220,8 @@ impl Stream {
 
     /// Whether a read serves anything: to show it, or, when closing, to throw it away.
     pub(crate) fn wants_read(&self) -> bool {
-        !self.has(EOF | DEAD) && (self.may_show() || self.has(CLOSING))
+        let throws_away = self.has(CLOSING) && !self.is_pipe_in();
+        !self.has(EOF | DEAD) && (self.may_show() || throws_away)
     }
 
     /// Whether there is output that the kernel may take.
@@ -242,7 +268,7 @@ impl Stream {
         if self.has(CONNECTING) {
             return self.has(WRITABLE | ERROR);
         }
-        self.has(READABLE) && self.wants_read()
+        (self.has(READABLE) || self.has_bare_end()) && self.wants_read()
             || self.may_write()
             || self.owes_show()
             || self.owes_peer_closed()

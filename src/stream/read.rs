@@ -171,6 +171,9 @@ impl<D: Driver> Reactor<D> {
                 trace!("{key}: read would block");
                 // An error would have been told instead.
                 stream.flags &= !(READABLE | PRIORITY | ERROR);
+                if stream.has(GENERAL) {
+                    stream.flags &= !READ_CLOSED; // so would an end
+                }
                 core.stats.read_would_blocks += 1;
                 0
             }

@@ -59,7 +59,10 @@ impl<D: Driver> Reactor<D> {
         if stream.has(CONNECTING) {
             return self.finish_connect(key);
         }
-        if stream.has(ERROR) && stream.wants_read() {
+        if !stream.has(OPEN | CLOSING) {
+            return self.open(key); // it was adopted
+        }
+        if (stream.has(ERROR) || stream.has_bare_end()) && stream.wants_read() {
             // The event need not have told of the bytes before it: a read finds them, and it.
             stream.flags |= READABLE;
         }

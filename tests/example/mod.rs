@@ -28,13 +28,26 @@ impl Example {
 
     /// Starts `name address arguments...`, and waits until it says where it listens.
     pub fn start_with(name: &str, address: &str, arguments: &[&str]) -> Example {
-        Example::start_command(Command::new(path_of(name)).arg(address).args(arguments))
+        let mut example = Example::run(name, &[&[address], arguments].concat());
+        example.wait_for_address();
+        example
     }
 
     /// Starts any program that listens on a port of the kernel's choice, and waits until it says which.
     pub fn start_command(command: &mut Command) -> Example {
+        let mut example = Example::run_command(command.env("RUST_LOG", "info"));
+        example.wait_for_address();
+        example
+    }
+
+    /// Starts `name arguments...`, of which the address is not known.
+    pub fn run(name: &str, arguments: &[&str]) -> Example {
+        let mut command = Command::new(path_of(name));
+        Example::run_command(command.args(arguments).env("RUST_LOG", "oneloop=info"))
+    }
+
+    fn run_command(command: &mut Command) -> Example {
         let mut process = command
-            .env("RUST_LOG", "info")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -45,12 +58,20 @@ impl Example {
         forward_lines(process.stderr.take().unwrap(), sender);
         let input = process.stdin.take();
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut example = Example { process, input, lines, address: unknown };
-        let line = example.wait_for_line("listening on ");
+        Example { process, input, lines, address: unknown }
+    }
+
+    fn wait_for_address(&mut self) {
+        let line = self.wait_for_line("listening on ");
         // socat(1) has the address family between the words and the address.
         let address = line.rsplit(' ').next().unwrap();
-        example.address = address.parse().expect("it says where it listens");
-        example
+        self.address = address.parse().expect("it says where it listens");
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     /// Waits until the program prints a line that contains `what`, on whichever of its outputs.
@@ -98,7 +119,7 @@ impl Drop for Example {
 }
 
 /// Cargo builds the examples of the same profile beside the tests, which are in `deps`.
-fn path_of(name: &str) -> PathBuf {
+pub fn path_of(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(

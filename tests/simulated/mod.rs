@@ -74,6 +74,8 @@ mod misuse;
 mod output;
 #[path = "../panic.rs"]
 mod panic;
+#[path = "../pipe.rs"]
+mod pipe;
 #[path = "../places.rs"]
 mod places;
 #[path = "../reconfigure.rs"]

@@ -304,6 +304,13 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
     connect_by(&host, Some(from), address, DEADLINE).expect("the server listens")
 }
 
+/// One end of a pipe, which does not block.
+pub type PipeEnd = SimSocket;
+
+pub fn pipe_ends() -> (PipeEnd, PipeEnd) {
+    HOST.with(SimHost::pipe)
+}
+
 /// A UDP socket, which does not block.
 #[derive(Debug)]
 pub struct UdpSocket {

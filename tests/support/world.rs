@@ -94,6 +94,18 @@ pub fn connect_from(from: Ipv4Addr, buffer_bytes: usize, address: SocketAddr) ->
     socket.into()
 }
 
+/// One end of a pipe, which does not block.
+pub type PipeEnd = std::fs::File;
+
+/// Both of them: the one that is read, and the one that is written to.
+pub fn pipe_ends() -> (PipeEnd, PipeEnd) {
+    let (reader, writer) = io::pipe().unwrap();
+    let ends = [OwnedFd::from(reader), OwnedFd::from(writer)];
+    ends.iter().for_each(|end| rustix::io::ioctl_fionbio(end, true).unwrap());
+    let [reader, writer] = ends.map(PipeEnd::from);
+    (reader, writer)
+}
+
 /// A UDP socket on loopback, which does not block.
 pub fn udp() -> UdpSocket {
     udp_at("127.0.0.1:0")

@@ -45,6 +45,7 @@ impl StreamHandler for Proxy {
                 let own = conn.key();
                 conn.connect(self.backend, own.to_bits())
             }
+            Origin::Adopted(_) => unreachable!("nothing is adopted here"),
             Origin::Connected(tag) => {
                 let (own, front) = (conn.key(), Key::from_bits(tag));
                 let goes_on = if self.forwards {

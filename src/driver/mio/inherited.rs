@@ -1,4 +1,4 @@
-//! Listening sockets that others made.
+//! Sockets and pipes that others made.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::{Mio, options, platform, sockets};
+use super::{Mio, options, pipe, platform, sockets};
+use crate::driver::StreamKind;
 use crate::socket_options::SocketOptions;
 
 impl Mio {
@@ -28,8 +29,43 @@ impl Mio {
     }
 }
 
+/// Takes in a stream that is open: tells what it is, and sets what the driver's own have.
+pub(super) fn adopt_stream(descriptor: &OwnedFd) -> io::Result<StreamKind> {
+    let kind = match sockopt::socket_type(descriptor) {
+        Ok(SocketType::STREAM) => kind_of_connected(descriptor)?,
+        Ok(SocketType::DGRAM) => return refuse("the descriptor is a datagram socket"),
+        Ok(_) => return refuse("the descriptor is no stream socket"),
+        Err(Errno::NOTSOCK) => pipe::kind_of(descriptor)?,
+        Err(error) => return Err(error.into()),
+    };
+    rustix::io::ioctl_fionbio(descriptor, true)?;
+    Ok(kind)
+}
+
+fn kind_of_connected(socket: &OwnedFd) -> io::Result<StreamKind> {
+    if sockopt::socket_acceptconn(socket)? {
+        return refuse("the descriptor is a socket that listens, which has no peer");
+    }
+    let peer = match rustix::net::getpeername(socket) {
+        Ok(peer) => peer.map(|peer| peer.address_family()),
+        Err(Errno::NOTCONN) => return refuse("the descriptor is a socket that is not connected"),
+        Err(error) => return Err(error.into()),
+    };
+    match peer {
+        Some(AddressFamily::UNIX) | None => Ok(StreamKind::Unix),
+        Some(AddressFamily::INET | AddressFamily::INET6) => {
+            sockopt::set_tcp_nodelay(socket, true)?;
+            Ok(StreamKind::Tcp)
+        }
+        Some(_) => refuse("the descriptor is neither a TCP nor a Unix socket"),
+    }
+}
+
+fn refuse<T>(message: &str) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
 fn check(socket: &OwnedFd) -> io::Result<()> {
-    let refuse = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     match sockopt::socket_type(socket) {
         Ok(SocketType::STREAM) => {}
         Ok(SocketType::DGRAM) => {

@@ -9,11 +9,12 @@ mod inherited;
 #[cfg(any(target_os = "macos", target_os = "freebsd"))]
 mod kqueue;
 mod options;
+pub(super) mod pipe;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(target_os = "macos", path = "macos.rs")]
 #[cfg_attr(target_os = "freebsd", path = "freebsd.rs")]
 mod platform;
-mod sockets;
+pub(super) mod sockets;
 mod unix;
 
 use std::io::{self, IoSlice};
@@ -210,7 +211,19 @@ impl Driver for Mio {
     }
 
     fn take_error(&self, socket: &OwnedFd) -> io::Result<Option<io::Error>> {
-        Ok(sockopt::socket_error(socket)?.err().map(io::Error::from))
+        match sockopt::socket_error(socket) {
+            Ok(result) => Ok(result.err().map(io::Error::from)),
+            Err(Errno::NOTSOCK) => pipe::take_error(socket),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn adopt(&self, socket: &OwnedFd) -> io::Result<StreamKind> {
+        inherited::adopt_stream(socket)
+    }
+
+    fn deregister(&self, socket: &OwnedFd) -> io::Result<()> {
+        self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()))
     }
 
     fn register_listener(&self, socket: &OwnedFd, key: Key) -> io::Result<()> {
@@ -224,7 +237,7 @@ impl Driver for Mio {
     fn register_stream(&self, socket: &OwnedFd, key: Key, kind: StreamKind) -> io::Result<()> {
         let interest = match kind {
             StreamKind::Tcp => platform::STREAM | mio::Interest::WRITABLE,
-            StreamKind::Unix => platform::STREAM,
+            StreamKind::Unix | StreamKind::PipeIn | StreamKind::PipeOut => platform::STREAM,
         };
         self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
     }
@@ -238,8 +251,10 @@ impl Driver for Mio {
     #[inline(always)]
     fn read(&self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
         debug_assert!(!buffer.is_empty(), "an empty read looks like an end of file");
-        let (count, _) = retrying(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()))?;
-        Ok(count)
+        match retrying(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())) {
+            Ok((count, _)) => Ok(count),
+            Err(error) => pipe::read(error, socket, buffer),
+        }
     }
 
     fn readable_bytes(&self, socket: &OwnedFd) -> io::Result<usize> {
@@ -248,14 +263,16 @@ impl Driver for Mio {
 
     #[inline(always)]
     fn write(&self, socket: &OwnedFd, data: &[u8]) -> io::Result<usize> {
-        retrying(|| rustix::net::send(socket, data, platform::NOSIGNAL))
+        let result = retrying(|| rustix::net::send(socket, data, platform::NOSIGNAL));
+        result.or_else(|error| pipe::write(error, socket, data))
     }
 
     fn write_vectored(&self, socket: &OwnedFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        retrying(|| {
+        let result = retrying(|| {
             let mut control = SendAncillaryBuffer::default();
             rustix::net::sendmsg(socket, slices, &mut control, platform::NOSIGNAL)
-        })
+        });
+        result.or_else(|error| pipe::write_vectored(error, socket, slices))
     }
 
     fn shutdown_write(&self, socket: &OwnedFd) -> io::Result<()> {

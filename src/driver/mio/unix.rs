@@ -130,7 +130,13 @@ fn lock(path: &Path) -> io::Result<OwnedFd> {
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let explain = |error: Errno| {
-        let message = format!("{}: {}", name.display(), io::Error::from(error));
+        let mut message = format!("{}: {}", name.display(), io::Error::from(error));
+        if error == Errno::ACCESS
+            && let Ok(file) = symlink_metadata(&name)
+        {
+            let user = file.uid();
+            message += &format!("; user {user} listened there: if that is over, remove this file");
+        }
         io::Error::new(io::Error::from(error).kind(), message)
     };
     let lock = open(&name, flags, Mode::RUSR | Mode::WUSR).map_err(explain)?;

@@ -1,0 +1,126 @@
+//! Standard input and output as connections.
+//!
+//! There are two traps. `O_NONBLOCK` belongs to the open file, which a terminal's shell shares: set there, it stays
+//! when the program has ended. And epoll refuses regular files and `/dev/null`. So a pipe or a terminal is opened
+//! anew, which gives an open file of our own, and for the rest a thread stands between the file and a pipe.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::resume_unwind;
+use std::thread::{self, JoinHandle};
+
+use log::{debug, warn};
+use rustix::fs::OFlags;
+
+use crate::driver::open_anew;
+
+/// Standard input, for [`Reactor::adopt`](crate::Reactor::adopt). What `std::io::stdin` has read already is not in it.
+///
+/// The process's own descriptor 0 stays open: a writer at the other end of its pipe does not hear that the
+/// connection was closed before the process ends.
+///
+/// # Errors
+///
+/// Those of open(2), epoll_create1(2), pipe(2), and of beginning a thread.
+///
+/// # Cost
+///
+/// Three system calls or four. For a regular file, `/dev/null`, or a terminal or pipe that this user may not open, a
+/// thread, which ends with the file or with the reactor's end of the pipe; nobody waits for it.
+///
+/// # Platform notes
+///
+/// A pipe or a terminal keeps its flags, and so does whoever shares it. A socket, of which there is no second open
+/// file, is made non-blocking for all. Elsewhere than on Linux everything but a socket has a thread.
+pub fn stdin() -> io::Result<OwnedFd> {
+    let shared = io::stdin();
+    if let Some(descriptor) = open_anew(&shared, OFlags::RDONLY)? {
+        return Ok(descriptor);
+    }
+    debug!("standard input is read by a thread");
+    let mut file = File::from(shared.as_fd().try_clone_to_owned()?);
+    let (ours, mut its) = io::pipe()?;
+    thread::Builder::new().name("oneloop-stdin".into()).spawn(move || {
+        match io::copy(&mut file, &mut its) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                warn!("standard input ends: {error}");
+            }
+            _ => {}
+        }
+    })?;
+    Ok(ours.into())
+}
+
+/// Standard output, for [`Reactor::adopt`](crate::Reactor::adopt), and what tells when all of it is written. What is
+/// printed otherwise meanwhile, with `println!`, comes in any order with it.
+///
+/// ```no_run
+/// # use oneloop::{Connection, Error, Reactor, StreamHandler};
+/// # struct Copy;
+/// # impl StreamHandler for Copy {
+/// #     type Session = ();
+/// #     fn on_open(&mut self, _: &mut Connection<'_>) {}
+/// #     fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+/// #         Ok(data.len())
+/// #     }
+/// # }
+/// let mut reactor = Reactor::new()?;
+/// let copy = reactor.add(Copy);
+/// reactor.adopt(copy, oneloop::stdin()?, 0)?;
+/// let (output, written) = oneloop::stdout()?;
+/// reactor.adopt(copy, output, 1)?;
+/// reactor.run()?;
+/// written.wait()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// The process's own descriptor 1 stays open: a reader at the other end of its pipe sees the end of file when the
+/// process ends.
+///
+/// # Errors
+///
+/// As [`stdin`].
+///
+/// # Cost
+///
+/// As [`stdin`].
+///
+/// # Platform notes
+///
+/// As [`stdin`].
+pub fn stdout() -> io::Result<(OwnedFd, Written)> {
+    let shared = io::stdout();
+    if let Some(descriptor) = open_anew(&shared, OFlags::WRONLY)? {
+        return Ok((descriptor, Written(None)));
+    }
+    debug!("standard output is written by a thread");
+    let mut file = File::from(shared.as_fd().try_clone_to_owned()?);
+    let (mut its, ours) = io::pipe()?;
+    let thread = thread::Builder::new()
+        .name("oneloop-stdout".into())
+        .spawn(move || io::copy(&mut its, &mut file).map(|_| ()))?;
+    Ok((ours.into(), Written(Some(thread))))
+}
+
+/// Tells when what was sent to [`stdout`] is written.
+#[must_use = "a process that ends without waiting may lose the end of its output"]
+#[derive(Debug)]
+pub struct Written(Option<JoinHandle<io::Result<()>>>);
+
+impl Written {
+    /// Waits until all is written to a file. To be called when the connection has closed, after
+    /// [`run`](crate::Reactor::run) say: as long as it is open there may be more, and this waits for it. What went to a
+    /// pipe, a terminal or a socket is written when the connection has closed, and nothing is waited for.
+    ///
+    /// # Errors
+    ///
+    /// Those of write(2): the file system is full, say. The connection has ended as
+    /// [`Reset`](crate::CloseReason::Reset) then.
+    pub fn wait(self) -> io::Result<()> {
+        match self.0 {
+            Some(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            None => Ok(()),
+        }
+    }
+}
