@@ -4,7 +4,7 @@
 //! several of which may come at once; and how to be open to everybody without harm. Over UDP the sender's address
 //! may be a lie, and whoever it names gets the answer: so answers stay small. What does not fit says so (TC), and
 //! who asks again over TCP has shown where it is. RFC 1035, with 6891 (EDNS), 7766 (TCP) and 8482 (ANY).
-//! Not here: delegation, wildcards, DNSSEC, zone transfers.
+//! Not here: delegation, wildcards, DNSSEC, zone transfers, other versions of EDNS than 0.
 //!
 //! Try it: `cargo run --example dns`, and in another terminal `dig @127.0.0.1 -p 5300 www.example.test`, also
 //! with `+tcp`. An address to listen on can be given as its argument, and then a file with another zone.

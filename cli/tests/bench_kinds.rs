@@ -99,7 +99,7 @@ fn what_a_network_does_to_datagrams_is_counted() {
     // On a machine that stops for a while some are late.
     assert!(is_about(count("lost") - count("late")), "{row}");
     assert!(is_about(count("duplicated")), "{row}");
-    assert!(count("late") > 0 || is_about(count("out_of_order")), "{row}");
+    assert!((1..=sent / 10 + 2).contains(&count("out_of_order")), "{row}");
     assert_eq!(count("bad"), 0, "{row}");
     assert_eq!(count("sent"), row["messages"].as_i64().unwrap() + count("lost"), "{row}");
     let received = row["messages"].as_i64().unwrap() + count("late") + count("duplicated");

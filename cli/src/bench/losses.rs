@@ -59,3 +59,25 @@ pub(crate) fn print(rows: impl Iterator<Item = Vec<String>>, out: &mut dyn Write
 pub(crate) fn share(counts: &Datagrams) -> String {
     format!("{:.3} %", 100.0 * counts.lost as f64 / counts.sent.max(1) as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_that_of_what_was_sent() {
+        let counts = Datagrams { sent: 200, lost: 3, ..Datagrams::default() };
+        assert_eq!(share(&counts), "1.500 %");
+        assert_eq!(share(&Datagrams::default()), "0.000 %");
+    }
+
+    #[test]
+    fn without_datagrams_there_is_no_table() {
+        let mut out = Vec::new();
+        print(std::iter::empty(), &mut out).unwrap();
+        assert!(out.is_empty());
+        let scenario = Scenario { connections: 1, pipeline: 2, size: 64 };
+        print([row(&scenario, &Datagrams::default())].into_iter(), &mut out).unwrap();
+        assert!(String::from_utf8(out).unwrap().contains("out of order"));
+    }
+}
