@@ -1,19 +1,79 @@
-//! Addresses to connect to, on the command line: the library's grammar, with the names in it looked up.
+//! Where servers are: on the command line, and in what they say of themselves.
 
-use std::net::SocketAddr;
+use std::fmt::{self, Display, Formatter};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, bail};
-use oneloop::Address;
+use oneloop::{Address, SocketAddress};
 
-/// The socket address to connect to: the first, in the order that the system gives them. Looking up blocks.
-///
-/// # Errors
-///
-/// A name that cannot be looked up, all addresses, or what is not TCP.
-pub(crate) fn to_connect_to(address: &Address) -> Result<SocketAddr> {
-    match address {
-        Address::Tcp(_) => Ok(address.look_up()?[0]),
-        _ => bail!("only TCP is measured"),
+/// A server's address, and what it takes there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Stream(SocketAddress),
+    Datagram(SocketAddress),
+}
+
+impl Place {
+    /// The place to connect to: of a name the first address, in the order that the system gives them. Looking
+    /// up blocks.
+    ///
+    /// # Errors
+    ///
+    /// A name that cannot be looked up, all addresses, or a socket that was passed on.
+    pub(crate) fn to_connect_to(address: &Address) -> Result<Place> {
+        match address {
+            Address::Tcp(_) => Ok(Place::Stream(address.look_up()?[0].into())),
+            Address::Udp(_) => Ok(Place::Datagram(address.look_up()?[0].into())),
+            Address::Unix(name) => Ok(Place::Stream(name.clone().into())),
+            Address::UnixDatagram(name) => Ok(Place::Datagram(name.clone().into())),
+            _ => bail!("a socket that was passed on is no place to connect to"),
+        }
+    }
+
+    /// The place in a word of a server, with loopback for "any address"; `None` if it is something else, or
+    /// would have to be looked up.
+    pub(crate) fn parse_said(word: &str) -> Option<Place> {
+        let address: Address = word.parse().ok()?;
+        match &address {
+            Address::Tcp(endpoint) => {
+                Some(Place::Stream(with_loopback(endpoint.socket_addr()?).into()))
+            }
+            Address::Udp(endpoint) => {
+                Some(Place::Datagram(with_loopback(endpoint.socket_addr()?).into()))
+            }
+            _ => Place::to_connect_to(&address).ok(),
+        }
+    }
+
+    pub(crate) fn is_datagram(&self) -> bool {
+        matches!(self, Place::Datagram(_))
+    }
+
+    pub(crate) fn address(&self) -> &SocketAddress {
+        match self {
+            Place::Stream(address) | Place::Datagram(address) => address,
+        }
+    }
+}
+
+fn with_loopback(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// As [`Address`] is written.
+impl Display for Place {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Datagram(SocketAddress::Inet(address)) => write!(formatter, "udp://{address}"),
+            Place::Datagram(SocketAddress::Unix(name)) => write!(formatter, "unixgram:{name}"),
+            Place::Stream(address) | Place::Datagram(address) => address.fmt(formatter),
+        }
     }
 }
 
@@ -21,27 +81,46 @@ pub(crate) fn to_connect_to(address: &Address) -> Result<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn to_connect_to(text: &str) -> Result<SocketAddr> {
-        super::to_connect_to(&text.parse().unwrap())
+    fn to_connect_to(text: &str) -> Result<Place> {
+        Place::to_connect_to(&text.parse().unwrap())
     }
 
     #[test]
     fn a_name_is_looked_up() {
-        let address = to_connect_to("localhost:http").unwrap();
+        let place = to_connect_to("localhost:http").unwrap();
+        let address = place.address().inet().unwrap();
         assert!(address.ip().is_loopback() && address.port() == 80, "{address}");
+    }
+
+    #[test]
+    fn a_place_is_written_as_it_is_read() {
+        for text in
+            ["127.0.0.1:7000", "udp://[::1]:53", "unix:/run/app.sock", "unix:@app", "unixgram:@app"]
+        {
+            assert_eq!(to_connect_to(text).unwrap().to_string(), text);
+            assert_eq!(Place::parse_said(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]
     fn what_cannot_be_connected_to_is_refused() {
         for (text, part) in [
             ("*:7000", "'*' stands for all addresses"),
-            ("udp://127.0.0.1:53", "only TCP is measured"),
-            ("unix:/run/app.sock", "only TCP is measured"),
-            ("fd:3", "only TCP is measured"),
+            ("fd:3", "a socket that was passed on is no place to connect to"),
+            ("systemd:echo", "a socket that was passed on is no place to connect to"),
             ("127.0.0.1:no-such", "there is no TCP service \"no-such\""),
         ] {
             let error = to_connect_to(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_a_server_says_is_not_looked_up() {
+        for word in ["localhost:80", "127.0.0.1:http", "fd:3", "port:7000", "hello"] {
+            assert_eq!(Place::parse_said(word), None, "{word}");
+        }
+        assert_eq!(Place::parse_said("udp://0.0.0.0:9").unwrap().to_string(), "udp://127.0.0.1:9");
+        assert_eq!(Place::parse_said("[::]:9").unwrap().to_string(), "[::1]:9");
     }
 }

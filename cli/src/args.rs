@@ -1,7 +1,6 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,8 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use oneloop::Address;
 use oneloop::address::AddressError;
 
-use crate::address;
+use crate::address::Place;
 use crate::bench::contestant::Contestant;
+use crate::bench::kinds::Kind;
 use crate::guard;
 use crate::units::{parse_bytes, parse_duration};
 
@@ -40,8 +40,9 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct EchoArguments {
     /// Address to listen on, repeatable: 127.0.0.1:7000, [::1]:7000, localhost:http, *:7000 for all
-    /// addresses, unix:/run/app.sock, unix:@name; sockets that were passed on: fd:3, systemd:NAME. Port 0 takes
-    /// a free one. The real address is printed.
+    /// addresses, unix:/run/app.sock, unix:@name; for datagrams udp://127.0.0.1:7000,
+    /// unixgram:/run/app.sock; sockets that were passed on: fd:3, systemd:NAME. Port 0 takes a free one.
+    /// The real address is printed.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
     pub(crate) listen: Vec<Address>,
     /// Print rates every so many seconds.
@@ -76,7 +77,9 @@ pub(crate) struct EchoArguments {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Listeners")]
+#[command(
+    next_help_heading = "Listeners (of these a socket for datagrams has --reuse-port and --only-v6)"
+)]
 pub(crate) struct ListenerArguments {
     /// Connections that the kernel completes ahead of accept, clipped to net.core.somaxconn; 4096 if nothing
     /// is said, and a socket that was passed on keeps its own.
@@ -187,9 +190,10 @@ pub(crate) struct BenchArguments {
     /// How long a server may take to start, or answer nothing at all, before it is given up.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) stall_timeout: Duration,
-    /// A server that runs already, to be measured instead of our own.
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_target, conflicts_with = "against")]
-    pub(crate) target: Option<SocketAddr>,
+    /// A server that runs already, to be measured instead of our own: 127.0.0.1:7000,
+    /// udp://127.0.0.1:7000, unix:/run/app.sock, unix:@name, unixgram:/run/app.sock.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_target, conflicts_with = "comparison")]
+    pub(crate) target: Option<Place>,
     /// Its process, for CPU and memory.
     #[arg(long, requires = "target")]
     pub(crate) pid: Option<u32>,
@@ -205,8 +209,13 @@ pub(crate) struct BenchArguments {
     /// Compare our server with itself, once with `echo --spin TIME` and once without: round trips and
     /// what they cost.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "comparison")]
-    #[arg(conflicts_with_all = ["against", "target", "counts"])]
+    #[arg(conflicts_with_all = ["against", "counts"])]
     pub(crate) spin: Option<Duration>,
+    /// Compare our server with itself on several kinds of sockets: tcp, unix (a path), abstract (a
+    /// Unix socket's name), udp. Ratios are to the first.
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',', group = "comparison")]
+    #[arg(conflicts_with_all = ["against", "spin", "counts"])]
+    pub(crate) kinds: Vec<Kind>,
     /// Rounds of a comparison, in each of which every server is measured once. Fewer than 6 have no
     /// 95 % interval, and are not judged.
     #[arg(long, value_name = "N", default_value_t = 60, requires = "comparison", value_parser = parse_count)]
@@ -217,7 +226,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, conflicts_with = "target")]
     pub(crate) counts: bool,
     /// Do not count before a comparison.
-    #[arg(long, requires = "against", conflicts_with = "counts")]
+    #[arg(long, requires = "comparison", conflicts_with_all = ["counts", "spin"])]
     pub(crate) no_counts: bool,
 }
 
@@ -237,9 +246,9 @@ fn parse_count(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_target(text: &str) -> Result<SocketAddr, String> {
+fn parse_target(text: &str) -> Result<Place, String> {
     let address: Address = text.parse().map_err(|error: AddressError| error.to_string())?;
-    address::to_connect_to(&address).map_err(|error| error.to_string())
+    Place::to_connect_to(&address).map_err(|error| error.to_string())
 }
 
 fn parse_contestant(text: &str) -> Result<Contestant, String> {

@@ -3,10 +3,12 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixStream};
 
 use support::process::terminate;
-use support::{Program, connect, eventually, run};
+use support::{DEADLINE, Program, connect, eventually, run};
 
 fn assert_echoes(address: SocketAddr) {
     let mut stream = connect(address);
@@ -97,11 +99,89 @@ fn what_cannot_be_an_address_is_said_with_its_reason() {
     }
 }
 
+fn udp_client(server: SocketAddr) -> UdpSocket {
+    let client = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
+    client.connect(server).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client
+}
+
+fn assert_echoes_datagrams(client: &UdpSocket) {
+    for message in [&b"hello"[..], b"", &[7; 60_000]] {
+        client.send(message).unwrap();
+        let mut answer = vec![0; 70_000];
+        let length = client.recv(&mut answer).unwrap();
+        assert_eq!(&answer[..length], message);
+    }
+}
+
+fn udp_address(program: &Program) -> SocketAddr {
+    let line = program.line();
+    line.strip_prefix("listening on udp://").expect(&line).parse().unwrap()
+}
+
 #[test]
-fn an_address_that_is_not_served_is_one_clear_line() {
-    let run = run(&["echo", "--listen", "udp://127.0.0.1:7000"]);
-    let expected = "listen on udp://127.0.0.1:7000: a datagram socket has no connections to accept";
-    assert!(run.failure().contains(expected), "{run:?}");
+fn it_serves_every_kind_of_socket_at_once() {
+    let name = format!("oneloop-cli-kinds-{}", std::process::id());
+    let (unix, unixgram) = (format!("unix:@{name}"), format!("unixgram:@{name}-datagrams"));
+    let addresses = ["127.0.0.1:0", "udp://127.0.0.1:0", "udp://localhost:0", &unix, &unixgram];
+    let listen = addresses.iter().flat_map(|address| ["--listen", address]);
+    let program = Program::start(&["echo"].into_iter().chain(listen).collect::<Vec<_>>());
+    let tcp = program.address();
+    let udp = [udp_address(&program), udp_address(&program)];
+    assert_eq!(program.line(), format!("listening on {unix}"));
+    assert_eq!(program.line(), format!("listening on {unixgram}"));
+
+    assert_echoes(tcp);
+    udp.into_iter().for_each(|address| assert_echoes_datagrams(&udp_client(address)));
+    let mut stream =
+        UnixStream::connect_addr(&UnixAddress::from_abstract_name(&name).unwrap()).unwrap();
+    stream.write_all(b"hello").unwrap();
+    stream.read_exact(&mut [0; 5]).unwrap();
+    let own = UnixAddress::from_abstract_name(format!("{name}-client")).unwrap();
+    let client = UnixDatagram::bind_addr(&own).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let server = UnixAddress::from_abstract_name(format!("{name}-datagrams")).unwrap();
+    client.send_to_addr(b"hello", &server).unwrap();
+    let mut answer = [0; 10];
+    assert_eq!(client.recv(&mut answer).unwrap(), 5);
+    assert_eq!(&answer[..5], b"hello");
+
+    terminate(program.pid());
+    drop(stream);
+    let run = program.wait();
+    assert!(run.status.success() && run.stdout.starts_with("drained after "), "{run:?}");
+}
+
+#[test]
+fn a_star_takes_datagrams_of_both_families() {
+    let program = Program::start(&["echo", "--listen", "udp://*:0"]);
+    let port = udp_address(&program).port();
+    assert_echoes_datagrams(&udp_client(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+    if UdpSocket::bind("[::1]:0").is_ok() {
+        assert_echoes_datagrams(&udp_client(SocketAddr::from((Ipv6Addr::LOCALHOST, port))));
+    }
+}
+
+#[test]
+fn a_datagram_that_is_cut_off_is_not_echoed() {
+    let arguments = ["echo", "--listen", "udp://127.0.0.1:0", "--read-buffer", "4K"];
+    let program = Program::start(&arguments);
+    let client = udp_client(udp_address(&program));
+    client.send(&[1; 4097]).unwrap();
+    client.send(&[2; 4096]).unwrap();
+    let mut answer = [0; 10_000];
+    let length = client.recv(&mut answer).unwrap();
+    assert_eq!(&answer[..length], [2; 4096]);
+}
+
+#[test]
+fn a_datagram_socket_that_cannot_be_bound_is_one_clear_line() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = format!("udp://{}", taken.local_addr().unwrap());
+    let run = run(&["echo", "--listen", &address]);
+    assert!(run.failure().contains(&format!("listen on {address}: ")), "{run:?}");
+    assert!(run.failure().contains("in use"), "{run:?}");
 }
 
 #[test]

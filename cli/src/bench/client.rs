@@ -1,26 +1,32 @@
 //! The load's side of every connection: sends, checks what comes back, measures how long it took.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
-use oneloop::{CloseReason, ConnectError, Connection, Context, Error, Key, Origin, StreamHandler};
+use oneloop::{
+    CloseReason, ConnectError, Connection, Context, Error, Key, Origin, StreamHandler, TimerId,
+};
 
+use super::flows::{self, Flows};
 use super::pattern::Pattern;
+use super::window::Datagrams;
+use crate::address::Place;
 
 /// Connections being opened at once. More would overflow the backlog of many a server, and each SYN
 /// that is dropped there costs a second.
 const CONNECTING_MAX: usize = 256;
 
-/// All connections of a load.
+/// All connections of a load, or sockets that send datagrams.
 #[derive(Debug)]
 pub(super) struct Client {
-    address: SocketAddr,
-    pattern: Pattern,
+    server: Place,
+    pub(super) pattern: Pattern,
     base: Instant,
     /// The connections that were opened, by number.
     keys: Vec<Option<Key>>,
+    /// The sockets that send datagrams.
+    pub(super) flows: Flows,
     /// How many connections were begun.
     begun: usize,
     /// How many are open.
@@ -32,6 +38,8 @@ pub(super) struct Client {
     /// Whole messages that came back: it grows as long as the server answers. Bytes that drip in do not
     /// count, or the end of a slice could be put off at will.
     pub(super) answers: u64,
+    /// When the last one came.
+    pub(super) answered_at: u64,
     pub(super) slice: Slice,
     pub(super) tally: Tally,
     pub(super) latency: Histogram<u64>,
@@ -55,6 +63,7 @@ pub(super) struct Tally {
     pub(super) messages: u64,
     /// Those of them that came back before `until`.
     pub(super) messages_in_time: u64,
+    pub(super) datagrams: Datagrams,
     /// Connections that failed.
     pub(super) errors: u64,
     pub(super) first_error: Option<String>,
@@ -86,19 +95,21 @@ impl Session {
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr, connections: usize) -> Client {
+    pub(super) fn new(server: Place, connections: usize) -> Client {
         // From a nanosecond to ten minutes, at three digits.
         let latency = Histogram::new_with_bounds(1, 600_000_000_000, 3);
         Client {
-            address,
+            server,
             pattern: Pattern::new(),
             base: Instant::now(),
             keys: vec![None; connections],
+            flows: Flows::default(),
             begun: 0,
             open: 0,
             connect_failure: None,
             in_flight: 0,
             answers: 0,
+            answered_at: 0,
             slice: Slice::default(),
             tally: Tally::default(),
             latency: latency.expect("the bounds are in order"),
@@ -117,7 +128,7 @@ impl Client {
 
     fn connect_next(&mut self, cx: &mut Context<'_>) {
         if self.begun < self.keys.len() {
-            cx.connect(self.address, self.begun as u64);
+            cx.connect(self.server.address().clone(), self.begun as u64);
             self.begun += 1;
         }
     }
@@ -152,14 +163,21 @@ impl Client {
         )
     }
 
-    /// Notes the latency of the oldest messages in flight.
+    /// Counts messages that are back.
     #[inline]
-    fn record(&mut self, session: &mut Session, mut messages: u64, now: u64) {
+    pub(super) fn count(&mut self, messages: u64, now: u64) {
+        self.answers += messages;
+        self.answered_at = now;
         self.in_flight -= messages;
         self.tally.messages += messages;
         if now <= self.slice.until {
             self.tally.messages_in_time += messages;
         }
+    }
+
+    /// Notes the latency of the oldest messages in flight.
+    #[inline]
+    fn record(&mut self, session: &mut Session, mut messages: u64, now: u64) {
         while messages > 0 {
             let Some(batch) = session.batches.front_mut() else { break };
             let count = messages.min(batch.messages);
@@ -193,7 +211,7 @@ impl Client {
     }
 
     #[cold]
-    fn fail(&mut self, error: String) {
+    pub(super) fn fail(&mut self, error: String) {
         self.tally.errors += 1;
         self.tally.first_error.get_or_insert(error);
     }
@@ -203,9 +221,18 @@ impl StreamHandler for Client {
     type Session = Session;
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
+        if self.server.is_datagram() {
+            cx.set_handler_interval(flows::LOOK_INTERVAL);
+            return;
+        }
         for _ in 0..CONNECTING_MAX {
             self.connect_next(cx);
         }
+    }
+
+    /// Datagrams are sent that have to be, and those that were lost are given up.
+    fn on_handler_timer(&mut self, _: TimerId, cx: &mut Context<'_>) {
+        self.look_after_flows(cx);
     }
 
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Session {
@@ -239,7 +266,7 @@ impl StreamHandler for Client {
         match self.take(session, data) {
             Ok(0) => {}
             Ok(messages) => {
-                self.answers += messages;
+                self.count(messages, now);
                 self.record(session, messages, now);
                 self.send(session, conn, messages, now);
             }

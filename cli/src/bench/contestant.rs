@@ -21,18 +21,27 @@ pub(crate) struct Contestant {
 }
 
 impl Contestant {
-    /// This program's own echo server.
+    /// This program's own echo server, on TCP.
     ///
     /// # Errors
     ///
     /// See [`guard::own_program`].
     pub(crate) fn own() -> Result<Contestant> {
+        Contestant::own_on("127.0.0.1:0")
+    }
+
+    /// This program's own echo server.
+    ///
+    /// # Errors
+    ///
+    /// See [`guard::own_program`].
+    pub(crate) fn own_on(address: &str) -> Result<Contestant> {
         let mut argv = vec![guard::own_program()?];
         argv.extend(
             [
                 "echo",
                 "--listen",
-                "127.0.0.1:0",
+                address,
                 "--until-stdin-closes",
                 // Under valgrind turns are slow, and what follows would be counted timed.
                 "--no-watchdog",

@@ -1,4 +1,5 @@
-//! The load generator: many connections, each with a fixed number of messages in flight.
+//! The load generator: many connections, or sockets that send datagrams, each with a fixed number of messages in
+//! flight.
 //!
 //! It is a closed loop: a connection sends its next message when an earlier one has come back, so
 //! the server sets the pace. What is measured is how fast it goes when it is never without work, and
@@ -7,18 +8,32 @@
 //! are in flight, and not those that a world outside would have sent in that second ("coordinated
 //! omission"). Compare latencies between servers, at the same connections and pipeline.
 //!
+//! A datagram that is not back in time is counted as lost, and another one sent in its place. So a loss costs
+//! its connection that time.
+//!
 //! A load keeps its connections from slice to slice, and is at rest in between: everything sent has
 //! come back. So several servers can be measured in turn, in many short slices, and the CPU time of a
 //! server can be read while it waits.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
-use oneloop::{ConnectError, HandlerId, Limits, Reactor, ReactorLimits};
+use oneloop::address::UnixName;
+use oneloop::{
+    ConnectError, DatagramLimits, DatagramOptions, HandlerId, Key, Limits, Reactor, ReactorLimits,
+    SocketAddress,
+};
 
 use super::client::{self, Client};
+use super::flows;
+use super::window::Datagrams;
+use crate::address::Place;
+use crate::units::grouped;
 
 /// What holds for all of a load's slices.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +73,8 @@ pub(crate) struct Outcome {
     pub(crate) messages_in_time: u64,
     /// Until the last one was back.
     pub(crate) elapsed_total: Duration,
+    /// What became of datagrams, if that is what was sent.
+    pub(crate) datagrams: Option<Datagrams>,
     /// Connections that were lost, or on which something wrong came back.
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
@@ -83,7 +100,7 @@ impl Outcome {
 pub(crate) struct Load {
     reactor: Reactor,
     client: HandlerId<Client>,
-    address: SocketAddr,
+    server: Place,
     options: LoadOptions,
 }
 
@@ -91,13 +108,14 @@ pub(crate) struct Load {
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Load {
-    /// Opens the connections, a few hundred at a time, and returns when all are open.
+    /// Opens the connections, a few hundred at a time, and returns when all are open. Sockets that send datagrams
+    /// are open at once, whether or not somebody is there.
     ///
     /// # Errors
     ///
     /// One of them does not open.
     pub(crate) fn connect(
-        address: SocketAddr,
+        server: &Place,
         connections: usize,
         options: LoadOptions,
     ) -> Result<Load> {
@@ -106,15 +124,52 @@ impl Load {
             // Bounded by what may be in flight.
             .memory_bytes_max(usize::MAX);
         let mut reactor = Reactor::with_limits(limits).context("the load generator")?;
+        // What the load takes its time for is nobody's business here.
+        reactor.set_watchdog(None);
         // The load must read whatever it has still to send: if it waited for the server to read
         // first, and the server for the load, both would wait for ever.
         let high = options.in_flight_bytes_max.max(64 * 1024) + 1;
         let limits = Limits::new().output_bytes_high(high).output_bytes_max(2 * high);
         reactor.set_connect_limits(limits)?;
-        let client = reactor.add(Client::new(address, connections));
-        let mut load = Load { reactor, client, address, options };
-        load.open_all(connections)?;
+        let client = reactor.add(Client::new(server.clone(), connections));
+        let mut load = Load { reactor, client, server: server.clone(), options };
+        match server {
+            Place::Stream(_) => load.open_all(connections)?,
+            Place::Datagram(address) => load.bind_all(address, connections)?,
+        }
         Ok(load)
+    }
+
+    fn bind_all(&mut self, server: &SocketAddress, connections: usize) -> Result<()> {
+        let limits = DatagramLimits::new()
+            .queue_len_max(usize::MAX)
+            .queue_bytes_max(self.options.in_flight_bytes_max.max(1024 * 1024));
+        let options = DatagramOptions::new().connect(server.clone()).limits(limits);
+        for number in 0..connections {
+            let key = self.bind(server, &options);
+            let key =
+                key.with_context(|| format!("{}: socket {number} of the load", self.server))?;
+            let client = self.reactor.handler_mut(self.client);
+            client.flows.add(key);
+            client.open += 1;
+        }
+        Ok(())
+    }
+
+    /// A socket that the server can answer.
+    fn bind(&mut self, server: &SocketAddress, options: &DatagramOptions) -> io::Result<Key> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let any: SocketAddr = match server {
+            SocketAddress::Inet(SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddress::Inet(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            _ => {
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                let name = format!("oneloop-bench-{}-{number}", process::id());
+                let name = UnixName::from_abstract(name)?;
+                return self.reactor.bind_unix(self.client, Some(&name), options);
+            }
+        };
+        self.reactor.bind_with(self.client, any, options)
     }
 
     fn open_all(&mut self, connections: usize) -> Result<()> {
@@ -124,33 +179,39 @@ impl Load {
                 bail!(self.describe_connect_failure(number, error));
             }
             if let Some(error) = &self.client().tally.first_error {
-                bail!("{}: {error}", self.address);
+                bail!("{}: {error}", self.server);
             }
         }
         Ok(())
     }
 
     fn describe_connect_failure(&self, number: usize, error: ConnectError) -> String {
-        let address = self.address;
+        let server = &self.server;
         match error {
             ConnectError::AddressUnavailable => {
-                format!(
-                    "{address}: no local port left for connection {number}: fewer --connections"
-                )
+                format!("{server}: no local port left for connection {number}: fewer --connections")
             }
-            _ if number == 0 => format!("cannot connect to {address}: {error}"),
-            _ => format!("cannot open connection {number} to {address}: {error}"),
+            _ if number == 0 => format!("cannot connect to {server}: {error}"),
+            _ => format!("cannot open connection {number} to {server}: {error}"),
         }
     }
 
-    /// Runs a slice, and returns when all that was sent has come back. Errors of single connections
+    /// Runs a slice, and returns when all that was sent has come back, or is lost. Errors of single connections
     /// are counted, and the others go on.
     ///
     /// # Errors
     ///
-    /// No connection is left, or the server does not answer any more.
+    /// No connection is left, or the server does not answer any more; messages that are no datagrams.
     pub(crate) fn run(&mut self, slice: &Slice) -> Result<Outcome> {
         debug_assert!(slice.pipeline * slice.message_bytes <= self.options.in_flight_bytes_max);
+        ensure!(
+            !self.server.is_datagram() || flows::SIZES.contains(&slice.message_bytes),
+            "{}: a datagram has {} to {} bytes, and not {}",
+            self.server,
+            flows::SIZES.start(),
+            grouped(*flows::SIZES.end() as u64),
+            grouped(slice.message_bytes as u64)
+        );
         let started = self.begin(slice);
         let mut answers = self.client().answers;
         let mut silent_since = None;
@@ -195,6 +256,9 @@ impl Load {
         for key in keys {
             context.poke(key);
         }
+        if self.server.is_datagram() {
+            context.set_handler_timer(Duration::ZERO);
+        }
         started
     }
 
@@ -204,17 +268,22 @@ impl Load {
         let ended = client.now();
         let until = match slice.amount {
             Amount::For(_) => client.slice.until,
-            Amount::Messages(_) => ended,
+            // Without the time in which others were waited for in vain.
+            Amount::Messages(_) => client.answered_at,
         };
-        if client.open == 0 {
-            let error = tally.first_error.unwrap_or_else(|| "every connection was lost".into());
-            bail!("{}: {error}", self.address);
+        if client.open == 0 || tally.messages == 0 {
+            let error = tally.first_error.unwrap_or_else(|| match client.open {
+                0 => "every connection was lost".into(),
+                _ => format!("none of {} datagrams came back", grouped(tally.datagrams.sent)),
+            });
+            bail!("{}: {error}", self.server);
         }
         Ok(Outcome {
             messages: tally.messages,
             elapsed: Duration::from_nanos(until - started),
             messages_in_time: tally.messages_in_time,
             elapsed_total: Duration::from_nanos(ended - started),
+            datagrams: self.server.is_datagram().then_some(tally.datagrams),
             errors: tally.errors,
             first_error: tally.first_error,
         })
@@ -222,9 +291,9 @@ impl Load {
 
     #[cold]
     fn describe_stall(&self) -> String {
-        let (address, in_flight) = (self.address, self.client().in_flight);
+        let (server, in_flight) = (&self.server, self.client().in_flight);
         let seconds = self.options.stall_timeout.as_secs_f64();
-        format!("{address}: no answer for {seconds} s, with {in_flight} messages on their way")
+        format!("{server}: no answer for {seconds} s, with {in_flight} messages on their way")
     }
 
     fn client(&self) -> &Client {

@@ -1,7 +1,6 @@
 //! Every combination of connections, pipeline and size, one after the other.
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Error, Result};
@@ -14,7 +13,9 @@ use super::process::{CpuTime, Process};
 use super::progress::Progress;
 use super::scenario::{self, Scenario, or_usual};
 use super::server::{Server, Stop, divide_cores, pin};
+use super::window::Datagrams;
 use super::{print_with, resources, table, write_json};
+use crate::address::Place;
 use crate::args::BenchArguments;
 use crate::units::grouped;
 
@@ -32,7 +33,7 @@ const CONNECTIONS_FEW: usize = 16;
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     /// The server's address; `None` for our own one, which has a new one each time.
-    pub(super) target: Option<SocketAddr>,
+    pub(super) target: Option<String>,
     pub(super) seconds: f64,
     /// The cores that server and load were bound to.
     pub(super) server_core: Option<usize>,
@@ -51,6 +52,8 @@ pub(super) struct Row {
     pub(super) latency: Latency,
     /// Of a server whose process is known.
     pub(super) server: Option<ServerFigures>,
+    /// What became of datagrams, if that is what was sent.
+    pub(super) datagrams: Option<Datagrams>,
     /// Connections that failed.
     pub(super) errors: u64,
 }
@@ -83,7 +86,7 @@ pub(super) struct ServerFigures {
 /// The first one.
 pub(super) fn run(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
     let scenarios = scenarios(arguments);
-    if let Some(needs) = scenario::needs(&scenarios, arguments.target.is_none()) {
+    if let Some(needs) = scenario::needs(&scenarios, arguments.target.as_ref()) {
         resources::check(needs)?;
     }
     let mut bench = Bench::new(arguments)?;
@@ -121,14 +124,14 @@ struct Bench<'a> {
 /// Who answers.
 enum Subject {
     Own(Box<Server>),
-    Other(SocketAddr, Option<Process>),
+    Other(Place, Option<Process>),
 }
 
 impl Subject {
-    fn address(&self) -> SocketAddr {
+    fn place(&self) -> &Place {
         match self {
-            Subject::Own(server) => server.address(),
-            Subject::Other(address, _) => *address,
+            Subject::Own(server) => server.place(),
+            Subject::Other(place, _) => place,
         }
     }
 
@@ -156,7 +159,7 @@ impl Bench<'_> {
         // A server that is not ours stays where it is.
         let server_core = server_core.filter(|_| arguments.target.is_none());
         let report = Report {
-            target: arguments.target,
+            target: arguments.target.as_ref().map(Place::to_string),
             seconds: arguments.duration.as_secs_f64(),
             server_core,
             load_core,
@@ -213,7 +216,7 @@ impl Bench<'_> {
             _ => process.map(Process::anonymous_bytes).transpose()?,
         };
         self.progress.say(&format!("{what}: connecting"));
-        let mut load = self.load(scenario, subject.address(), scenario.connections)?;
+        let mut load = self.load(scenario, subject.place(), scenario.connections)?;
         self.progress.say(&format!("{what}: warming up"));
         let duration = self.arguments.duration;
         let warm_up = Amount::For((duration / 4).min(Duration::from_secs(1)));
@@ -233,14 +236,14 @@ impl Bench<'_> {
         Ok((row, outcome.first_error))
     }
 
-    fn load(&self, of: &Scenario, to: SocketAddr, connections: usize) -> Result<Load> {
+    fn load(&self, of: &Scenario, to: &Place, connections: usize) -> Result<Load> {
         Load::connect(to, connections, of.load_options(self.arguments.stall_timeout))
     }
 
     fn subject(&self, connections: usize) -> Result<Subject> {
-        if let Some(address) = self.arguments.target {
+        if let Some(place) = &self.arguments.target {
             let process = self.arguments.pid.map(Process::new).transpose()?;
-            return Ok(Subject::Other(address, process));
+            return Ok(Subject::Other(place.clone(), process));
         }
         // Some more than there will be: those of the row before may still be on their way out.
         self.start_own(connections + CONNECTIONS_FEW).map(|server| Subject::Own(Box::new(server)))
@@ -255,13 +258,18 @@ impl Bench<'_> {
     /// one: so what the measured one reserves for its many counts as theirs.
     fn resident_with_few(&self, scenario: &Scenario) -> Result<u64> {
         let server = self.start_own(CONNECTIONS_FEW)?;
-        let mut load = self.load(scenario, server.address(), 1)?;
+        let mut load = self.load(scenario, server.place(), 1)?;
         load.run(&scenario.slice(Amount::Messages(4 * scenario.pipeline as u64)))?.check()?;
         server.process().anonymous_bytes()
     }
 }
 
 impl Row {
+    pub(super) fn scenario(&self) -> Scenario {
+        let Row { connections, pipeline, message_bytes: size, .. } = *self;
+        Scenario { connections, pipeline, size }
+    }
+
     fn new(scenario: &Scenario, outcome: &Outcome, latency: &Histogram<u64>) -> Row {
         Row {
             connections: scenario.connections,
@@ -276,6 +284,7 @@ impl Row {
                 max_nanos: latency.max(),
             },
             server: None,
+            datagrams: outcome.datagrams,
             errors: outcome.errors,
         }
     }

@@ -2,9 +2,13 @@
 
 pub(crate) mod against;
 mod client;
+mod columns;
 pub(crate) mod contestant;
 mod counts;
+mod flows;
+pub(crate) mod kinds;
 mod load;
+mod losses;
 mod matrix;
 mod pattern;
 pub(crate) mod process;
@@ -14,6 +18,7 @@ mod scenario;
 pub(crate) mod server;
 mod statistics;
 mod table;
+mod window;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -24,7 +29,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::args::BenchArguments;
+use against::{Counted, Plan};
 use contestant::Contestant;
+use kinds::Names;
+use scenario::or_usual;
 
 /// Measures, compares or counts, as asked.
 ///
@@ -37,6 +45,8 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     let json = arguments.json.as_deref().map(create).transpose()?;
     if let Some(spin) = arguments.spin {
         compare_spinning(arguments, spin, json)
+    } else if !arguments.kinds.is_empty() {
+        compare_kinds(arguments, json)
     } else if arguments.against.is_empty() && !arguments.counts {
         matrix::run(arguments, json)
     } else {
@@ -50,9 +60,6 @@ fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
         true => Vec::new(),
         false => against::scenarios(connections, pipeline, size),
     };
-    if let Some(needs) = scenario::needs(&scenarios, true) {
-        resources::check(needs)?;
-    }
     if !arguments.no_counts {
         resources::check(counts::NEEDS).context(match arguments.counts {
             true => "the counts",
@@ -61,39 +68,61 @@ fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
     }
     let mut contestants = vec![Contestant::own()?];
     contestants.extend(arguments.against.iter().cloned());
-    let plan = against::Plan {
+    let plan = Plan {
+        reference: usize::from(contestants.len() > 1),
         contestants,
         scenarios,
         cycles: arguments.cycles,
         stall_timeout: arguments.stall_timeout,
-        counts: !arguments.no_counts,
+        counted: if arguments.no_counts { Counted::Nothing } else { Counted::Everything },
         has_goals: true,
+        is_of_kinds: false,
     };
-    let comparison = against::run(&plan)?;
-    let printed = print_with(|out| against::print(&comparison, out));
-    write_json(json, &comparison).and(printed)
+    carry_out(&plan, json)
 }
 
 fn compare_spinning(arguments: &BenchArguments, spin: Duration, json: Option<File>) -> Result<()> {
     let BenchArguments { connections, pipeline, size, .. } = arguments;
-    let connections = scenario::or_usual(connections, &[1, 64]);
-    let pipeline = scenario::or_usual(pipeline, &[1]);
-    let scenarios = against::scenarios(connections, pipeline, size);
-    if let Some(needs) = scenario::needs(&scenarios, true) {
-        resources::check(needs)?;
-    }
+    let (connections, pipeline) = (or_usual(connections, &[1, 64]), or_usual(pipeline, &[1]));
     let own = Contestant::own()?;
     let micros = format!("{}us", spin.as_micros());
     let spinning = own.clone().named("spin", &["--spin".into(), micros]);
-    let plan = against::Plan {
+    let plan = Plan {
         contestants: vec![spinning, own.named("block", &[])],
-        scenarios,
+        reference: 1,
+        scenarios: against::scenarios(connections, pipeline, size),
         cycles: arguments.cycles,
         stall_timeout: arguments.stall_timeout,
-        counts: false,
+        counted: Counted::Nothing,
         has_goals: false,
+        is_of_kinds: false,
     };
-    let comparison = against::run(&plan)?;
+    carry_out(&plan, json)
+}
+
+fn compare_kinds(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
+    let BenchArguments { connections, pipeline, size, .. } = arguments;
+    let (connections, pipeline) = (or_usual(connections, &[1, 64]), or_usual(pipeline, &[1, 16]));
+    let names = Names::new();
+    let contestants = arguments.kinds.iter().map(|&kind| names.contestant(kind));
+    let plan = Plan {
+        contestants: contestants.collect::<Result<_>>()?,
+        reference: 0,
+        scenarios: against::scenarios(connections, pipeline, size),
+        cycles: arguments.cycles,
+        stall_timeout: arguments.stall_timeout,
+        counted: if arguments.no_counts { Counted::Nothing } else { Counted::Calls },
+        has_goals: false,
+        is_of_kinds: true,
+    };
+    carry_out(&plan, json)
+}
+
+fn carry_out(plan: &Plan, json: Option<File>) -> Result<()> {
+    if let Some(needs) = scenario::needs(&plan.scenarios, None) {
+        resources::check(needs)?;
+    }
+    let comparison = against::run(plan)?;
     let printed = print_with(|out| against::print(&comparison, out));
     write_json(json, &comparison).and(printed)
 }

@@ -21,6 +21,8 @@ pub(super) struct Needs {
     pub(super) in_flight_bytes: usize,
     /// Whether --connections says how many there are.
     pub(super) follows_flags: bool,
+    /// Whether each takes a port of this machine.
+    pub(super) takes_ports: bool,
     /// Whether the servers have their limits from this process.
     pub(super) starts_servers: bool,
 }
@@ -30,7 +32,9 @@ pub(super) struct Needs {
 /// Descriptors, local ports or memory do not suffice, and what to change.
 pub(super) fn check(needs: Needs) -> Result<()> {
     check_descriptors(needs, descriptors::raise_limit())?;
-    if let Some(ports) = local_ports() {
+    if needs.takes_ports
+        && let Some(ports) = local_ports()
+    {
         check_ports(needs, ports)?;
     }
     ensure!(
@@ -91,7 +95,13 @@ mod tests {
     use super::*;
 
     fn needs(connections: usize) -> Needs {
-        Needs { connections, in_flight_bytes: 0, follows_flags: true, starts_servers: true }
+        Needs {
+            connections,
+            in_flight_bytes: 0,
+            follows_flags: true,
+            takes_ports: true,
+            starts_servers: true,
+        }
     }
 
     fn assert_tells(result: Result<()>, parts: &[&str]) {

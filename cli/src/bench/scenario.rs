@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::load::{Amount, LoadOptions, Slice};
 use super::resources::Needs;
+use crate::address::Place;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Scenario {
@@ -21,8 +22,9 @@ pub(super) fn or_usual<'a>(asked: &'a [usize], usual: &'a [usize]) -> &'a [usize
     if asked.is_empty() { usual } else { asked }
 }
 
-/// What the largest of the scenarios needs; `None` if there are none.
-pub(super) fn needs(scenarios: &[Scenario], starts_servers: bool) -> Option<Needs> {
+/// What the largest of the scenarios needs, on servers that we start or on one that runs; `None` if there are
+/// none.
+pub(super) fn needs(scenarios: &[Scenario], target: Option<&Place>) -> Option<Needs> {
     let in_flight = |scenario: &Scenario| {
         scenario.connections.saturating_mul(scenario.pipeline).saturating_mul(scenario.size)
     };
@@ -30,7 +32,8 @@ pub(super) fn needs(scenarios: &[Scenario], starts_servers: bool) -> Option<Need
         connections: scenarios.iter().map(|scenario| scenario.connections).max()?,
         in_flight_bytes: scenarios.iter().map(in_flight).max()?,
         follows_flags: true,
-        starts_servers,
+        takes_ports: target.is_none_or(|place| place.address().inet().is_some()),
+        starts_servers: target.is_none(),
     })
 }
 

@@ -1,17 +1,18 @@
 //! A server under test: a child process that says where it listens.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use oneloop::SocketAddress;
 use rustix::process::{Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::process::Process;
+use crate::address::Place;
 use crate::guard;
 
 /// How to start a server.
@@ -47,7 +48,7 @@ pub(crate) struct Server {
     name: String,
     child: Child,
     process: Process,
-    address: SocketAddr,
+    place: Place,
     is_over: bool,
 }
 
@@ -63,10 +64,10 @@ impl Server {
         let said = follow(child.stdout.take().context("the child has no standard output")?);
         let process = Process::new(child.id())?;
         // From here on, dropping it kills the child.
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut server = Server { name: name.clone(), child, process, address, is_over: false };
-        server.address = match said.recv_timeout(launch.start_timeout) {
-            Ok(Said::Address(address)) => address,
+        let place = Place::Stream(SocketAddress::Unnamed);
+        let mut server = Server { name: name.clone(), child, process, place, is_over: false };
+        server.place = match said.recv_timeout(launch.start_timeout) {
+            Ok(Said::Place(place)) => place,
             Ok(Said::Refusal(why)) => bail!("{name} does not start: {why}"),
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = launch.start_timeout.as_secs_f64();
@@ -85,8 +86,8 @@ impl Server {
     }
 
     /// Where to connect to: what it said, with loopback for "any address".
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The server itself, not a tool that runs it as its child.
@@ -228,7 +229,7 @@ pub(crate) fn divide_cores() -> (Option<usize>, Option<usize>) {
 /// What of a child's output is of interest.
 enum Said {
     /// Where it listens.
-    Address(SocketAddr),
+    Place(Place),
     /// Why the command cannot be run.
     Refusal(String),
 }
@@ -263,23 +264,17 @@ fn find_said(output: &mut impl BufRead) -> Option<Said> {
         if let Some(why) = guard::parse_refusal(&line) {
             return Some(Said::Refusal(why.into()));
         }
-        if let Some(address) = parse_address(&line) {
-            return Some(Said::Address(address));
+        if let Some(place) = parse_place(&line) {
+            return Some(Said::Place(place));
         }
     }
 }
 
-fn parse_address(line: &str) -> Option<SocketAddr> {
+fn parse_place(line: &str) -> Option<Place> {
     let (_, rest) = line.split_once("listening on ")?;
-    let word = rest.split_whitespace().next()?.trim_end_matches(['.', ',', ';']);
-    let mut address: SocketAddr = word.parse().ok()?;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    Some(address)
+    let word = rest.split_whitespace().next()?;
+    // A sentence may go on behind it, or end.
+    Place::parse_said(word).or_else(|| Place::parse_said(word.trim_end_matches(['.', ',', ';'])))
 }
 
 /// Follows a tool that runs the server as its child (strace, time) down to the server. A tool that
@@ -297,10 +292,12 @@ mod tests {
 
     #[test]
     fn the_address_is_found_in_what_a_server_says() {
-        let find = |line| parse_address(line).map(|address| address.to_string());
+        let find = |line| parse_place(line).map(|place| place.to_string());
         assert_eq!(find("listening on 127.0.0.1:7000\n").as_deref(), Some("127.0.0.1:7000"));
         assert_eq!(find("[x] now listening on [::]:80, fd 3").as_deref(), Some("[::1]:80"));
         assert_eq!(find("listening on 0.0.0.0:9.").as_deref(), Some("127.0.0.1:9"));
+        assert_eq!(find("listening on udp://127.0.0.1:9\n").as_deref(), Some("udp://127.0.0.1:9"));
+        assert_eq!(find("listening on unix:/run/a.sock.\n").as_deref(), Some("unix:/run/a.sock."));
         assert_eq!(find("listening on a port"), None);
         assert_eq!(find("hello"), None);
     }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::matrix::{Report, Row};
+use super::{columns, losses};
 use crate::units::grouped;
 
 const HEADS: [&str; 13] = [
@@ -26,18 +27,16 @@ const HEADS: [&str; 13] = [
 /// Those of `out`.
 pub(super) fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", title(report))?;
-    let rows: Vec<[String; HEADS.len()]> = report.rows.iter().map(cells).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([HEADS[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..HEADS.len()).map(width).collect();
     writeln!(out)?;
-    print_line(&HEADS.map(String::from), &widths, out)?;
-    for row in &rows {
-        print_line(row, &widths, out)?;
-    }
+    let mut rows = vec![HEADS.map(String::from).to_vec()];
+    rows.extend(report.rows.iter().map(|row| cells(row).to_vec()));
+    columns::print(&rows, out)?;
     writeln!(out)?;
+    let rows = report
+        .rows
+        .iter()
+        .filter_map(|row| row.datagrams.map(|counts| losses::row(&row.scenario(), &counts)));
+    losses::print(rows, out)?;
     writeln!(
         out,
         "Closed loop: each connection keeps its pipeline full, so latencies are those under full load.\n\
@@ -45,15 +44,9 @@ pub(super) fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-fn print_line(cells: &[String], widths: &[usize], out: &mut dyn Write) -> io::Result<()> {
-    let cells: Vec<String> =
-        cells.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-    writeln!(out, "{}", cells.join("  "))
-}
-
 fn title(report: &Report) -> String {
-    let server = match report.target {
-        Some(address) => format!("the server on {address}"),
+    let server = match &report.target {
+        Some(place) => format!("the server on {place}"),
         None => "oneloop echo".into(),
     };
     let place = match (report.server_core, report.load_core) {

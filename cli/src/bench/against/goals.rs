@@ -98,25 +98,29 @@ fn judge_alone(own: &Counts) -> Vec<Goal> {
             Verdict::at_most(copies, COPIES_MAX + COUNT_TOLERANCE),
         ));
     }
-    let growth = own.resident_used / own.resident_fresh;
-    goals.push(goal(
-        "resident bytes an idle connection",
-        format!("{:.0}", own.resident_fresh),
-        format!("<= {RESIDENT_BYTES_MAX}"),
-        Verdict::at_most(own.resident_fresh, RESIDENT_BYTES_MAX),
-    ));
-    goals.push(goal(
-        "the same after 16 KiB, to fresh",
-        format!("{growth:.2}"),
-        format!("<= {RESIDENT_GROWTH_MAX}"),
-        Verdict::at_most(growth, RESIDENT_GROWTH_MAX),
-    ));
-    goals.push(goal(
-        "CPU ns over 5 s with 10,000 idle",
-        own.idle_cpu_nanos.to_string(),
-        "0".into(),
-        Verdict::reached_if(own.idle_cpu_nanos == 0),
-    ));
+    if let (Some(fresh), Some(used)) = (own.resident_fresh, own.resident_used) {
+        let growth = used / fresh;
+        goals.push(goal(
+            "resident bytes an idle connection",
+            format!("{fresh:.0}"),
+            format!("<= {RESIDENT_BYTES_MAX}"),
+            Verdict::at_most(fresh, RESIDENT_BYTES_MAX),
+        ));
+        goals.push(goal(
+            "the same after 16 KiB, to fresh",
+            format!("{growth:.2}"),
+            format!("<= {RESIDENT_GROWTH_MAX}"),
+            Verdict::at_most(growth, RESIDENT_GROWTH_MAX),
+        ));
+    }
+    if let Some(nanos) = own.idle_cpu_nanos {
+        goals.push(goal(
+            "CPU ns over 5 s with 10,000 idle",
+            nanos.to_string(),
+            "0".into(),
+            Verdict::reached_if(nanos == 0),
+        ));
+    }
     goals
 }
 
@@ -242,6 +246,8 @@ mod tests {
             messages_per_second: 1.0,
             p50_nanos: 1.0,
             p99_nanos: 1.0,
+            p999_nanos: 1.0,
+            datagrams: None,
             cpu_ratio: median_interval(ratios),
             rate_ratio: 1.0,
         };

@@ -16,12 +16,13 @@ use serde::Serialize;
 
 use super::contestant::{CONNECTIONS_MAX, Contestant, end};
 use super::counts::{self, Counts, Tools};
-use super::load::{Amount, Load};
+use super::load::{Amount, Load, Outcome};
 use super::process::Process;
 use super::progress::Progress;
 use super::scenario::{Scenario, or_usual};
 use super::server::{Server, divide_cores, pin};
 use super::statistics::{Interval, median, median_interval, ratios};
+use super::window::Datagrams;
 use goals::Goal;
 pub(crate) use report::print;
 
@@ -54,27 +55,31 @@ pub(crate) fn scenarios(
     scenarios
 }
 
+/// What to count of every server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Counted {
+    Nothing,
+    /// System calls a message.
+    Calls,
+    Everything,
+}
+
 /// What to compare.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Our own server, then the others; the ratios are to the first of the others.
     pub(crate) contestants: Vec<Contestant>,
+    /// Which of them the ratios are to.
+    pub(crate) reference: usize,
     /// What to time; nothing if empty.
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) cycles: usize,
     /// How long a server may take to start, or answer nothing.
     pub(crate) stall_timeout: Duration,
-    /// Whether to count.
-    pub(crate) counts: bool,
-    /// Whether our own server is held to what it promises.
+    pub(crate) counted: Counted,
+    /// Whether our own server, the first, is held to what it promises.
     pub(crate) has_goals: bool,
-}
-
-impl Plan {
-    /// To which contestant the others are compared.
-    pub(crate) fn reference(&self) -> usize {
-        usize::from(self.contestants.len() > 1)
-    }
+    /// Whether they are all our own, on several kinds of sockets.
+    pub(crate) is_of_kinds: bool,
 }
 
 /// One server's medians in one scenario.
@@ -84,9 +89,12 @@ pub(crate) struct Timing {
     pub(crate) name: String,
     pub(crate) cpu_nanos_per_message: f64,
     pub(crate) messages_per_second: f64,
-    /// Round trips: the median of the slices' medians, and of their 99th percentiles.
+    /// Round trips: the median of the slices' medians, and of their 99th and 99.9th percentiles.
     pub(crate) p50_nanos: f64,
     pub(crate) p99_nanos: f64,
+    pub(crate) p999_nanos: f64,
+    /// What became of datagrams, over all slices, if that is what was sent.
+    pub(crate) datagrams: Option<Datagrams>,
     /// CPU a message to that of the reference, cycle by cycle.
     pub(crate) cpu_ratio: Interval,
     /// Messages a second to those of the reference.
@@ -99,6 +107,8 @@ pub(crate) struct Comparison {
     /// The name of the server that the ratios are to.
     pub(crate) reference: String,
     pub(crate) cycles: usize,
+    /// Whether the servers differ in nothing but the kind of their socket.
+    pub(crate) is_of_kinds: bool,
     pub(crate) counts: Vec<Counts>,
     /// What could not be counted, and why.
     pub(crate) missing: Vec<&'static str>,
@@ -116,24 +126,15 @@ pub(crate) fn run(plan: &Plan) -> Result<Comparison> {
     let progress = Progress::new();
     let (load_core, server_core) = divide_cores();
     let mut comparison = Comparison {
-        reference: plan.contestants[plan.reference()].name.clone(),
+        reference: plan.contestants[plan.reference].name.clone(),
         cycles: plan.cycles,
+        is_of_kinds: plan.is_of_kinds,
         counts: Vec::new(),
         missing: Vec::new(),
         timings: Vec::new(),
         goals: Vec::new(),
     };
-    if plan.counts {
-        let tools = Tools::installed();
-        comparison.missing = tools.missing();
-        for contestant in &plan.contestants {
-            let name = &contestant.name;
-            let counts = counts::count(contestant, server_core, tools, &mut |what| {
-                progress.say(&format!("counting {name}: {what}"));
-            });
-            comparison.counts.push(counts.with_context(|| format!("counting {name}"))?);
-        }
-    }
+    count(plan, server_core, &progress, &mut comparison)?;
     if let Some(core) = load_core {
         pin(core)?;
     }
@@ -151,6 +152,35 @@ pub(crate) fn run(plan: &Plan) -> Result<Comparison> {
     Ok(comparison)
 }
 
+fn count(
+    plan: &Plan,
+    core: Option<usize>,
+    progress: &Progress,
+    comparison: &mut Comparison,
+) -> Result<()> {
+    if plan.counted == Counted::Nothing {
+        return Ok(());
+    }
+    let mut tools = Tools::installed();
+    // For calls alone valgrind is not missed.
+    tools.valgrind |= plan.counted == Counted::Calls;
+    comparison.missing = tools.missing();
+    for contestant in &plan.contestants {
+        let name = &contestant.name;
+        let mut say = |what: &str| progress.say(&format!("counting {name}: {what}"));
+        let counts = match plan.counted {
+            Counted::Everything => counts::count(contestant, core, tools, &mut say),
+            _ if !tools.strace => break,
+            _ => {
+                say("system calls a message");
+                counts::count_calls(contestant, core)
+            }
+        };
+        comparison.counts.push(counts.with_context(|| format!("counting {name}"))?);
+    }
+    Ok(())
+}
+
 /// What one slice cost.
 #[derive(Clone, Copy)]
 struct Sample {
@@ -158,6 +188,8 @@ struct Sample {
     messages_per_second: f64,
     p50_nanos: u64,
     p99_nanos: u64,
+    p999_nanos: u64,
+    datagrams: Option<Datagrams>,
 }
 
 /// Gives each contestant's samples, one a cycle.
@@ -180,7 +212,7 @@ fn time(
             }
             // Not measured: caches, buffers and the kernel's idea of the connections warm up.
             if messages == 0 {
-                messages = lanes[plan.reference()].calibrate()?;
+                messages = lanes[plan.reference].calibrate()?;
             }
             for lane in &mut lanes {
                 lane.run(messages)?;
@@ -211,7 +243,7 @@ impl Lane {
     ) -> Result<Lane> {
         let server = contestant.start(CONNECTIONS_MAX, core, Vec::new(), stall_timeout)?;
         let options = scenario.load_options(stall_timeout);
-        let load = Load::connect(server.address(), scenario.connections, options)
+        let load = Load::connect(server.place(), scenario.connections, options)
             .with_context(|| format!("the load of {}", contestant.name))?;
         Ok(Lane { server, load, scenario: *scenario })
     }
@@ -226,7 +258,7 @@ impl Lane {
         let messages_min = (self.scenario.connections * self.scenario.pipeline) as u64;
         let mut messages = messages_min;
         loop {
-            let took = self.run(messages)?;
+            let took = self.run(messages)?.elapsed;
             if took >= SLICE / 4 {
                 let scale = SLICE.as_secs_f64() / took.as_secs_f64();
                 return Ok(messages_min.max((messages as f64 * scale) as u64));
@@ -235,30 +267,29 @@ impl Lane {
         }
     }
 
-    fn run(&mut self, messages: u64) -> Result<Duration> {
+    fn run(&mut self, messages: u64) -> Result<Outcome> {
         let slice = self.scenario.slice(Amount::Messages(messages));
         let outcome = self.load.run(&slice).and_then(|outcome| {
             outcome.check()?;
             Ok(outcome)
         });
-        match outcome {
-            Ok(outcome) => Ok(outcome.elapsed),
-            Err(error) => {
-                self.server.check_alive()?;
-                Err(error.context(format!("the load of {}", self.server.name())))
-            }
+        if outcome.is_err() {
+            self.server.check_alive()?;
         }
+        outcome.with_context(|| format!("the load of {}", self.server.name()))
     }
 
     fn sample(&mut self, messages: u64) -> Result<Sample> {
         let before = settled_cpu(self.server.process())?;
-        let took = self.run(messages)?;
+        let outcome = self.run(messages)?;
         let spent = settled_cpu(self.server.process())?.saturating_sub(before);
         Ok(Sample {
-            cpu_nanos_per_message: spent.as_nanos() as f64 / messages as f64,
-            messages_per_second: messages as f64 / took.as_secs_f64(),
+            cpu_nanos_per_message: spent.as_nanos() as f64 / outcome.messages as f64,
+            messages_per_second: outcome.messages_per_second(),
             p50_nanos: self.load.latency().value_at_quantile(0.5),
             p99_nanos: self.load.latency().value_at_quantile(0.99),
+            p999_nanos: self.load.latency().value_at_quantile(0.999),
+            datagrams: outcome.datagrams,
         })
     }
 }
@@ -281,14 +312,19 @@ fn summarize(plan: &Plan, scenario: Scenario, samples: &[Vec<Sample>]) -> Vec<Ti
     let costs =
         |of: &[Sample]| -> Vec<f64> { of.iter().map(|s| s.cpu_nanos_per_message).collect() };
     let rates = |of: &[Sample]| -> Vec<f64> { of.iter().map(|s| s.messages_per_second).collect() };
-    let reference = &samples[plan.reference()];
+    let middle = |of: &[Sample], figure: fn(&Sample) -> u64| -> f64 {
+        median(&of.iter().map(|sample| figure(sample) as f64).collect::<Vec<_>>())
+    };
+    let reference = &samples[plan.reference];
     let summary = |(contestant, samples): (&Contestant, &Vec<Sample>)| Timing {
         scenario,
         name: contestant.name.clone(),
         cpu_nanos_per_message: median(&costs(samples)),
         messages_per_second: median(&rates(samples)),
-        p50_nanos: median(&samples.iter().map(|s| s.p50_nanos as f64).collect::<Vec<_>>()),
-        p99_nanos: median(&samples.iter().map(|s| s.p99_nanos as f64).collect::<Vec<_>>()),
+        p50_nanos: middle(samples, |sample| sample.p50_nanos),
+        p99_nanos: middle(samples, |sample| sample.p99_nanos),
+        p999_nanos: middle(samples, |sample| sample.p999_nanos),
+        datagrams: Datagrams::sum(samples.iter().filter_map(|sample| sample.datagrams)),
         cpu_ratio: median_interval(&ratios(&costs(samples), &costs(reference))),
         rate_ratio: median(&ratios(&rates(samples), &rates(reference))),
     };

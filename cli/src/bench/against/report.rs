@@ -4,6 +4,8 @@ use std::io::{Result, Write};
 
 use super::{Comparison, Timing};
 use crate::bench::counts::{Counts, PIPELINES, Share, grouped};
+use crate::bench::{columns, losses};
+use crate::units;
 
 /// Prints everything that was found.
 ///
@@ -11,9 +13,9 @@ use crate::bench::counts::{Counts, PIPELINES, Share, grouped};
 ///
 /// Those of `out`.
 pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> {
-    if !comparison.counts.is_empty() {
+    if !comparison.counts.is_empty() || !comparison.missing.is_empty() {
         writeln!(out, "Counted (64-byte messages, 64 connections):\n")?;
-        table(&counted(&comparison.counts), out)?;
+        columns::print(&counted(&comparison.counts), out)?;
         for line in &comparison.missing {
             writeln!(out, "{line}")?;
         }
@@ -26,8 +28,14 @@ pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> 
              turns, ratios to {} cycle by cycle, with the 95 % interval of their median):\n",
             comparison.cycles, comparison.reference
         )?;
-        table(&timed(&comparison.timings), out)?;
+        let timings = &comparison.timings;
+        let rows = if comparison.is_of_kinds { by_kind(timings) } else { timed(timings) };
+        columns::print(&rows, out)?;
         writeln!(out)?;
+        let rows = timings.iter().filter_map(|timing| {
+            timing.datagrams.map(|counts| losses::row(&timing.scenario, &counts))
+        });
+        losses::print(rows, out)?;
     }
     if !comparison.goals.is_empty() {
         writeln!(out, "To reach:\n")?;
@@ -40,7 +48,7 @@ pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> 
                 goal.verdict.to_string(),
             ]
         }));
-        table(&rows, out)?;
+        columns::print(&rows, out)?;
         writeln!(
             out,
             "\nSystem calls a message are recv + send + others. The six of a connection are accept4,\n\
@@ -81,9 +89,17 @@ fn counted(counts: &[Counts]) -> Vec<Vec<String>> {
             })
         });
     }
-    row("resident bytes an idle connection (of 10,000)", &|c| format!("{:.0}", c.resident_fresh));
-    row("  after 16 KiB were echoed on each", &|c| format!("{:.0}", c.resident_used));
-    row("CPU ns over 5 s with 10,000 idle connections", &|c| c.idle_cpu_nanos.to_string());
+    row("resident bytes an idle connection (of 10,000)", &|c| {
+        maybe(&c.resident_fresh, |bytes| format!("{bytes:.0}"))
+    });
+    row("  after 16 KiB were echoed on each", &|c| {
+        maybe(&c.resident_used, |bytes| format!("{bytes:.0}"))
+    });
+    row("CPU ns over 5 s with 10,000 idle connections", &|c| {
+        maybe(&c.idle_cpu_nanos, u64::to_string)
+    });
+    // Without what was counted of nobody.
+    rows.retain(|row| row[1..].iter().any(|cell| cell != "-"));
     rows
 }
 
@@ -130,44 +146,26 @@ fn timed(timings: &[Timing]) -> Vec<Vec<String>> {
     rows
 }
 
-/// Columns as wide as their widest cell: text to the left, numbers to the right. The first row is the
-/// head.
-fn table(rows: &[Vec<String>], out: &mut dyn Write) -> Result<()> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
-        .collect();
-    let is_number: Vec<bool> = (0..columns)
-        .map(|column| {
-            let mut body = rows.iter().skip(1).map(|row| cell(row, column));
-            body.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
-        })
-        .collect();
-    for row in rows {
-        let mut line = String::new();
-        for (column, &width) in widths.iter().enumerate() {
-            let cell = cell(row, column);
-            line += &match is_number[column] {
-                true => format!("{cell:>width$}  "),
-                false => format!("{cell:<width$}  "),
-            };
-        }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_stand_under_one_another() {
-        let rows =
-            [["name", "n"], ["a", "10"], ["long", "5"]].map(|row| row.map(String::from).to_vec());
-        let mut out = Vec::new();
-        table(&rows, &mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "name   n\na     10\nlong   5\n");
-    }
+/// The same servers on several kinds of sockets.
+fn by_kind(timings: &[Timing]) -> Vec<Vec<String>> {
+    let head = ["connections", "pipeline", "bytes", "kind", "messages/s", "p50 us", "p99 us"];
+    let more = ["p99.9 us", "CPU ns", "ratio", "95 %", "lost"];
+    let mut rows = vec![head.into_iter().chain(more).map(String::from).collect()];
+    rows.extend(timings.iter().map(|timing| {
+        vec![
+            timing.scenario.connections.to_string(),
+            timing.scenario.pipeline.to_string(),
+            timing.scenario.size.to_string(),
+            timing.name.clone(),
+            units::grouped(timing.messages_per_second.round() as u64),
+            format!("{:.1}", timing.p50_nanos / 1e3),
+            format!("{:.1}", timing.p99_nanos / 1e3),
+            format!("{:.1}", timing.p999_nanos / 1e3),
+            format!("{:.0}", timing.cpu_nanos_per_message),
+            format!("{:.3}", timing.cpu_ratio.median),
+            maybe(&timing.cpu_ratio.bounds, |[lower, upper]| format!("{lower:.3} .. {upper:.3}")),
+            maybe(&timing.datagrams, losses::share),
+        ]
+    }));
+    rows
 }

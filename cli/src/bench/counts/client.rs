@@ -1,64 +1,136 @@
 //! Clients for counting: plain blocking sockets, because their own cost does not enter the figures and
 //! their order does.
 
+use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use oneloop::SocketAddress;
+
+use crate::address::Place;
 
 /// A server under valgrind is slow, one that hangs is endless.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A message, repeated `pipeline` times for one write.
+/// So many small datagrams fit into the usual receive buffer (`net.core.rmem_default`), and none may be lost.
+const DATAGRAMS_IN_FLIGHT_MAX: usize = 128;
+
+/// A connected socket of any kind: to the system its reads and writes are those of a file.
+pub(super) struct Client {
+    socket: File,
+    is_datagram: bool,
+}
+
+impl Client {
+    pub(super) fn connect(place: &Place) -> Result<Client> {
+        let socket = open(place).with_context(|| format!("connecting to {place}"))?;
+        Ok(Client { socket: socket.into(), is_datagram: place.is_datagram() })
+    }
+
+    /// Messages of `size` bytes: each is a datagram, or all are one write.
+    fn send(&mut self, messages: &[u8], size: usize) -> Result<()> {
+        for piece in messages.chunks(self.piece(messages.len(), size)) {
+            self.socket.write_all(piece).context("the server does not take what is sent")?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, messages: &mut [u8], size: usize) -> Result<()> {
+        for piece in messages.chunks_mut(self.piece(messages.len(), size)) {
+            self.socket.read_exact(piece).context("the server does not answer")?;
+        }
+        Ok(())
+    }
+
+    fn piece(&self, all: usize, size: usize) -> usize {
+        if self.is_datagram { size } else { all }
+    }
+}
+
+fn open(place: &Place) -> Result<OwnedFd> {
+    Ok(match place {
+        Place::Stream(SocketAddress::Inet(address)) => {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.into()
+        }
+        Place::Stream(SocketAddress::Unix(name)) => {
+            let address = match (name.as_path(), name.as_abstract()) {
+                (Some(path), _) => UnixAddress::from_pathname(path)?,
+                (_, name) => UnixAddress::from_abstract_name(name.unwrap_or_default())?,
+            };
+            let stream = UnixStream::connect_addr(&address)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.into()
+        }
+        Place::Datagram(SocketAddress::Inet(address)) => {
+            let any = match address {
+                SocketAddr::V4(_) => "0.0.0.0:0",
+                SocketAddr::V6(_) => "[::]:0",
+            };
+            let socket = UdpSocket::bind(any)?;
+            socket.connect(address)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.into()
+        }
+        _ => bail!("what such a server does is not counted"),
+    })
+}
+
+/// A message, repeated `pipeline` times.
 fn batch(size: usize, pipeline: usize) -> Vec<u8> {
     let message = (0..size).map(|i| b'a' + (i % 26) as u8);
     message.collect::<Vec<u8>>().repeat(pipeline)
 }
 
-pub(super) fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
 /// # Errors
 ///
 /// The server or this process is out of descriptors, or the machine out of ports.
-pub(super) fn connect_many(address: SocketAddr, connections: usize) -> Result<Vec<TcpStream>> {
-    let connect = |n| connect(address).with_context(|| format!("connection {n} of {connections}"));
+pub(super) fn connect_many(place: &Place, connections: usize) -> Result<Vec<Client>> {
+    let connect =
+        |n| Client::connect(place).with_context(|| format!("connection {n} of {connections}"));
     (1..=connections).map(connect).collect()
 }
 
 /// Sends `messages` of `size` bytes in all, `pipeline` in one write: in each round first on every
 /// connection, and only then collects the answers. So a server finds many connections ready in one
-/// poll, as it does under load.
+/// poll, as it does under load. Of datagrams a round is as many as a socket can hold.
 pub(super) fn echo(
-    streams: &mut [TcpStream],
+    clients: &mut [Client],
     size: usize,
     pipeline: usize,
     messages: usize,
 ) -> Result<()> {
     let sent = batch(size, pipeline);
     let mut received = vec![0; sent.len()];
-    for _ in 0..messages / (pipeline * streams.len()) {
-        for stream in &mut *streams {
-            stream.write_all(&sent).context("the server does not take what is sent")?;
-        }
-        for stream in &mut *streams {
-            stream.read_exact(&mut received).context("the server does not answer")?;
-            ensure!(received == sent, "the server answers with other bytes than it was sent");
+    let is_datagram = clients.first().is_some_and(|client| client.is_datagram);
+    let at_once = if is_datagram { DATAGRAMS_IN_FLIGHT_MAX / pipeline } else { clients.len() };
+    for _ in 0..messages / (pipeline * clients.len()) {
+        for clients in clients.chunks_mut(at_once.max(1)) {
+            for client in &mut *clients {
+                client.send(&sent, size)?;
+            }
+            for client in &mut *clients {
+                client.receive(&mut received, size)?;
+                ensure!(received == sent, "the server answers with other bytes than it was sent");
+            }
         }
     }
     Ok(())
 }
 
 /// `count` clients, one after the other, each of which connects, exchanges one message and closes.
-pub(super) fn connect_echo_close(address: SocketAddr, count: usize, size: usize) -> Result<()> {
+pub(super) fn connect_echo_close(place: &Place, count: usize, size: usize) -> Result<()> {
     for _ in 0..count {
-        echo(&mut [connect(address)?], size, 1, 1)?;
+        echo(&mut [Client::connect(place)?], size, 1, 1)?;
     }
     Ok(())
 }

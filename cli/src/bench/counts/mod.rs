@@ -44,13 +44,14 @@ pub(crate) const NEEDS: Needs = Needs {
     connections: CONNECTIONS_MAX,
     in_flight_bytes: CONNECTIONS * TRAFFIC_BYTES,
     follows_flags: false,
+    takes_ports: true,
     starts_servers: true,
 };
 
 /// Calls for one message or one connection, by name.
 pub(crate) type Share = BTreeMap<String, f64>;
 
-/// What was counted of one server. `None` is for a tool that is not installed.
+/// What was counted of one server. `None` is for a tool that is not installed, and for what was not asked for.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Counts {
     pub(crate) name: String,
@@ -63,11 +64,11 @@ pub(crate) struct Counts {
     /// System calls to accept a connection, echo one message and close.
     pub(crate) calls_connection: Option<Share>,
     /// Resident bytes, pages of files aside, of an idle connection that never did anything.
-    pub(crate) resident_fresh: f64,
+    pub(crate) resident_fresh: Option<f64>,
     /// The same after 16 KiB were echoed on it.
-    pub(crate) resident_used: f64,
+    pub(crate) resident_used: Option<f64>,
     /// CPU time with 10,000 idle connections, over `IDLE`.
-    pub(crate) idle_cpu_nanos: u64,
+    pub(crate) idle_cpu_nanos: Option<u64>,
 }
 
 /// Which tools there are.
@@ -129,9 +130,26 @@ pub(crate) fn count(
     let (few_fresh, few_used, _) = bench.resident(CONNECTIONS_FEW, false)?;
     let (many_fresh, many_used, idle) = bench.resident(CONNECTIONS_MAX, true)?;
     let a_connection = |many: u64, few: u64| (many as f64 - few as f64) / CONNECTIONS_MAX as f64;
-    counts.resident_fresh = a_connection(many_fresh, few_fresh);
-    counts.resident_used = a_connection(many_used, few_used);
-    counts.idle_cpu_nanos = u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX);
+    counts.resident_fresh = Some(a_connection(many_fresh, few_fresh));
+    counts.resident_used = Some(a_connection(many_used, few_used));
+    counts.idle_cpu_nanos = Some(u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX));
+    Ok(counts)
+}
+
+/// Counts the system calls a message only, which needs strace.
+///
+/// # Errors
+///
+/// As [`count`].
+pub(crate) fn count_calls(contestant: &Contestant, core: Option<usize>) -> Result<Counts> {
+    let bench = Bench { contestant, core };
+    if let Some(core) = core {
+        pin(core)?;
+    }
+    let mut counts = Counts { name: contestant.name.clone(), ..Counts::default() };
+    for pipeline in PIPELINES {
+        counts.calls_message.insert(pipeline, bench.calls_a_message(pipeline)?);
+    }
     Ok(counts)
 }
 
@@ -184,7 +202,7 @@ impl Bench<'_> {
 
     fn calls_a_connection(&self) -> Result<Share> {
         self.calls(CLIENTS_STRACE, &|server, clients| {
-            client::connect_echo_close(server.address(), clients, SIZE)
+            client::connect_echo_close(server.place(), clients, SIZE)
         })
     }
 
@@ -210,9 +228,9 @@ impl Bench<'_> {
     fn resident(&self, connections: usize, idle: bool) -> Result<(u64, u64, Duration)> {
         let server = self.contestant.start(connections, self.core, Vec::new(), client::PATIENCE)?;
         let process = server.process();
-        let mut streams = client::connect_many(server.address(), connections)?;
+        let mut clients = client::connect_many(server.place(), connections)?;
         // The last one is served, so all are accepted.
-        client::echo(&mut streams[connections - 1..], 1, 1, 1)?;
+        client::echo(&mut clients[connections - 1..], 1, 1, 1)?;
         settle();
         let before = process.cpu_time()?;
         let fresh = process.anonymous_bytes()?;
@@ -220,8 +238,8 @@ impl Bench<'_> {
             thread::sleep(IDLE);
         }
         let spent = process.cpu_time()?.since(before).total;
-        for streams in streams.chunks_mut(CONNECTIONS) {
-            client::echo(streams, TRAFFIC_BYTES, 1, streams.len())?;
+        for clients in clients.chunks_mut(CONNECTIONS) {
+            client::echo(clients, TRAFFIC_BYTES, 1, clients.len())?;
         }
         settle();
         let used = process.anonymous_bytes()?;
@@ -231,8 +249,8 @@ impl Bench<'_> {
 }
 
 fn echo(server: &Server, size: usize, pipeline: usize, messages: usize) -> Result<()> {
-    let mut streams = client::connect_many(server.address(), CONNECTIONS)?;
-    client::echo(&mut streams, size, pipeline, messages)
+    let mut clients = client::connect_many(server.place(), CONNECTIONS)?;
+    client::echo(&mut clients, size, pipeline, messages)
 }
 
 /// Lets the server finish what nobody waits for: the answer arrives before it sleeps again.

@@ -1,0 +1,234 @@
+//! `oneloop echo`: the server.
+
+mod options;
+mod stdin;
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use oneloop::address::Host;
+use oneloop::{
+    Address, CloseReason, Connection, Context, Datagram, DatagramHandler, DatagramOptions, DatagramSocket,
+    Error, HandlerId, Inherited, Interest, Key, ListenOptions, Reactor, Stats, StreamHandler, Time,
+    TimerId, Wait,
+};
+
+use crate::address::Place;
+use crate::args::EchoArguments;
+use crate::descriptors;
+use options::{datagram_options, limits, listen_options, reactor_limits};
+use stdin::{Stdin, UntilClosed};
+
+/// Runs the server until it is stopped from outside.
+///
+/// # Errors
+///
+/// It cannot listen, a limit makes no sense, or the poll is broken.
+pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
+    // Before anything else opens descriptors.
+    let mut inherited = Inherited::from_env();
+    descriptors::raise_limit();
+    let mut reactor = Reactor::with_limits(reactor_limits(&arguments.reactor))?;
+    if let Some(spin) = arguments.spin {
+        reactor.set_wait(Wait::Spin(spin));
+    }
+    reactor.set_watchdog((!arguments.no_watchdog).then_some(arguments.watchdog));
+    let rates = arguments.stats.map(Rates::every);
+    let echo = reactor.add(Echo { rates, guests: 0, is_host: false });
+    let limits = limits(&arguments.listener, &arguments.connection);
+    reactor.set_connect_limits(limits.clone())?;
+    let mut doors = Doors {
+        reactor: &mut reactor,
+        echo,
+        inherited: &mut inherited,
+        options: listen_options(&arguments.listener, limits),
+        datagram_options: datagram_options(&arguments.listener),
+    };
+    let mut places = Vec::new();
+    for address in &arguments.listen {
+        places.extend(doors.open(address)?);
+    }
+    let echoes = reactor.handler_mut(echo);
+    echoes.is_host = !places.is_empty();
+    // Our standard output may be a guest's.
+    let is_silent = echoes.guests > 0;
+    if arguments.until_stdin_closes {
+        reactor
+            .add_source(UntilClosed, Stdin::new()?, Interest::Readable)
+            .context("--until-stdin-closes needs a pipe or a terminal as standard input")?;
+    }
+    if arguments.notify {
+        reactor.notify_systemd().context("--notify")?;
+    }
+    reactor.drain_on_signals(arguments.drain).context("SIGINT and SIGTERM cannot be watched")?;
+    for place in places.iter().filter(|_| !is_silent) {
+        say(&format!("listening on {place}"));
+    }
+    let report = reactor.run()?;
+    if !is_silent {
+        say(&report.to_string());
+    }
+    Ok(())
+}
+
+/// What the server needs to be reachable.
+struct Doors<'a> {
+    reactor: &'a mut Reactor,
+    echo: HandlerId<Echo>,
+    inherited: &'a mut Inherited,
+    options: ListenOptions,
+    datagram_options: DatagramOptions,
+}
+
+impl Doors<'_> {
+    /// Opens all that an address stands for: where the server really is.
+    fn open(&mut self, address: &Address) -> Result<Vec<Place>> {
+        match address {
+            Address::Udp(_) | Address::UnixDatagram(_) => {
+                let socket = self.bind(address)?;
+                Ok(vec![Place::Datagram(self.reactor.datagram_address(socket)?)])
+            }
+            Address::Fd(_) | Address::Systemd(_) => {
+                let places = self.adopt(address);
+                places.with_context(|| format!("listen on {address}"))
+            }
+            _ => {
+                // The reactor's own errors name the address that failed.
+                let listener = self.reactor.listen_with(self.echo, address, &self.options)?;
+                Ok(vec![Place::Stream(self.reactor.listener_address(listener)?)])
+            }
+        }
+    }
+
+    fn bind(&mut self, address: &Address) -> Result<Key> {
+        let options = &self.datagram_options;
+        let key = match address {
+            Address::UnixDatagram(name) => self.reactor.bind_unix(self.echo, Some(name), options),
+            Address::Udp(endpoint) if *endpoint.host() == Host::All => {
+                // The port alone, whichever way it is written.
+                let port = format!("udp://0.0.0.0:{}", endpoint.port()).parse::<Address>()?;
+                let port = port.look_up()?[0].port();
+                let all =
+                    [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
+                self.reactor.bind_with(self.echo, &all[..] as &[SocketAddr], options)
+            }
+            _ => self.reactor.bind_with(self.echo, &address.look_up()?[..], options),
+        };
+        key.with_context(|| format!("listen on {address}"))
+    }
+
+    fn adopt(&mut self, address: &Address) -> io::Result<Vec<Place>> {
+        let mut places = Vec::new();
+        for socket in self.inherited.take(address)? {
+            if Inherited::is_listener(&socket)? {
+                let listener = self.reactor.listen_fd(self.echo, socket, &self.options)?;
+                places.push(Place::Stream(self.reactor.listener_address(listener)?));
+            } else {
+                self.reactor.adopt(self.echo, socket, 0)?;
+                self.reactor.handler_mut(self.echo).guests += 1;
+            }
+        }
+        Ok(places)
+    }
+}
+
+/// A line on standard output, at once. Nobody may be reading it any more; that is no reason to end.
+fn say(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+struct Echo {
+    rates: Option<Rates>,
+    /// Connections that the process was started with, as inetd(8) does for each client.
+    guests: usize,
+    /// Whether others may come.
+    is_host: bool,
+}
+
+impl StreamHandler for Echo {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        conn.send(data).ignore();
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, (): (), _: Key, _: CloseReason, cx: &mut Context<'_>) {
+        if !self.is_host {
+            self.guests -= 1;
+            if self.guests == 0 {
+                cx.stop();
+            }
+        }
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        if let Some(rates) = &mut self.rates {
+            rates.begin(cx);
+            cx.set_handler_interval(rates.interval);
+        }
+    }
+
+    fn on_handler_timer(&mut self, _: TimerId, cx: &mut Context<'_>) {
+        if let Some(rates) = &mut self.rates {
+            say(&rates.line(cx));
+            rates.begin(cx);
+        }
+    }
+}
+
+/// What came cut off is not answered: the answer would be another one.
+impl DatagramHandler for Echo {
+    fn on_datagram(&mut self, socket: &mut DatagramSocket<'_>, datagram: Datagram<'_>) {
+        if !datagram.is_truncated() {
+            socket.send_to(datagram.from, datagram.data).ignore();
+        }
+    }
+}
+
+/// `--stats`: the reactor's counters as rates.
+struct Rates {
+    interval: Duration,
+    since: Time,
+    before: Stats,
+}
+
+impl Rates {
+    fn every(interval: Duration) -> Rates {
+        Rates { interval, since: Time::default(), before: Stats::default() }
+    }
+
+    fn begin(&mut self, cx: &mut Context<'_>) {
+        self.since = cx.now();
+        self.before = cx.stats().clone();
+    }
+
+    fn line(&self, cx: &Context<'_>) -> String {
+        let seconds = cx.now().since(self.since).as_secs_f64();
+        let (now, before) = (cx.stats(), &self.before);
+        let rate = |now: u64, before: u64| (now - before) as f64 / seconds;
+        format!(
+            "{} connections, {:.0} accepts/s, {:.0} closes/s, {:.0} reads/s, {:.2} MB/s in, {:.2} MB/s out, \
+             {:.0} datagrams/s in, {:.0} datagrams/s out, {:.0} turns/s",
+            now.connections,
+            rate(now.accepts, before.accepts),
+            rate(now.closes_total(), before.closes_total()),
+            rate(now.reads, before.reads),
+            rate(now.bytes_in, before.bytes_in) / 1e6,
+            rate(now.bytes_out, before.bytes_out) / 1e6,
+            rate(now.datagrams_in, before.datagrams_in),
+            rate(now.datagrams_out, before.datagrams_out),
+            rate(now.turns, before.turns),
+        )
+    }
+}
