@@ -82,6 +82,16 @@ fn token(key: Key) -> Token {
 
 const _: () = assert!(usize::BITS == 64, "a key has to fit into a token");
 
+/// What a connection is registered for, once. Priority is asked for because a read stops at the urgent mark:
+/// it says that a short read does not mean drained.
+fn interest_of(kind: StreamKind) -> mio::Interest {
+    let interest = mio::Interest::READABLE | mio::Interest::PRIORITY;
+    match kind {
+        StreamKind::Tcp => interest | mio::Interest::WRITABLE,
+        StreamKind::Unix => interest,
+    }
+}
+
 /// Makes the call again while a signal interrupts it.
 #[inline]
 fn retrying<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
@@ -236,14 +246,13 @@ impl Driver for Mio {
     }
 
     fn register_stream(&self, socket: &OwnedFd, key: Key, kind: StreamKind) -> io::Result<()> {
-        // Priority is asked for because a read stops at the urgent mark: it says that a short read
-        // does not mean drained.
-        let interest = mio::Interest::READABLE | mio::Interest::PRIORITY;
-        let interest = match kind {
-            StreamKind::Tcp => interest | mio::Interest::WRITABLE,
-            StreamKind::Unix => interest,
-        };
+        let interest = interest_of(kind);
         self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
+    }
+
+    fn rename_stream(&self, socket: &OwnedFd, key: Key) -> io::Result<()> {
+        let interest = interest_of(StreamKind::Tcp);
+        self.poll.registry().reregister(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
     }
 
     fn ask_writable(&self, socket: &OwnedFd, key: Key, yes: bool) -> io::Result<()> {
