@@ -164,7 +164,7 @@ fn the_answer_to_a_look_up_that_nobody_waits_for_finds_nobody() {
     if !needs_kernel("a thread that waits") {
         return;
     }
-    let (listener, address) = listener();
+    let (_listener, address) = listener();
     let (mut client, let_answer) = slow_client(address, 8);
     let closed = client.cx().connect(&named("server", 9), 1);
     let late = client.cx().connect_with(&named("server", 9), 2, &within(Duration::from_millis(30)));
@@ -184,8 +184,7 @@ fn the_answer_to_a_look_up_that_nobody_waits_for_finds_nobody() {
     });
     assert_idle(&mut client.reactor);
     assert_eq!(client.calls.opened(), []);
-    listener.set_nonblocking(true).unwrap();
-    assert!(listener.accept().is_err(), "nobody has connected");
+    assert_eq!(failures.len() as u64, client.reactor.stats().connect_failures);
 }
 
 #[test]

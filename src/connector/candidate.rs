@@ -106,13 +106,17 @@ impl<D: Driver> Reactor<D> {
             let (socket, is_done) = match connecting {
                 Connecting::Done(socket) => (socket, true),
                 Connecting::UnderWay(socket) => (socket, false),
-                Connecting::Busy => return Err(io::ErrorKind::WouldBlock.into()),
+                Connecting::Busy => return Ok(None),
             };
             driver.register_stream(&socket, key, StreamKind::Tcp)?;
-            Ok((socket, is_done))
+            Ok(Some((socket, is_done)))
         });
+        if !matches!(result, Ok(Some(_))) {
+            // Nobody has heard of its key.
+            self.core.sources.remove(key);
+        }
         match result {
-            Ok((socket, is_done)) => {
+            Ok(Some((socket, is_done))) => {
                 debug!("{of}: connecting to {to}, as {key}");
                 self.sockets.put(key, socket);
                 if let Some(race) = self.core.race_mut(of) {
@@ -122,9 +126,17 @@ impl<D: Driver> Reactor<D> {
                     self.core.merge(key, Readiness::WRITABLE); // no event will tell
                 }
             }
+            Ok(None) => {
+                let core = &mut self.core;
+                let (now, random) = (core.now, core.next_random());
+                let Some(attempt) = core.attempt_mut(of) else { return };
+                let at = now + attempt.busy.next(random);
+                if let Stage::Races(race) = &mut attempt.stage {
+                    race.put_off(to, at);
+                }
+            }
             Err(error) => {
                 debug!("{of}: connect to {to}: {error}");
-                self.core.sources.remove(key);
                 if let Some(race) = self.core.race_mut(of) {
                     race.failed(None, ConnectError::of_error(&error));
                 }

@@ -28,8 +28,10 @@ pub(crate) struct Race {
     waiting: VecDeque<SocketAddr>,
     /// Those that are under way.
     running: Vec<Key>,
-    /// When the next one may begin.
+    /// When the next one may begin beside another.
     next_at: Time,
+    /// Before that none can begin.
+    not_before: Time,
     /// The most telling reason of those that have failed.
     error: Option<ConnectError>,
 }
@@ -37,7 +39,8 @@ pub(crate) struct Race {
 /// What is to be done now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    /// Begin with this address, and tell whether that [began](Race::began) or [failed](Race::failed).
+    /// Begin with this address, and tell whether that [began](Race::began), [failed](Race::failed), or is to be
+    /// [put off](Race::put_off).
     Begin(SocketAddr),
     /// Nothing before that moment, unless one of them comes to its end.
     WaitUntil(Time),
@@ -65,7 +68,13 @@ impl Race {
             waiting.extend(ours.pop_front());
             waiting.extend(others.pop_front());
         }
-        Race { waiting, running: Vec::new(), next_at: Time::from_nanos(0), error: None }
+        Race {
+            waiting,
+            running: Vec::new(),
+            next_at: Time::from_nanos(0),
+            not_before: Time::from_nanos(0),
+            error: None,
+        }
     }
 
     /// What is to be done at `now`. To be asked again after each that began or failed, and at the moment that
@@ -78,8 +87,10 @@ impl Race {
         if self.waiting.is_empty() || self.running.len() >= RUNNING_MAX {
             return Step::Wait;
         }
-        if !self.running.is_empty() && now < self.next_at {
-            return Step::WaitUntil(self.next_at);
+        let next_at = if self.running.is_empty() { Time::from_nanos(0) } else { self.next_at };
+        let next_at = next_at.max(self.not_before);
+        if now < next_at {
+            return Step::WaitUntil(next_at);
         }
         self.next_at = now + DELAY;
         self.waiting.pop_front().map_or(Step::Wait, Step::Begin)
@@ -88,6 +99,12 @@ impl Race {
     /// The one that was to begin is under way, as `key`.
     pub(crate) fn began(&mut self, key: Key) {
         self.running.push(key);
+    }
+
+    /// The one that was to begin, with this address, cannot before `at`.
+    pub(crate) fn put_off(&mut self, address: SocketAddr, at: Time) {
+        self.waiting.push_front(address);
+        self.not_before = at;
     }
 
     /// The one that was to begin has failed, or the one under way as `key`. Nobody waits for the next one any
@@ -196,6 +213,20 @@ mod tests {
         assert_eq!(race.step(at(1 * MS)), Step::Begin(v4(1)));
         race.began(key(2));
         assert_eq!(race.step(at(2 * MS)), Step::WaitUntil(at(251 * MS)));
+    }
+
+    #[test]
+    fn one_that_cannot_begin_yet_is_the_next_one_later() {
+        let mut race = Race::new(&[v6(1), v4(1)]);
+        assert_eq!(race.step(at(0 * MS)), Step::Begin(v6(1)));
+        race.put_off(v6(1), at(2 * MS));
+        assert_eq!(race.step(at(0 * MS)), Step::WaitUntil(at(2 * MS)), "and does not spin");
+        assert_eq!(race.step(at(2 * MS)), Step::Begin(v6(1)));
+        race.began(key(1));
+        assert_eq!(race.step(at(252 * MS)), Step::Begin(v4(1)));
+        race.put_off(v4(1), at(260 * MS));
+        race.failed(Some(key(1)), ConnectError::Refused);
+        assert_eq!(race.step(at(253 * MS)), Step::WaitUntil(at(260 * MS)));
     }
 
     #[test]
