@@ -281,6 +281,25 @@ fn of_several_addresses_one_is_connected_and_no_socket_of_the_others_is_left() {
     client.calls.check();
 }
 
+/// It is one that failed, and its port is free for the server that belongs there.
+#[test]
+fn a_candidate_that_met_itself_is_reset() {
+    if !needs_kernel("TIME_WAIT") {
+        return;
+    }
+    let address = {
+        let ((_socket, address), (_other, other)) = (shared_nobody(), nobody());
+        let mut client = Client::new(Recorder::new());
+        let options = Rc::new(ConnectOptions::new().from(address));
+        let key = client.cx().connect_with(vec![address, other], 7, &options);
+        assert_eq!(client.failed(1), [(key, 7, ConnectError::Refused)]);
+        address
+    };
+    // Without SO_REUSEADDR, which overlooks what is in TIME_WAIT.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).expect("it is free");
+}
+
 /// Bytes, and an end of file right behind them, that are there before the winner is known.
 #[test]
 fn what_the_winner_said_first_is_shown() {

@@ -137,6 +137,30 @@ fn an_attempt_can_end_while_its_name_is_looked_up() {
     }
 }
 
+/// Whose answers come late: to the next try, or when that is connected already.
+#[test]
+fn a_try_that_did_not_wait_for_its_name_leaves_the_answer_to_the_next_one() {
+    let mut opened = 0;
+    for seed in 0..100 {
+        let mut sim = Simulation::new(seed);
+        sim.set_faults(Faults::none().latency_min(MS).latency_max(MS));
+        let server = sim.serve(Greeter("hello"));
+        sim.set_name("server", &[sim.ip(server.reactor)]);
+        let hasty = Limits::new().connect_timeout(5 * MS);
+        let caller = sim.serve(Once::with(named("server:7000"), again(3, MS).limits(hasty)));
+        sim.run_for(SECOND);
+        let (outcome, _) = sim.handler(caller).outcome();
+        assert!(matches!(outcome, Ok(()) | Err(ConnectError::TimedOut)), "{seed}: {outcome:?}");
+        assert_eq!(sim[server.reactor].stats().bytes_in, if outcome.is_ok() { 5 } else { 0 });
+        opened += usize::from(outcome.is_ok());
+        let key = sim.handler(caller).key;
+        sim[caller.reactor].context(caller.handler).close_key(key);
+        sim.run_for(200 * SECOND);
+        sim.assert_empty(caller.reactor);
+    }
+    assert!(opened > 50, "{opened} of a hundred");
+}
+
 #[test]
 fn names_are_looked_up_again_after_a_stop() {
     let mut sim = Simulation::new(1);
