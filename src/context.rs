@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::address::SocketAddress;
 use crate::clock::Time;
-use crate::connector::ConnectOptions;
+use crate::connector::{ConnectOptions, Destination};
 use crate::core::{Core, Data, Host};
 use crate::datagram::Queued;
 use crate::error::{CloseReason, Sent};
@@ -140,37 +140,67 @@ impl Context<'_> {
         self.core.is_open(key)
     }
 
-    /// Begins a connection to `address`, to be served by this handler. It ends in
+    /// Begins a connection to `to`, to be served by this handler: an address, whoever has a name, or the first that
+    /// answers of several addresses; see [`Destination`]. It ends in
     /// [`on_open`](crate::StreamHandler::on_open), whose connection says
     /// [`Origin::Connected`](crate::Origin::Connected) with `tag`, or in
     /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed). While the reactor stops it does
     /// nothing, and the key finds nothing.
+    ///
+    /// ```
+    /// use oneloop::{Address, Connection, Context, Error, StreamHandler};
+    ///
+    /// struct Client {
+    ///     server: Address, // "db.example:5432".parse()?
+    /// }
+    ///
+    /// impl StreamHandler for Client {
+    ///     type Session = ();
+    ///
+    ///     fn on_start(&mut self, cx: &mut Context<'_>) {
+    ///         cx.connect(&self.server, 0);
+    ///     }
+    ///
+    ///     fn on_open(&mut self, conn: &mut Connection<'_>) {
+    ///         conn.send(b"hello").ignore();
+    ///     }
+    ///
+    ///     fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+    ///         Ok(data.len())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// [`connect_timeout`](Limits::connect_timeout) is for all of it, with the look-up of a name. It is one
+    /// connection among the reactor's all the while, also while several addresses are tried.
     ///
     /// # Cost
     ///
     /// socket, setsockopt, connect and epoll_ctl, in this turn's flush phase, or the next one's if that has
     /// begun; getsockopt, getpeername and getsockname when it opens. To a Unix socket without setsockopt and
     /// getsockname; while the backlog of its listener is full, socket and connect again after 1 ms at first
-    /// and later 100 ms, until [`connect_timeout`](Limits::connect_timeout).
+    /// and later 100 ms, until [`connect_timeout`](Limits::connect_timeout). A name with something to look up is a
+    /// [`blocking`](crate::blocking()) job of the reactor's own; numbers are no job. Of several addresses each that
+    /// is tried has the cost of a connect, and the one that is connected another epoll_ctl.
     ///
     /// # Panics
     ///
     /// In a callback of a raw source, or of a handler of datagrams only, which serves no connections: see
     /// [`connect_for`](Self::connect_for).
-    pub fn connect(&mut self, address: impl Into<SocketAddress>, tag: u64) -> Key {
+    pub fn connect(&mut self, to: impl Into<Destination>, tag: u64) -> Key {
         let options = Rc::clone(&self.core.connect_options);
-        self.core.connect(self.stream_handler(), address.into(), tag, options)
+        self.core.connect(self.stream_handler(), to.into(), tag, options)
     }
 
     /// [`connect`](Self::connect) for another handler, which will serve the connection.
     pub fn connect_for<H>(
         &mut self,
         handler: HandlerId<H>,
-        address: impl Into<SocketAddress>,
+        to: impl Into<Destination>,
         tag: u64,
     ) -> Key {
         let options = Rc::clone(&self.core.connect_options);
-        self.core.connect(handler.index, address.into(), tag, options)
+        self.core.connect(handler.index, to.into(), tag, options)
     }
 
     fn stream_handler(&self) -> u16 {
@@ -189,12 +219,12 @@ impl Context<'_> {
     /// If the limits contradict each other; and as [`connect`](Self::connect).
     pub fn connect_with(
         &mut self,
-        address: impl Into<SocketAddress>,
+        to: impl Into<Destination>,
         tag: u64,
         options: &Rc<ConnectOptions>,
     ) -> Key {
         options.limits.assert_valid();
-        self.core.connect(self.stream_handler(), address.into(), tag, Rc::clone(options))
+        self.core.connect(self.stream_handler(), to.into(), tag, Rc::clone(options))
     }
 
     /// Sets a timer of the handler itself, also in a callback of one of its connections: calls

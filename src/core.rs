@@ -16,7 +16,7 @@ use slab::Slab;
 use crate::address::SocketAddress;
 use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
-use crate::connector::{Attempt, ConnectOptions};
+use crate::connector::{Attempt, Candidate, ConnectOptions, Destination};
 use crate::credentials::Credentials;
 use crate::datagram::{DatagramState, Interface};
 use crate::drain::Drain;
@@ -24,6 +24,7 @@ use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
 use crate::limits::ReactorLimits;
 use crate::listener::{ListenOptions, Listener, NO_NUMBER};
+use crate::names::Outcome;
 use crate::random::random;
 use crate::readiness::Readiness;
 use crate::source::Raw;
@@ -45,6 +46,7 @@ pub(crate) enum Source {
     Listener(Box<Listener>),
     Raw(Box<Raw>),
     Datagram(Box<DatagramState>),
+    Candidate(Box<Candidate>),
 }
 
 impl Table<Source> {
@@ -71,6 +73,11 @@ pub(crate) enum Command {
         handler: u16,
         address: SocketAddress,
         options: Box<ListenOptions>,
+    },
+    /// What became of the look-up of a name for a connection.
+    LookedUp {
+        key: Key,
+        outcome: Outcome,
     },
     /// Limits have changed: a listener that was full may not be any more.
     WakeListeners,
@@ -297,6 +304,10 @@ impl Core {
                 state.readiness = state.readiness | readiness;
                 self.queue(key);
             }
+            Some(Source::Candidate(candidate)) => {
+                candidate.readiness = candidate.readiness | readiness;
+                self.queue(key);
+            }
             None if key == Key::SIGNALS => self.is_signalled = true,
             None if key == Key::WAKER => {} // the mail phase looks for itself
             None => {
@@ -321,6 +332,9 @@ impl Core {
             Some(Source::Raw(raw)) => (&mut self.ready, std::mem::replace(&mut raw.queued, true)),
             Some(Source::Datagram(state)) => {
                 (&mut self.ready, std::mem::replace(&mut state.queued, true))
+            }
+            Some(Source::Candidate(candidate)) => {
+                (&mut self.ready, std::mem::replace(&mut candidate.queued, true))
             }
             None => return,
         };
@@ -499,6 +513,7 @@ impl Core {
                     buffers.output.clear();
                 }
                 let forwards = stream.has(FORWARDS | FED);
+                let attempt = stream.has(CONNECTING).then_some(stream.need);
                 let is_reset = stream.has(RESET)
                     || matches!(stream.reason, Some(CloseReason::Reset | CloseReason::Io(_)));
                 if !stream.has(OUTBOUND) {
@@ -514,6 +529,9 @@ impl Core {
                 }
                 if forwards {
                     self.end_forwards_of(key, !is_reset);
+                }
+                if let Some(number) = attempt {
+                    self.end_race(number);
                 }
             }
             Some(Source::Listener(listener)) => {
@@ -532,6 +550,11 @@ impl Core {
                     return;
                 }
                 state.reason = Some(reason);
+            }
+            Some(Source::Candidate(candidate)) => {
+                if std::mem::replace(&mut candidate.dead, true) {
+                    return;
+                }
             }
             None => return,
         }
@@ -633,7 +656,7 @@ impl Core {
     pub(crate) fn connect(
         &mut self,
         handler: u16,
-        address: SocketAddress,
+        to: Destination,
         tag: u64,
         options: Rc<ConnectOptions>,
     ) -> Key {
@@ -642,7 +665,7 @@ impl Core {
         }
         let limits = Rc::clone(&options.limits);
         let mut stream = Stream::new(CONNECTING | OUTBOUND, handler, tag, limits);
-        let number = self.attempts.insert(Attempt::new(address, options));
+        let number = self.attempts.insert(Attempt::new(to, options));
         stream.need = u32::try_from(number).expect("no more attempts than slots");
         // Judged now, when those that come after it do not count yet.
         let is_one_too_many = self.stats.connections >= self.limits.connections_max;

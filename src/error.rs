@@ -157,6 +157,17 @@ pub enum ConnectError {
     /// The socket connected to itself, as it may on an own port that nobody listens on: what was sent would
     /// have come back.
     SelfConnected,
+    /// There is no such host or service, or the host has no address. (The standard library does not tell that
+    /// from a look-up that failed: where the system is asked, it takes the feature `names`, and is
+    /// [`NameLookup`](ConnectError::NameLookup) without it.)
+    NameNotFound,
+    /// The name could not be looked up. A later try may go better.
+    NameLookup,
+    /// The name was not looked up, because too many others are
+    /// ([`Reactor::set_resolver`](crate::Reactor::set_resolver)).
+    ResolverBusy,
+    /// A drain has begun while it waited for its [next try](crate::ConnectOptions::retry).
+    Draining,
     /// The reactor is at its limit of connections.
     TooManyConnections,
     /// It was closed or aborted before it opened.
@@ -195,6 +206,10 @@ impl fmt::Display for ConnectError {
             ConnectError::AddressUnavailable => "no local address or port to connect from",
             ConnectError::Denied => "not permitted",
             ConnectError::SelfConnected => "connected to itself",
+            ConnectError::NameNotFound => "no such host or service",
+            ConnectError::NameLookup => "the name could not be looked up",
+            ConnectError::ResolverBusy => "too many names are being looked up",
+            ConnectError::Draining => "the reactor drains",
             ConnectError::TooManyConnections => "the reactor is at its limit of connections",
             ConnectError::Cancelled => "cancelled",
             ConnectError::Stopped => "the reactor stopped",

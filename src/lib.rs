@@ -67,6 +67,7 @@ mod key;
 mod limits;
 mod listener;
 mod mail;
+mod names;
 #[cfg(feature = "systemd")]
 mod notify;
 mod peer;
@@ -88,7 +89,7 @@ mod watchdog;
 pub use crate::address::{Address, IntoAddress, SocketAddress};
 pub use crate::clock::Time;
 pub use crate::connection::{Connection, Origin};
-pub use crate::connector::{Backoff, ConnectOptions};
+pub use crate::connector::{Backoff, ConnectOptions, Destination};
 pub use crate::context::Context;
 pub use crate::credentials::Credentials;
 pub use crate::datagram::{
@@ -106,6 +107,7 @@ pub use crate::key::Key;
 pub use crate::limits::{DatagramLimits, Limits, ReactorLimits};
 pub use crate::listener::{ListenOptions, ListenerId};
 pub use crate::mail::{Blocking, Inbox, PostError, Sender, blocking, mailbox};
+pub use crate::names::{NameError, Resolver};
 pub use crate::peer::Peer;
 pub use crate::reactor::{HandlerId, Reactor, Wait, serve};
 pub use crate::readiness::{Interest, Readiness};

@@ -83,6 +83,18 @@ fn to(name: &UnixName) -> SocketAddr {
 }
 
 #[test]
+fn a_socket_that_cannot_be_connected_leaves_no_path_behind() {
+    let path = std::env::temp_dir().join(format!("oneloop-unconnected-{}", std::process::id()));
+    let own = UnixName::from_path(&path).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let handler = reactor.add_datagram_handler(Datagrams::listens());
+    let options = DatagramOptions::new().connect(SocketAddress::Unix(name()));
+    let error = reactor.bind_unix(handler, Some(&own), &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    assert!(!path.exists());
+}
+
+#[test]
 fn who_has_a_name_is_answered_and_who_has_none_cannot_be() {
     let name = name();
     let datagrams = Datagrams::new(|socket, call| {

@@ -14,10 +14,14 @@ mod harness;
 mod hosts;
 #[path = "sim/links.rs"]
 mod links;
+#[path = "sim/names.rs"]
+mod names;
 #[path = "sim/network.rs"]
 mod network;
 #[path = "sim/orders.rs"]
 mod orders;
+#[path = "sim/race.rs"]
+mod race;
 #[path = "sim/unix.rs"]
 mod unix;
 #[path = "sim/wire.rs"]

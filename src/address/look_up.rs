@@ -26,7 +26,8 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// Those of getaddrinfo(3). `InvalidInput` for `*`, which is no single host, and for what is neither TCP nor
+    /// Those of getaddrinfo(3); with the feature `names` it is `NotFound` that there is no such host or service.
+    /// `InvalidInput` for `*`, which is no single host, and for what is neither TCP nor
     /// UDP; `Unsupported` for the name of a service, without the feature `names`.
     ///
     /// # Cost
@@ -101,6 +102,11 @@ mod system {
             Err(error) if matches!(error.kind(), LookupErrorKind::Service) => {
                 let message = format!("there is no {protocol} service \"{port}\" (services(5))");
                 Err(io::Error::new(io::ErrorKind::NotFound, message))
+            }
+            Err(error)
+                if matches!(error.kind(), LookupErrorKind::NoName | LookupErrorKind::NoData) =>
+            {
+                Err(io::Error::new(io::ErrorKind::NotFound, error))
             }
             Err(error) => Err(error.into()),
         }

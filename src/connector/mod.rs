@@ -1,60 +1,41 @@
 //! Outbound connections, until they are open.
 
+mod attempt;
 mod backoff;
+mod candidate;
+mod destination;
+mod name;
 mod options;
+mod race;
 
-use std::rc::Rc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::debug;
 
 use crate::address::SocketAddress;
 use crate::clock::Time;
-use crate::core::{Core, Source};
+use crate::core::Source;
 use crate::driver::{ConnectConfig, Connecting, Driver, StreamKind};
 use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
 use crate::random::random;
 use crate::reactor::Reactor;
 use crate::stream::{Stream, flag::*};
-use crate::timer::{Purpose, TimerId};
+use crate::timer::Purpose;
 
+use self::attempt::Stage;
+use self::destination::Place;
+use self::race::Race;
+
+pub(crate) use self::attempt::Attempt;
 pub use self::backoff::Backoff;
+pub(crate) use self::candidate::Candidate;
+pub use self::destination::Destination;
 pub use self::options::ConnectOptions;
 
-/// Waiting times while the backlog of a Unix listener is full: the first about as long as such a listener
-/// takes for a turn, the last one too short for anybody to notice.
-const BUSY_FIRST: Duration = Duration::from_millis(1);
-const BUSY_MAX: Duration = Duration::from_millis(100);
-
-/// What a connection needs only until it is open; beside the connections, so that these do not grow.
-/// Invariant: each that is `CONNECTING` has one, whose number stands in its `need`, which means nothing
-/// else before it is open.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    to: SocketAddress,
-    options: Rc<ConnectOptions>,
-    /// Waits while the backlog is full.
-    busy: Backoff,
-    /// How many tries are left, and the waits before them.
-    retry: Option<(u32, Backoff)>,
-    /// For the end of either wait.
-    timer: TimerId,
-}
-
-impl Attempt {
-    pub(crate) fn new(to: SocketAddress, options: Rc<ConnectOptions>) -> Attempt {
-        let busy = Backoff::new(BUSY_FIRST, BUSY_MAX);
-        let retry = options.retry.clone();
-        Attempt { to, options, busy, retry, timer: TimerId::NONE }
-    }
-
-    /// Whether the address to connect from can reach the one to connect to.
-    fn has_way(&self) -> bool {
-        let Some(from) = self.options.from else { return true };
-        self.to.inet().is_some_and(|to| to.is_ipv4() == from.is_ipv4())
-    }
-}
+/// There is no place to connect to, or none that the address to connect from can reach.
+const NO_WAY: ConnectError = ConnectError::Io(std::io::ErrorKind::InvalidInput);
 
 /// What a connection to, or from, such an address is made of.
 pub(crate) fn kind_of(address: &SocketAddress) -> StreamKind {
@@ -89,46 +70,73 @@ impl Stream {
     }
 }
 
-impl Core {
-    /// The attempt of a connection that is `CONNECTING` has come to its end, one way or the other.
-    pub(crate) fn end_attempt(&mut self, number: u32) -> Attempt {
-        let attempt = self.attempts.remove(number as usize);
-        self.timers.cancel(attempt.timer);
-        attempt
-    }
-}
-
 impl<D: Driver> Reactor<D> {
-    /// The flush phase's part: carries out [`Context::connect`](crate::Context::connect).
+    /// The flush phase's part: carries out [`Context::connect`](crate::Context::connect). Also the timer
+    /// phase's, for another try.
     pub(crate) fn begin_connect(&mut self, key: Key) {
         let core = &mut self.core;
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
-        if stream.has(DEAD) {
-            return; // cancelled before it began
+        let Some(attempt) = core.attempt_mut(key) else { return }; // cancelled before it began
+        let (to, now) = (attempt.to.clone(), core.now);
+        if let Some(stream) = core.stream_mut(key) {
+            // A look-up takes its time, too.
+            stream.phase_deadline = now + stream.limits.connect_timeout;
+            core.arm(key);
         }
-        let attempt = &core.attempts[stream.need as usize];
-        stream.flags |= flags_of(kind_of(&attempt.to));
-        if attempt.has_way() {
-            self.try_connect(key);
-        } else {
-            self.fail_connect(key, ConnectError::Io(std::io::ErrorKind::InvalidInput));
+        match to.0 {
+            Place::One(address) => self.connect_to(key, address),
+            Place::Several(addresses) => self.connect_to_any(key, &addresses),
+            Place::Name(endpoint) => self.ask_for(key, endpoint),
+            Place::Nowhere(address) => {
+                debug!("{key}: {address} is nothing to connect to");
+                self.fail_connect(key, NO_WAY);
+            }
         }
     }
 
-    /// Asks the driver for the connection; also the timer phase's part, at the end of a wait.
-    pub(crate) fn try_connect(&mut self, key: Key) {
+    /// The timer phase's part: a wait is over.
+    pub(crate) fn go_on_connecting(&mut self, key: Key) {
+        let Some(attempt) = self.core.attempt_mut(key) else { return };
+        match attempt.stage {
+            Stage::Asked | Stage::Rests => self.begin_connect(key),
+            Stage::LooksUp => {}
+            Stage::Connects(_) => self.try_connect(key),
+            Stage::Races(_) => self.go_on_racing(key),
+        }
+    }
+
+    fn connect_to_any(&mut self, key: Key, addresses: &[SocketAddr]) {
+        let Some(attempt) = self.core.attempt_mut(key) else { return };
+        let has_way = |address: &&SocketAddr| attempt.has_way(&SocketAddress::Inet(**address));
+        let addresses: Vec<SocketAddr> = addresses.iter().filter(has_way).copied().collect();
+        match addresses[..] {
+            [] => self.fail_connect(key, NO_WAY),
+            [address] => self.connect_to(key, address.into()),
+            _ => {
+                attempt.stage = Stage::Races(Race::new(&addresses));
+                self.go_on_racing(key);
+            }
+        }
+    }
+
+    fn connect_to(&mut self, key: Key, address: SocketAddress) {
+        let Some(attempt) = self.core.attempt_mut(key) else { return };
+        if !attempt.has_way(&address) {
+            return self.fail_connect(key, NO_WAY);
+        }
+        let flags = flags_of(kind_of(&address));
+        attempt.stage = Stage::Connects(address);
+        if let Some(stream) = self.core.stream_mut(key) {
+            stream.flags |= flags;
+        }
+        self.try_connect(key);
+    }
+
+    /// Asks the driver for the connection.
+    fn try_connect(&mut self, key: Key) {
         let core = &mut self.core;
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
-        if stream.has(DEAD) {
-            return; // ended otherwise, in this very turn
-        }
-        if stream.phase_deadline == Time::NEVER {
-            stream.phase_deadline = core.now + stream.limits.connect_timeout;
-            core.arm(key);
-        }
-        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         let attempt = &mut core.attempts[stream.need as usize];
-        let (to, options) = (&attempt.to, &attempt.options);
+        let (Stage::Connects(to), options) = (&attempt.stage, &attempt.options) else { return };
         let driver = &self.sockets.driver;
         let config = ConnectConfig { to, from: options.from, nodelay: options.nodelay };
         let result = driver.connect(&config).and_then(|connecting| {
@@ -167,20 +175,10 @@ impl<D: Driver> Reactor<D> {
     pub(crate) fn finish_connect(&mut self, key: Key) {
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         match driver.connect_result(socket) {
-            Ok(()) if self.is_connected_to_itself(key) => {
+            Ok(()) if self.has_met_itself(key) => {
                 self.fail_try(key, ConnectError::SelfConnected);
             }
-            Ok(()) => {
-                let core = &mut self.core;
-                let stream = core.sources.live(key);
-                stream.flags &= !CONNECTING;
-                stream.flags |= WRITABLE;
-                let number = std::mem::take(&mut stream.need);
-                core.end_attempt(number);
-                core.stats.connects += 1;
-                debug!("{key}: connected");
-                self.open(key);
-            }
+            Ok(()) => self.finish_attempt(key),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 if let Some(stream) = self.core.stream_mut(key) {
                     stream.forget_readiness();
@@ -193,13 +191,34 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
+    /// The connection has a socket that is connected.
+    fn finish_attempt(&mut self, key: Key) {
+        let core = &mut self.core;
+        let stream = core.sources.live(key);
+        stream.flags &= !CONNECTING;
+        stream.flags |= WRITABLE;
+        let number = std::mem::take(&mut stream.need);
+        core.end_attempt(number);
+        core.stats.connects += 1;
+        debug!("{key}: connected");
+        self.open(key);
+    }
+
+    fn has_met_itself(&mut self, key: Key) -> bool {
+        match self.core.attempt_mut(key).map(|attempt| &attempt.stage) {
+            Some(Stage::Connects(SocketAddress::Inet(to))) => {
+                let to = *to;
+                self.is_connected_to_itself(key, to)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether both ends are this one socket: its own request met it, on a port of this machine on which
     /// nobody listens and which the kernel chose, by chance, to connect from (RFC 9293, 3.5, simultaneous
     /// initiation).
-    fn is_connected_to_itself(&self, key: Key) -> bool {
+    fn is_connected_to_itself(&self, key: Key, to: SocketAddr) -> bool {
         let Some((driver, socket)) = self.sockets.with(key) else { return false };
-        let Some(stream) = self.core.stream(key) else { return false };
-        let Some(to) = self.core.attempts[stream.need as usize].to.inet() else { return false };
         let local = driver.local_address(socket).ok().and_then(|local| local.inet());
         // Few that are not one have the same port at both ends.
         local.is_some_and(|local| local.port() == to.port())
@@ -211,15 +230,34 @@ impl<D: Driver> Reactor<D> {
         self.fail_try(key, ConnectError::TimedOut);
     }
 
+    /// A drain's part: it does not wait for those that wait themselves.
+    pub(crate) fn end_resting_attempts(&mut self) {
+        let is_resting = |(key, source): (Key, &Source)| match source {
+            Source::Stream(stream) if stream.has(CONNECTING) => {
+                let attempt = self.core.attempts.get(stream.need as usize);
+                matches!(attempt?.stage, Stage::Rests).then_some(key)
+            }
+            _ => None,
+        };
+        let resting: Vec<Key> = self.core.sources.iter().filter_map(is_resting).collect();
+        for key in resting {
+            self.fail_connect(key, ConnectError::Draining);
+        }
+    }
+
     /// One try has failed: waits for the next one, or ends the attempt with the last.
     fn fail_try(&mut self, key: Key, error: ConnectError) {
         let core = &mut self.core;
+        let is_last = core.drain.is_some();
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         if stream.has(DEAD) {
             return; // ended otherwise, in this very turn
         }
-        let attempt = &mut core.attempts[stream.need as usize];
-        let Some((left @ 1.., backoff)) = &mut attempt.retry else {
+        let number = stream.need;
+        core.end_race(number);
+        let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
+        let attempt = &mut core.attempts[number as usize];
+        let Some((left @ 1.., backoff)) = attempt.retry.as_mut().filter(|_| !is_last) else {
             return self.fail_connect(key, error);
         };
         *left -= 1;
@@ -228,6 +266,7 @@ impl<D: Driver> Reactor<D> {
         core.timers.cancel(attempt.timer);
         attempt.timer = core.timers.set(core.now + wait, Duration::ZERO, Purpose::Connect(key));
         attempt.busy.reset();
+        attempt.stage = Stage::Rests;
         stream.phase_deadline = Time::NEVER;
         stream.forget_readiness();
         core.disarm(key);

@@ -58,6 +58,8 @@ impl ConnectOptions {
     /// port there is one connection to each peer at a time, and those to other peers are not in its way:
     /// `SO_REUSEADDR` is set (socket(7)).
     ///
+    /// Of several addresses, or those of a name, it is connected to those of its family only.
+    ///
     /// An address that this machine does not have and a port that is taken are
     /// [`AddressUnavailable`](crate::ConnectError::AddressUnavailable); an address of another family than
     /// the peer's, as any is for a Unix socket, is
@@ -79,13 +81,15 @@ impl ConnectOptions {
     /// [`connect_timeout`](Limits::connect_timeout) is for each try, and
     /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed) tells how the last one failed. It counts
     /// among the reactor's connections also while it waits. What the reactor itself refuses (too many
-    /// connections, an address of another family) is not tried again.
+    /// connections, an address of another family) is not tried again; nor is anything while the reactor
+    /// [drains](crate::Reactor::drain), and who waits when that begins fails as
+    /// [`Draining`](crate::ConnectError::Draining).
     ///
     /// For tries without end, or other addresses, see [`Backoff`].
     ///
     /// # Cost
     ///
-    /// Each try is a connect of its own; in between it owns no descriptor.
+    /// Each try is a connect of its own, with a look-up of its own of a name; in between it owns no descriptor.
     #[must_use]
     pub fn retry(mut self, times: u32, backoff: Backoff) -> ConnectOptions {
         self.retry = Some((times, backoff));

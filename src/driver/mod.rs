@@ -19,6 +19,7 @@ use crate::clock::Time;
 use crate::credentials::Credentials;
 use crate::datagram::{DatagramOptions, Interface};
 use crate::key::Key;
+use crate::names::{Resolver, SystemResolver};
 use crate::readiness::{Interest, Readiness};
 use crate::signal::Signal;
 use crate::socket_options::SocketOptions;
@@ -193,6 +194,10 @@ pub trait Driver: Sized {
     /// Takes one connection out of the backlog.
     fn accept(&self, listener: &Self::Socket)
     -> Result<(Self::Socket, SocketAddress), AcceptError>;
+    /// Who knows what names stand for, if the reactor is not given another one. By default the system.
+    fn resolver(&self) -> Arc<dyn Resolver> {
+        Arc::new(SystemResolver)
+    }
     /// Begins to connect.
     fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<Self::Socket>>;
     /// How the connect ended: `Ok`, its error, or `WouldBlock` while it has not.
@@ -220,6 +225,9 @@ pub trait Driver: Sized {
     /// Registers a connected or connecting socket, once for its whole life: TCP for `READABLE` and
     /// `WRITABLE`, what else there is for `READABLE` only.
     fn register_stream(&self, socket: &Self::Socket, key: Key, kind: StreamKind) -> io::Result<()>;
+    /// Has the events of a TCP socket, which is registered, carry another key from now on. What is possible
+    /// already is reported again.
+    fn rename_stream(&self, socket: &Self::Socket, key: Key) -> io::Result<()>;
     /// Has a socket that is not TCP reported as `WRITABLE` from now on, or no more. It is reported at once if
     /// it is writable already.
     fn ask_writable(&self, socket: &Self::Socket, key: Key, yes: bool) -> io::Result<()>;

@@ -38,7 +38,7 @@ impl Dropping {
 }
 
 /// Drops a value whose panic nobody is to hear of.
-pub(super) fn drop_quietly<T>(value: T) {
+pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         mem::forget(panic); // which may panic in its turn
     }

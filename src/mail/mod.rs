@@ -28,4 +28,5 @@ pub use sender::{Inbox, PostError, Sender, mailbox};
 
 pub(crate) use bell::Bell;
 pub(crate) use blocking::message_of;
+pub(crate) use dropping::drop_quietly;
 pub(crate) use mailroom::Mailroom;

@@ -38,6 +38,7 @@ impl<D: Driver> Reactor<D> {
                 self.remove_path(key);
             }
         }
+        self.end_resting_attempts();
         let streams = self.core.sources.iter().filter_map(|(key, source)| match source {
             Source::Stream(stream) => stream.has(OPEN).then_some(key),
             _ => None,

@@ -34,6 +34,7 @@ use crate::handler::{DatagramHandler, StreamHandler};
 use crate::key::Key;
 use crate::limits::{Limits, ReactorLimits};
 use crate::mail::Mailroom;
+use crate::names::Names;
 #[cfg(feature = "systemd")]
 use crate::notify::Notifier;
 use crate::source::{AnyRaw, NO_HANDLER};
@@ -92,6 +93,7 @@ pub struct Reactor<D: Driver = Mio> {
     /// How much of it has run, or begun to.
     batch_done: usize,
     pub(crate) mailroom: Mailroom,
+    pub(crate) names: Names,
     /// How long to look for more work before sleeping, and since when.
     spin: Duration,
     pub(crate) last_work: Time,
@@ -256,6 +258,7 @@ impl<D: Driver> Reactor<D> {
             batch: Vec::new(),
             batch_done: 0,
             mailroom: Mailroom::default(),
+            names: Names::default(),
             spin: Duration::ZERO,
             last_work: now,
             panics_go_through: false,
@@ -426,7 +429,9 @@ impl<D: Driver> Reactor<D> {
     ///    timers end. It does so after `timeout` anyhow, and closes what is left as
     ///    [`CloseReason::Stopped`](crate::CloseReason::Stopped).
     ///
-    /// While it goes on the reactor works as ever, and outbound connections can be made. It waits for
+    /// While it goes on the reactor works as ever, and outbound connections can be made. It does not wait for tries
+    /// to come, though ([`ConnectOptions::retry`]): an attempt that rests between two of them fails when the drain begins, as
+    /// [`Draining`](crate::ConnectError::Draining), and one whose try fails later has had its last. It waits for
     /// connections only: a handler that waits for a timer, a message or a job keeps one open. One whose
     /// client does not close its side stays for
     /// [`linger_timeout`](crate::Limits::linger_timeout), also after all was sent; so a drain that is

@@ -32,6 +32,10 @@ impl<D: Driver> Reactor<D> {
                     self.listeners.retain(|listener| *listener != key);
                     debug!("{key}: listener closed");
                 }
+                Some(Source::Candidate(candidate)) => match self.sockets.take(key) {
+                    Some(socket) if candidate.resets => self.sockets.driver.abort(socket),
+                    socket => drop(socket), // which closes it
+                },
                 None => debug_assert!(false, "{key} was on the reap list twice"),
             }
             self.hold_to_memory();

@@ -170,6 +170,7 @@ impl<D: Driver> Reactor<D> {
         match self.core.sources.get(key) {
             Some(Source::Raw(_)) => self.run_raw(key),
             Some(Source::Datagram(_)) => self.run_datagrams(key),
+            Some(Source::Candidate(_)) => self.run_candidate(key),
             _ => {}
         }
     }
@@ -206,7 +207,7 @@ impl<D: Driver> Reactor<D> {
         match purpose {
             Purpose::Connection(key) => self.fire_connection_timer(key, TimerId(timer)),
             Purpose::Accept(key) => self.retry_accept(key),
-            Purpose::Connect(key) => self.try_connect(key),
+            Purpose::Connect(key) => self.go_on_connecting(key),
             Purpose::Datagram(key) => self.fire_datagram_timer(key, TimerId(timer)),
             Purpose::Retry(key) => self.retry_datagrams(key),
             Purpose::Drain => self.time_out_drain(),
@@ -225,6 +226,7 @@ impl<D: Driver> Reactor<D> {
             let Some(command) = self.core.commands.pop_front() else { return };
             match command {
                 Command::Connect { key } => self.begin_connect(key),
+                Command::LookedUp { key, outcome } => self.finish_look_up(key, outcome),
                 Command::Listen { key, handler, address, options } => {
                     self.begin_listening(key, handler, &address, &options);
                 }

@@ -41,6 +41,7 @@ impl<D: Driver> Reactor<D> {
         let (mut connections, mut memory) = (0, 0);
         let (mut attempts, mut forwards, mut fed) = (0, 0, 0);
         let (mut datagram_sockets, mut waiting) = (0, 0);
+        let mut candidates = 0;
         for (key, source) in core.sources.iter() {
             match source {
                 Source::Stream(stream) => {
@@ -77,11 +78,19 @@ impl<D: Driver> Reactor<D> {
                     assert_eq!(reap.contains(&key), state.reason.is_some(), "{key}");
                     state.verify(key);
                 }
+                Source::Candidate(candidate) => {
+                    candidates += usize::from(!candidate.dead);
+                    assert_eq!(ready.contains(&key), candidate.queued, "{key}");
+                    assert_eq!(reap.contains(&key), candidate.dead, "{key}");
+                    let is_known = candidate.dead || core.is_raced(key, candidate);
+                    assert!(is_known, "{key}: connects for nobody: {candidate:?}");
+                }
             }
         }
         assert_eq!(connections, core.stats.connections, "connections are counted");
         assert_eq!((forwards, fed), core.forwards.counts(), "who forwards is known");
         assert_eq!(attempts, core.attempts.len(), "an attempt is over when its connection is open");
+        assert_eq!(candidates, core.candidates(), "who runs in a race is there");
         assert_eq!(datagram_sockets, core.stats.datagram_sockets, "datagram sockets are counted");
         assert_eq!(waiting, core.stats.datagram_bytes_waiting, "datagrams that wait are counted");
         assert_eq!(memory, core.stats.memory_bytes, "memory is accounted for");

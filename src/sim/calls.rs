@@ -23,6 +23,8 @@ pub enum Call {
     TakeError,
     /// Having a connection or a listener watched (epoll_ctl(2), `EPOLL_CTL_ADD`).
     Register,
+    /// Having a connection watched under another key, after it has won a race (epoll_ctl(2), `EPOLL_CTL_MOD`).
+    Rename,
     /// Muting a listener, or not any more (epoll_ctl(2), `EPOLL_CTL_MOD`).
     SetListening,
     /// Asking to be told when a Unix or datagram socket is writable, or not any more (epoll_ctl(2), `EPOLL_CTL_MOD`).
@@ -56,7 +58,9 @@ impl Call {
             Call::ConnectResult | Call::Read => ErrorKind::ConnectionReset,
             Call::TakeError | Call::Shutdown | Call::Readable => ErrorKind::NotConnected,
             Call::Register => ErrorKind::StorageFull,
-            Call::SetListening | Call::AskWritable | Call::WatchSignals => ErrorKind::OutOfMemory,
+            Call::Rename | Call::SetListening | Call::AskWritable | Call::WatchSignals => {
+                ErrorKind::OutOfMemory
+            }
             Call::Bind => ErrorKind::AddrInUse,
             Call::Receive => ErrorKind::ConnectionRefused,
             Call::SendDatagram => ErrorKind::NetworkUnreachable,
@@ -74,6 +78,7 @@ impl Call {
             Call::ConnectResult => "connected?",
             Call::TakeError => "error?",
             Call::Register => "register",
+            Call::Rename => "rename",
             Call::SetListening => "mute",
             Call::AskWritable => "ask writable",
             Call::Read => "read",

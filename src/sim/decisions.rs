@@ -74,6 +74,8 @@ matters! {
     DuplicatedDatagram = "duplicated_datagrams",
     LateDatagram = "late_datagrams",
     FullSend = "full_sends",
+    /// Of a host, for each of its jobs: of those that are look-ups.
+    FailedLookup = "failed_lookups",
 }
 
 /// Names one decision: the so-many-th about this matter, of this socket, host or reactor.

@@ -25,6 +25,7 @@ use crate::driver::{
     StreamKind, Wake, Work, sort_accept_error,
 };
 use crate::key::Key;
+use crate::names::Resolver;
 use crate::readiness::Readiness;
 use crate::signal::{Signal, Signals};
 
@@ -272,6 +273,11 @@ impl Driver for SimDriver {
         Ok((SimSocket::new(&self.network, self.host, key), peer))
     }
 
+    fn resolver(&self) -> Arc<dyn Resolver> {
+        let names = Arc::clone(&self.network.net.borrow().names);
+        names
+    }
+
     fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<SimSocket>> {
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
@@ -345,6 +351,13 @@ impl Driver for SimDriver {
             return Err(os_error(io::ErrorKind::StorageFull));
         }
         net.register(socket.key, key, kind);
+        Ok(())
+    }
+
+    fn rename_stream(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::Rename)?;
+        net.register(socket.key, key, StreamKind::Tcp);
         Ok(())
     }
 

@@ -211,6 +211,8 @@ faults! {
     /// The kernel, for each datagram that is sent: its queue is full (`EAGAIN`), and has room again a little
     /// later.
     full_sends: f64 = 0.0,
+    /// A host, for each look-up of a name: nobody can say.
+    failed_lookups: f64 = 0.0,
 }
 
 impl Faults {
@@ -244,6 +246,7 @@ impl Faults {
             .duplicated_datagrams(0.05)
             .late_datagrams(0.1)
             .full_sends(0.05)
+            .failed_lookups(0.05)
     }
 
     /// How many latencies there are to choose from, each a nanosecond more than the one before.
@@ -268,6 +271,7 @@ impl Faults {
             .vanishing_peers(0.0)
             .lost_datagrams(0.0)
             .duplicated_datagrams(0.0)
+            .failed_lookups(0.0)
     }
 }
 

@@ -91,6 +91,12 @@ impl Net {
         one.waiting -= 1;
         let number = self.decisions.below(Matter::JobOrder, host as usize, taken_up as u64);
         self.log(host, "job", Key::NONE, number);
+        let failed_lookups = self.faults(host).failed_lookups;
+        let fails = self.decisions.chance(Matter::FailedLookup, host as usize, failed_lookups);
+        self.names.begin_job(fails.is_some());
         work.run_one(number as usize);
+        if self.names.has_failed() {
+            self.log_error(host, "look up", Key::NONE, "Failed");
+        }
     }
 }

@@ -31,6 +31,7 @@ mod faults;
 mod handshake;
 mod harness;
 mod mail;
+mod names;
 mod net;
 mod network;
 mod orders;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::addresses::{Addresses, numbered};
@@ -18,6 +19,7 @@ use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
 use super::handshake::Fate;
 use super::mail::HostMail;
+use super::names::SimNames;
 use super::orders::Orders;
 use super::socket::{Kind, Owner, Sock};
 use super::trace::{Details, Entry, Head, Named, Record, Trace, Who, error_name};
@@ -56,6 +58,7 @@ pub(crate) struct Net {
     pub(crate) addresses: Addresses,
     pub(super) datagrams: Datagrams,
     pub(crate) unix: UnixNames,
+    pub(crate) names: Arc<SimNames>,
     /// Scripted clients that have something to look at.
     pub(crate) clients_due: VecDeque<usize>,
 }
@@ -169,6 +172,7 @@ impl Net {
             addresses: Addresses::default(),
             datagrams: Datagrams::default(),
             unix: UnixNames::default(),
+            names: Arc::default(),
             clients_due: VecDeque::new(),
         }
     }

@@ -70,6 +70,8 @@ mod mail_threads;
 mod memory;
 #[path = "../misuse.rs"]
 mod misuse;
+#[path = "../names.rs"]
+mod names;
 #[path = "../output.rs"]
 mod output;
 #[path = "../panic.rs"]

@@ -16,6 +16,7 @@ mod letters;
 mod mail;
 mod orders;
 mod proxy;
+mod races;
 mod slow;
 mod talk;
 mod unix;
@@ -59,6 +60,7 @@ pub const ALL: &[Workload] = &[
     ("full house", Faults::lossless, doors::full_house),
     ("told", Faults::lossless, doors::told),
     ("callers", lossless_with_silence, doors::callers),
+    ("races", Faults::lossless, races::races),
     ("drains", Faults::some, drains::drains),
     ("mail", Faults::some, mail::mail),
     ("slow callbacks", lossless_with_clock_jumps, slow::slow_callbacks),

@@ -89,6 +89,15 @@ fn token(key: Key) -> Token {
 
 const _: () = assert!(usize::BITS == 64, "a key has to fit into a token");
 
+/// What a connection is registered for, once. Priority is asked for because a read stops at the urgent mark:
+/// it says that a short read does not mean drained.
+fn interest_of(kind: StreamKind) -> mio::Interest {
+    match kind {
+        StreamKind::Tcp => platform::STREAM | mio::Interest::WRITABLE,
+        StreamKind::Unix | StreamKind::PipeIn | StreamKind::PipeOut => platform::STREAM,
+    }
+}
+
 /// Makes the call again while a signal interrupts it.
 #[inline]
 fn retrying<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
@@ -235,11 +244,13 @@ impl Driver for Mio {
     }
 
     fn register_stream(&self, socket: &OwnedFd, key: Key, kind: StreamKind) -> io::Result<()> {
-        let interest = match kind {
-            StreamKind::Tcp => platform::STREAM | mio::Interest::WRITABLE,
-            StreamKind::Unix | StreamKind::PipeIn | StreamKind::PipeOut => platform::STREAM,
-        };
+        let interest = interest_of(kind);
         self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
+    }
+
+    fn rename_stream(&self, socket: &OwnedFd, key: Key) -> io::Result<()> {
+        let interest = interest_of(StreamKind::Tcp);
+        self.poll.registry().reregister(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
     }
 
     fn ask_writable(&self, socket: &OwnedFd, key: Key, yes: bool) -> io::Result<()> {

@@ -72,7 +72,7 @@ impl Simulation {
                     Source::Listener(listener) => {
                         kernel.contains(Readiness::READABLE) && !listener.is_muted()
                     }
-                    Source::Raw(_) => false,
+                    Source::Raw(_) | Source::Candidate(_) => false,
                     Source::Datagram(state) => {
                         kernel.contains(Readiness::READABLE)
                             || kernel.contains(Readiness::ERROR)
@@ -115,6 +115,8 @@ impl Simulation {
         assert_eq!(stats.datagram_bytes_waiting, 0, "datagrams are left");
         let listeners = reactor.listeners.len();
         let datagrams = reactor.stats().datagram_sockets;
+        let slots = reactor.core.sources.len();
+        assert_eq!(slots, listeners + datagrams + reactor.raws.len(), "slots are left");
         let reserves = usize::from(reactor.reserve.is_some());
         let host = reactor.sockets.driver.host();
         let descriptors = self.network.net.borrow_mut().host(host).descriptors;

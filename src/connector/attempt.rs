@@ -1,0 +1,83 @@
+//! What a connection is, until it is open.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::destination::Destination;
+use super::options::ConnectOptions;
+use super::race::Race;
+use crate::address::SocketAddress;
+use crate::core::Core;
+use crate::key::Key;
+use crate::stream::flag::*;
+use crate::timer::TimerId;
+
+/// Waiting times while the backlog of a Unix listener is full: the first about as long as such a listener
+/// takes for a turn, the last one too short for anybody to notice.
+const BUSY_FIRST: Duration = Duration::from_millis(1);
+const BUSY_MAX: Duration = Duration::from_millis(100);
+
+/// What a connection needs only until it is open; beside the connections, so that these do not grow.
+/// Invariant: each that is `CONNECTING` has one, whose number stands in its `need`, which means nothing
+/// else before it is open.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(super) to: Destination,
+    pub(super) options: Rc<ConnectOptions>,
+    pub(super) stage: Stage,
+    /// Waits while the backlog is full.
+    pub(super) busy: Backoff,
+    /// How many tries are left, and the waits before them.
+    pub(super) retry: Option<(u32, Backoff)>,
+    /// For the end of a wait.
+    pub(super) timer: TimerId,
+}
+
+/// How far a try has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// It was asked for.
+    Asked,
+    /// One has failed, and the next one is yet to come.
+    Rests,
+    /// The name is being looked up.
+    LooksUp,
+    /// To one address, by the connection's own socket. That is missing while the backlog is full.
+    Connects(SocketAddress),
+    /// To several, by sockets that are candidates.
+    Races(Race),
+}
+
+impl Attempt {
+    pub(crate) fn new(to: Destination, options: Rc<ConnectOptions>) -> Attempt {
+        let busy = Backoff::new(BUSY_FIRST, BUSY_MAX);
+        let retry = options.retry.clone();
+        Attempt { to, options, stage: Stage::Asked, busy, retry, timer: TimerId::NONE }
+    }
+
+    /// Whether the address to connect from can reach this one.
+    pub(super) fn has_way(&self, to: &SocketAddress) -> bool {
+        let Some(from) = self.options.from else { return true };
+        to.inet().is_some_and(|to| to.is_ipv4() == from.is_ipv4())
+    }
+}
+
+impl Core {
+    /// The attempt of a connection that is not open yet.
+    pub(super) fn attempt_mut(&mut self, key: Key) -> Option<&mut Attempt> {
+        let stream = self.stream(key)?;
+        if !stream.has(CONNECTING) || stream.has(DEAD) {
+            return None; // ended otherwise, perhaps in this very turn
+        }
+        let number = stream.need;
+        self.attempts.get_mut(number as usize)
+    }
+
+    /// The attempt of a connection that is `CONNECTING` has come to its end, one way or the other.
+    pub(crate) fn end_attempt(&mut self, number: u32) -> Attempt {
+        let attempt = self.attempts.remove(number as usize);
+        self.timers.cancel(attempt.timer);
+        attempt
+    }
+}
