@@ -18,7 +18,7 @@ use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
 use crate::connector::{Attempt, ConnectOptions};
 use crate::credentials::Credentials;
-use crate::datagram::{DatagramState, Interface};
+use crate::datagram::{DatagramOptions, DatagramState, Interface};
 use crate::drain::Drain;
 use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
@@ -71,6 +71,11 @@ pub(crate) enum Command {
         handler: u16,
         address: SocketAddress,
         options: Box<ListenOptions>,
+    },
+    Bind {
+        key: Key,
+        address: SocketAddress,
+        options: Box<DatagramOptions>,
     },
     /// Limits have changed: a listener that was full may not be any more.
     WakeListeners,

@@ -308,8 +308,8 @@ pub trait SourceHandler: 'static {
 /// A datagram comes whole or not at all, once or twice, in any order; no connection tells when the other side
 /// is gone. What was sent may be lost without a word.
 ///
-/// A panic in one of its calls closes the socket as [`CloseReason::Panicked`]; one in `on_close` goes through
-/// to the caller of the reactor.
+/// A panic in one of its calls closes the socket as [`CloseReason::Panicked`]; one in `on_close` or `on_bind_failed`
+/// goes through to the caller of the reactor.
 ///
 /// ```
 /// use oneloop::{Datagram, DatagramHandler, DatagramSocket, Reactor};
@@ -332,6 +332,14 @@ pub trait DatagramHandler: 'static {
     /// Phase 4 of the first turn after the socket was bound: before any other call.
     fn on_bound(&mut self, socket: &mut DatagramSocket<'_>) {
         let _ = socket;
+    }
+
+    /// Phase 8. The socket that [`Context::bind_for`] or [`DatagramSocket::bind`] named `key` was not bound, and
+    /// no other call comes for it. Why, with the address; that is `NotConnected` for one that was closed before, or
+    /// that a stop of the reactor kept from it. By default the error is logged.
+    fn on_bind_failed(&mut self, key: Key, error: io::Error, cx: &mut Context<'_>) {
+        let _ = (key, cx);
+        log::error!("{error}");
     }
 
     /// Phase 4. A datagram came; it may have no bytes, or may have been

@@ -234,7 +234,7 @@ fn a_unix_socket_has_no_options_of_ip() {
     ] {
         let mut reactor = Reactor::new().unwrap();
         let handler = reactor.add_datagram_handler(Datagrams::listens());
-        let error = reactor.bind_unix(handler, None, &options).unwrap_err();
+        let error = reactor.bind_unnamed(handler, &options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains(name), "{error}");
     }

@@ -37,9 +37,9 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Takes the path of a listener out of the file system, if it has one.
-    pub(super) fn remove_path(&mut self, listener: Key) {
-        self.guards.retain(|(key, _)| *key != listener);
+    /// Takes the path of a listener or datagram socket out of the file system, if it has one.
+    pub(crate) fn remove_path(&mut self, socket: Key) {
+        self.guards.retain(|(key, _)| *key != socket);
     }
 
     fn reap_stream(&mut self, key: Key, stream: Stream) {

@@ -31,6 +31,7 @@ mod faults;
 mod handshake;
 mod harness;
 mod mail;
+mod multicast;
 mod net;
 mod network;
 mod orders;
@@ -42,6 +43,7 @@ mod splits;
 mod sweep;
 mod trace;
 mod unix;
+mod unix_datagram;
 mod wire;
 mod world;
 

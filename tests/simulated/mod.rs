@@ -24,6 +24,8 @@ mod connect_retry;
 mod data;
 #[path = "../datagram.rs"]
 mod datagram;
+#[path = "../datagram_bind.rs"]
+mod datagram_bind;
 #[path = "../datagram_ends.rs"]
 mod datagram_ends;
 #[path = "../datagram_output.rs"]

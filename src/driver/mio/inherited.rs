@@ -1,4 +1,4 @@
-//! Listening sockets that others made.
+//! Sockets that others made.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::{Mio, options, sockets};
+use super::{Mio, datagrams, options, sockets};
+use crate::address::SocketAddress;
+use crate::datagram::DatagramOptions;
 use crate::socket_options::SocketOptions;
 
 impl Mio {
@@ -25,6 +27,14 @@ impl Mio {
             sockets::set_backlog(socket, backlog)?;
         }
         Ok(())
+    }
+
+    /// Takes in a datagram socket: its address, and whom it is connected to.
+    pub(crate) fn adopt_datagrams(
+        socket: &OwnedFd,
+        options: &DatagramOptions,
+    ) -> io::Result<(SocketAddress, Option<SocketAddress>)> {
+        datagrams::adopt(socket, options)
     }
 }
 
