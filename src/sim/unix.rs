@@ -33,8 +33,21 @@ pub(crate) struct UnixNames {
     names: Vec<UnixName>,
     /// Who is at a machine's name, or was so when its path was left behind. What is told never depends on the
     /// order of the map.
-    places: HashMap<(u32, UnixName), Place>,
+    places: HashMap<PlaceOf, Place>,
     inodes: u64,
+}
+
+/// A machine's name. Sockets of another type have abstract names of their own; paths are shared.
+type PlaceOf = (u32, UnixName, Option<Type>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Type {
+    Stream,
+    Datagram,
+}
+
+fn place_of(machine: u32, name: &UnixName, of: Type) -> PlaceOf {
+    (machine, name.clone(), name.as_abstract().map(|_| of))
 }
 
 #[derive(Debug)]
@@ -99,7 +112,7 @@ impl Drop for SimPath {
     fn drop(&mut self) {
         // While a panic goes through the network's own code it is borrowed, and nobody will look.
         if let Ok(mut net) = self.network.net.try_borrow_mut() {
-            let place = (self.machine, self.name.clone());
+            let place = (self.machine, self.name.clone(), None);
             if net.unix.places.get(&place).is_some_and(|place| place.inode == self.inode) {
                 net.unix.places.remove(&place);
             }
@@ -124,13 +137,13 @@ impl Net {
         replace_stale: bool,
     ) -> io::Result<(Key, Option<u64>)> {
         self.call(host, Call::Listen)?;
-        self.check_place(host, name, replace_stale)?;
+        self.check_place(host, name, Type::Stream, replace_stale)?;
         let address = self.unix.stand_in(name);
         let listener =
             Listener { address, backlog: backlog as usize, queue: VecDeque::new(), is_on: true };
         let key = self.sockets.insert(Sock::new(host, Kind::Listener(Box::new(listener))));
         self.log(host, "listen", key, 0);
-        Ok((key, self.enter_place(host, name, key)))
+        Ok((key, self.enter_place(host, name, Type::Stream, key)))
     }
 
     /// Whether a name is free: nobody is there, or nobody any more.
@@ -138,10 +151,11 @@ impl Net {
         &self,
         host: u32,
         name: &UnixName,
+        of: Type,
         replace_stale: bool,
     ) -> io::Result<()> {
         let is_path = name.as_path().is_some();
-        match self.at_place(host, name) {
+        match self.at_place(host, name, of) {
             Some(socket) if self.has_name(socket) || is_path && !replace_stale => {
                 Err(os_error(io::ErrorKind::AddrInUse))
             }
@@ -150,8 +164,14 @@ impl Net {
     }
 
     /// Enters who is at a name; gives the number of the path's file, if it is one.
-    pub(super) fn enter_place(&mut self, host: u32, name: &UnixName, socket: Key) -> Option<u64> {
-        let place = (self.machine(host), name.clone());
+    pub(super) fn enter_place(
+        &mut self,
+        host: u32,
+        name: &UnixName,
+        of: Type,
+        socket: Key,
+    ) -> Option<u64> {
+        let place = place_of(self.machine(host), name, of);
         self.unix.inodes += 1;
         let inode = self.unix.inodes;
         self.unix.places.insert(place, Place { socket, host, inode });
@@ -159,8 +179,8 @@ impl Net {
     }
 
     /// Who is at a name, or was when its path was left behind.
-    pub(super) fn at_place(&self, host: u32, name: &UnixName) -> Option<Key> {
-        let place = (self.machine(host), name.clone());
+    pub(super) fn at_place(&self, host: u32, name: &UnixName, of: Type) -> Option<Key> {
+        let place = place_of(self.machine(host), name, of);
         self.unix.places.get(&place).map(|place| place.socket)
     }
 
@@ -172,7 +192,7 @@ impl Net {
     /// Connects, which is done when the call returns.
     pub(crate) fn connect_unix(&mut self, host: u32, name: &UnixName) -> io::Result<Key> {
         self.call(host, Call::Connect)?;
-        let listener_key = self.at_place(host, name);
+        let listener_key = self.at_place(host, name, Type::Stream);
         if listener_key.is_some_and(|key| self.datagram(key).is_some()) {
             return Err(Errno::PROTOTYPE.into());
         }

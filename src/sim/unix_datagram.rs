@@ -12,7 +12,7 @@ use super::datagram::Datagram;
 use super::driver::no_name;
 use super::net::Net;
 use super::socket::{Kind, Sock};
-use super::unix::{UNNAMED, numbered};
+use super::unix::{Type, UNNAMED, numbered};
 use crate::address::{SocketAddress, UnixName};
 use crate::datagram::DatagramOptions;
 use crate::key::Key;
@@ -69,19 +69,19 @@ impl Net {
             Some(SocketAddress::Inet(_)) => return Err(os_error(io::ErrorKind::InvalidInput)),
         };
         if let Some(name) = name {
-            self.check_place(host, name, options.replace_stale)?;
+            self.check_place(host, name, Type::Datagram, options.replace_stale)?;
         }
         let local = name.map_or(numbered(UNNAMED), |name| self.unix.stand_in(name));
         let mut datagram = Datagram::new(local, &self.faults(host), self.kernel);
         datagram.unix = Some(UnixDatagram { peer, ..UnixDatagram::default() });
         let key = self.sockets.insert(Sock::new(host, Kind::Datagram(Box::new(datagram))));
         self.log(host, "bind", key, 0);
-        Ok((key, name.and_then(|name| self.enter_place(host, name, key))))
+        Ok((key, name.and_then(|name| self.enter_place(host, name, Type::Datagram, key))))
     }
 
     /// Who is at a name, and hears a sender: one that is connected hears only its peer.
     fn receiver_at(&mut self, host: u32, name: &UnixName, sender: Option<Key>) -> io::Result<Key> {
-        let Some(key) = self.at_place(host, name) else {
+        let Some(key) = self.at_place(host, name, Type::Datagram) else {
             return Err(os_error(match name.as_path() {
                 Some(_) => io::ErrorKind::NotFound,
                 None => io::ErrorKind::ConnectionRefused,

@@ -159,8 +159,9 @@ fn whom_nobody_is_at_is_told_as_unix_tells_it() {
         }
     }
     let door = sim[other.id].add(Door);
-    sim[other.id].listen_with(door, name("door"), &ListenOptions::new()).unwrap();
-    for to in [name("nobody"), path(), name("connected"), name("door")] {
+    let door_path = UnixName::from_path("/run/door.sock").unwrap();
+    sim[other.id].listen_with(door, door_path.clone(), &ListenOptions::new()).unwrap();
+    for to in [name("nobody"), path(), name("connected"), door_path] {
         client.send(&mut sim, key, Some(&to), b"x");
     }
     client.send(&mut sim, key, None, b"x");
