@@ -15,7 +15,8 @@ const FIRST: u32 = 3;
 /// The name of a socket that was given none.
 const UNNAMED: &str = "unknown";
 
-/// The sockets that the process was started with.
+/// The sockets that the process was started with: listeners for [`Reactor::listen_fd`](crate::Reactor::listen_fd),
+/// datagram sockets for [`Reactor::bind_fd`](crate::Reactor::bind_fd).
 ///
 /// ```no_run
 /// use oneloop::{Address, Inherited};

@@ -118,7 +118,8 @@ impl DatagramOptions {
     }
 
     /// How many routers may pass on what it sends to multicast groups (ip(7), `IP_MULTICAST_TTL`; ipv6(7),
-    /// `IPV6_MULTICAST_HOPS`). The system's default is 1: none, it stays in the local network.
+    /// `IPV6_MULTICAST_HOPS`). The system's default is 1: none, it stays in the local network. This and the next two
+    /// hold for groups of both families, if the socket takes both.
     #[must_use]
     pub fn multicast_ttl(mut self, hops: u8) -> DatagramOptions {
         self.multicast_ttl = Some(hops);
@@ -133,7 +134,8 @@ impl DatagramOptions {
         self
     }
 
-    /// Through which interface it sends to multicast groups (`IP_MULTICAST_IF`). Default: as the routes say.
+    /// Through which interface it sends to multicast groups (`IP_MULTICAST_IF`). Default: as the routes say. An
+    /// IPv6 socket, also one that takes both families, is to be given its number.
     #[must_use]
     pub fn multicast_interface(mut self, interface: Interface) -> DatagramOptions {
         self.multicast_interface = interface;

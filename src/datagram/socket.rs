@@ -82,12 +82,20 @@ impl DatagramSocket<'_> {
     }
 
     /// Receives from now on what is sent to a multicast group, through this interface. What the socket
-    /// is bound to still holds: to hear a group, bind to its address or to all.
+    /// is bound to still holds: to hear a group, bind to its address or to all. A socket that takes both families
+    /// joins groups of both.
+    ///
+    /// # Platform notes
+    ///
+    /// On Linux a socket that is bound to all addresses hears on its port every group that any process of the machine
+    /// has joined, whether or not it has itself (ip(7), `IP_MULTICAST_ALL`). Who wants its own only binds to the
+    /// group's address.
     ///
     /// # Errors
     ///
     /// Those of setsockopt(2) with `IP_ADD_MEMBERSHIP` (ip(7)) or `IPV6_JOIN_GROUP` (ipv6(7)): no multicast
-    /// address, no such interface, joined already, too many groups (20 in all by default).
+    /// address, no such interface, joined already, too many groups (20 in all by default). `InvalidInput` for a group of
+    /// IPv4 and a socket for [IPv6 only](DatagramOptions::only_v6), which would never hear it.
     pub fn join(&mut self, group: IpAddr, interface: &Interface) -> io::Result<()> {
         self.context.host.set_membership(self.key, group, interface, true)
     }
