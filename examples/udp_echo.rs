@@ -1,7 +1,8 @@
 //! The smallest UDP server: it sends back each datagram, to whom it came from.
 //!
 //! Try it: `cargo run --example udp_echo`, and in another terminal `socat - UDP:127.0.0.1:7000`. An address
-//! to bind to can be given as its argument; `RUST_LOG=oneloop=trace` shows the loop at work.
+//! to bind to can be given as its argument: `*:7000` for IPv4 and IPv6, `unixgram:/tmp/echo.sock` for a Unix socket.
+//! `RUST_LOG=oneloop=trace` shows the loop at work.
 
 use oneloop::{Datagram, DatagramHandler, DatagramSocket};
 

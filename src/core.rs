@@ -18,7 +18,7 @@ use crate::buffer::{Buffers, Pool};
 use crate::clock::Time;
 use crate::connector::{Attempt, Candidate, ConnectOptions, Destination};
 use crate::credentials::Credentials;
-use crate::datagram::{DatagramState, Interface};
+use crate::datagram::{DatagramOptions, DatagramState, Interface};
 use crate::drain::Drain;
 use crate::error::{CloseReason, ConnectError, Error, Sent};
 use crate::key::Key;
@@ -78,6 +78,11 @@ pub(crate) enum Command {
     LookedUp {
         key: Key,
         outcome: Outcome,
+    },
+    Bind {
+        key: Key,
+        address: SocketAddress,
+        options: Box<DatagramOptions>,
     },
     /// Limits have changed: a listener that was full may not be any more.
     WakeListeners,
@@ -463,9 +468,8 @@ impl Core {
                 if stream.has(CONNECTING) {
                     return self.end(key, reason);
                 }
-                let is_after_peer = reason == CloseReason::Closed
-                    && stream.has(EOF_SHOWN)
-                    && !stream.is_pipe_out();
+                let is_after_peer =
+                    reason == CloseReason::Closed && stream.has(EOF_SHOWN) && !stream.is_pipe_out();
                 let reason = if is_after_peer { CloseReason::PeerClosed } else { reason };
                 stream.flags |= CLOSING | FIN_WANTED;
                 stream.phase_deadline = Time::NEVER;

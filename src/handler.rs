@@ -309,8 +309,8 @@ pub trait SourceHandler: 'static {
 /// A datagram comes whole or not at all, once or twice, in any order; no connection tells when the other side
 /// is gone. What was sent may be lost without a word.
 ///
-/// A panic in one of its calls closes the socket as [`CloseReason::Panicked`]; one in `on_close` goes through
-/// to the caller of the reactor.
+/// A panic in one of its calls closes the socket as [`CloseReason::Panicked`]; one in `on_close` or `on_bind_failed`
+/// goes through to the caller of the reactor.
 ///
 /// ```
 /// use oneloop::{Datagram, DatagramHandler, DatagramSocket, Reactor};
@@ -335,6 +335,14 @@ pub trait DatagramHandler: 'static {
         let _ = socket;
     }
 
+    /// Phase 8. The socket that [`Context::bind_for`] or [`DatagramSocket::bind`] named `key` was not bound, and
+    /// no other call comes for it. Why, with the address; that is `NotConnected` for one that was closed before, or
+    /// that a stop of the reactor kept from it. By default the error is logged.
+    fn on_bind_failed(&mut self, key: Key, error: io::Error, cx: &mut Context<'_>) {
+        let _ = (key, cx);
+        log::error!("{error}");
+    }
+
     /// Phase 4. A datagram came; it may have no bytes, or may have been
     /// [truncated](Datagram::is_truncated). Who answers with more than it was sent can be made to
     /// flood somebody whose address a sender has forged.
@@ -348,7 +356,7 @@ pub trait DatagramHandler: 'static {
     /// Phase 4, 5 or 7. Something went wrong with what was sent; the socket goes on. With `to`, a datagram to
     /// that address was dropped: it is too large, there is no way there, nobody is there (Unix), it is a
     /// broadcast that was not [allowed](crate::DatagramOptions::broadcast), or a Unix socket's receiver
-    /// had no room twice (`WouldBlock`). Without, the network told of one that has left already, which one is
+    /// had no room, and none ten milliseconds later (`WouldBlock`); others pass it meanwhile. Without, the network told of one that has left already, which one is
     /// not known: of a [connected](crate::DatagramOptions::connect) socket mostly `ConnectionRefused`,
     /// because nobody is there (icmp(7)). By default nothing: what is lost, a protocol over datagrams has to
     /// notice anyhow.

@@ -17,7 +17,8 @@ const FIRST: u32 = 3;
 /// The name of a socket that was given none.
 const UNNAMED: &str = "unknown";
 
-/// The sockets that the process was started with.
+/// The sockets that the process was started with: listeners for [`Reactor::listen_fd`](crate::Reactor::listen_fd),
+/// datagram sockets for [`Reactor::bind_fd`](crate::Reactor::bind_fd).
 ///
 /// `fd:0` is what inetd(8) passes on: to a service that it starts once and waits for, the socket that
 /// [listens](Self::is_listener), for [`listen_fd`](crate::Reactor::listen_fd); to one that it starts for every client

@@ -92,7 +92,7 @@ pub struct Stats {
     pub datagram_errors: u64,
     /// Bytes of datagrams that wait now to be sent.
     pub datagram_bytes_waiting: usize,
-    /// Datagram sockets open now.
+    /// Datagram sockets open now, or being bound.
     pub datagram_sockets: usize,
     /// Connections open now, being opened, or closing.
     pub connections: usize,

@@ -162,6 +162,50 @@ fn multicast_loops_unless_it_is_told_not_to() {
     }
 }
 
+/// A socket that takes both families joins groups of both, and sends to them as it was told.
+#[test]
+fn a_dual_stack_socket_is_a_member_of_groups_of_both_families() {
+    let v4 = group();
+    let v6 = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0x6f6d, std::process::id() as u16);
+    let (interface, groups) = match interface(true) {
+        Some(interface) => (interface, vec![v4.to_ipv6_mapped(), v6]),
+        None => {
+            println!("this machine has no interface for {v6}, it was not tested");
+            (LO, vec![v4.to_ipv6_mapped()])
+        }
+    };
+    let joined: Vec<IpAddr> = groups.iter().map(|group| group.to_canonical()).collect();
+    let options = DatagramOptions::new().multicast_interface(interface.clone()).multicast_ttl(0);
+    let datagrams = Datagrams::new(move |socket, call| {
+        if *call == DatagramCall::Bound {
+            joined.iter().for_each(|group| socket.join(*group, &interface).unwrap());
+        }
+    });
+    let mut both = Bound::with(datagrams, "[::]:0", &options);
+    both.until("it joins", |calls| calls.len() == 1);
+    let mut sender = Bound::with(Datagrams::listens(), "*:0", &options);
+    for group in &groups {
+        sender.send((*group, both.address.port()).into(), &group.octets()).ignore();
+    }
+    assert_idle(&mut sender.reactor);
+    assert_eq!(sender.failed(), []);
+    both.until("all are heard", |calls| calls.len() == 1 + groups.len());
+    assert_eq!(both.shown(), groups.iter().map(|group| group.octets()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_socket_for_ipv6_only_joins_no_group_that_it_would_never_hear() {
+    let datagrams = Datagrams::new(|socket, call| {
+        if *call == DatagramCall::Bound {
+            let error = socket.join(group().into(), &LO).unwrap_err();
+            assert_eq!(error.to_string(), "a socket for IPv6 only hears no group of IPv4");
+        }
+    });
+    let options = DatagramOptions::new().only_v6(true);
+    let mut server = Bound::with(datagrams, "[::]:0", &options);
+    server.until("it is bound", |calls| calls.len() == 1);
+}
+
 /// What can be seen from outside only in a network with routers is asked of the socket.
 #[test]
 fn how_far_multicast_goes_is_set_on_the_socket() {
@@ -173,6 +217,14 @@ fn how_far_multicast_goes_is_set_on_the_socket() {
     assert_eq!(sockopt::ipv6_multicast_hops(duplicate_of(server.address)).unwrap(), 7);
     let server = Bound::new(Datagrams::listens());
     assert_eq!(sockopt::ip_multicast_ttl(duplicate_of(server.address)).unwrap(), 1);
+    // One that takes both families sends to groups of both.
+    let options = options.multicast_loop(false);
+    let server = Bound::with(Datagrams::listens(), "[::]:0", &options);
+    let socket = duplicate_of(server.address);
+    assert_eq!(sockopt::ipv6_multicast_hops(&socket).unwrap(), 7);
+    assert_eq!(sockopt::ip_multicast_ttl(&socket).unwrap(), 7);
+    assert!(!sockopt::ipv6_multicast_loop(&socket).unwrap());
+    assert!(!sockopt::ip_multicast_loop(&socket).unwrap());
 }
 
 /// A duplicate of this process's UDP socket that is bound there.
@@ -230,14 +282,20 @@ fn a_unix_socket_has_no_options_of_ip() {
     for (options, name) in [
         (DatagramOptions::new().broadcast(true), "broadcast"),
         (DatagramOptions::new().multicast_ttl(1), "multicast_ttl"),
+        (DatagramOptions::new().multicast_interface(LO), "multicast_interface"),
         (DatagramOptions::new().reuse_port(true), "reuse_port"),
     ] {
         let mut reactor = Reactor::new().unwrap();
         let handler = reactor.add_datagram_handler(Datagrams::listens());
-        let error = reactor.bind_unix(handler, None, &options).unwrap_err();
+        let error = reactor.bind_unnamed(handler, &options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains(name), "{error}");
     }
+    // ... and one of IP none of Unix.
+    let mut server = Bound::new(Datagrams::listens());
+    let options = DatagramOptions::new().unix_mode(0o600);
+    let error = server.reactor.bind_with(server.handler, "127.0.0.1:0", &options).unwrap_err();
+    assert_eq!(error.to_string(), "bind to 127.0.0.1:0: unix_mode means nothing for 127.0.0.1:0");
 }
 
 #[test]

@@ -2,14 +2,17 @@
 
 mod support;
 
+use std::fs;
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use oneloop::address::UnixName;
-use oneloop::{CloseReason, DatagramOptions, HandlerId, Key, Queued, SocketAddress};
+use oneloop::{Address, CloseReason, DatagramOptions, HandlerId, Key, Queued, SocketAddress};
 
 use support::datagrams::*;
 use support::*;
@@ -42,7 +45,11 @@ impl Server {
         let mut reactor = Reactor::new().unwrap();
         let calls = Rc::clone(&datagrams.calls);
         let handler = reactor.add_datagram_handler(datagrams);
-        let key = reactor.bind_unix(handler, name, options).unwrap();
+        let key = match name {
+            Some(name) => reactor.bind_with(handler, name.clone(), options),
+            None => reactor.bind_unnamed(handler, options),
+        };
+        let key = key.unwrap();
         Server { reactor, handler, key, calls }
     }
 
@@ -89,7 +96,7 @@ fn a_socket_that_cannot_be_connected_leaves_no_path_behind() {
     let mut reactor = Reactor::new().unwrap();
     let handler = reactor.add_datagram_handler(Datagrams::listens());
     let options = DatagramOptions::new().connect(SocketAddress::Unix(name()));
-    let error = reactor.bind_unix(handler, Some(&own), &options).unwrap_err();
+    let error = reactor.bind_with(handler, Address::UnixDatagram(own), &options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert!(!path.exists());
 }
@@ -125,22 +132,114 @@ fn a_datagram_that_is_larger_than_the_buffer_is_truncated_and_says_so() {
     assert_eq!(server.calls.borrow()[1..], [expected]);
 }
 
+/// A directory of a test's own, and a path in it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("oneloop-datagrams-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir(&directory).unwrap();
+        Place(directory)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("app.sock")
+    }
+
+    fn name(&self) -> UnixName {
+        UnixName::from_path(self.path()).unwrap()
+    }
+
+    /// The names of all files.
+    fn files(&self) -> Vec<String> {
+        let files = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<_> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 #[test]
-fn a_path_stays_when_its_socket_is_closed() {
-    let directory = std::env::temp_dir();
-    let path = directory.join(format!("oneloop-datagram-{}.sock", std::process::id()));
-    let name = UnixName::from_path(&path).unwrap();
-    let mut server = Server::new(Datagrams::echo(), Some(&name), &DatagramOptions::new());
+fn a_path_ends_with_its_socket() {
+    let place = Place::new();
+    let mut server = Server::new(Datagrams::echo(), Some(&place.name()), &DatagramOptions::new());
     let (client, _) = client();
-    client.send_to(b"hello", &path).unwrap();
+    client.send_to(b"hello", place.path()).unwrap();
     server.until_sent(1);
     assert_eq!(receive(&client).unwrap(), b"hello");
-    let options = DatagramOptions::new();
-    let error = server.reactor.bind_unix(server.handler, Some(&name), &options).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    // Nobody else can have it as long as it is there.
+    let error = server.reactor.bind(server.handler, place.name()).unwrap_err();
+    let expected = format!("bind to unix:{}: somebody listens there", place.path().display());
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::AddrInUse, expected));
+    server.reactor.context(server.handler).close_key(server.key);
+    run_until(&mut server.reactor, "it is closed", |reactor| reactor.stats().datagram_sockets == 0);
+    assert_eq!(place.files(), ["app.sock.lock"]);
+    server.reactor.bind(server.handler, place.name()).unwrap();
     server.reactor.stop();
-    assert!(path.exists());
-    std::fs::remove_file(&path).unwrap();
+    assert_eq!(place.files(), ["app.sock.lock"]);
+}
+
+#[test]
+fn a_path_that_nobody_is_bound_to_any_more_is_taken_over() {
+    let place = Place::new();
+    drop(UnixDatagram::bind(place.path()).unwrap());
+    let options = DatagramOptions::new().replace_stale(false);
+    let mut server = Server::new(Datagrams::echo(), None, &options);
+    let error = server.reactor.bind_with(server.handler, place.name(), &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert_eq!(place.files(), ["app.sock"], "no lock, as asked for");
+    let address = format!("unixgram:{}", place.path().display());
+    server.reactor.bind(server.handler, address).unwrap();
+    let (client, _) = client();
+    client.send_to(b"hello", place.path()).unwrap();
+    server.until_sent(1);
+    assert_eq!(receive(&client).unwrap(), b"hello");
+}
+
+/// Of a socket in use, however it is used; each of them without a lock, as others make them.
+#[test]
+fn a_path_that_somebody_is_bound_to_is_not_taken_over() {
+    let mut server = Server::new(Datagrams::listens(), None, &DatagramOptions::new());
+    let mut refused = |place: &Place, text: &str| {
+        let error = server.reactor.bind(server.handler, place.name()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(text), "{error}");
+        assert!(place.path().exists());
+    };
+    let place = Place::new();
+    let other = UnixDatagram::bind(place.path()).unwrap();
+    refused(&place, "somebody listens there");
+    // It hears its peer only, and so not even the question whether it is there.
+    let (_peer, peer) = client();
+    other.connect_addr(&to(&peer)).unwrap();
+    refused(&place, "somebody listens there");
+    let place = Place::new();
+    let _other = UnixListener::bind(place.path()).unwrap();
+    refused(&place, "is a socket of another type, in use");
+    let place = Place::new();
+    fs::write(place.path(), "precious").unwrap();
+    refused(&place, "is not a socket");
+}
+
+#[test]
+fn the_permissions_of_a_path_are_those_that_were_asked_for() {
+    for mode in [0o600, 0o666] {
+        let place = Place::new();
+        let options = DatagramOptions::new().unix_mode(mode);
+        let _server = Server::new(Datagrams::listens(), Some(&place.name()), &options);
+        let file = fs::metadata(place.path()).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, mode);
+    }
 }
 
 #[test]
@@ -200,19 +299,56 @@ fn an_unconnected_socket_tries_again_by_itself() {
     assert_eq!(server.reactor.next_wait(), None, "no timer is left");
 }
 
+/// Even if it is connected to somebody else, whose room an event would tell of.
 #[test]
-fn a_receiver_without_room_does_not_hold_others_up_for_long() {
+fn a_connected_socket_tries_again_by_itself_whom_it_names() {
+    let ((_peer, peer), (receiver, name)) = (client(), client());
+    let mut other = Server::new(Datagrams::listens(), None, &DatagramOptions::new());
+    other.fill(Some(&name));
+    let options = DatagramOptions::new().connect(peer);
+    let mut server = Server::new(Datagrams::listens(), None, &options);
+    server.send(Some(&name), b"patience").ignore();
+    run_until(&mut server.reactor, "it waits", |reactor| {
+        reactor.stats().turns > 1 && reactor.next_wait().is_some_and(|wait| !wait.is_zero())
+    });
+    assert!(receive(&receiver).is_some());
+    server.until_sent(1);
+    assert_eq!(server.calls.borrow().len(), 1, "nothing failed");
+    assert_eq!(server.reactor.next_wait(), None, "no timer is left");
+}
+
+#[test]
+fn a_receiver_without_room_holds_nobody_up() {
     let ((_stuck, stuck), (receiver, name)) = (client(), client());
     let mut server = Server::new(Datagrams::listens(), None, &DatagramOptions::new());
-    let full = server.fill(Some(&stuck));
+    server.fill(Some(&stuck));
     server.send(Some(&stuck), b"never").ignore();
     server.send(Some(&name), b"behind it").ignore();
-    server.until_sent(full + 1);
+    server.reactor.turn(Some(std::time::Duration::ZERO)).unwrap();
     assert_eq!(receive(&receiver).unwrap(), b"behind it");
+    let calls = Rc::clone(&server.calls);
+    run_until(&mut server.reactor, "both are given up", |_| calls.borrow().len() == 3);
     let about = Some(SocketAddress::Unix(stuck));
     let failed = DatagramCall::Failed(about, ErrorKind::WouldBlock);
     assert_eq!(server.calls.borrow()[1..], [failed.clone(), failed]);
     assert_eq!(server.reactor.stats().datagrams_dropped, 2);
+    assert_idle(&mut server.reactor);
+    assert_eq!(server.reactor.next_wait(), None, "no timer is left");
+}
+
+/// Not even as long as it takes for those who are closed: each gets what it has room for.
+#[test]
+fn a_socket_that_is_closed_hands_over_what_others_have_room_for() {
+    let ((_stuck, stuck), (receiver, name)) = (client(), client());
+    let mut server = Server::new(Datagrams::listens(), None, &DatagramOptions::new());
+    let full = server.fill(Some(&stuck));
+    server.send(Some(&stuck), b"never").ignore();
+    server.send(Some(&name), b"last words").ignore();
+    server.reactor.context(server.handler).close_key(server.key);
+    run_until(&mut server.reactor, "it is closed", |reactor| reactor.stats().datagram_sockets == 0);
+    assert_eq!(receive(&receiver).unwrap(), b"last words");
+    let stats = server.reactor.stats();
+    assert_eq!((stats.datagrams_out, stats.datagrams_dropped), (full + 1, 2));
 }
 
 #[test]

@@ -109,7 +109,9 @@ fn who_says_nothing_is_not_accepted_while_accepting_is_deferred() {
 fn who_has_been_there_before_sends_its_first_bytes_with_its_syn() {
     let script = "ip link set lo up && echo $0 >/proc/sys/net/ipv4/tcp_fastopen && exec \"$@\"";
     let this = std::env::current_exe().unwrap();
-    for (setting, expected) in [("3", "opened fast: 1\n"), ("1", "fast_open: the system does not serve it: ")] {
+    for (setting, expected) in
+        [("3", "opened fast: 1\n"), ("1", "fast_open: the system does not serve it: ")]
+    {
         let output = Command::new("unshare")
             .args(["--map-root-user", "--net", "sh", "-c", script, setting])
             .arg(&this)

@@ -11,6 +11,7 @@ mod support;
 mod real {
     pub(crate) use crate::support::world;
 
+    pub(crate) mod among;
     pub(crate) mod play;
 }
 
@@ -19,6 +20,7 @@ mod real {
 mod simulated {
     pub(crate) const KERNEL: oneloop::sim::Kernel = oneloop::sim::Kernel::Linux;
 
+    pub(crate) mod among;
     pub(crate) mod play;
     #[path = "../support/sim.rs"]
     pub(crate) mod world;
@@ -44,12 +46,48 @@ enum Step {
     Settle,
 }
 
+/// What happens between sockets of one reactor, which have numbers.
+#[derive(Clone, Copy)]
+enum Among {
+    /// A Unix socket with this name or none is bound, and connected to a name if there is one.
+    Unix(Option<&'static str>, Option<&'static str>),
+    /// ... at a path, which is gone with it.
+    Path(&'static str),
+    /// A UDP socket is bound that sends through this interface, with so many hops, looped or not.
+    Udp {
+        interface: u32,
+        hops: u8,
+        is_looped: bool,
+    },
+    /// A socket joins the group through this interface, or leaves it.
+    Join(usize, u32),
+    Leave(usize, u32),
+    /// A socket sends so many datagrams to its peer, to a name, a path,
+    ToPeer(usize, usize),
+    ToName(usize, usize, &'static str),
+    ToPath(usize, &'static str),
+    /// ... or to the group, at the port of another one.
+    ToGroup(usize, usize),
+    Close(usize),
+    /// A listener for streams has a path, and another one an abstract name.
+    Listener(&'static str),
+}
+
 /// Of datagrams the length and what was shown; of errors the system's name.
 #[derive(PartialEq, Debug)]
 enum Saw {
-    Datagram { length: usize, shown: usize },
-    Failed { has_address: bool, error: Option<i32> },
+    Datagram {
+        length: usize,
+        shown: usize,
+    },
+    Failed {
+        has_address: bool,
+        error: Option<i32>,
+    },
     PeerReceived(usize),
+    /// The socket of this number, in what is played among several, received so many bytes.
+    Received(usize, usize),
+    Refused(Option<i32>),
 }
 
 fn same(script: &Script) -> Vec<Saw> {
@@ -104,6 +142,125 @@ fn what_is_too_large_is_dropped() {
 #[test]
 fn a_burst_keeps_its_order_and_its_number() {
     assert_eq!(same(&echo(&[PeerSends(100, 10), PeerReceives(100)])).len(), 200);
+}
+
+fn same_among(steps: &[Among]) -> Vec<Saw> {
+    let (real, simulated) = (real::among::play(steps), simulated::among::play(steps));
+    assert_eq!(real, simulated, "the kernel on the left");
+    real
+}
+
+use Among::*;
+
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
+const ENODEV: i32 = 19;
+const EPROTOTYPE: i32 = 91;
+const EADDRINUSE: i32 = 98;
+const EADDRNOTAVAIL: i32 = 99;
+const ENOTCONN: i32 = 107;
+const ECONNREFUSED: i32 = 111;
+
+fn failed(has_address: bool, error: i32) -> Saw {
+    Saw::Failed { has_address, error: Some(error) }
+}
+
+#[test]
+fn unix_sockets_find_each_other_by_name_and_by_path() {
+    let steps = [
+        Unix(Some("one"), None),
+        Path("two"),
+        Unix(None, Some("one")),
+        ToName(1, 1, "one"),
+        ToPath(0, "two"),
+        ToPeer(2, 2),
+    ];
+    assert_eq!(same_among(&steps).len(), 4);
+}
+
+#[test]
+fn who_is_not_there_is_told_in_the_same_way() {
+    let steps = [
+        Unix(None, None),
+        Unix(Some("busy"), None),
+        Unix(Some("connected"), Some("busy")),
+        Listener("listener"),
+        Path("gone"),
+        Close(3),
+        ToName(0, 1, "nobody"),
+        ToPath(0, "nothing"),
+        ToPath(0, "gone"),
+        ToName(0, 1, "connected"),
+        ToName(0, 1, "listener"),
+        ToPath(0, "listener"),
+        ToPeer(0, 1),
+        ToName(1, 1, "connected"),
+    ];
+    let expected = [
+        failed(true, ECONNREFUSED),
+        failed(true, ENOENT),
+        failed(true, ENOENT),
+        failed(true, EPERM),
+        failed(true, ECONNREFUSED),
+        failed(true, EPROTOTYPE),
+        failed(false, ENOTCONN),
+        Saw::Received(2, 1),
+    ];
+    assert_eq!(same_among(&steps), expected);
+}
+
+#[test]
+fn who_cannot_be_connected_to_is_told_in_the_same_way() {
+    for steps in [
+        &[Unix(None, Some("nobody"))][..],
+        &[Listener("listener"), Unix(None, Some("listener"))],
+        &[Unix(Some("one"), None), Unix(Some("two"), Some("one")), Unix(None, Some("two"))],
+        &[Unix(Some("one"), None), Unix(Some("one"), None)],
+        &[Path("one"), Path("one")],
+        &[Listener("listener"), Path("listener")],
+    ] {
+        assert_eq!(same_among(steps).len(), 1);
+    }
+}
+
+#[test]
+fn a_peer_that_is_gone_is_told_once_and_then_there_is_none() {
+    let steps =
+        [Unix(Some("peer"), None), Unix(None, Some("peer")), ToPeer(1, 1), Close(0), ToPeer(1, 2)];
+    let expected = [
+        Saw::Received(0, 1),
+        failed(false, ECONNREFUSED),
+        failed(true, ENOTCONN),
+        failed(true, ENOTCONN),
+    ];
+    assert_eq!(same_among(&steps), expected);
+}
+
+#[test]
+fn a_group_is_heard_through_the_interface_that_was_joined() {
+    let through = |interface, hops, is_looped| Udp { interface, hops, is_looped };
+    let steps = [
+        through(1, 1, true),
+        Join(0, 1),
+        ToGroup(0, 0),
+        Join(0, 1),
+        Join(0, 77),
+        Leave(0, 1),
+        ToGroup(0, 0),
+        Leave(0, 1),
+    ];
+    let expected = [
+        Saw::Received(0, 1),
+        Saw::Refused(Some(EADDRINUSE)),
+        Saw::Refused(Some(ENODEV)),
+        Saw::Refused(Some(EADDRNOTAVAIL)),
+    ];
+    assert_eq!(same_among(&steps), expected);
+    // Loopback brings back all that is sent through it.
+    for (hops, is_looped) in [(0, true), (0, false), (1, false)] {
+        let steps = [through(1, hops, is_looped), Join(0, 1), ToGroup(0, 0)];
+        assert_eq!(same_among(&steps), [Saw::Received(0, 1)], "{hops} hops, {is_looped}");
+    }
 }
 
 /// How many fit is the kernel's business. Those that do are the first ones.

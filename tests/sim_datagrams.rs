@@ -7,6 +7,11 @@
 #[path = "swarm/datagrams.rs"]
 mod datagrams;
 
+#[path = "sim_datagrams/groups.rs"]
+mod groups;
+#[path = "sim_datagrams/unix.rs"]
+mod unix;
+
 use std::io::ErrorKind;
 
 use oneloop::sim::{Call, Faults, Kernel, Simulation};

@@ -130,6 +130,7 @@ impl StreamHandler for Proxy {
                 let client = Key::from_bits(client);
                 assert!(conn.forward(client, own) && conn.forward(own, client));
             }
+            Origin::Adopted(_) => unreachable!("nothing is"),
         }
     }
 

@@ -59,5 +59,6 @@ swarm! {
     the_loop_survives_mail,
     the_loop_survives_slow_callbacks,
     the_loop_survives_datagrams,
+    the_loop_survives_datagrams_by_name,
     the_loop_survives_unix_sockets,
 }

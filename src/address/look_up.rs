@@ -46,10 +46,19 @@ impl Address {
 impl Endpoint {
     /// The port, by itself, as TCP has it.
     pub(crate) fn look_up_tcp_port(&self) -> io::Result<u16> {
+        self.look_up_port(Transport::Tcp)
+    }
+
+    /// ... and as UDP has it.
+    pub(crate) fn look_up_udp_port(&self) -> io::Result<u16> {
+        self.look_up_port(Transport::Udp)
+    }
+
+    fn look_up_port(&self, transport: Transport) -> io::Result<u16> {
         match &self.port {
             Port::Number(port) => Ok(*port),
             Port::Service(_) => {
-                let found = system::look_up(None, &self.port, Transport::Tcp)?;
+                let found = system::look_up(None, &self.port, transport)?;
                 found.first().map(SocketAddr::port).ok_or_else(nothing)
             }
         }

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::{CloseReason, Error};
 use crate::handler::{DatagramHandler, StreamHandler};
 use crate::key::Key;
+use crate::reactor::FOREIGN;
 use crate::reactor::any_handler::AnyHandler;
 use crate::timer::TimerId;
 use crate::watchdog::timed;
@@ -57,6 +58,15 @@ pub(super) trait AnyDatagram: fmt::Debug {
         reason: CloseReason,
         cx: &mut Context<'_>,
     );
+    fn bind_failed(
+        &self,
+        handler: &mut dyn AnyHandler,
+        key: Key,
+        error: io::Error,
+        cx: &mut Context<'_>,
+    );
+    /// Whether the handler, which is of this type, serves connections, too.
+    fn serves_connections(&self, handler: &dyn AnyHandler) -> bool;
 }
 
 /// The calls of a handler of type `H`.
@@ -136,5 +146,23 @@ impl<H: DatagramHandler> AnyDatagram for Calls<H> {
         cx: &mut Context<'_>,
     ) {
         timed::<H, _, _>(cx, key, "on_close", |cx| Self::of(handler).on_close(key, reason, cx));
+    }
+
+    fn bind_failed(
+        &self,
+        handler: &mut dyn AnyHandler,
+        key: Key,
+        error: io::Error,
+        cx: &mut Context<'_>,
+    ) {
+        timed::<H, _, _>(cx, key, "on_bind_failed", |cx| {
+            Self::of(handler).on_bind_failed(key, error, cx);
+        });
+    }
+
+    fn serves_connections(&self, handler: &dyn AnyHandler) -> bool {
+        let any = handler.as_any();
+        assert!(any.is::<H>() || any.is::<Only<H>>(), "{FOREIGN}");
+        any.is::<H>()
     }
 }

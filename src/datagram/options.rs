@@ -19,6 +19,18 @@ pub enum Interface {
     Index(u32),
 }
 
+/// An interface that was named by an address of IPv4, for IPv6.
+pub(crate) fn no_address_for_v6() -> io::Error {
+    let message = "for IPv6 an interface is named by its number";
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+/// A socket for IPv6 only can join such a group on Linux, and then never hears it.
+pub(crate) fn no_group_of_v4() -> io::Error {
+    let message = "a socket for IPv6 only hears no group of IPv4";
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
 /// How to bind a datagram socket.
 ///
 /// ```
@@ -29,7 +41,7 @@ pub enum Interface {
 ///     .limits(DatagramLimits::new().queue_len_max(16));
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct DatagramOptions {
     pub(crate) connect: Option<SocketAddress>,
     pub(crate) broadcast: bool,
@@ -39,29 +51,49 @@ pub struct DatagramOptions {
     pub(crate) only_v6: bool,
     pub(crate) reuse_address: bool,
     pub(crate) reuse_port: bool,
+    pub(crate) unix_mode: Option<u32>,
+    pub(crate) replace_stale: bool,
     pub(crate) limits: DatagramLimits,
+}
+
+impl Default for DatagramOptions {
+    fn default() -> DatagramOptions {
+        DatagramOptions::new()
+    }
 }
 
 impl DatagramOptions {
     /// The defaults.
     pub fn new() -> DatagramOptions {
-        DatagramOptions::default()
+        DatagramOptions {
+            connect: None,
+            broadcast: false,
+            multicast_ttl: None,
+            multicast_loop: None,
+            multicast_interface: Interface::Any,
+            only_v6: false,
+            reuse_address: false,
+            reuse_port: false,
+            unix_mode: None,
+            replace_stale: true,
+            limits: DatagramLimits::new(),
+        }
     }
 
     /// That each option can have its effect on a socket of such an address.
     pub(crate) fn check(&self, address: &SocketAddress) -> io::Result<()> {
-        if address.inet().is_some() {
-            return Ok(());
-        }
-        for (is_asked, name) in [
-            (self.broadcast, "broadcast"),
-            (self.multicast_ttl.is_some(), "multicast_ttl"),
-            (self.multicast_loop.is_some(), "multicast_loop"),
-            (self.only_v6, "only_v6"),
-            (self.reuse_address, "reuse_address"),
-            (self.reuse_port, "reuse_port"),
+        let is_unix = address.inet().is_none();
+        for (is_asked, name, fits) in [
+            (self.broadcast, "broadcast", !is_unix),
+            (self.multicast_ttl.is_some(), "multicast_ttl", !is_unix),
+            (self.multicast_loop.is_some(), "multicast_loop", !is_unix),
+            (self.multicast_interface != Interface::Any, "multicast_interface", !is_unix),
+            (self.only_v6, "only_v6", !is_unix),
+            (self.reuse_address, "reuse_address", !is_unix),
+            (self.reuse_port, "reuse_port", !is_unix),
+            (self.unix_mode.is_some(), "unix_mode", is_unix),
         ] {
-            if is_asked {
+            if is_asked && !fits {
                 let message = format!("{name} means nothing for {address}");
                 return Err(io::Error::new(io::ErrorKind::Unsupported, message));
             }
@@ -86,7 +118,8 @@ impl DatagramOptions {
     }
 
     /// How many routers may pass on what it sends to multicast groups (ip(7), `IP_MULTICAST_TTL`; ipv6(7),
-    /// `IPV6_MULTICAST_HOPS`). The system's default is 1: none, it stays in the local network.
+    /// `IPV6_MULTICAST_HOPS`). The system's default is 1: none, it stays in the local network. This and the next two
+    /// hold for groups of both families, if the socket takes both.
     #[must_use]
     pub fn multicast_ttl(mut self, hops: u8) -> DatagramOptions {
         self.multicast_ttl = Some(hops);
@@ -101,7 +134,8 @@ impl DatagramOptions {
         self
     }
 
-    /// Through which interface it sends to multicast groups (`IP_MULTICAST_IF`). Default: as the routes say.
+    /// Through which interface it sends to multicast groups (`IP_MULTICAST_IF`). Default: as the routes say. An
+    /// IPv6 socket, also one that takes both families, is to be given its number.
     #[must_use]
     pub fn multicast_interface(mut self, interface: Interface) -> DatagramOptions {
         self.multicast_interface = interface;
@@ -130,6 +164,25 @@ impl DatagramOptions {
     #[must_use]
     pub fn reuse_port(mut self, yes: bool) -> DatagramOptions {
         self.reuse_port = yes;
+        self
+    }
+
+    /// The permissions of a Unix socket's path, at most 0o777: who may write to it may send to it (unix(7)). By
+    /// default those that the umask leaves. The path has them as soon as anybody can send.
+    #[must_use]
+    pub fn unix_mode(mut self, mode: u32) -> DatagramOptions {
+        self.unix_mode = Some(mode);
+        self
+    }
+
+    /// Whether a Unix socket's path that no socket is bound to any more, because a process was killed, is taken over.
+    /// Default yes, as for a listener: [`ListenOptions::replace_stale`](crate::ListenOptions::replace_stale) tells
+    /// how that is found out, and of the file `.lock` beside the path, which stays. No: such a path is
+    /// `AddrInUse`, and there is no lock; that is for clients which bind to a path of their own, so as to be
+    /// answered.
+    #[must_use]
+    pub fn replace_stale(mut self, yes: bool) -> DatagramOptions {
+        self.replace_stale = yes;
         self
     }
 

@@ -3,11 +3,22 @@
 use std::collections::VecDeque;
 
 use crate::address::SocketAddress;
+use crate::clock::Time;
 
 /// A memory that an empty queue keeps, so that an echo allocates nothing.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// A queue of datagrams, whose bytes lie one behind the other.
+/// A datagram that stands aside, because its receiver had no room.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) to: SocketAddress,
+    pub(super) data: Box<[u8]>,
+    /// When it is tried for the last time.
+    pub(super) until: Time,
+}
+
+/// A queue of datagrams, whose bytes lie one behind the other; and those that stand aside for a while, so that
+/// others can pass.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// The bytes of all that wait; those before `start` were sent.
@@ -15,25 +26,35 @@ pub(super) struct Outbox {
     start: usize,
     /// Whom each is for, and how many bytes it has.
     queue: VecDeque<(Option<SocketAddress>, usize)>,
+    /// In the order in which they were given, which is also that of their times.
+    held: VecDeque<Held>,
+    held_bytes: usize,
 }
 
 impl Outbox {
+    /// Whether nothing waits for its turn; some may stand aside.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
+    /// How many there are, with those that stand aside.
     pub(super) fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.held.len()
     }
 
+    /// How many bytes all of them have.
     pub(super) fn bytes(&self) -> usize {
+        self.queue_bytes() + self.held_bytes
+    }
+
+    fn queue_bytes(&self) -> usize {
         self.data.len() - self.start
     }
 
     /// Whether one more of so many bytes fits. Into an empty queue everything does: what is too large for the
     /// network, the kernel says.
     pub(super) fn has_room(&self, bytes: usize, len_max: usize, bytes_max: usize) -> bool {
-        self.is_empty() || self.len() < len_max && self.bytes().saturating_add(bytes) <= bytes_max
+        self.len() == 0 || self.len() < len_max && self.bytes().saturating_add(bytes) <= bytes_max
     }
 
     pub(super) fn push(&mut self, to: Option<&SocketAddress>, data: &[u8]) {
@@ -54,7 +75,7 @@ impl Outbox {
             self.data.clear();
             self.start = 0;
             if self.data.capacity() > KEPT_BYTES_MAX {
-                *self = Outbox::default();
+                (self.data, self.queue) = Default::default();
             }
         } else if 2 * self.start > self.data.len() {
             // Each byte is moved once at most for one that was sent.
@@ -64,9 +85,49 @@ impl Outbox {
         Some((to, length))
     }
 
+    /// How many stand aside.
+    pub(super) fn held_len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// When the first of them is to be tried.
+    pub(super) fn held_until(&self) -> Option<Time> {
+        self.held.front().map(|held| held.until)
+    }
+
+    /// Whether the front has to stand aside, because others to the same receiver do.
+    pub(super) fn is_front_behind_held(&self) -> bool {
+        let front = self.queue.front();
+        front.is_some_and(|(to, _)| self.held.iter().any(|held| Some(&held.to) == to.as_ref()))
+    }
+
+    /// The front stands aside; it has an address.
+    pub(super) fn hold_front(&mut self, until: Time) {
+        let Some((Some(to), data)) = self.front() else { return };
+        let held = Held { to: to.clone(), data: data.into(), until };
+        self.pop();
+        self.hold(held);
+    }
+
+    /// Puts one behind the others that stand aside.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held_bytes += held.data.len();
+        self.held.push_back(held);
+    }
+
+    /// Takes the first one that stands aside.
+    pub(super) fn take_held(&mut self) -> Option<Held> {
+        let held = self.held.pop_front()?;
+        self.held_bytes -= held.data.len();
+        Some(held)
+    }
+
     pub(super) fn verify(&self) {
         let bytes: usize = self.queue.iter().map(|(_, length)| length).sum();
-        assert_eq!(bytes, self.bytes(), "every byte is of a datagram");
+        assert_eq!(bytes, self.queue_bytes(), "every byte is of a datagram");
+        let bytes: usize = self.held.iter().map(|held| held.data.len()).sum();
+        assert_eq!(bytes, self.held_bytes, "every byte that is held is of a datagram");
+        assert!(self.held.iter().is_sorted_by_key(|held| held.until), "held in order");
     }
 }
 
@@ -98,6 +159,28 @@ mod tests {
             assert_eq!(outbox.len(), model.len());
             assert!(!outbox.is_empty() || outbox.data.capacity() <= KEPT_BYTES_MAX);
         }
+    }
+
+    #[test]
+    fn who_stands_aside_keeps_its_order_and_its_place_in_the_count() {
+        let name = crate::address::UnixName::from_abstract("one").unwrap();
+        let (one, other) = (SocketAddress::Unix(name), SocketAddress::Unnamed);
+        let mut outbox = Outbox::default();
+        for (to, data) in [(&one, b"1"), (&other, b"2"), (&one, b"3")] {
+            outbox.push(Some(to), data);
+        }
+        outbox.hold_front(Time::from_nanos(7));
+        assert!(!outbox.is_front_behind_held());
+        assert_eq!(outbox.pop(), Some((Some(other), 1)));
+        assert!(outbox.is_front_behind_held());
+        outbox.hold_front(Time::from_nanos(8));
+        assert_eq!((outbox.is_empty(), outbox.len(), outbox.bytes()), (true, 2, 2));
+        assert_eq!(outbox.held_until(), Some(Time::from_nanos(7)));
+        outbox.verify();
+        let held: Vec<_> = std::iter::from_fn(|| outbox.take_held()).collect();
+        assert!(held.iter().map(|held| &*held.data).eq([b"1", b"3"]));
+        assert!(held.iter().all(|held| held.to == one));
+        assert_eq!((outbox.len(), outbox.bytes()), (0, 0));
     }
 
     #[test]

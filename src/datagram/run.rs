@@ -18,8 +18,8 @@ use crate::reactor::any_handler::AnyHandler;
 use crate::readiness::Readiness;
 use crate::timer::{Purpose, TimerId};
 
-/// When a receiver of an unconnected Unix socket has no room, nothing tells when it has: it is tried again
-/// after so long.
+/// When a receiver that is named to a Unix socket has no room, nothing tells when it has: it is tried again after so
+/// long.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// As many datagrams as a drain still takes in: the usual receive buffer (`net.core.rmem_default`) holds
@@ -76,20 +76,20 @@ impl<D: Driver> Reactor<D> {
         let is_any = |hint: Readiness| ready.0 & hint.0 != 0;
         // The next receive tells the error.
         state.is_readable |= is_any(Readiness::READABLE | Readiness::ERROR);
-        if is_any(Readiness::WRITABLE | Readiness::ERROR) && state.retry.is_none() {
+        if is_any(Readiness::WRITABLE | Readiness::ERROR) {
             state.is_waiting = false;
         }
         self.begin_datagrams(key);
         if self.takes(key, |state| &mut state.owes_bound) {
             self.call_datagram(key, |calls, handler, socket| calls.bound(handler, socket));
         }
-        self.send_datagrams(key, false);
+        self.send_datagrams(key);
         if self.takes(key, |state| &mut state.owes_room) {
             self.call_datagram(key, |calls, handler, socket| calls.room(handler, socket));
         }
         self.receive_datagrams(key);
         self.drain_datagrams(key);
-        self.send_datagrams(key, false);
+        self.send_datagrams(key);
         self.core.running = Key::NONE;
         self.hold_to_memory();
     }
@@ -101,17 +101,17 @@ impl<D: Driver> Reactor<D> {
         let Some(state) = self.core.datagram_mut(key) else { return };
         state.flushing = false;
         self.begin_datagrams(key);
-        self.send_datagrams(key, false);
+        self.send_datagrams(key);
         self.core.running = Key::NONE;
     }
 
-    /// The timer phase's part: the receiver may have room by now.
+    /// The timer phase's part: receivers may have room by now.
     pub(crate) fn retry_datagrams(&mut self, key: Key) {
         let Some(state) = self.core.datagram_mut(key) else { return };
         state.retry = None;
-        state.is_waiting = false;
         self.begin_datagrams(key);
-        self.send_datagrams(key, true);
+        self.send_held(key);
+        self.send_datagrams(key);
         self.core.running = Key::NONE;
     }
 
@@ -124,7 +124,7 @@ impl<D: Driver> Reactor<D> {
         }
         self.begin_datagrams(key);
         self.call_datagram(key, |calls, handler, socket| calls.timer(handler, socket, timer));
-        self.send_datagrams(key, false);
+        self.send_datagrams(key);
         self.core.running = Key::NONE;
         self.hold_to_memory();
     }
@@ -186,16 +186,12 @@ impl<D: Driver> Reactor<D> {
         self.core.queue(key);
     }
 
-    /// Sends what waits, within the budget. In a second try what has no room is given up.
-    fn send_datagrams(&mut self, key: Key, is_second_try: bool) {
+    /// Sends what waits, within the budget.
+    fn send_datagrams(&mut self, key: Key) {
         let Some(state) = self.core.datagram_mut(key) else { return };
-        if state.outbox.is_empty() {
+        if state.outbox.len() == 0 {
             return;
         }
-        let is_connected = state.peer.is_some();
-        // An error of a connected socket may be about a datagram that has left already: one more try
-        // tells. It may be somebody else's next time as well.
-        let mut earlier: Option<io::Error> = None;
         loop {
             let Some(state) = self.core.datagram_mut(key) else { return };
             if state.reason.is_some() || state.is_waiting || state.outbox.is_empty() {
@@ -205,54 +201,112 @@ impl<D: Driver> Reactor<D> {
                 self.core.queue(key);
                 break;
             }
-            match self.try_to_send(key) {
-                Tried::Sent => {
-                    self.take_datagram(key);
-                    self.core.stats.datagrams_out += 1;
-                    if let Some(error) = earlier.take() {
-                        self.tell_failed(key, None, &error);
-                    }
-                }
-                Tried::WouldBlock => {
-                    if let Some(error) = earlier.take() {
-                        self.tell_failed(key, None, &error);
-                    }
-                    if is_second_try {
-                        self.give_up(key, &io::ErrorKind::WouldBlock.into());
-                    } else {
-                        self.wait_for_room(key);
-                    }
-                }
-                Tried::Failed(error) if is_connected && earlier.is_none() => earlier = Some(error),
-                Tried::Failed(error) => {
-                    if let Some(earlier) = earlier.take()
-                        && earlier.kind() != error.kind()
-                    {
-                        self.tell_failed(key, None, &earlier);
-                    }
-                    self.give_up(key, &error);
-                }
+            if state.outbox.is_front_behind_held() {
+                self.hold_front(key);
+                continue;
+            }
+            let Some(Source::Datagram(state)) = self.core.sources.get(key) else { return };
+            let Some((to, data)) = state.outbox.front() else { break };
+            // Of room in the socket it is connected to, and in the network's queue, it is told.
+            let is_told_of_room = !state.is_unix || to.is_none();
+            let (tried, earlier) = self.try_to_send(key, to, data);
+            // Off the queue before any callback, which may close the socket.
+            let to = match tried {
+                Tried::WouldBlock => None,
+                Tried::Sent | Tried::Failed(_) => self.take_datagram(key),
+            };
+            if let Some(error) = earlier {
+                self.tell_failed(key, None, &error);
+            }
+            match tried {
+                Tried::Sent => self.core.stats.datagrams_out += 1,
+                Tried::WouldBlock if is_told_of_room => self.wait_for_room(key),
+                Tried::WouldBlock => self.hold_front(key),
+                Tried::Failed(error) => self.give_up(key, to.as_ref(), &error),
             }
         }
         self.end_sending(key);
     }
 
-    fn try_to_send(&self, key: Key) -> Tried {
-        let Some(Source::Datagram(state)) = self.core.sources.get(key) else {
-            unreachable!("slots are freed in the reap phase")
-        };
-        let (Some((driver, socket)), Some((to, data))) =
-            (self.sockets.with(key), state.outbox.front())
+    /// Tries those once more that stand aside, within the budget. Who has stood there for long enough and still
+    /// finds no room is given up.
+    fn send_held(&mut self, key: Key) {
+        let now = self.core.now;
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        // Whom it was no use to try: those behind in the queue keep their order.
+        let mut full: Vec<SocketAddress> = Vec::new();
+        for _ in 0..state.outbox.held_len() {
+            let Some(state) = self.core.datagram_mut(key) else { return };
+            if state.reason.is_some() {
+                return;
+            }
+            let has_budget = state.len_left > 0 && state.bytes_left > 0;
+            let Some(held) = state.outbox.take_held() else { break };
+            let is_full = full.contains(&held.to);
+            if !has_budget || is_full && held.until > now {
+                state.outbox.hold(held);
+                continue;
+            }
+            let (tried, earlier) = match is_full {
+                true => (Tried::WouldBlock, None),
+                false => self.try_to_send(key, Some(&held.to), &held.data),
+            };
+            if matches!(tried, Tried::WouldBlock) {
+                if !is_full {
+                    full.push(held.to.clone());
+                }
+                if held.until > now {
+                    if let Some(state) = self.core.datagram_mut(key) {
+                        state.outbox.hold(held);
+                    }
+                    continue;
+                }
+            }
+            self.pay_for_datagram(key, held.data.len());
+            if let Some(error) = earlier {
+                self.tell_failed(key, None, &error);
+            }
+            match tried {
+                Tried::Sent => self.core.stats.datagrams_out += 1,
+                Tried::WouldBlock => {
+                    self.give_up(key, Some(&held.to), &io::ErrorKind::WouldBlock.into());
+                }
+                Tried::Failed(error) => self.give_up(key, Some(&held.to), &error),
+            }
+        }
+        self.set_retry(key);
+    }
+
+    /// Of a connected socket an error may be that of a datagram which has left already: one more try tells. It may
+    /// be somebody else's the second time as well. Such an error is given beside.
+    fn try_to_send(
+        &self,
+        key: Key,
+        to: Option<&SocketAddress>,
+        data: &[u8],
+    ) -> (Tried, Option<io::Error>) {
+        let (Some(Source::Datagram(state)), Some((driver, socket))) =
+            (self.core.sources.get(key), self.sockets.with(key))
         else {
-            unreachable!("an open socket, and a datagram that waits")
+            unreachable!("slots are freed in the reap phase, and what runs has a socket")
         };
-        match driver.send_datagram(socket, data, to) {
+        let is_connected = state.peer.is_some();
+        let send = || match driver.send_datagram(socket, data, to) {
             Ok(()) => {
                 trace!("{key}: {} bytes to {to:?}", data.len());
                 Tried::Sent
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Tried::WouldBlock,
             Err(error) => Tried::Failed(error),
+        };
+        match send() {
+            Tried::Failed(earlier) if is_connected => match send() {
+                Tried::Failed(error) if error.kind() == earlier.kind() => {
+                    (Tried::Failed(error), None)
+                }
+                tried => (tried, Some(earlier)),
+            },
+            tried => (tried, None),
         }
     }
 
@@ -260,18 +314,23 @@ impl<D: Driver> Reactor<D> {
     fn take_datagram(&mut self, key: Key) -> Option<SocketAddress> {
         let state = self.core.datagram_mut(key)?;
         let (to, length) = state.outbox.pop()?;
-        state.len_left -= 1;
-        state.bytes_left = state.bytes_left.saturating_sub(length);
         let to = to.or_else(|| state.peer.clone());
-        self.core.stats.datagram_bytes_waiting -= length;
+        self.pay_for_datagram(key, length);
         to
     }
 
-    /// Drops the first datagram of the queue, of which its handler is told.
-    fn give_up(&mut self, key: Key, error: &io::Error) {
-        let to = self.take_datagram(key);
+    /// Takes a datagram that is not queued any more off the budget.
+    fn pay_for_datagram(&mut self, key: Key, length: usize) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        state.len_left -= 1;
+        state.bytes_left = state.bytes_left.saturating_sub(length);
+        self.core.stats.datagram_bytes_waiting -= length;
+    }
+
+    /// Drops a datagram that was taken off the queue, of which its handler is told.
+    fn give_up(&mut self, key: Key, to: Option<&SocketAddress>, error: &io::Error) {
         self.core.stats.datagrams_dropped += 1;
-        self.tell_failed(key, to.as_ref(), error);
+        self.tell_failed(key, to, error);
     }
 
     fn tell_failed(&mut self, key: Key, to: Option<&SocketAddress>, error: &io::Error) {
@@ -283,14 +342,28 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn wait_for_room(&mut self, key: Key) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        state.is_waiting = true;
+        if !std::mem::replace(&mut state.asks_writable, true) {
+            self.ask_for_room(key, true);
+        }
+    }
+
+    /// The first datagram of the queue stands aside: nobody tells when its receiver has room.
+    fn hold_front(&mut self, key: Key) {
+        let until = self.core.now + RETRY;
+        if let Some(state) = self.core.datagram_mut(key) {
+            state.outbox.hold_front(until);
+            self.set_retry(key);
+        }
+    }
+
+    /// Sees to it that those which stand aside are tried.
+    fn set_retry(&mut self, key: Key) {
         let core = &mut self.core;
         let Some(Source::Datagram(state)) = core.sources.get_mut(key) else { return };
-        state.is_waiting = true;
-        if !state.is_told_of_room {
-            let retry = core.timers.set(core.now + RETRY, Duration::ZERO, Purpose::Retry(key));
-            state.retry = Some(retry);
-        } else if !std::mem::replace(&mut state.asks_writable, true) {
-            self.ask_for_room(key, true);
+        if let (Some(at), None) = (state.outbox.held_until(), state.retry) {
+            state.retry = Some(core.timers.set(at, Duration::ZERO, Purpose::Retry(key)));
         }
     }
 
@@ -325,6 +398,9 @@ impl<D: Driver> Reactor<D> {
     /// A drain begins for this socket.
     pub(crate) fn begin_drain_of_datagrams(&mut self, key: Key) {
         let Some(state) = self.core.datagram_mut(key) else { return };
+        if state.is_unbound {
+            return; // it is told when it is bound
+        }
         state.drain_left = Some(DRAIN_LEN_MAX);
         state.is_readable = true; // whether or not the event has come
         self.core.queue(key);
@@ -344,25 +420,14 @@ impl<D: Driver> Reactor<D> {
     /// that has room.
     pub(crate) fn reap_datagrams(&mut self, key: Key, mut state: Box<DatagramState>) {
         let reason = state.reason.unwrap_or(CloseReason::Stopped);
+        // The path first: whoever sends to it now is told that nobody is there.
+        self.remove_path(key);
         let socket = self.sockets.take(key);
         let core = &mut self.core;
         core.stats.datagram_sockets -= 1;
         core.stats.datagram_bytes_waiting -= state.outbox.bytes();
         if let (CloseReason::Closed, Some(socket)) = (reason, &socket) {
-            let mut is_retried = false;
-            while let Some((to, data)) = state.outbox.front() {
-                match self.sockets.driver.send_datagram(socket, data, to) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) if state.peer.is_some() && !is_retried => is_retried = true,
-                    result => {
-                        is_retried = false;
-                        let core = &mut self.core.stats;
-                        core.datagrams_out += u64::from(result.is_ok());
-                        core.datagrams_dropped += u64::from(result.is_err());
-                        state.outbox.pop();
-                    }
-                }
-            }
+            self.hand_over(&mut state, socket);
         }
         let core = &mut self.core;
         core.stats.datagrams_dropped += state.outbox.len() as u64;
@@ -373,10 +438,44 @@ impl<D: Driver> Reactor<D> {
             let sources = &core.sources;
             core.timers.owner_ended(|key| sources.get(key).is_some());
         }
+        if state.is_unbound {
+            return self.tell_bind_failed(key, &mut state);
+        }
         drop(socket); // which closes it
         debug!("{key}: closed: {reason}");
         let handler = &mut *self.handlers[usize::from(state.handler)];
         let mut cx = Context { core: &mut self.core, host: &self.sockets, handler: state.context };
         state.calls.close(handler, key, reason, &mut cx);
+    }
+
+    /// Gives the kernel what it has room for.
+    fn hand_over(&mut self, state: &mut DatagramState, socket: &D::Socket) {
+        let driver = &self.sockets.driver;
+        let stats = &mut self.core.stats;
+        let mut sent = |to: Option<&SocketAddress>, data: &[u8]| {
+            let mut result = driver.send_datagram(socket, data, to);
+            if let Err(error) = &result
+                && error.kind() != io::ErrorKind::WouldBlock
+                && state.peer.is_some()
+            {
+                result = driver.send_datagram(socket, data, to);
+            }
+            let has_room =
+                !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+            stats.datagrams_out += u64::from(result.is_ok());
+            stats.datagrams_dropped += u64::from(result.is_err());
+            has_room
+        };
+        while let Some(held) = state.outbox.take_held() {
+            sent(Some(&held.to), &held.data);
+        }
+        while let Some((to, data)) = state.outbox.front() {
+            let has_room = sent(to, data);
+            let is_named = to.is_some();
+            state.outbox.pop();
+            if !has_room && !(state.is_unix && is_named) {
+                break; // what is left finds none, either
+            }
+        }
     }
 }

@@ -152,8 +152,8 @@ pub trait Driver: Sized {
     type Socket;
     /// A descriptor kept for the day on which there are no more.
     type Reserve;
-    /// What a listener leaves in the file system: the path of a Unix socket. Dropping it removes the path, if
-    /// it is still the listener's own.
+    /// What a listener or a datagram socket leaves in the file system: the path of a Unix socket. Dropping it
+    /// removes the path, if it is still the socket's own.
     type Guard;
 
     /// Whether a read that fills less than its buffer means that nothing is left, as long as
@@ -246,7 +246,7 @@ pub trait Driver: Sized {
     fn abort(&self, socket: Self::Socket);
 
     /// Makes a datagram socket, and binds and connects it.
-    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<Self::Socket>;
+    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<(Self::Socket, Option<Self::Guard>)>;
     /// Registers a datagram socket for `READABLE` only.
     fn register_datagram(&self, socket: &Self::Socket, key: Key) -> io::Result<()>;
     /// Receives one datagram into `buffer`: how many bytes it has, also if these are more than fit, and who

@@ -76,9 +76,9 @@ pub use self::wait::Wait;
 /// ```
 pub struct Reactor<D: Driver = Mio> {
     pub(crate) core: Core,
-    /// The paths of listeners that have one. Dropped before the sockets: as long as these are open, their files'
+    /// The paths of listeners and datagram sockets that have one. Dropped before the sockets: as long as these are open, their files'
     /// numbers are nobody else's.
-    guards: Vec<(Key, D::Guard)>,
+    pub(crate) guards: Vec<(Key, D::Guard)>,
     pub(crate) sockets: Sockets<D>,
     /// The buffer that all connections are read into.
     pub(crate) input: Box<[u8]>,
@@ -497,7 +497,7 @@ impl<D: Driver> Reactor<D> {
     }
 }
 
-const FOREIGN: &str = "a handler's name is good in its own reactor only";
+pub(crate) const FOREIGN: &str = "a handler's name is good in its own reactor only";
 
 impl<D: Driver> fmt::Debug for Reactor<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -42,9 +42,9 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Takes the path of a listener out of the file system, if it has one.
-    pub(super) fn remove_path(&mut self, listener: Key) {
-        self.guards.retain(|(key, _)| *key != listener);
+    /// Takes the path of a listener or datagram socket out of the file system, if it has one.
+    pub(crate) fn remove_path(&mut self, socket: Key) {
+        self.guards.retain(|(key, _)| *key != socket);
     }
 
     /// Hears no more of what somebody else may have open as well, so that closing it is not enough.

@@ -230,6 +230,9 @@ impl<D: Driver> Reactor<D> {
                 Command::Listen { key, handler, address, options } => {
                     self.begin_listening(key, handler, &address, &options);
                 }
+                Command::Bind { key, address, options } => {
+                    self.begin_binding(key, &address, &options);
+                }
                 Command::WakeListeners => self.wake_full_listeners(),
                 Command::Drain => self.carry_out_drain(),
                 Command::DrainOne { key } => self.begin_drain_of(key),

@@ -11,10 +11,12 @@ use slab::Slab;
 use super::addresses::{covers, is_near, mapped, next_port, specified};
 use super::calls::{Call, os_error};
 use super::decisions::Matter;
-use super::faults::Kernel;
+use super::faults::{Faults, Kernel};
+use super::multicast::ToGroups;
 use super::net::{Event, Net};
 use super::socket::{Kind, Sock};
 use super::trace::{self, Head};
+use super::unix_datagram::UnixDatagram;
 use crate::datagram::DatagramOptions;
 use crate::key::Key;
 use crate::readiness::Readiness;
@@ -30,7 +32,13 @@ pub(crate) struct Datagram {
     pub(crate) local: SocketAddr,
     /// Whom it is connected to.
     peer: Option<SocketAddr>,
-    received: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// What only a Unix socket has.
+    pub(super) unix: Option<UnixDatagram>,
+    /// The groups of which it is a member, and through which interface.
+    pub(super) groups: Vec<(IpAddr, u32)>,
+    pub(super) to_groups: ToGroups,
+    pub(super) only_v6: bool,
+    pub(super) received: VecDeque<(SocketAddr, Vec<u8>)>,
     received_bytes: usize,
     received_max: usize,
     /// `SO_ERROR`.
@@ -42,12 +50,42 @@ pub(crate) struct Datagram {
 }
 
 impl Datagram {
+    pub(super) fn new(local: SocketAddr, faults: &Faults, kernel: Kernel) -> Datagram {
+        Datagram {
+            local,
+            peer: None,
+            unix: None,
+            groups: Vec::new(),
+            to_groups: ToGroups::default(),
+            only_v6: false,
+            received: VecDeque::new(),
+            received_bytes: 0,
+            received_max: faults.receive_buffer_bytes,
+            error: None,
+            is_full: false,
+            is_error_readable: kernel == Kernel::Contract,
+        }
+    }
+
+    /// Whether it hears a sender: of who is connected, the peer only.
+    fn hears(&self, from: SocketAddr) -> bool {
+        let is_same = |peer: SocketAddr| {
+            peer.ip().to_canonical() == from.ip().to_canonical() && peer.port() == from.port()
+        };
+        self.peer.is_none_or(is_same)
+    }
+
+    pub(super) fn put(&mut self, from: SocketAddr, data: Vec<u8>) {
+        self.received_bytes += data.len();
+        self.received.push_back((from, data));
+    }
+
     pub(super) fn readiness(&self) -> Readiness {
         let hint = |hint: Readiness, is_set: bool| if is_set { hint } else { Readiness::EMPTY };
         let is_readable =
             !self.received.is_empty() || self.error.is_some() && self.is_error_readable;
         hint(Readiness::READABLE, is_readable)
-            | hint(Readiness::WRITABLE, !self.is_full)
+            | hint(Readiness::WRITABLE, !self.is_full && !self.is_peer_full())
             | hint(Readiness::ERROR, self.error.is_some())
     }
 }
@@ -55,28 +93,30 @@ impl Datagram {
 /// The datagram sockets of all machines by their addresses, and the datagrams that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Datagrams {
-    bound: Vec<Bound>,
+    pub(super) bound: Vec<Bound>,
     under_way: Slab<Packet>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Bound {
-    key: Key,
-    machine: u32,
-    address: SocketAddr,
-    only_v6: bool,
+pub(super) struct Bound {
+    pub(super) key: Key,
+    pub(super) machine: u32,
+    pub(super) address: SocketAddr,
+    pub(super) only_v6: bool,
     shares_address: bool,
     shares_port: bool,
 }
 
-#[derive(Debug)]
-struct Packet {
-    sender: Key,
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    pub(super) sender: Key,
     /// The sender's host.
-    host: u32,
-    from: SocketAddr,
-    to: SocketAddr,
-    data: Vec<u8>,
+    pub(super) host: u32,
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+    /// If it is for a group: to which machine it goes, and through which interface it comes there.
+    pub(super) group_at: Option<(u32, u32)>,
+    pub(super) data: Vec<u8>,
 }
 
 impl Datagrams {
@@ -100,7 +140,7 @@ impl Datagrams {
 }
 
 impl Net {
-    fn datagram(&mut self, key: Key) -> Option<&mut Datagram> {
+    pub(super) fn datagram(&mut self, key: Key) -> Option<&mut Datagram> {
         match self.sockets.get_mut(key).map(|sock| &mut sock.kind) {
             Some(Kind::Datagram(datagram)) => Some(datagram),
             _ => None,
@@ -117,9 +157,11 @@ impl Net {
         self.call(host, Call::Bind)?;
         let machine = self.machine(host);
         let ip = address.ip().to_canonical();
-        if !ip.is_unspecified() && self.addresses.machine(machine, ip) != Some(machine) {
+        let is_own = self.addresses.machine(machine, ip) == Some(machine);
+        if !ip.is_unspecified() && !ip.is_multicast() && !is_own {
             return Err(os_error(io::ErrorKind::AddrNotAvailable));
         }
+        let to_groups = self.to_groups(machine, address, options)?;
         let mut bound = Bound {
             key: Key::NONE,
             machine,
@@ -152,14 +194,10 @@ impl Net {
         };
         bound.address = local;
         let datagram = Datagram {
-            local,
             peer,
-            received: VecDeque::new(),
-            received_bytes: 0,
-            received_max: self.faults(host).receive_buffer_bytes,
-            error: None,
-            is_full: false,
-            is_error_readable: self.kernel == Kernel::Contract,
+            to_groups,
+            only_v6: options.only_v6,
+            ..Datagram::new(local, &self.faults(host), self.kernel)
         };
         let key = self.sockets.insert(Sock::new(host, Kind::Datagram(Box::new(datagram))));
         self.datagrams.bound.push(Bound { key, ..bound });
@@ -190,6 +228,7 @@ impl Net {
         let mut head = Head::default();
         head.push(&data);
         self.log_bytes(host, "receive", key, data.len() as u64, (head, 0));
+        self.tell_of_room(key);
         Ok((data.len(), from))
     }
 
@@ -213,10 +252,29 @@ impl Net {
         if data.len() > length_max(to) {
             return Err(Errno::MSGSIZE.into());
         }
-        if self.addresses.machine(machine, to.ip()).is_none() && !is_near(to.ip()) {
+        let is_routed = is_near(to.ip()) || to.ip().to_canonical().is_multicast();
+        if self.addresses.machine(machine, to.ip()).is_none() && !is_routed {
             self.log_error(host, "send", key, "NetworkUnreachable");
             return Err(os_error(io::ErrorKind::NetworkUnreachable));
         }
+        self.take_room(key)?;
+        self.log_sent(key, data);
+        match to.ip().to_canonical().is_multicast() {
+            true => self.carry_to_group(key, data, to),
+            false => self.carry_datagram(key, data, to),
+        }
+        Ok(())
+    }
+
+    pub(super) fn log_sent(&mut self, key: Key, data: &[u8]) {
+        let (mut head, digest) = (Head::default(), trace::digest(0, data));
+        head.push(data);
+        self.log_bytes(self.host_of(key), "send", key, data.len() as u64, (head, digest));
+    }
+
+    /// A fault: the kernel takes nothing for a while.
+    pub(super) fn take_room(&mut self, key: Key) -> io::Result<()> {
+        let host = self.host_of(key);
         let is_full = self.datagram(key).is_some_and(|datagram| datagram.is_full);
         let full = if is_full { 0.0 } else { self.faults(host).full_sends };
         let mut filled = self.decisions.chance(Matter::FullSend, key.index(), full);
@@ -232,28 +290,32 @@ impl Net {
             self.log_error(host, "send", key, "WouldBlock");
             return Err(os_error(io::ErrorKind::WouldBlock));
         }
-        let (mut head, digest) = (Head::default(), trace::digest(0, data));
-        head.push(data);
-        self.log_bytes(host, "send", key, data.len() as u64, (head, digest));
-        self.carry_datagram(key, data, to);
         Ok(())
     }
 
-    /// Sends a datagram on its way, or loses it.
+    /// Sends a datagram on its way.
     fn carry_datagram(&mut self, key: Key, data: &[u8], to: SocketAddr) {
-        let (host, of) = (self.host_of(key), key.index());
+        let host = self.host_of(key);
         let machine = self.machine(host);
         let Some(local) = self.datagram(key).map(|datagram| datagram.local) else { return };
-        let from = match local.ip().is_unspecified() {
+        let from = match local.ip().is_unspecified() || local.ip().is_multicast() {
             true => SocketAddr::new(self.addresses.source(machine, to.ip()), local.port()),
             false => local,
         };
         let target = self.addresses.machine(machine, to.ip());
         let receiver = target.and_then(|target| self.receiver(target, from, to));
         let to_host = receiver.map(|key| self.host_of(key)).or(target).unwrap_or(host);
+        let data = data.to_vec();
+        let packet = Packet { sender: key, host, from, to, group_at: None, data };
+        self.carry_packet(&packet, to_host, target == Some(machine));
+    }
+
+    /// Sends a datagram on its way to a host, or loses it.
+    pub(super) fn carry_packet(&mut self, packet: &Packet, to_host: u32, is_same_machine: bool) {
+        let (key, host, of) = (packet.sender, packet.host, packet.sender.index());
         let faults = self.link(host, to_host);
         if self.decisions.chance(Matter::LostDatagram, of, faults.lost_datagrams).is_some() {
-            return self.log(host, "lost", key, data.len() as u64);
+            return self.log(host, "lost", key, packet.data.len() as u64);
         }
         let twice =
             self.decisions.chance(Matter::DuplicatedDatagram, of, faults.duplicated_datagrams);
@@ -261,10 +323,9 @@ impl Net {
             let late = self.decisions.chance(Matter::LateDatagram, of, faults.late_datagrams);
             let late = late.map_or(0, |mut how| how.below(100_000_000));
             let at = self.now + self.latency(&faults, Matter::Latency, key);
-            let packet = Packet { sender: key, host, from, to, data: data.to_vec() };
-            let number = self.datagrams.under_way.insert(packet);
+            let number = self.datagrams.under_way.insert(packet.clone());
             let at = at + Duration::from_nanos(late);
-            if at == self.now && target == Some(machine) {
+            if at == self.now && is_same_machine {
                 // Over loopback it is there when the call returns, and so is the answer that nobody is.
                 self.arrive_datagram(number);
             } else {
@@ -278,9 +339,6 @@ impl Net {
     /// shares a port has the senders spread over it.
     fn receiver(&self, machine: u32, from: SocketAddr, to: SocketAddr) -> Option<Key> {
         let ip = to.ip().to_canonical();
-        let same = |one: SocketAddr, other: SocketAddr| {
-            one.ip().to_canonical() == other.ip().to_canonical() && one.port() == other.port()
-        };
         let fit = self.datagrams.bound.iter().filter_map(|bound| {
             let bound_ip = bound.address.ip().to_canonical();
             let hears = bound.machine == machine
@@ -290,7 +348,7 @@ impl Net {
             else {
                 return None;
             };
-            let is_open = datagram.peer.is_none_or(|peer| same(peer, from));
+            let is_open = datagram.hears(from);
             let rank = (
                 datagram.peer.is_some(),
                 bound_ip == ip,
@@ -310,7 +368,11 @@ impl Net {
     }
 
     pub(super) fn arrive_datagram(&mut self, number: usize) {
-        let Packet { sender, host, from, to, data } = self.datagrams.under_way.remove(number);
+        let packet = self.datagrams.under_way.remove(number);
+        if let Some((machine, interface)) = packet.group_at {
+            return self.arrive_at_group(machine, interface, &packet);
+        }
+        let Packet { sender, host, from, to, data, .. } = packet;
         let Some(target) = self.addresses.machine(self.machine(host), to.ip()) else { return };
         let receiver = self.receiver(target, from, to);
         let to_host = receiver.map_or(target, |key| self.host_of(key));
@@ -330,15 +392,30 @@ impl Net {
             }
             return;
         };
+        self.take_in(receiver, from, data);
+    }
+
+    /// A datagram comes to a socket, which drops it if it has no room.
+    fn take_in(&mut self, receiver: Key, from: SocketAddr, data: Vec<u8>) {
         let Some(datagram) = self.datagram(receiver) else { return };
         if datagram.received_bytes >= datagram.received_max {
-            return self.log(to_host, "dropped", receiver, data.len() as u64);
+            return self.log(self.host_of(receiver), "dropped", receiver, data.len() as u64);
         }
-        datagram.received_bytes += data.len();
         // An IPv6 socket shows IPv4 addresses as its own.
         let from = if datagram.local.is_ipv6() { mapped(from) } else { from };
-        datagram.received.push_back((from, data));
+        datagram.put(from, data);
         self.wake(receiver);
+    }
+
+    /// A datagram for a group comes to a machine, for all who hear it there.
+    fn arrive_at_group(&mut self, machine: u32, interface: u32, packet: &Packet) {
+        let Packet { host, from, to, .. } = *packet;
+        for receiver in self.hearers(machine, interface, to) {
+            let hears = self.datagram(receiver).is_some_and(|datagram| datagram.hears(from));
+            if hears && !self.is_severed(host, self.host_of(receiver)) {
+                self.take_in(receiver, from, packet.data.clone());
+            }
+        }
     }
 
     pub(super) fn arrive_refusal(&mut self, to: Key) {

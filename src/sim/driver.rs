@@ -109,14 +109,12 @@ impl SimDriver {
     }
 }
 
-/// Datagrams are UDP there.
+/// Whom a UDP socket sends to.
 fn inet(address: &SocketAddress) -> io::Result<SocketAddr> {
-    let message = || format!("{address} is not in the simulated network, whose datagrams are UDP");
-    let error = || io::Error::new(io::ErrorKind::Unsupported, message());
-    address.inet().ok_or_else(error)
+    address.inet().ok_or(Errno::AFNOSUPPORT.into())
 }
 
-fn no_name() -> io::Error {
+pub(super) fn no_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "nobody can be found without a name")
 }
 
@@ -412,16 +410,27 @@ impl Driver for SimDriver {
         socket.reset();
     }
 
-    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<SimSocket> {
-        let address = inet(config.address)?;
-        let peer = config.options.connect.as_ref().map(inet).transpose()?;
+    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<(SimSocket, Option<SimPath>)> {
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }
-        let mut net = self.network.net.borrow_mut();
-        let key = net.bind_datagram(self.host, address, peer, config.options)?;
-        drop(net);
-        Ok(SimSocket::new(&self.network, self.host, key))
+        let DatagramConfig { address, options } = *config;
+        let (net, host) = (&self.network.net, self.host);
+        let (key, guard) = match address {
+            SocketAddress::Inet(address) => {
+                let peer = options.connect.as_ref().map(inet).transpose()?;
+                (net.borrow_mut().bind_datagram(host, *address, peer, options)?, None)
+            }
+            SocketAddress::Unix(name) => {
+                let bound = net.borrow_mut().bind_unix_datagram(host, Some(name), options);
+                let (key, inode) = bound?;
+                (key, inode.map(|inode| SimPath::new(&self.network, host, name, inode)))
+            }
+            SocketAddress::Unnamed => {
+                (net.borrow_mut().bind_unix_datagram(host, None, options)?.0, None)
+            }
+        };
+        Ok((SimSocket::new(&self.network, host, key), guard))
     }
 
     fn register_datagram(&self, socket: &SimSocket, key: Key) -> io::Result<()> {
@@ -432,7 +441,7 @@ impl Driver for SimDriver {
         let mut net = self.network.net.borrow_mut();
         net.call(self.host, Call::Receive)?;
         let (length, from) = net.receive_datagram(socket.key, buffer)?;
-        Ok((length, from.into()))
+        Ok((length, net.unix.shown(from)))
     }
 
     fn send_datagram(
@@ -441,15 +450,23 @@ impl Driver for SimDriver {
         data: &[u8],
         to: Option<&SocketAddress>,
     ) -> io::Result<()> {
-        let to = to.map(inet).transpose()?;
         let mut net = self.network.net.borrow_mut();
         net.call(self.host, Call::SendDatagram)?;
-        net.send_datagram(socket.key, data, to)
+        match net.is_unix_datagram(socket.key) {
+            true => net.send_unix_datagram(socket.key, data, to),
+            false => net.send_datagram(socket.key, data, to.map(inet).transpose()?),
+        }
     }
 
-    fn set_membership(&self, _: &SimSocket, _: IpAddr, _: &Interface, _: bool) -> io::Result<()> {
-        let message = "the simulated network has no multicast";
-        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+    fn set_membership(
+        &self,
+        socket: &SimSocket,
+        group: IpAddr,
+        interface: &Interface,
+        is_member: bool,
+    ) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.set_membership(socket.key, group, interface, is_member)
     }
 
     fn local_address(&self, socket: &SimSocket) -> io::Result<SocketAddress> {

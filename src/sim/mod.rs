@@ -31,6 +31,7 @@ mod faults;
 mod handshake;
 mod harness;
 mod mail;
+mod multicast;
 mod names;
 mod net;
 mod network;
@@ -43,6 +44,7 @@ mod splits;
 mod sweep;
 mod trace;
 mod unix;
+mod unix_datagram;
 mod wire;
 mod world;
 

@@ -520,9 +520,11 @@ impl Net {
             Kind::Raw(_) => {
                 self.remove(key);
             }
-            Kind::Datagram(_) => {
+            Kind::Datagram(datagram) => {
+                let waiters = datagram.take_waiters();
                 self.sockets.remove(key);
                 self.datagrams.unbind(key);
+                self.tell_waiters(waiters);
             }
             Kind::Listener(listener) => {
                 let (address, queue) = (listener.address, std::mem::take(&mut listener.queue));

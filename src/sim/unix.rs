@@ -7,6 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use rustix::io::Errno;
+
 use super::calls::{Call, os_error};
 use super::net::Net;
 use super::network::Network;
@@ -20,7 +22,7 @@ use crate::key::Key;
 const PREFIX: u128 = 0x0100 << 112;
 
 /// The stand-in of a socket without a name.
-const UNNAMED: u64 = 0;
+pub(super) const UNNAMED: u64 = 0;
 
 /// Everybody in a simulation is the same user.
 const USER: u32 = 1000;
@@ -30,22 +32,35 @@ const USER: u32 = 1000;
 pub(crate) struct UnixNames {
     /// The name that has the stand-in 1, 2, ...
     names: Vec<UnixName>,
-    /// Who listens on a machine's name, or did so when its path was left behind. What is told never depends on the
+    /// Who is at a machine's name, or was so when its path was left behind. What is told never depends on the
     /// order of the map.
-    places: HashMap<(u32, UnixName), Place>,
+    places: HashMap<PlaceOf, Place>,
     inodes: u64,
+}
+
+/// A machine's name. Sockets of another type have abstract names of their own; paths are shared.
+type PlaceOf = (u32, UnixName, Option<Type>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Type {
+    Stream,
+    Datagram,
+}
+
+fn place_of(machine: u32, name: &UnixName, of: Type) -> PlaceOf {
+    (machine, name.clone(), name.as_abstract().map(|_| of))
 }
 
 #[derive(Debug)]
 struct Place {
-    listener: Key,
+    socket: Key,
     host: u32,
     inode: u64,
 }
 
 impl UnixNames {
     /// A name as the network's code has it.
-    fn stand_in(&mut self, name: &UnixName) -> SocketAddr {
+    pub(super) fn stand_in(&mut self, name: &UnixName) -> SocketAddr {
         let known = self.names.iter().position(|other| other == name);
         let index = known.unwrap_or_else(|| {
             self.names.push(name.clone());
@@ -74,7 +89,7 @@ impl UnixNames {
     }
 }
 
-fn numbered(number: u64) -> SocketAddr {
+pub(super) fn numbered(number: u64) -> SocketAddr {
     (Ipv6Addr::from_bits(PREFIX | u128::from(number)), 0).into()
 }
 
@@ -98,7 +113,7 @@ impl Drop for SimPath {
     fn drop(&mut self) {
         // While a panic goes through the network's own code it is borrowed, and nobody will look.
         if let Ok(mut net) = self.network.net.try_borrow_mut() {
-            let place = (self.machine, self.name.clone());
+            let place = (self.machine, self.name.clone(), None);
             if net.unix.places.get(&place).is_some_and(|place| place.inode == self.inode) {
                 net.unix.places.remove(&place);
             }
@@ -123,30 +138,65 @@ impl Net {
         replace_stale: bool,
     ) -> io::Result<(Key, Option<u64>)> {
         self.call(host, Call::Listen)?;
-        let place = (self.machine(host), name.clone());
-        let is_path = name.as_path().is_some();
-        if let Some(before) = self.unix.places.get(&place) {
-            let is_stale = self.unix_listener(before.listener).is_none();
-            if !is_stale || is_path && !replace_stale {
-                return Err(os_error(io::ErrorKind::AddrInUse));
-            }
-        }
+        self.check_place(host, name, Type::Stream, replace_stale)?;
         let address = self.unix.stand_in(name);
         let listener =
             Listener { address, backlog: backlog as usize, queue: VecDeque::new(), is_on: true };
         let key = self.sockets.insert(Sock::new(host, Kind::Listener(Box::new(listener))));
+        self.log(host, "listen", key, 0);
+        Ok((key, self.enter_place(host, name, Type::Stream, key)))
+    }
+
+    /// Whether a name is free: nobody is there, or nobody any more.
+    pub(super) fn check_place(
+        &self,
+        host: u32,
+        name: &UnixName,
+        of: Type,
+        replace_stale: bool,
+    ) -> io::Result<()> {
+        let is_path = name.as_path().is_some();
+        match self.at_place(host, name, of) {
+            Some(socket) if self.has_name(socket) || is_path && !replace_stale => {
+                Err(os_error(io::ErrorKind::AddrInUse))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Enters who is at a name; gives the number of the path's file, if it is one.
+    pub(super) fn enter_place(
+        &mut self,
+        host: u32,
+        name: &UnixName,
+        of: Type,
+        socket: Key,
+    ) -> Option<u64> {
+        let place = place_of(self.machine(host), name, of);
         self.unix.inodes += 1;
         let inode = self.unix.inodes;
-        self.unix.places.insert(place, Place { listener: key, host, inode });
-        self.log(host, "listen", key, 0);
-        Ok((key, is_path.then_some(inode)))
+        self.unix.places.insert(place, Place { socket, host, inode });
+        name.as_path().is_some().then_some(inode)
+    }
+
+    /// Who is at a name, or was when its path was left behind.
+    pub(super) fn at_place(&self, host: u32, name: &UnixName, of: Type) -> Option<Key> {
+        let place = place_of(self.machine(host), name, of);
+        self.unix.places.get(&place).map(|place| place.socket)
+    }
+
+    fn has_name(&self, socket: Key) -> bool {
+        let kind = self.sockets.get(socket).map(|sock| &sock.kind);
+        matches!(kind, Some(Kind::Listener(_) | Kind::Datagram(_)))
     }
 
     /// Connects, which is done when the call returns.
     pub(crate) fn connect_unix(&mut self, host: u32, name: &UnixName) -> io::Result<Key> {
         self.call(host, Call::Connect)?;
-        let place = (self.machine(host), name.clone());
-        let listener_key = self.unix.places.get(&place).map(|place| place.listener);
+        let listener_key = self.at_place(host, name, Type::Stream);
+        if listener_key.is_some_and(|key| self.datagram(key).is_some()) {
+            return Err(Errno::PROTOTYPE.into());
+        }
         let listener = listener_key.and_then(|key| self.unix_listener(key));
         let (Some(listener_key), Some(listener)) = (listener_key, listener) else {
             let is_missing = listener_key.is_none() && name.as_path().is_some();

@@ -2,8 +2,8 @@
 //!
 //! Single tests that do need one say so themselves (`needs_kernel`, `needs_linux`). Whole files that
 //! are not here need it from one end to the other: `accept_errors` and `descriptors` (the process's
-//! own, and calls that fail in another process), `connect_unix` (the file system), `datagram_unix` and
-//! `datagram_options` (Unix datagrams and multicast, which the simulated network has not), `flood` (the
+//! own, and calls that fail in another process), `connect_unix` and `datagram_unix` (the file system, and
+//! the standard library's sockets), `datagram_inherited` and `datagram_options` (the real ones' options), `flood` (the
 //! machine's time), `interop`, `examples` and `proxy` (programs).
 
 #[path = "../accept.rs"]
@@ -24,6 +24,8 @@ mod connect_retry;
 mod data;
 #[path = "../datagram.rs"]
 mod datagram;
+#[path = "../datagram_bind.rs"]
+mod datagram_bind;
 #[path = "../datagram_ends.rs"]
 mod datagram_ends;
 #[path = "../datagram_output.rs"]

@@ -23,6 +23,8 @@ pub enum DatagramCall {
     Timer(TimerId),
     Drain,
     Close(Key, CloseReason),
+    /// What it says.
+    BindFailed(Key, ErrorKind, String),
 }
 
 pub type DatagramCalls = Rc<RefCell<Vec<DatagramCall>>>;
@@ -100,6 +102,11 @@ impl DatagramHandler for Datagrams {
 
     fn on_close(&mut self, key: Key, reason: CloseReason, _: &mut Context<'_>) {
         self.calls.borrow_mut().push(DatagramCall::Close(key, reason));
+    }
+
+    fn on_bind_failed(&mut self, key: Key, error: io::Error, _: &mut Context<'_>) {
+        let call = DatagramCall::BindFailed(key, error.kind(), error.to_string());
+        self.calls.borrow_mut().push(call);
     }
 }
 

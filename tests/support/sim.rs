@@ -344,7 +344,7 @@ pub fn udp_at(address: &str) -> UdpSocket {
     let driver = HOST.with(|host| host.driver(healthy()));
     let address = address.parse::<SocketAddr>().unwrap().into();
     let config = DatagramConfig { address: &address, options: &DatagramOptions::new() };
-    let socket = driver.bind(&config).unwrap();
+    let (socket, _) = driver.bind(&config).unwrap();
     UdpSocket { driver, socket }
 }
 

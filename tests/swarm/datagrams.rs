@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use oneloop::address::UnixName;
 use oneloop::sim::{ReactorId, Simulation};
 use oneloop::{
     CloseReason, Context, Datagram, DatagramHandler, DatagramLimits, DatagramOptions,
@@ -26,7 +26,7 @@ pub(crate) const TRIES: u32 = 20;
 
 /// Asks so many questions, each again and again until it is answered, and knows every byte of the answers.
 pub(crate) struct Asker {
-    server: SocketAddr,
+    server: SocketAddress,
     seed: u64,
     left: u64,
     /// How often each open question was asked.
@@ -42,7 +42,7 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
-    fn new(server: SocketAddr, seed: u64, questions: u64) -> Asker {
+    fn new(server: SocketAddress, seed: u64, questions: u64) -> Asker {
         Asker {
             server,
             seed,
@@ -74,7 +74,7 @@ impl Asker {
             self.open.insert(self.left, 0);
             self.left -= 1;
         }
-        let server = SocketAddress::from(self.server);
+        let server = self.server.clone();
         for number in self.open.keys().copied().collect::<Vec<_>>() {
             let tries = self.open.get_mut(&number).unwrap();
             *tries += 1;
@@ -141,15 +141,35 @@ pub(crate) fn pair(sim: &mut Simulation, questions: u64, is_connected: bool) -> 
     let echo = sim.add_reactor(ReactorLimits::new().connections_max(16));
     let handler = sim[echo].add_datagram_handler(Echo);
     let ip = sim.ip(echo);
-    let key = bind(sim, echo, handler, (ip, 0).into(), &DatagramOptions::new());
-    let server = sim[echo].datagram_address(key).unwrap().inet().unwrap();
+    let any = SocketAddress::Inet((ip, 0).into());
+    let key = bind(sim, echo, handler, any, &DatagramOptions::new());
+    let server = sim[echo].datagram_address(key).unwrap();
     let asker = sim.add_reactor(ReactorLimits::new().connections_max(16));
-    let handler = sim[asker].add_datagram_handler(Asker::new(server, seed, questions));
-    // Limits that are soon reached.
+    let handler = sim[asker].add_datagram_handler(Asker::new(server.clone(), seed, questions));
+    let options = if is_connected { small().connect(server) } else { small() };
+    bind(sim, asker, handler, SocketAddress::Inet(([0, 0, 0, 0], 0).into()), &options);
+    Pair { echo, asker, handler, key }
+}
+
+/// Limits that are soon reached.
+fn small() -> DatagramOptions {
     let limits = DatagramLimits::new().datagrams_per_turn_max(3).bytes_per_turn_max(400);
-    let options = DatagramOptions::new().limits(limits.queue_len_max(40));
-    let options = if is_connected { options.connect(server) } else { options };
-    bind(sim, asker, handler, ([0, 0, 0, 0], 0).into(), &options);
+    DatagramOptions::new().limits(limits.queue_len_max(40))
+}
+
+/// The same over Unix sockets of one machine.
+fn unix_pair(sim: &mut Simulation, questions: u64, is_connected: bool) -> Pair {
+    let seed = sim.seed();
+    let limits = ReactorLimits::new().connections_max(16);
+    let echo = sim.add_reactor(limits.clone());
+    let handler = sim[echo].add_datagram_handler(Echo);
+    let server = SocketAddress::Unix(UnixName::from_path("/run/echo.sock").unwrap());
+    let key = bind(sim, echo, handler, server.clone(), &small());
+    let asker = sim.add_reactor_beside(echo, limits);
+    let handler = sim[asker].add_datagram_handler(Asker::new(server.clone(), seed, questions));
+    let options = if is_connected { small().connect(server) } else { small() };
+    let name = SocketAddress::Unix(UnixName::from_abstract("asker").unwrap());
+    bind(sim, asker, handler, name, &options);
     Pair { echo, asker, handler, key }
 }
 
@@ -158,11 +178,11 @@ fn bind<H: DatagramHandler>(
     sim: &mut Simulation,
     id: ReactorId,
     handler: HandlerId<H>,
-    address: SocketAddr,
+    address: SocketAddress,
     options: &DatagramOptions,
 ) -> Key {
     loop {
-        match sim[id].bind_with(handler, address, options) {
+        match sim[id].bind_with(handler, address.clone(), options) {
             Ok(key) => return key,
             Err(error) => assert_eq!(error.kind(), ErrorKind::StorageFull),
         }
@@ -189,6 +209,24 @@ pub(crate) fn run(sim: &mut Simulation, pair: &Pair) {
 pub(crate) fn datagrams(sim: &mut Simulation) {
     let (is_connected, is_gone) = (sim.random().is_multiple_of(2), sim.random().is_multiple_of(4));
     let pair = pair(sim, 50, is_connected);
+    question(sim, &pair, is_gone);
+    let (asker, dropped) = (pair.asker(sim), sim[pair.asker].stats().datagrams_dropped);
+    assert!(dropped <= asker.full, "{dropped} dropped, {} told", asker.full);
+}
+
+/// The same where receivers without room make their senders wait, who name them or are connected. What finds no
+/// room is told, too.
+pub(crate) fn datagrams_by_name(sim: &mut Simulation) {
+    let (is_connected, is_gone) = (sim.random().is_multiple_of(2), sim.random().is_multiple_of(4));
+    let pair = unix_pair(sim, 50, is_connected);
+    question(sim, &pair, is_gone);
+    let (asker, dropped) = (pair.asker(sim), sim[pair.asker].stats().datagrams_dropped);
+    let told = asker.full + asker.failed.len() as u64;
+    assert!(dropped <= told, "{dropped} dropped, {told} told");
+}
+
+/// Asks all questions, of somebody who may be gone before the end.
+fn question(sim: &mut Simulation, pair: &Pair, is_gone: bool) {
     if is_gone {
         sim.run_for(Duration::from_millis(100));
         sim[pair.echo].stop();
@@ -196,10 +234,8 @@ pub(crate) fn datagrams(sim: &mut Simulation) {
     }
     sim.run_until(|sim| pair.asker(sim).closed.is_some());
     sim.heal();
-    run(sim, &pair);
+    run(sim, pair);
     let asker = pair.asker(sim);
     assert_eq!(asker.answers + asker.given_up, 50);
     assert!(is_gone || asker.answers >= 40, "only {} answers", asker.answers);
-    let dropped = sim[pair.asker].stats().datagrams_dropped;
-    assert!(dropped <= asker.full, "{dropped} dropped, {} told", asker.full);
 }

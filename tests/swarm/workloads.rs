@@ -65,6 +65,7 @@ pub const ALL: &[Workload] = &[
     ("mail", Faults::some, mail::mail),
     ("slow callbacks", lossless_with_clock_jumps, slow::slow_callbacks),
     ("datagrams", Faults::some, datagrams::datagrams),
+    ("datagrams by name", Faults::some, datagrams::datagrams_by_name),
     ("unix sockets", unix::small, unix::unix),
 ];
 

@@ -25,8 +25,8 @@ use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use oneloop::address::UnixName;
 use oneloop::{
-    ConnectError, DatagramLimits, DatagramOptions, HandlerId, Key, Limits, Reactor, ReactorLimits,
-    SocketAddress,
+    Address, ConnectError, DatagramLimits, DatagramOptions, HandlerId, Key, Limits, Reactor,
+    ReactorLimits, SocketAddress,
 };
 
 use super::client::{self, Client};
@@ -166,7 +166,7 @@ impl Load {
                 let number = NEXT.fetch_add(1, Ordering::Relaxed);
                 let name = format!("oneloop-bench-{}-{number}", process::id());
                 let name = UnixName::from_abstract(name)?;
-                return self.reactor.bind_unix(self.client, Some(&name), options);
+                return self.reactor.bind_with(self.client, Address::UnixDatagram(name), options);
             }
         };
         self.reactor.bind_with(self.client, any, options)

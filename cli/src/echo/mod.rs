@@ -4,16 +4,15 @@ mod options;
 mod stdin;
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use oneloop::address::Host;
 use oneloop::{
-    Address, CloseReason, Connection, Context, Datagram, DatagramHandler, DatagramOptions, DatagramSocket,
-    Error, HandlerId, Inherited, Interest, Key, ListenOptions, Reactor, Stats, StreamHandler, Time,
-    TimerId, Wait,
+    Address, CloseReason, Connection, Context, Datagram, DatagramHandler, DatagramOptions,
+    DatagramSocket, Error, HandlerId, Inherited, Interest, Key, ListenOptions, Reactor, Stats,
+    StreamHandler, Time, TimerId, Wait,
 };
+use rustix::net::{SocketType, sockopt::socket_type};
 
 use crate::address::Place;
 use crate::args::EchoArguments;
@@ -87,7 +86,7 @@ impl Doors<'_> {
     fn open(&mut self, address: &Address) -> Result<Vec<Place>> {
         match address {
             Address::Udp(_) | Address::UnixDatagram(_) => {
-                let socket = self.bind(address)?;
+                let socket = self.reactor.bind_with(self.echo, address, &self.datagram_options)?;
                 Ok(vec![Place::Datagram(self.reactor.datagram_address(socket)?)])
             }
             Address::Fd(_) | Address::Systemd(_) => {
@@ -102,27 +101,13 @@ impl Doors<'_> {
         }
     }
 
-    fn bind(&mut self, address: &Address) -> Result<Key> {
-        let options = &self.datagram_options;
-        let key = match address {
-            Address::UnixDatagram(name) => self.reactor.bind_unix(self.echo, Some(name), options),
-            Address::Udp(endpoint) if *endpoint.host() == Host::All => {
-                // The port alone, whichever way it is written.
-                let port = format!("udp://0.0.0.0:{}", endpoint.port()).parse::<Address>()?;
-                let port = port.look_up()?[0].port();
-                let all =
-                    [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
-                self.reactor.bind_with(self.echo, &all[..] as &[SocketAddr], options)
-            }
-            _ => self.reactor.bind_with(self.echo, &address.look_up()?[..], options),
-        };
-        key.with_context(|| format!("listen on {address}"))
-    }
-
     fn adopt(&mut self, address: &Address) -> io::Result<Vec<Place>> {
         let mut places = Vec::new();
         for socket in self.inherited.take(address)? {
-            if Inherited::is_listener(&socket)? {
+            if socket_type(&socket)? == SocketType::DGRAM {
+                let key = self.reactor.bind_fd(self.echo, socket, &self.datagram_options)?;
+                places.push(Place::Datagram(self.reactor.datagram_address(key)?));
+            } else if Inherited::is_listener(&socket)? {
                 let listener = self.reactor.listen_fd(self.echo, socket, &self.options)?;
                 places.push(Place::Stream(self.reactor.listener_address(listener)?));
             } else {

@@ -4,15 +4,18 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use rustix::net::{SocketType, sockopt};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::sockets::{from_kernel, no_name, socket, unix_address};
+use super::sockets::{from_kernel, local_address, no_name, peer_address, socket, unix_address};
+use super::unix::{self, BoundPath};
 use super::{platform, retrying};
 use crate::address::SocketAddress;
+use crate::datagram::options::{no_address_for_v6, no_group_of_v4};
 use crate::datagram::{DatagramOptions, Interface};
 use crate::driver::DatagramConfig;
 
-pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<OwnedFd> {
+pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<(OwnedFd, Option<BoundPath>)> {
     let DatagramConfig { address, options } = *config;
     let socket = socket(address, SocketType::DGRAM)?;
     match address {
@@ -22,17 +25,60 @@ pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<OwnedFd> {
         }
         SocketAddress::Unix(_) | SocketAddress::Unnamed => {}
     }
+    connect(&socket, options)?;
+    // A path last: what fails before it leaves none behind.
+    let path = match address {
+        SocketAddress::Unix(name) => {
+            unix::bind(&socket, name, options.unix_mode, options.replace_stale)?
+        }
+        SocketAddress::Inet(_) | SocketAddress::Unnamed => None,
+    };
+    Ok((socket, path))
+}
+
+fn connect(socket: &OwnedFd, options: &DatagramOptions) -> io::Result<()> {
     match &options.connect {
-        Some(SocketAddress::Inet(peer)) => rustix::net::connect(&socket, peer)?,
-        Some(SocketAddress::Unix(peer)) => rustix::net::connect(&socket, &unix_address(peer)?)?,
+        Some(SocketAddress::Inet(peer)) => rustix::net::connect(socket, peer)?,
+        Some(SocketAddress::Unix(peer)) => rustix::net::connect(socket, &unix_address(peer)?)?,
         Some(SocketAddress::Unnamed) => return Err(no_name()),
         None => {}
     }
-    // A path last: what fails before it leaves none behind.
-    if let SocketAddress::Unix(name) = address {
-        rustix::net::bind(&socket, &unix_address(name)?)?;
+    Ok(())
+}
+
+/// Takes in a socket that is bound: whom it is bound and connected to.
+pub(super) fn adopt(
+    socket: &OwnedFd,
+    options: &DatagramOptions,
+) -> io::Result<(SocketAddress, Option<SocketAddress>)> {
+    let refuse = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    match sockopt::socket_type(socket) {
+        Ok(SocketType::DGRAM) => {}
+        Ok(_) => return refuse("the descriptor is no datagram socket"),
+        Err(Errno::NOTSOCK) => return refuse("the descriptor is no socket"),
+        Err(error) => return Err(error.into()),
     }
-    Ok(socket)
+    let families = [AddressFamily::INET, AddressFamily::INET6, AddressFamily::UNIX];
+    if !families.contains(&rustix::net::getsockname(socket)?.address_family()) {
+        return refuse("the descriptor is neither a UDP nor a Unix socket");
+    }
+    let address = local_address(socket)?;
+    options.check(&address)?;
+    // Of the open file, and so of everybody who shares it (open(2)).
+    rustix::io::ioctl_fionbio(socket, true)?;
+    if let SocketAddress::Inet(address) = address {
+        if options.broadcast {
+            sockopt::set_socket_broadcast(socket, true)?;
+        }
+        let only_v6 = address.is_ipv6() && sockopt::ipv6_v6only(socket)?;
+        set_multicast(socket, address, only_v6, options)?;
+    }
+    connect(socket, options)?;
+    match peer_address(socket) {
+        Ok(peer) => Ok((address, Some(peer))),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok((address, None)),
+        Err(error) => Err(error),
+    }
 }
 
 fn set_options(socket: &OwnedFd, address: SocketAddr, options: &DatagramOptions) -> io::Result<()> {
@@ -47,33 +93,49 @@ fn set_options(socket: &OwnedFd, address: SocketAddr, options: &DatagramOptions)
     }
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(socket, options.only_v6)?;
-        if let Some(hops) = options.multicast_ttl {
+    }
+    set_multicast(socket, address, options.only_v6, options)
+}
+
+/// A socket that takes both families sends to groups of both, for which it has options of their own.
+fn set_multicast(
+    socket: &OwnedFd,
+    address: SocketAddr,
+    only_v6: bool,
+    options: &DatagramOptions,
+) -> io::Result<()> {
+    let has_v6 = address.is_ipv6();
+    let has_v4 = !has_v6 || address.ip().is_unspecified() && !only_v6;
+    if let Some(hops) = options.multicast_ttl {
+        if has_v6 {
             sockopt::set_ipv6_multicast_hops(socket, hops.into())?;
         }
-        if let Some(yes) = options.multicast_loop {
-            sockopt::set_ipv6_multicast_loop(socket, yes)?;
-        }
-    } else {
-        if let Some(hops) = options.multicast_ttl {
+        if has_v4 {
             sockopt::set_ip_multicast_ttl(socket, hops.into())?;
         }
-        if let Some(yes) = options.multicast_loop {
+    }
+    if let Some(yes) = options.multicast_loop {
+        if has_v6 {
+            sockopt::set_ipv6_multicast_loop(socket, yes)?;
+        }
+        if has_v4 {
             sockopt::set_ip_multicast_loop(socket, yes)?;
         }
     }
-    match (&options.multicast_interface, address.is_ipv6()) {
-        (Interface::Any, _) => {}
-        (Interface::Address(ip), false) => sockopt::set_ip_multicast_if(socket, ip)?,
-        (Interface::Address(_), true) => return Err(address_of_v6()),
-        (Interface::Index(index), false) => set_interface(socket, *index)?,
-        (Interface::Index(index), true) => sockopt::set_ipv6_multicast_if(socket, *index)?,
+    match &options.multicast_interface {
+        Interface::Any => {}
+        Interface::Address(_) if has_v6 => return Err(no_address_for_v6()),
+        Interface::Address(ip) => sockopt::set_ip_multicast_if(socket, ip)?,
+        Interface::Index(index) => {
+            if has_v6 {
+                sockopt::set_ipv6_multicast_if(socket, *index)?;
+            }
+            if has_v4 {
+                set_interface(socket, *index)?;
+            }
+        }
     }
     Ok(())
-}
-
-fn address_of_v6() -> io::Error {
-    let message = "for IPv6 an interface is named by its number";
-    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 fn set_interface(socket: &OwnedFd, index: u32) -> rustix::io::Result<()> {
@@ -110,6 +172,7 @@ pub(super) fn set_membership(
 ) -> io::Result<()> {
     let result = match (group, interface) {
         (IpAddr::V4(group), interface) => {
+            refuse_only_v6(socket)?;
             let (address, index) = match interface {
                 Interface::Any => (Ipv4Addr::UNSPECIFIED, 0),
                 Interface::Address(address) => (*address, 0),
@@ -117,7 +180,7 @@ pub(super) fn set_membership(
             };
             set_membership_v4(socket, group, address, index, is_member)
         }
-        (IpAddr::V6(_), Interface::Address(_)) => return Err(address_of_v6()),
+        (IpAddr::V6(_), Interface::Address(_)) => return Err(no_address_for_v6()),
         (IpAddr::V6(group), interface) => {
             let index = if let Interface::Index(index) = interface { *index } else { 0 };
             match is_member {
@@ -127,6 +190,14 @@ pub(super) fn set_membership(
         }
     };
     Ok(result?)
+}
+
+fn refuse_only_v6(socket: &OwnedFd) -> io::Result<()> {
+    let is_v6 = rustix::net::getsockname(socket)?.address_family() == AddressFamily::INET6;
+    if is_v6 && sockopt::ipv6_v6only(socket)? {
+        return Err(no_group_of_v4());
+    }
+    Ok(())
 }
 
 fn set_membership_v4(

@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::{Mio, options, pipe, platform, sockets};
+use super::{Mio, datagrams, options, pipe, platform, sockets};
+use crate::address::SocketAddress;
+use crate::datagram::DatagramOptions;
 use crate::driver::StreamKind;
 use crate::socket_options::SocketOptions;
 
@@ -26,6 +28,14 @@ impl Mio {
             sockets::set_backlog(socket, backlog)?;
         }
         Ok(())
+    }
+
+    /// Takes in a datagram socket: its address, and whom it is connected to.
+    pub(crate) fn adopt_datagrams(
+        socket: &OwnedFd,
+        options: &DatagramOptions,
+    ) -> io::Result<(SocketAddress, Option<SocketAddress>)> {
+        datagrams::adopt(socket, options)
     }
 }
 

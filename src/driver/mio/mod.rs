@@ -297,7 +297,7 @@ impl Driver for Mio {
         }
     }
 
-    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<OwnedFd> {
+    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<(OwnedFd, Option<unix::BoundPath>)> {
         datagrams::bind(config)
     }
 

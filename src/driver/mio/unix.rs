@@ -1,4 +1,4 @@
-//! Unix sockets that listen: their paths, and who connects to them (unix(7)).
+//! Unix sockets that listen or are bound to receive: their paths, and who connects to them (unix(7)).
 //!
 //! The kernel removes no path when its socket is closed, so that after a crash one is left that nobody listens on,
 //! and at which nobody can. Taking it over has two dangers. The path may be in use after all: a connect tells, which
@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use log::{debug, warn};
 use rustix::fs::{FlockOperation, Mode, OFlags, chmod, fchmod, flock, open};
 use rustix::io::Errno;
-use rustix::net::SocketAddrUnix;
+use rustix::net::{SocketAddrUnix, SocketType, sockopt};
 
-use super::sockets::{set_backlog, stream_socket, unix_address};
+use super::sockets::{set_backlog, socket, unix_address};
 use crate::address::{SocketAddress, UnixName};
 use crate::driver::ListenConfig;
 
-/// The path that a listener was bound to. Dropping it removes the path, unless that is another file by now.
+/// The path that a socket was bound to. Dropping it removes the path, unless that is another file by now.
 #[derive(Debug)]
 pub struct BoundPath {
     /// Absolute, so that the process may change its directory.
@@ -63,38 +63,48 @@ pub(super) fn listen(
     name: &UnixName,
     config: &ListenConfig,
 ) -> io::Result<(OwnedFd, Option<BoundPath>)> {
+    let path = bind(&socket, name, config.unix_mode, config.replace_stale)?;
+    // From here on an error removes the path.
+    set_backlog(&socket, config.backlog)?;
+    Ok((socket, path))
+}
+
+/// Binds a new socket, of streams or datagrams, to `name`.
+pub(super) fn bind(
+    socket: &OwnedFd,
+    name: &UnixName,
+    mode: Option<u32>,
+    replace_stale: bool,
+) -> io::Result<Option<BoundPath>> {
     let address = unix_address(name)?;
     let Some(path) = name.as_path() else {
-        rustix::net::bind(&socket, &address)?;
-        set_backlog(&socket, config.backlog)?;
-        return Ok((socket, None));
+        rustix::net::bind(socket, &address)?;
+        return Ok(None);
     };
-    let lock = if config.replace_stale { Some(lock(path)?) } else { None };
-    let mode = config.unix_mode.map(mode_of).transpose()?;
+    let lock = if replace_stale { Some(lock(path)?) } else { None };
+    let mode = mode.map(mode_of).transpose()?;
     if let Some(mode) = mode {
         // The file is born with it, less what the umask takes: at no time with more. Elsewhere than on Linux a
         // socket has none (fchmod(2), EINVAL), and nobody gets in before it listens.
-        match fchmod(&socket, mode) {
+        match fchmod(socket, mode) {
             Ok(()) | Err(Errno::INVAL) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    match rustix::net::bind(&socket, &address) {
+    match rustix::net::bind(socket, &address) {
         Err(Errno::ADDRINUSE) if lock.is_some() => {
-            remove_stale(path, &address)?;
-            rustix::net::bind(&socket, &address)?;
+            remove_stale(path, &address, sockopt::socket_type(socket)?)?;
+            rustix::net::bind(socket, &address)?;
         }
         result => result?,
     }
-    // From here on an error removes the path.
-    let bound = BoundPath::new(path, lock)?;
+    let bound = BoundPath::new(path, lock)?; // from here on an error removes the path
     if let Some(mode) = mode
         && mode_of(symlink_metadata(path)?.mode() & MODE_MAX)? != mode
     {
         chmod(path, mode)?;
     }
-    set_backlog(&socket, config.backlog)?;
-    Ok((socket, Some(bound)))
+    Ok(Some(bound))
 }
 
 const MODE_MAX: u32 = 0o777;
@@ -147,8 +157,8 @@ fn lock(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-/// Removes a socket's path that nobody listens on.
-fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
+/// Removes a socket's path that nobody listens on. A new one of that type is to have it.
+fn remove_stale(path: &Path, address: &SocketAddrUnix, kind: SocketType) -> io::Result<()> {
     match symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => {}
         Ok(_) => return Err(is_no_socket(path)),
@@ -156,15 +166,16 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     // Without the lock's file, as programs do that others wrote, somebody may listen there yet. Such a one gets a
-    // connection that ends at once.
-    let probe = stream_socket(&SocketAddress::Unnamed)?;
+    // connection that ends at once; of a datagram socket it hears nothing.
+    let probe = socket(&SocketAddress::Unnamed, kind)?;
     match rustix::net::connect(&probe, address) {
         Err(Errno::CONNREFUSED) => {
             debug!("{}: nobody listens there any more", path.display());
             remove_file(path)
         }
         Err(Errno::NOENT) => Ok(()), // meanwhile
-        Ok(()) | Err(Errno::AGAIN) => Err(somebody_listens()), // AGAIN: and its backlog is full
+        // AGAIN: and its backlog is full; PERM: a datagram socket that is connected to somebody else.
+        Ok(()) | Err(Errno::AGAIN | Errno::PERM) => Err(somebody_listens()),
         Err(Errno::PROTOTYPE) => {
             Err(in_use(format!("{} is a socket of another type, in use", path.display())))
         }
