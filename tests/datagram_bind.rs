@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use oneloop::{
-    Address, CloseReason, DatagramLimits, DatagramOptions, Ended, HandlerId, Key, Queued,
-    SocketAddress,
+    Address, CloseReason, DatagramLimits, DatagramOptions, Ended, HandlerId, Key, ListenOptions,
+    Queued, SocketAddress,
 };
 
 use support::datagrams::*;
@@ -214,6 +214,26 @@ fn what_is_sent_before_a_socket_is_bound_leaves_then() {
     let (data, from) = server.received(&client);
     assert_eq!(data, b"early");
     assert_eq!(server.reactor.datagram_address(key).unwrap(), from);
+    assert_idle(&mut server.reactor);
+}
+
+/// Asked for when the sockets of its turn have been made, and before its turn's output is written.
+#[test]
+fn what_is_sent_before_a_socket_is_bound_waits_for_the_next_turn_too() {
+    let client = udp();
+    let to: SocketAddress = client.local_addr().unwrap().into();
+    let mut server = Bound::new(Datagrams::echo());
+    let handler = server.handler;
+    let door = Recorder::echo()
+        .start(|cx| {
+            cx.listen(SocketAddr::new(V4, 0), &ListenOptions::new());
+        })
+        .listening(move |_, _, cx| {
+            let key = cx.bind_for(handler, SocketAddr::new(V4, 0), &DatagramOptions::new());
+            cx.send_datagram(key, Some(&to), b"early").ignore();
+        });
+    server.reactor.add(door);
+    assert_eq!(server.received(&client).0, b"early");
     assert_idle(&mut server.reactor);
 }
 

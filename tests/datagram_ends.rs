@@ -131,12 +131,15 @@ fn a_flood_does_not_hold_up_a_drain() {
         }
     });
     let mut server = Bound::new(datagrams);
-    for _ in 0..50 {
+    // More than are received in a turn, so that the socket is never empty.
+    for _ in 0..100 {
         client.send_to(b"again", server.address).unwrap();
     }
     server.reactor.drain(DEADLINE);
     assert_eq!(server.reactor.run().unwrap().end, Ended::Drained);
-    assert!(server.shown().len() <= 1024);
+    // The drain begins at the end of the first turn, which has a budget of its own.
+    let shown = server.shown().len();
+    assert!((1024..=1024 + 64).contains(&shown), "{shown}");
 }
 
 #[test]

@@ -6,8 +6,13 @@ mod support;
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::thread;
+
+use oneloop::{DatagramOptions, Reactor};
 
 use example::{Example, run_client, start_client};
+use support::datagrams::Datagrams;
+use support::run_until;
 
 /// socat waits for so many seconds for the other direction after one has ended.
 const PATIENCE: &str = "-t20";
@@ -48,6 +53,33 @@ fn udp_echo_answers_socat() {
     // Datagrams have no end: socat ends when it has waited for so long after its own input's.
     let printed = run_client("socat", &["-t1", "-", &target], b"hello, datagram\n");
     assert_eq!(printed, b"hello, datagram\n");
+}
+
+#[test]
+fn udp_echo_answers_socat_over_both_families() {
+    let echo = Example::start_with("udp_echo", "*:0", &[]);
+    let port = echo.address.port();
+    for target in [format!("UDP4:127.0.0.1:{port}"), format!("UDP6:[::1]:{port}")] {
+        assert_eq!(run_client("socat", &["-t1", "-", &target], b"hello\n"), b"hello\n", "{target}");
+    }
+}
+
+/// Who has bound to a path of its own, so as to be answered.
+#[test]
+fn a_unix_datagram_socket_answers_socat() {
+    let mut reactor = Reactor::new().unwrap();
+    let handler = reactor.add_datagram_handler(Datagrams::echo());
+    let place = |name| {
+        let name = format!("oneloop-interop-{name}-{}", std::process::id());
+        std::env::temp_dir().join(name).display().to_string()
+    };
+    let (server, client) = (place("server"), place("client"));
+    let options = DatagramOptions::new().replace_stale(false);
+    reactor.bind_with(handler, format!("unixgram:{server}"), &options).unwrap();
+    let target = format!("UNIX-SENDTO:{server},bind={client}");
+    let client = thread::spawn(move || run_client("socat", &["-t1", "-", &target], b"hello\n"));
+    run_until(&mut reactor, "socat has ended", |_| client.is_finished());
+    assert_eq!(client.join().unwrap(), b"hello\n");
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl DatagramState {
                 || self.is_unbound
                 || self.queued
                 || self.flushing
-                || (self.outbox.is_empty() || self.is_waiting)
+                || (self.outbox.queue_is_empty() || self.is_waiting)
                     && !self.is_readable
                     && !self.owes_bound
                     && !self.owes_room,
@@ -166,8 +166,11 @@ impl DatagramState {
             is_over || self.retry.is_some(),
             "{key}: nobody tries again: {self:?}"
         );
-        assert!(is_over || !self.is_waiting || !self.outbox.is_empty(), "{key}: nothing waits");
-        assert!(!self.outbox.is_empty() || !self.asks_writable, "{key}: woken for nothing");
+        assert!(
+            is_over || !self.is_waiting || !self.outbox.queue_is_empty(),
+            "{key}: nothing waits"
+        );
+        assert!(!self.outbox.queue_is_empty() || !self.asks_writable, "{key}: woken for nothing");
         self.outbox.verify();
     }
 
@@ -184,7 +187,7 @@ impl DatagramState {
     /// Whether datagrams wait for the kernel to tell of room.
     #[cfg(feature = "sim")]
     pub(crate) fn has_output(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.queue_is_empty()
     }
 }
 

@@ -33,8 +33,12 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Whether nothing waits for its turn; some may stand aside.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn queue_is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// How many there are, with those that stand aside.
@@ -54,7 +58,7 @@ impl Outbox {
     /// Whether one more of so many bytes fits. Into an empty queue everything does: what is too large for the
     /// network, the kernel says.
     pub(super) fn has_room(&self, bytes: usize, len_max: usize, bytes_max: usize) -> bool {
-        self.len() == 0 || self.len() < len_max && self.bytes().saturating_add(bytes) <= bytes_max
+        self.is_empty() || self.len() < len_max && self.bytes().saturating_add(bytes) <= bytes_max
     }
 
     pub(super) fn push(&mut self, to: Option<&SocketAddress>, data: &[u8]) {
@@ -174,7 +178,7 @@ mod tests {
         assert_eq!(outbox.pop(), Some((Some(other), 1)));
         assert!(outbox.is_front_behind_held());
         outbox.hold_front(Time::from_nanos(8));
-        assert_eq!((outbox.is_empty(), outbox.len(), outbox.bytes()), (true, 2, 2));
+        assert_eq!((outbox.queue_is_empty(), outbox.len(), outbox.bytes()), (true, 2, 2));
         assert_eq!(outbox.held_until(), Some(Time::from_nanos(7)));
         outbox.verify();
         let held: Vec<_> = std::iter::from_fn(|| outbox.take_held()).collect();

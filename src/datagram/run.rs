@@ -189,12 +189,12 @@ impl<D: Driver> Reactor<D> {
     /// Sends what waits, within the budget.
     fn send_datagrams(&mut self, key: Key) {
         let Some(state) = self.core.datagram_mut(key) else { return };
-        if state.outbox.len() == 0 {
+        if state.outbox.is_empty() {
             return;
         }
         loop {
             let Some(state) = self.core.datagram_mut(key) else { return };
-            if state.reason.is_some() || state.is_waiting || state.outbox.is_empty() {
+            if state.reason.is_some() || state.is_waiting || state.outbox.queue_is_empty() {
                 break;
             }
             if state.len_left == 0 || state.bytes_left == 0 {
@@ -386,7 +386,7 @@ impl<D: Driver> Reactor<D> {
             state.owes_room = true;
         }
         let is_owed = state.owes_room;
-        let is_done = state.outbox.is_empty() && std::mem::take(&mut state.asks_writable);
+        let is_done = state.outbox.queue_is_empty() && std::mem::take(&mut state.asks_writable);
         if is_owed {
             self.core.queue(key);
         }
@@ -473,7 +473,7 @@ impl<D: Driver> Reactor<D> {
             let has_room = sent(to, data);
             let is_named = to.is_some();
             state.outbox.pop();
-            if !has_room && !(state.is_unix && is_named) {
+            if !(has_room || state.is_unix && is_named) {
                 break; // what is left finds none, either
             }
         }
