@@ -108,7 +108,7 @@ impl Connection<'_> {
     ///
     /// # Errors
     ///
-    /// `Unsupported` on TCP, and on systems other than Linux; those of getsockopt(2).
+    /// `Unsupported` on TCP, and on Windows; those of getsockopt(2).
     ///
     /// # Cost
     ///

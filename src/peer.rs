@@ -75,7 +75,7 @@ impl<'a> Peer<'a> {
     ///
     /// # Errors
     ///
-    /// `Unsupported` on TCP, and on systems other than Linux; those of getsockopt(2).
+    /// `Unsupported` on TCP, and on Windows; those of getsockopt(2).
     ///
     /// # Cost
     ///

@@ -33,7 +33,7 @@ pub struct Datagram<'a> {
     pub from: &'a SocketAddress,
     /// How many bytes were sent. It is more than `data` has if the datagram was larger than
     /// [`read_buffer_bytes`](crate::ReactorLimits::read_buffer_bytes); the rest is lost. Only Linux tells how many were
-    /// sent then; elsewhere it is one more than `data` has.
+    /// sent then; elsewhere it is one more than `data` has, and on Windows nobody has sent it.
     pub length: usize,
 }
 

@@ -160,7 +160,7 @@ impl DatagramOptions {
     }
 
     /// Whether several sockets share the port, and the kernel spreads the senders over them (socket(7),
-    /// `SO_REUSEPORT`). Default no. Not on macOS, whose kernel has one of them take all.
+    /// `SO_REUSEPORT`). Default no. Not on macOS, whose kernel has one of them take all, and not on Windows.
     #[must_use]
     pub fn reuse_port(mut self, yes: bool) -> DatagramOptions {
         self.reuse_port = yes;

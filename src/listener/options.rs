@@ -60,7 +60,7 @@ impl ListenOptions {
 
     /// Whether other sockets may listen on the same port, the kernel spreading the connections over
     /// them (socket(7), `SO_REUSEPORT`). Default no. Closing one of them resets what is in its queue. Not on macOS, whose
-    /// kernel has one of them take all.
+    /// kernel has one of them take all, and not on Windows.
     #[must_use]
     pub fn reuse_port(mut self, yes: bool) -> ListenOptions {
         self.reuse_port = yes;

@@ -52,7 +52,7 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Errors
     ///
-    /// `Unsupported` on real sockets without the feature `signals`; those of sigaction(2), and of making
+    /// `Unsupported` on real sockets without the feature `signals`, and on Windows; those of sigaction(2), and of making
     /// the socket pair through which a signal wakes the loop.
     ///
     /// # Cost

@@ -154,6 +154,10 @@ impl Driver for Mio {
         let socket = make(to, Type::STREAM)?;
         socket.set_tcp_nodelay(config.nodelay)?;
         if let Some(from) = config.from {
+            // Its port may be one from which another connection goes somewhere else.
+            if from.port() != 0 {
+                socket.set_reuse_address(true)?;
+            }
             socket.bind(&from.into())?;
         }
         let result = socket.connect(&to.into());

@@ -17,6 +17,10 @@ impl Reactor {
     /// is made non-blocking; as long as somebody else has it, closing it here does not close the door, and who comes
     /// then waits.
     ///
+    /// # Platform notes
+    ///
+    /// On Unix only. On macOS it cannot be seen whether a socket listens, unless it is connected.
+    ///
     /// # Errors
     ///
     /// `InvalidInput` if it is no socket, none of TCP or a Unix stream, or does not listen; if an option is asked
