@@ -213,6 +213,18 @@ mod tests {
         assert_eq!(race.step(at(1 * MS)), Step::Begin(v4(1)));
         race.began(key(2));
         assert_eq!(race.step(at(2 * MS)), Step::WaitUntil(at(251 * MS)));
+        race.failed(Some(key(2)), ConnectError::Refused);
+        assert_eq!(race.step(at(3 * MS)), Step::Begin(v6(2)));
+    }
+
+    #[test]
+    fn one_that_failed_is_followed_at_once_also_while_another_goes_on() {
+        let mut race = Race::new(&[v6(1), v4(1), v6(2)]);
+        assert_eq!(race.step(at(0 * MS)), Step::Begin(v6(1)));
+        race.began(key(1));
+        assert_eq!(race.step(at(250 * MS)), Step::Begin(v4(1)));
+        race.failed(None, ConnectError::Refused);
+        assert_eq!(race.step(at(250 * MS)), Step::Begin(v6(2)));
     }
 
     #[test]
