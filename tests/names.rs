@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -246,10 +246,8 @@ fn the_system_says_which_names_there_are_not() {
     let key = client.cx().connect("127.0.0.1:no-such".parse::<Address>().unwrap(), 1);
     assert_eq!(client.failed(1), [(key, 1, ConnectError::NameNotFound)]);
     let resolver = client.reactor.resolver();
-    assert_eq!(resolver.host_name(Ipv4Addr::LOCALHOST.into()).unwrap(), "localhost");
-    // Nobody has it (RFC 5737); who is not connected to any network cannot say.
-    let nobody = resolver.host_name(IpAddr::from([192, 0, 2, 1]));
-    assert!(matches!(nobody, Err(NameError::NotFound | NameError::Failed(_))), "{nobody:?}");
+    let localhost = "127.0.0.1".parse().unwrap();
+    assert_eq!(resolver.host_name(localhost).unwrap(), "localhost");
 }
 
 #[test]
