@@ -130,7 +130,7 @@ limits! {
         linger_timeout: Duration = Duration::from_secs(5),
         /// How long an outbound connection may take to open. Default 10 s: three retransmissions of
         /// the SYN (tcp(7), `tcp_syn_retries`: the kernel itself gives up after two minutes). To a Unix socket
-        /// it is how long its backlog may stay full.
+        /// it is how long its backlog may stay full. Of a name it is for the look-up as well.
         connect_timeout: Duration = Duration::from_secs(10),
     }
 }

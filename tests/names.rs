@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -85,7 +85,7 @@ fn slow_client(server: SocketAddr, look_ups_max: usize) -> (Client, mpsc::Sender
 fn a_name_is_looked_up_and_connected_to() {
     let (listener, address) = listener();
     let (mut client, asked) = client(vec![address]);
-    let key = client.cx().connect(&named("server", 9), 1);
+    let key = client.cx().connect(named("server", 9), 1);
     assert_eq!(client.cx().send_to(key, b"early"), Sent::Ok);
     client.until("it opens", |calls| calls.opened() == [key]);
     let (mut peer, _) = listener.accept().unwrap();
@@ -106,7 +106,7 @@ fn each_way_to_have_no_address_has_its_reason() {
         ("fail", ConnectError::NameLookup),
     ] {
         let before = failures(&client.calls).len();
-        let key = client.cx().connect(&named(name, 9), 1);
+        let key = client.cx().connect(named(name, 9), 1);
         client.until("it fails", |calls| failures(calls).len() > before);
         assert_eq!(failures(&client.calls)[before..], [(key, 1, error)], "{name}");
     }
@@ -118,12 +118,12 @@ fn each_way_to_have_no_address_has_its_reason() {
 fn a_look_up_that_panics_is_one_that_failed_and_the_next_one_is_made() {
     let (_listener, address) = listener();
     let (mut client, _) = client(vec![address]);
-    let keys: Vec<Key> = (0..5).map(|tag| client.cx().connect(&named("panic", 9), tag)).collect();
+    let keys: Vec<Key> = (0..5).map(|tag| client.cx().connect(named("panic", 9), tag)).collect();
     client.until("they fail", |calls| failures(calls).len() == keys.len());
     let is_told = |(_, _, error): &(_, _, ConnectError)| *error == ConnectError::NameLookup;
     assert!(failures(&client.calls).iter().all(is_told));
     assert_eq!(client.reactor.stats().job_panics, 5);
-    client.cx().connect(&named("server", 9), 9);
+    client.cx().connect(named("server", 9), 9);
     client.until("it opens", |calls| calls.opened().len() == 1);
 }
 
@@ -131,7 +131,7 @@ fn a_look_up_that_panics_is_one_that_failed_and_the_next_one_is_made() {
 fn numbers_are_not_looked_up() {
     let (_listener, address) = listener();
     let (mut client, asked) = client(Vec::new());
-    client.cx().connect(&Address::from(address), 1);
+    client.cx().connect(Address::from(address), 1);
     client.cx().connect(vec![address], 2);
     client.cx().connect(&[address, address][..], 3);
     client.until("they open", |calls| calls.opened().len() == 3);
@@ -145,7 +145,7 @@ fn more_look_ups_than_there_is_room_for_are_refused_and_the_others_are_made() {
     }
     let (_listener, address) = listener();
     let (mut client, let_answer) = slow_client(address, 3);
-    let keys: Vec<Key> = (0..5).map(|tag| client.cx().connect(&named("server", 9), tag)).collect();
+    let keys: Vec<Key> = (0..5).map(|tag| client.cx().connect(named("server", 9), tag)).collect();
     client.until("two fail", |calls| failures(calls).len() == 2);
     let busy = ConnectError::ResolverBusy;
     assert_eq!(failures(&client.calls), [(keys[3], 3, busy), (keys[4], 4, busy)]);
@@ -154,7 +154,7 @@ fn more_look_ups_than_there_is_room_for_are_refused_and_the_others_are_made() {
     }
     client.until("three open", |calls| calls.opened().len() == 3);
     let_answer.send(()).unwrap();
-    client.cx().connect(&named("server", 9), 5);
+    client.cx().connect(named("server", 9), 5);
     client.until("there is room again", |calls| calls.opened().len() == 4);
 }
 
@@ -166,8 +166,8 @@ fn the_answer_to_a_look_up_that_nobody_waits_for_finds_nobody() {
     }
     let (_listener, address) = listener();
     let (mut client, let_answer) = slow_client(address, 8);
-    let closed = client.cx().connect(&named("server", 9), 1);
-    let late = client.cx().connect_with(&named("server", 9), 2, &within(Duration::from_millis(30)));
+    let closed = client.cx().connect(named("server", 9), 1);
+    let late = client.cx().connect_with(named("server", 9), 2, &within(Duration::from_millis(30)));
     client.until("it begins", |calls| calls.has(&Call::Start));
     client.cx().close_key(closed);
     client.until("both fail", |calls| failures(calls).len() == 2);
@@ -194,13 +194,13 @@ fn a_stop_does_not_wait_for_a_look_up_and_the_next_run_looks_up_again() {
     }
     let (_listener, address) = listener();
     let (mut client, let_answer) = slow_client(address, 8);
-    let key = client.cx().connect(&named("server", 9), 1);
+    let key = client.cx().connect(named("server", 9), 1);
     client.until("it begins", |calls| calls.has(&Call::Start));
     client.reactor.stop();
     assert_eq!(failures(&client.calls), [(key, 1, ConnectError::Stopped)]);
     let_answer.send(()).unwrap();
     let_answer.send(()).unwrap();
-    client.cx().connect(&named("server", 9), 2);
+    client.cx().connect(named("server", 9), 2);
     client.until("it opens", |calls| calls.opened().len() == 1);
 }
 
@@ -211,10 +211,10 @@ fn a_resolver_can_be_changed_while_it_is_asked() {
     }
     let ((one, first), (other, second)) = (listener(), listener());
     let (mut client, let_answer) = slow_client(first, 8);
-    client.cx().connect(&named("server", 9), 1);
+    client.cx().connect(named("server", 9), 1);
     client.until("it begins", |calls| calls.has(&Call::Start));
     client.reactor.set_resolver(Book { server: vec![second], asked: Arc::default() }, 1, 8);
-    client.cx().connect(&named("server", 9), 2);
+    client.cx().connect(named("server", 9), 2);
     client.until("the second opens", |calls| calls.opened().len() == 1);
     let_answer.send(()).unwrap();
     client.until("and the first", |calls| calls.opened().len() == 2);
@@ -229,7 +229,7 @@ fn localhost_is_connected_to() {
     }
     let (listener, address) = listener();
     let mut client = Client::new(Recorder::new());
-    client.cx().connect(&named("localhost", address.port()), 1);
+    client.cx().connect(named("localhost", address.port()), 1);
     client.until("it opens", |calls| calls.opened().len() == 1);
     drop(listener.accept().unwrap());
     assert_idle(&mut client.reactor);
@@ -243,13 +243,11 @@ fn the_system_says_which_names_there_are_not() {
         return;
     }
     let mut client = Client::new(Recorder::new());
-    let key = client.cx().connect(&"127.0.0.1:no-such".parse::<Address>().unwrap(), 1);
+    let key = client.cx().connect("127.0.0.1:no-such".parse::<Address>().unwrap(), 1);
     assert_eq!(client.failed(1), [(key, 1, ConnectError::NameNotFound)]);
     let resolver = client.reactor.resolver();
-    assert_eq!(resolver.host_name(Ipv4Addr::LOCALHOST.into()).unwrap(), "localhost");
-    // Nobody has it (RFC 5737); who is not connected to any network cannot say.
-    let nobody = resolver.host_name(IpAddr::from([192, 0, 2, 1]));
-    assert!(matches!(nobody, Err(NameError::NotFound | NameError::Failed(_))), "{nobody:?}");
+    let localhost = "127.0.0.1".parse().unwrap();
+    assert_eq!(resolver.host_name(localhost).unwrap(), "localhost");
 }
 
 #[test]

@@ -388,6 +388,20 @@ fn connects_from_an_address_of_ones_choice_end_the_same_way() {
 }
 
 #[test]
+fn of_several_addresses_the_same_one_is_connected() {
+    let places: [&[&str]; 5] = [
+        &["listens", "listens"],
+        &["127.0.0.1", "listens"],
+        &["::1", "listens", "listens"],
+        &["127.0.0.1", "::1", "listens"],
+        &["::1", "127.0.0.1"],
+    ];
+    for places in places {
+        assert_eq!(simulated::play::race(places), real::play::race(places), "{places:?}");
+    }
+}
+
+#[test]
 fn addresses_of_listeners_are_the_same() {
     let all = [
         "0.0.0.0",

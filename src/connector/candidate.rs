@@ -194,13 +194,9 @@ impl<D: Driver> Reactor<D> {
         }
         let core = &mut self.core;
         let Some(Source::Candidate(candidate)) = core.sources.get(key) else { return };
-        let readiness = candidate.readiness;
         debug!("{of}: {} has answered first", candidate.to);
-        let Some(stream) = core.stream_mut(of) else { return };
-        // What was reported of it already need not be reported again.
-        stream.add_readiness(readiness);
-        let number = stream.need;
-        core.end_race(number);
+        let Some(stream) = core.stream(of) else { return };
+        core.end_race(stream.need);
         self.sockets.put(of, socket);
         self.finish_attempt(of);
     }

@@ -138,8 +138,6 @@ fn telling(error: ConnectError) -> u8 {
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
-
     fn v4(number: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, number], 7000))
     }
@@ -148,8 +146,9 @@ mod tests {
         SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, number], 7000))
     }
 
-    fn at(since_start: Duration) -> Time {
-        Time::from_nanos(1_000_000_000) + since_start
+    /// So many milliseconds after the start.
+    fn at(millis: u64) -> Time {
+        Time::from_nanos(1_000_000_000) + Duration::from_millis(millis)
     }
 
     fn key(number: u32) -> Key {
@@ -160,7 +159,7 @@ mod tests {
     fn order(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
         let mut race = Race::new(addresses);
         let mut order = Vec::new();
-        while let Step::Begin(address) = race.step(at(Duration::ZERO)) {
+        while let Step::Begin(address) = race.step(at(0)) {
             order.push(address);
             race.failed(None, ConnectError::Refused);
         }
@@ -187,58 +186,66 @@ mod tests {
     #[test]
     fn the_next_one_begins_when_the_one_before_has_had_its_time() {
         let mut race = Race::new(&[v6(1), v4(1), v6(2)]);
-        assert_eq!(race.step(at(0 * MS)), Step::Begin(v6(1)));
+        assert_eq!(race.step(at(0)), Step::Begin(v6(1)));
         race.began(key(1));
-        assert_eq!(race.step(at(0 * MS)), Step::WaitUntil(at(DELAY)));
-        assert_eq!(race.step(at(249 * MS)), Step::WaitUntil(at(DELAY)));
-        assert_eq!(race.step(at(260 * MS)), Step::Begin(v4(1)));
+        assert_eq!(race.step(at(0)), Step::WaitUntil(at(250)));
+        assert_eq!(race.step(at(249)), Step::WaitUntil(at(250)));
+        assert_eq!(race.step(at(260)), Step::Begin(v4(1)));
         race.began(key(2));
-        assert_eq!(
-            race.step(at(260 * MS)),
-            Step::WaitUntil(at(510 * MS)),
-            "late ones do not bunch"
-        );
-        assert_eq!(race.step(at(510 * MS)), Step::Begin(v6(2)));
+        assert_eq!(race.step(at(260)), Step::WaitUntil(at(510)), "late ones do not bunch");
+        assert_eq!(race.step(at(510)), Step::Begin(v6(2)));
         race.began(key(3));
-        assert_eq!(race.step(at(5000 * MS)), Step::Wait);
+        assert_eq!(race.step(at(5000)), Step::Wait);
         assert_eq!(race.running(), [key(1), key(2), key(3)]);
     }
 
     #[test]
     fn one_that_failed_is_followed_at_once() {
         let mut race = Race::new(&[v6(1), v4(1), v6(2)]);
-        assert_eq!(race.step(at(0 * MS)), Step::Begin(v6(1)));
+        assert_eq!(race.step(at(0)), Step::Begin(v6(1)));
         race.began(key(1));
         race.failed(Some(key(1)), ConnectError::Refused);
-        assert_eq!(race.step(at(1 * MS)), Step::Begin(v4(1)));
+        assert_eq!(race.step(at(1)), Step::Begin(v4(1)));
         race.began(key(2));
-        assert_eq!(race.step(at(2 * MS)), Step::WaitUntil(at(251 * MS)));
+        assert_eq!(race.step(at(2)), Step::WaitUntil(at(251)));
+        race.failed(Some(key(2)), ConnectError::Refused);
+        assert_eq!(race.step(at(3)), Step::Begin(v6(2)));
+    }
+
+    #[test]
+    fn one_that_failed_is_followed_at_once_also_while_another_goes_on() {
+        let mut race = Race::new(&[v6(1), v4(1), v6(2)]);
+        assert_eq!(race.step(at(0)), Step::Begin(v6(1)));
+        race.began(key(1));
+        assert_eq!(race.step(at(250)), Step::Begin(v4(1)));
+        race.failed(None, ConnectError::Refused);
+        assert_eq!(race.step(at(250)), Step::Begin(v6(2)));
     }
 
     #[test]
     fn one_that_cannot_begin_yet_is_the_next_one_later() {
         let mut race = Race::new(&[v6(1), v4(1)]);
-        assert_eq!(race.step(at(0 * MS)), Step::Begin(v6(1)));
-        race.put_off(v6(1), at(2 * MS));
-        assert_eq!(race.step(at(0 * MS)), Step::WaitUntil(at(2 * MS)), "and does not spin");
-        assert_eq!(race.step(at(2 * MS)), Step::Begin(v6(1)));
+        assert_eq!(race.step(at(0)), Step::Begin(v6(1)));
+        race.put_off(v6(1), at(2));
+        assert_eq!(race.step(at(0)), Step::WaitUntil(at(2)), "and does not spin");
+        assert_eq!(race.step(at(2)), Step::Begin(v6(1)));
         race.began(key(1));
-        assert_eq!(race.step(at(252 * MS)), Step::Begin(v4(1)));
-        race.put_off(v4(1), at(260 * MS));
+        assert_eq!(race.step(at(252)), Step::Begin(v4(1)));
+        race.put_off(v4(1), at(260));
         race.failed(Some(key(1)), ConnectError::Refused);
-        assert_eq!(race.step(at(253 * MS)), Step::WaitUntil(at(260 * MS)));
+        assert_eq!(race.step(at(253)), Step::WaitUntil(at(260)));
     }
 
     #[test]
     fn it_is_over_when_the_last_one_has_failed_and_not_before() {
         let mut race = Race::new(&[v6(1), v4(1)]);
-        assert_eq!(race.step(at(0 * MS)), Step::Begin(v6(1)));
+        assert_eq!(race.step(at(0)), Step::Begin(v6(1)));
         race.began(key(1));
-        assert_eq!(race.step(at(250 * MS)), Step::Begin(v4(1)));
+        assert_eq!(race.step(at(250)), Step::Begin(v4(1)));
         race.failed(None, ConnectError::Unreachable);
-        assert_eq!(race.step(at(250 * MS)), Step::Wait);
+        assert_eq!(race.step(at(250)), Step::Wait);
         race.failed(Some(key(1)), ConnectError::TimedOut);
-        assert_eq!(race.step(at(900 * MS)), Step::Failed(ConnectError::TimedOut));
+        assert_eq!(race.step(at(900)), Step::Failed(ConnectError::TimedOut));
     }
 
     #[test]
@@ -247,14 +254,14 @@ mod tests {
         let mut race = Race::new(&many);
         let mut begun = 0;
         for second in 0..100 {
-            if let Step::Begin(_) = race.step(at(second * 1000 * MS)) {
+            if let Step::Begin(_) = race.step(at(second * 1000)) {
                 race.began(key(begun));
                 begun += 1;
             }
         }
         assert_eq!(begun as usize, RUNNING_MAX);
         race.failed(Some(key(3)), ConnectError::Refused);
-        assert_eq!(race.step(at(100_000 * MS)), Step::Begin(v4(8)));
+        assert_eq!(race.step(at(100_000)), Step::Begin(v4(8)));
     }
 
     #[test]
@@ -271,10 +278,10 @@ mod tests {
         ] {
             let mut race = Race::new(&[v6(1), v4(1)]);
             for error in errors {
-                assert!(matches!(race.step(at(0 * MS)), Step::Begin(_)));
+                assert!(matches!(race.step(at(0)), Step::Begin(_)));
                 race.failed(None, error);
             }
-            assert_eq!(race.step(at(0 * MS)), Step::Failed(told), "{errors:?}");
+            assert_eq!(race.step(at(0)), Step::Failed(told), "{errors:?}");
         }
     }
 }

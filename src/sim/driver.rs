@@ -12,6 +12,7 @@ use super::addresses::numbered;
 use super::calls::{Call, errno, os_error};
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
+use super::names::SimNames;
 use super::net::{Net, TURN};
 use super::network::{Network, SimSocket};
 use super::socket::Kind;
@@ -272,8 +273,7 @@ impl Driver for SimDriver {
     }
 
     fn resolver(&self) -> Arc<dyn Resolver> {
-        let names = Arc::clone(&self.network.net.borrow().names);
-        names
+        Arc::<SimNames>::clone(&self.network.net.borrow().names)
     }
 
     fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<SimSocket>> {

@@ -103,6 +103,34 @@ pub(crate) fn come_from(from: &str) -> Result<IpAddr, ConnectError> {
     seen.get().expect("it is over")
 }
 
+/// Connects to whichever answers first of several: `listens`, or IPv4 or IPv6 addresses that refuse. Which of them
+/// that is, or why it is none.
+pub(crate) fn race(places: &[&str]) -> Result<usize, ConnectError> {
+    let (_socket, refusing) = nobody();
+    let mut listeners = Vec::new();
+    let addresses = places.iter().map(|place| match *place {
+        "listens" => {
+            listeners.push(TcpListener::bind("127.0.0.1:0").unwrap());
+            listeners.last().unwrap().local_addr().unwrap()
+        }
+        ip => SocketAddr::new(ip.parse().unwrap(), refusing.port()),
+    });
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let seen = std::rc::Rc::new(std::cell::Cell::new(None));
+    let (opened, failed) = (std::rc::Rc::clone(&seen), std::rc::Rc::clone(&seen));
+    let recorder = Recorder::new()
+        .open(move |conn| opened.set(Some(Ok(conn.peer_address().unwrap().inet().unwrap()))))
+        .connect_failed(move |_, _, error, _| failed.set(Some(Err(error))));
+    let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(16)).unwrap();
+    let handler = reactor.add(recorder);
+    reactor.context(handler).connect(&addresses[..], 1);
+    for _ in 0..20 {
+        reactor.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+    let winner = seen.get().expect("it is over")?;
+    Ok(addresses.iter().position(|address| *address == winner).expect("one of them"))
+}
+
 /// Listens at one address, and on the same port at another one: how that fails. `only` before an
 /// address is for IPv6 clients only, `shared` shares the port.
 pub(crate) fn listen_twice(first: &str, second: &str) -> Option<ErrorKind> {
