@@ -305,8 +305,9 @@ fn who_has_room_again_gets_all_that_stood_aside_in_order() {
             assert_eq!(slow.receive(), b"full");
         }
         assert!(slow.is_empty());
+        world.send(Some("slow"), &[8]); // there is room, and others are before it
         world.run_for(3);
-        for number in 0..8 {
+        for number in 0..9 {
             assert_eq!(slow.receive(), [number]);
         }
         assert_eq!(world.failed(), []);
