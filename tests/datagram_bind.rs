@@ -217,24 +217,30 @@ fn what_is_sent_before_a_socket_is_bound_leaves_then() {
     assert_idle(&mut server.reactor);
 }
 
-/// Asked for when the sockets of its turn have been made, and before its turn's output is written.
+/// Asked for when the sockets of its turn have been made, and before its turn's output is written; also if a drain
+/// begins in between.
 #[test]
 fn what_is_sent_before_a_socket_is_bound_waits_for_the_next_turn_too() {
-    let client = udp();
-    let to: SocketAddress = client.local_addr().unwrap().into();
-    let mut server = Bound::new(Datagrams::echo());
-    let handler = server.handler;
-    let door = Recorder::echo()
-        .start(|cx| {
-            cx.listen(SocketAddr::new(V4, 0), &ListenOptions::new());
-        })
-        .listening(move |_, _, cx| {
-            let key = cx.bind_for(handler, SocketAddr::new(V4, 0), &DatagramOptions::new());
-            cx.send_datagram(key, Some(&to), b"early").ignore();
-        });
-    server.reactor.add(door);
-    assert_eq!(server.received(&client).0, b"early");
-    assert_idle(&mut server.reactor);
+    for drains in [false, true] {
+        let client = udp();
+        let to: SocketAddress = client.local_addr().unwrap().into();
+        let mut server = Bound::new(Datagrams::echo());
+        let handler = server.handler;
+        let door = Recorder::echo()
+            .start(move |cx| {
+                cx.listen(SocketAddr::new(V4, 0), &ListenOptions::new());
+                if drains {
+                    cx.drain(DEADLINE);
+                }
+            })
+            .listening(move |_, _, cx| {
+                let key = cx.bind_for(handler, SocketAddr::new(V4, 0), &DatagramOptions::new());
+                cx.send_datagram(key, Some(&to), b"early").ignore();
+            });
+        server.reactor.add(door);
+        assert_eq!(server.received(&client).0, b"early");
+        assert_idle(&mut server.reactor);
+    }
 }
 
 #[test]

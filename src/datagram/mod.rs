@@ -5,6 +5,7 @@ mod bind;
 pub(crate) mod options;
 mod outbox;
 mod run;
+mod send;
 mod socket;
 
 use std::io;

@@ -1,7 +1,6 @@
 //! What the turn does for a datagram socket.
 
 use std::io;
-use std::time::Duration;
 
 use log::{debug, trace};
 
@@ -16,11 +15,7 @@ use crate::key::Key;
 use crate::reactor::Reactor;
 use crate::reactor::any_handler::AnyHandler;
 use crate::readiness::Readiness;
-use crate::timer::{Purpose, TimerId};
-
-/// When a receiver that is named to a Unix socket has no room, nothing tells when it has: it is tried again after so
-/// long.
-const RETRY: Duration = Duration::from_millis(10);
+use crate::timer::TimerId;
 
 /// As many datagrams as a drain still takes in: the usual receive buffer (`net.core.rmem_default`) holds
 /// some hundred.
@@ -28,13 +23,6 @@ const DRAIN_LEN_MAX: usize = 1024;
 
 /// What went wrong with single datagrams is over when it was told. So many errors on end are something else.
 const ERRORS_MAX: u32 = 64;
-
-/// How a try to send ended.
-enum Tried {
-    Sent,
-    WouldBlock,
-    Failed(io::Error),
-}
 
 impl<D: Driver> Reactor<D> {
     /// Makes a call of the socket's handler, unless the socket has ended.
@@ -59,7 +47,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// From here on its callbacks may be called, and it has a budget to send with.
-    fn begin_datagrams(&mut self, key: Key) {
+    pub(super) fn begin_datagrams(&mut self, key: Key) {
         self.core.running = key;
         if let Some(state) = self.core.datagram_mut(key) {
             state.len_left = state.limits.datagrams_per_turn_max;
@@ -92,27 +80,6 @@ impl<D: Driver> Reactor<D> {
         self.send_datagrams(key);
         self.core.running = Key::NONE;
         self.hold_to_memory();
-    }
-
-    /// The flush phase's part: somebody else sent with it.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn flush_datagrams(&mut self, key: Key) {
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        state.flushing = false;
-        self.begin_datagrams(key);
-        self.send_datagrams(key);
-        self.core.running = Key::NONE;
-    }
-
-    /// The timer phase's part: receivers may have room by now.
-    pub(crate) fn retry_datagrams(&mut self, key: Key) {
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        state.retry = None;
-        self.begin_datagrams(key);
-        self.send_held(key);
-        self.send_datagrams(key);
-        self.core.running = Key::NONE;
     }
 
     /// The timer phase's part: a timer that a callback of the socket set.
@@ -186,213 +153,12 @@ impl<D: Driver> Reactor<D> {
         self.core.queue(key);
     }
 
-    /// Sends what waits, within the budget.
-    fn send_datagrams(&mut self, key: Key) {
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        if state.outbox.is_empty() {
-            return;
-        }
-        loop {
-            let Some(state) = self.core.datagram_mut(key) else { return };
-            if state.reason.is_some() || state.is_waiting || state.outbox.queue_is_empty() {
-                break;
-            }
-            if state.len_left == 0 || state.bytes_left == 0 {
-                self.core.queue(key);
-                break;
-            }
-            if state.outbox.is_front_behind_held() {
-                self.hold_front(key);
-                continue;
-            }
-            let Some(Source::Datagram(state)) = self.core.sources.get(key) else { return };
-            let Some((to, data)) = state.outbox.front() else { break };
-            // Of room in the socket it is connected to, and in the network's queue, it is told.
-            let is_told_of_room = !state.is_unix || to.is_none();
-            let (tried, earlier) = self.try_to_send(key, to, data);
-            // Off the queue before any callback, which may close the socket.
-            let to = match tried {
-                Tried::WouldBlock => None,
-                Tried::Sent | Tried::Failed(_) => self.take_datagram(key),
-            };
-            if let Some(error) = earlier {
-                self.tell_failed(key, None, &error);
-            }
-            match tried {
-                Tried::Sent => self.core.stats.datagrams_out += 1,
-                Tried::WouldBlock if is_told_of_room => self.wait_for_room(key),
-                Tried::WouldBlock => self.hold_front(key),
-                Tried::Failed(error) => self.give_up(key, to.as_ref(), &error),
-            }
-        }
-        self.end_sending(key);
-    }
-
-    /// Tries those once more that stand aside, within the budget. Who has stood there for long enough and still
-    /// finds no room is given up.
-    fn send_held(&mut self, key: Key) {
-        let now = self.core.now;
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        // Whom it was no use to try: those behind in the queue keep their order.
-        let mut full: Vec<SocketAddress> = Vec::new();
-        for _ in 0..state.outbox.held_len() {
-            let Some(state) = self.core.datagram_mut(key) else { return };
-            if state.reason.is_some() {
-                return;
-            }
-            let has_budget = state.len_left > 0 && state.bytes_left > 0;
-            let Some(held) = state.outbox.take_held() else { break };
-            let is_full = full.contains(&held.to);
-            if !has_budget || is_full && held.until > now {
-                state.outbox.hold(held);
-                continue;
-            }
-            let (tried, earlier) = match is_full {
-                true => (Tried::WouldBlock, None),
-                false => self.try_to_send(key, Some(&held.to), &held.data),
-            };
-            if matches!(tried, Tried::WouldBlock) {
-                if !is_full {
-                    full.push(held.to.clone());
-                }
-                if held.until > now {
-                    if let Some(state) = self.core.datagram_mut(key) {
-                        state.outbox.hold(held);
-                    }
-                    continue;
-                }
-            }
-            self.pay_for_datagram(key, held.data.len());
-            if let Some(error) = earlier {
-                self.tell_failed(key, None, &error);
-            }
-            match tried {
-                Tried::Sent => self.core.stats.datagrams_out += 1,
-                Tried::WouldBlock => {
-                    self.give_up(key, Some(&held.to), &io::ErrorKind::WouldBlock.into());
-                }
-                Tried::Failed(error) => self.give_up(key, Some(&held.to), &error),
-            }
-        }
-        self.set_retry(key);
-    }
-
-    /// Of a connected socket an error may be that of a datagram which has left already: one more try tells. It may
-    /// be somebody else's the second time as well. Such an error is given beside.
-    fn try_to_send(
-        &self,
-        key: Key,
-        to: Option<&SocketAddress>,
-        data: &[u8],
-    ) -> (Tried, Option<io::Error>) {
-        let (Some(Source::Datagram(state)), Some((driver, socket))) =
-            (self.core.sources.get(key), self.sockets.with(key))
-        else {
-            unreachable!("slots are freed in the reap phase, and what runs has a socket")
-        };
-        let is_connected = state.peer.is_some();
-        let send = || match driver.send_datagram(socket, data, to) {
-            Ok(()) => {
-                trace!("{key}: {} bytes to {to:?}", data.len());
-                Tried::Sent
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Tried::WouldBlock,
-            Err(error) => Tried::Failed(error),
-        };
-        match send() {
-            Tried::Failed(earlier) if is_connected => match send() {
-                Tried::Failed(error) if error.kind() == earlier.kind() => {
-                    (Tried::Failed(error), None)
-                }
-                tried => (tried, Some(earlier)),
-            },
-            tried => (tried, None),
-        }
-    }
-
-    /// Takes the first datagram off the queue, and off the budget: whom it was for.
-    fn take_datagram(&mut self, key: Key) -> Option<SocketAddress> {
-        let state = self.core.datagram_mut(key)?;
-        let (to, length) = state.outbox.pop()?;
-        let to = to.or_else(|| state.peer.clone());
-        self.pay_for_datagram(key, length);
-        to
-    }
-
-    /// Takes a datagram that is not queued any more off the budget.
-    fn pay_for_datagram(&mut self, key: Key, length: usize) {
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        state.len_left -= 1;
-        state.bytes_left = state.bytes_left.saturating_sub(length);
-        self.core.stats.datagram_bytes_waiting -= length;
-    }
-
-    /// Drops a datagram that was taken off the queue, of which its handler is told.
-    fn give_up(&mut self, key: Key, to: Option<&SocketAddress>, error: &io::Error) {
-        self.core.stats.datagrams_dropped += 1;
-        self.tell_failed(key, to, error);
-    }
-
-    fn tell_failed(&mut self, key: Key, to: Option<&SocketAddress>, error: &io::Error) {
+    pub(super) fn tell_failed(&mut self, key: Key, to: Option<&SocketAddress>, error: &io::Error) {
         trace!("{key}: {error}");
         self.core.stats.datagram_errors += 1;
         self.call_datagram(key, |calls, handler, socket| {
             calls.send_failed(handler, socket, to, error);
         });
-    }
-
-    fn wait_for_room(&mut self, key: Key) {
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        state.is_waiting = true;
-        if !std::mem::replace(&mut state.asks_writable, true) {
-            self.ask_for_room(key, true);
-        }
-    }
-
-    /// The first datagram of the queue stands aside: nobody tells when its receiver has room.
-    fn hold_front(&mut self, key: Key) {
-        let until = self.core.now + RETRY;
-        if let Some(state) = self.core.datagram_mut(key) {
-            state.outbox.hold_front(until);
-            self.set_retry(key);
-        }
-    }
-
-    /// Sees to it that those which stand aside are tried.
-    fn set_retry(&mut self, key: Key) {
-        let core = &mut self.core;
-        let Some(Source::Datagram(state)) = core.sources.get_mut(key) else { return };
-        if let (Some(at), None) = (state.outbox.held_until(), state.retry) {
-            state.retry = Some(core.timers.set(at, Duration::ZERO, Purpose::Retry(key)));
-        }
-    }
-
-    fn ask_for_room(&mut self, key: Key, yes: bool) {
-        let Some((driver, socket)) = self.sockets.with(key) else { return };
-        if let Err(error) = driver.ask_writable(socket, key, yes) {
-            // A wake-up that may never come is worse than an end.
-            debug!("{key}: {error}");
-            self.core.end(key, CloseReason::Io(error.kind()));
-        }
-    }
-
-    /// What is to be seen to when some have gone.
-    fn end_sending(&mut self, key: Key) {
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        let limits = &state.limits;
-        let (len, bytes) = (state.outbox.len(), state.outbox.bytes());
-        let has_room = 2 * len <= limits.queue_len_max && 2 * bytes <= limits.queue_bytes_max;
-        if has_room && std::mem::take(&mut state.is_full) {
-            state.owes_room = true;
-        }
-        let is_owed = state.owes_room;
-        let is_done = state.outbox.queue_is_empty() && std::mem::take(&mut state.asks_writable);
-        if is_owed {
-            self.core.queue(key);
-        }
-        if is_done {
-            self.ask_for_room(key, false);
-        }
     }
 
     /// A drain begins for this socket.
@@ -446,36 +212,5 @@ impl<D: Driver> Reactor<D> {
         let handler = &mut *self.handlers[usize::from(state.handler)];
         let mut cx = Context { core: &mut self.core, host: &self.sockets, handler: state.context };
         state.calls.close(handler, key, reason, &mut cx);
-    }
-
-    /// Gives the kernel what it has room for.
-    fn hand_over(&mut self, state: &mut DatagramState, socket: &D::Socket) {
-        let driver = &self.sockets.driver;
-        let stats = &mut self.core.stats;
-        let mut sent = |to: Option<&SocketAddress>, data: &[u8]| {
-            let mut result = driver.send_datagram(socket, data, to);
-            if let Err(error) = &result
-                && error.kind() != io::ErrorKind::WouldBlock
-                && state.peer.is_some()
-            {
-                result = driver.send_datagram(socket, data, to);
-            }
-            let has_room =
-                !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-            stats.datagrams_out += u64::from(result.is_ok());
-            stats.datagrams_dropped += u64::from(result.is_err());
-            has_room
-        };
-        while let Some(held) = state.outbox.take_held() {
-            sent(Some(&held.to), &held.data);
-        }
-        while let Some((to, data)) = state.outbox.front() {
-            let has_room = sent(to, data);
-            let is_named = to.is_some();
-            state.outbox.pop();
-            if !(has_room || state.is_unix && is_named) {
-                break; // what is left finds none, either
-            }
-        }
     }
 }
