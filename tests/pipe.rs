@@ -149,6 +149,7 @@ fn a_pipe_that_is_read_closes_at_once() {
     let (key, mut writer) = pipes.pipe_in();
     pipes.reactor.context(pipes.handler).close_key(key);
     assert_eq!(pipes.until_closed(), [CloseReason::Closed]);
+    assert_eq!(pipes.reactor.stats().lingers_cut, 0);
     assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
