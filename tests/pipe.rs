@@ -324,6 +324,7 @@ fn the_end_of_what_is_forwarded_to_a_pipe_leaves_the_other_direction_open() {
     client.shutdown(std::net::Shutdown::Write).unwrap();
     server.until("the output is closed", |calls| calls.reasons() == [CloseReason::Closed]);
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    server.assert_idle();
     writer.write_all(b"still").unwrap();
     assert_eq!(server.read(&mut client, 5), b"still");
     drop(writer);
