@@ -6,8 +6,8 @@
 //! Try it: `cargo run --example unix_echo /tmp/echo.sock 660`, and in another terminal
 //! `socat - UNIX-CONNECT:/tmp/echo.sock`.
 
-use std::process::ExitCode;
 use std::env;
+use std::process::ExitCode;
 
 use oneloop::address::UnixName;
 use oneloop::{

@@ -445,10 +445,12 @@ impl Core {
                 if stream.has(CONNECTING) {
                     return self.end(key, reason);
                 }
-                let is_after_peer = reason == CloseReason::Closed
-                    && stream.has(EOF_SHOWN)
-                    && !stream.is_pipe_out();
-                let reason = if is_after_peer { CloseReason::PeerClosed } else { reason };
+                let is_after_peer = reason == CloseReason::Closed && stream.has(EOF_SHOWN);
+                let reason = if is_after_peer && !stream.is_pipe_out() {
+                    CloseReason::PeerClosed
+                } else {
+                    reason
+                };
                 stream.flags |= CLOSING | FIN_WANTED;
                 stream.phase_deadline = Time::NEVER;
                 stream.flags &= !(PAUSED | SHOW | OVER_HIGH | HAS_INPUT | DRAINING);

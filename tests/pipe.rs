@@ -1,5 +1,7 @@
 //! Pipes as connections: one direction each, through the same handlers.
 
+#![allow(clippy::useless_conversion, reason = "only in simulation an end is what a reactor adopts")]
+
 mod support;
 
 use std::io::{ErrorKind, Read, Write};

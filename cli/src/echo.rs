@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use mio::unix::SourceFd;
 use oneloop::{
-    Address, CloseReason, Connection, Context, Drained, Error, HandlerId, Inherited, Interest, Key, Limits,
-    ListenOptions, ListenerId, Reactor, ReactorLimits, SocketOptions, SourceHandler, Stats,
+    Address, CloseReason, Connection, Context, Drained, Error, HandlerId, Inherited, Interest, Key,
+    Limits, ListenOptions, ListenerId, Reactor, ReactorLimits, SocketOptions, SourceHandler, Stats,
     StreamHandler, Time, TimerId, Wait,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -4,7 +4,8 @@
 //! are not here need it from one end to the other: `accept_errors` and `descriptors` (the process's
 //! own, and calls that fail in another process), `connect_unix` (the file system), `datagram_unix` and
 //! `datagram_options` (Unix datagrams and multicast, which the simulated network has not), `flood` (the
-//! machine's time), `interop` and `examples` (programs).
+//! machine's time), `interop`, `examples` and `example_tools` (programs), `inherited` and `notify` (what other
+//! processes pass on and hear).
 
 #[path = "../accept.rs"]
 mod accept;

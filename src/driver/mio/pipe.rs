@@ -22,7 +22,11 @@ fn is_no_socket(error: &io::Error) -> bool {
 #[cold]
 #[inline(never)]
 pub(super) fn read(error: io::Error, pipe: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
-    if is_no_socket(&error) { retrying(|| rustix::io::read(pipe, &mut *buffer)) } else { Err(error) }
+    if is_no_socket(&error) {
+        retrying(|| rustix::io::read(pipe, &mut *buffer))
+    } else {
+        Err(error)
+    }
 }
 
 /// Goes on after send(2) failed.
