@@ -81,7 +81,7 @@ impl Connection<'_> {
     ///
     /// # Errors
     ///
-    /// Those of getpeername(2): `NotConnected` after a reset.
+    /// Those of getpeername(2): `NotConnected` after a reset; a pipe has no addresses.
     ///
     /// # Cost
     ///

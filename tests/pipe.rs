@@ -1,5 +1,7 @@
 //! Pipes as connections: one direction each, through the same handlers.
 
+#![allow(clippy::useless_conversion, reason = "only in simulation an end is what a reactor adopts")]
+
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
@@ -149,6 +151,7 @@ fn a_pipe_that_is_read_closes_at_once() {
     let (key, mut writer) = pipes.pipe_in();
     pipes.reactor.context(pipes.handler).close_key(key);
     assert_eq!(pipes.until_closed(), [CloseReason::Closed]);
+    assert_eq!(pipes.reactor.stats().lingers_cut, 0);
     assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
@@ -323,6 +326,7 @@ fn the_end_of_what_is_forwarded_to_a_pipe_leaves_the_other_direction_open() {
     client.shutdown(std::net::Shutdown::Write).unwrap();
     server.until("the output is closed", |calls| calls.reasons() == [CloseReason::Closed]);
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    server.assert_idle();
     writer.write_all(b"still").unwrap();
     assert_eq!(server.read(&mut client, 5), b"still");
     drop(writer);

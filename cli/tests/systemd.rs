@@ -136,6 +136,15 @@ fn what_is_no_listener_is_one_clear_line() {
     }
 }
 
+/// The arguments of the program in the line for inetd(8) that says `wait` or `nowait`.
+fn arguments_of_inetd(wait: &str) -> String {
+    let lines = include_str!("../../docs/deploy/inetd.conf").lines();
+    let mut lines = lines.map(|line| line.trim_start_matches('#').split(' '));
+    let mut line = lines.find(|line| line.clone().nth(3) == Some(wait)).unwrap();
+    assert_eq!(line.nth(5), Some("/usr/local/bin/oneloop"));
+    line.skip(1).collect::<Vec<_>>().join(" ")
+}
+
 /// As inetd(8) starts a service that it waits for: the socket that listens is its standard input.
 #[test]
 fn inetd_starts_it_once_with_the_socket_that_listens() {
@@ -143,7 +152,11 @@ fn inetd_starts_it_once_with_the_socket_that_listens() {
     let at = listener.local_addr().unwrap();
     let socket = || Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
     let mut command = Command::new(ONELOOP);
-    command.args(["echo", "--listen", "fd:0"]).stdin(socket()).stdout(socket()).stderr(socket());
+    command
+        .args(arguments_of_inetd("wait").split(' '))
+        .stdin(socket())
+        .stdout(socket())
+        .stderr(socket());
     let mut process = Process(command.spawn().unwrap());
     let clients = [connect(at), connect(at)];
     clients.iter().for_each(assert_echoes);
@@ -160,7 +173,8 @@ fn inetd_starts_it_for_each_client() {
     let mut socat = Command::new("socat");
     socat
         .arg(format!("UNIX-LISTEN:{},fork", path.display()))
-        .arg(format!("EXEC:{ONELOOP} echo --listen fd\\:0,nofork"));
+        // To socat a colon is one of its own, unless it is told otherwise.
+        .arg(format!("EXEC:{ONELOOP} {},nofork", arguments_of_inetd("nowait").replace(':', "\\:")));
     let _socat = Process(socat.spawn().expect("socat has to be installed, which ./test does"));
     for _ in 0..2 {
         let mut client = eventually("socat listens", || UnixStream::connect(&path).ok());

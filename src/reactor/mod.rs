@@ -350,7 +350,8 @@ impl<D: Driver> Reactor<D> {
         Context { core: &mut self.core, host: &self.sockets, handler }
     }
 
-    /// The limits of outbound connections that are not given their own.
+    /// The limits of outbound connections that are not given their own, and of those that are
+    /// [adopted](Self::adopt).
     ///
     /// # Errors
     ///

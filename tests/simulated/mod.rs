@@ -4,7 +4,8 @@
 //! are not here need it from one end to the other: `accept_errors` and `descriptors` (the process's
 //! own, and calls that fail in another process), `connect_unix` and `datagram_unix` (the file system, and
 //! the standard library's sockets), `datagram_inherited` and `datagram_options` (the real ones' options), `flood` (the
-//! machine's time), `interop`, `examples` and `proxy` (programs).
+//! machine's time), `interop`, `examples`, `example_tools` and `proxy` (programs), `inherited` and `notify` (what other
+//! processes pass on and hear).
 
 #[path = "../accept.rs"]
 mod accept;
