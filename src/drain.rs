@@ -35,8 +35,8 @@ pub struct Report {
     pub end: Ended,
     /// How long the drain took, as of the beginning of its last turn.
     pub duration: Duration,
-    /// Connections that ended gracefully: closed by either side, with all that was sent to them handed
-    /// to the kernel.
+    /// Connections that ended gracefully: closed by either side, or with the one that they forwarded to or were
+    /// forwarded from, with all that was sent to them handed to the kernel.
     pub connections_finished: u64,
     /// Connections that were cut off, as [`Stopped`](CloseReason::Stopped).
     pub connections_cut: u64,

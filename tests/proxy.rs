@@ -19,6 +19,9 @@ use support::{DEADLINE, kernel};
 /// socat(1) waits for so many seconds for the other direction after one has ended.
 const PATIENCE: &str = "-t20";
 
+/// Only errors on its second output, and no proxy but ours.
+const CURL: &[&str] = &["-sS", "--noproxy", "*"];
+
 fn proxy_to(server: SocketAddr) -> Example {
     Example::start_with("tcp_proxy", "127.0.0.1:0", &[&server.to_string()])
 }
@@ -89,7 +92,7 @@ server.serve_forever()
         Example::start_command(Command::new("python3").args(["-c", SERVER, &directory.path("")]));
     let proxy = proxy_to(server.address);
     let url = format!("http://{}/file", proxy.address);
-    let downloaded = run_client("curl", &["-sS", &url], b"");
+    let downloaded = run_client("curl", &[CURL, &[&url]].concat(), b"");
     assert!(downloaded == file, "{} of {} bytes", downloaded.len(), file.len());
 }
 
@@ -132,7 +135,7 @@ fn a_reset_by_the_server_is_one_for_curl() {
     const RECEIVING_FAILED: i32 = 56; // curl(1), exit codes
     let (server, proxy) = proxied();
     let url = format!("http://{}/", proxy.address);
-    let mut curl = start_client("curl", &["-sS", &url], Stdio::null());
+    let mut curl = start_client("curl", &[CURL, &[&url]].concat(), Stdio::null());
     let mut connection = accept(&server);
     connection.read_exact(&mut [0]).unwrap();
     support::reset(connection);

@@ -73,6 +73,7 @@ impl Core {
     pub(crate) fn end_forward(&mut self, from: Key) -> bool {
         let Some(to) = self.unlink(from) else { return false };
         if self.drain.is_some() {
+            // It has left them out so far.
             self.commands.extend([from, to].map(|key| Command::DrainOne { key }));
         }
         if let Some(stream) = self.stream_mut(from) {
@@ -130,7 +131,7 @@ impl<D: Driver> Reactor<D> {
         let Some(to) = self.core.forwards.to.get(&from).copied() else { return };
         let Some(written) = self.write_forwarded(to, count) else {
             self.core.stats.bytes_undelivered += count as u64;
-            return; // that was the end of `to`, and `from` follows
+            return; // `from` follows
         };
         if written < count {
             let sent = self.core.send_general(to, Data::Bytes(&self.input[written..count]));
@@ -139,8 +140,9 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Writes them, as far as the kernel takes them, if nothing older waits: from the budget of who forwards, whose
-    /// run it is. Gives how many, or nothing if connection `to` is at its end.
+    /// Writes what the kernel takes of the first `count` bytes of the shared read buffer, unless something older
+    /// waits: in the run, and from the budget, of who forwards. Gives how many these are, or nothing if that was
+    /// the end of `to`.
     fn write_forwarded(&mut self, to: Key, count: usize) -> Option<usize> {
         let stream = self.core.sources.live(to);
         let count = count.min(self.core.write_left);

@@ -28,9 +28,10 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 /// How the bytes go on, and how many at most at once. The first one is the reactor's.
-const WAYS: [Way; 5] = [
+const WAYS: [Way; 6] = [
     Way::Copy(64 * KIB),
     Way::Copy(256 * KIB),
+    Way::Copy(MIB),
     Way::Splice(64 * KIB),
     Way::Splice(256 * KIB),
     Way::Splice(MIB),
