@@ -7,27 +7,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process;
 
-use oneloop::{Connection, Error, HandlerId, ListenOptions, Reactor, SocketAddress, StreamHandler};
+use oneloop::{HandlerId, ListenOptions, Reactor, SocketAddress};
 
-use support::run_until;
-
-struct Echo;
-
-impl StreamHandler for Echo {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
-
-    fn on_data(
-        &mut self,
-        _: &mut (),
-        conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        conn.send(data).ignore();
-        Ok(data.len())
-    }
-}
+use support::{Echo, run_until};
 
 fn reactor() -> (Reactor, HandlerId<Echo>) {
     let mut reactor = Reactor::new().unwrap();

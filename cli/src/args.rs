@@ -211,8 +211,8 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "comparison")]
     #[arg(conflicts_with_all = ["against", "counts"])]
     pub(crate) spin: Option<Duration>,
-    /// Compare our server with itself on several kinds of sockets: tcp, unix (a path), abstract (a
-    /// Unix socket's name), udp. Ratios are to the first.
+    /// Compare our server with itself on several kinds of sockets; ratios are to the first one named.
+    /// A datagram that is not back after 250 ms counts as lost, and another one is sent.
     #[arg(long, value_name = "KIND,...", value_delimiter = ',', group = "comparison")]
     #[arg(conflicts_with_all = ["against", "spin", "counts"])]
     pub(crate) kinds: Vec<Kind>,

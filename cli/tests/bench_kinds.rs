@@ -159,21 +159,32 @@ fn what_is_no_datagram_is_told() {
 #[test]
 fn kinds_are_measured_side_by_side() {
     let json = file("kinds.json");
-    let run = run(&[
-        "bench",
-        "--kinds",
-        "tcp,unix,abstract,udp",
-        "--no-counts",
-        "--cycles",
-        "6",
-        "--connections",
-        "2",
-        "--pipeline",
-        "3",
-        "--json",
-        json.to_str().unwrap(),
-    ]);
+    // A path of a socket must not be long.
+    let directory = std::env::temp_dir().join(format!("oneloop-kinds-{}", std::process::id()));
+    fs::create_dir(&directory).unwrap();
+    let environment = format!("TMPDIR={}", directory.display());
+    let run = Program::start_by(
+        &["env", &environment],
+        &[
+            "bench",
+            "--kinds",
+            "tcp,unix,abstract,udp",
+            "--no-counts",
+            "--cycles",
+            "6",
+            "--connections",
+            "2",
+            "--pipeline",
+            "3",
+            "--json",
+            json.to_str().unwrap(),
+        ],
+    )
+    .wait();
     assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    let left = fs::read_dir(&directory).unwrap().count();
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(left, 0, "paths are left behind");
     let rows: Vec<Vec<&str>> =
         run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     for kind in ["tcp", "unix", "abstract", "udp"] {

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
@@ -125,10 +125,10 @@ fn what_was_not_passed_on_is_one_clear_line() {
 
 #[test]
 fn what_is_no_listener_is_one_clear_line() {
-    for (socket, reason) in [
-        (OwnedFd::from(UnixDatagram::unbound().unwrap()), "is a datagram socket"),
-        (fs::File::open("/dev/null").unwrap().into(), "descriptor 3 is no socket of IP or Unix"),
-    ] {
+    for (socket, reason) in [(
+        OwnedFd::from(fs::File::open("/dev/null").unwrap()),
+        "descriptor 3 is no socket of IP or Unix",
+    )] {
         let environment = "LISTEN_PID=$$ LISTEN_FDS=1";
         let output = launch(socket, environment, "--listen fd:3").output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -136,13 +136,25 @@ fn what_is_no_listener_is_one_clear_line() {
     }
 }
 
-/// The arguments of the program in the line for inetd(8) that says `wait` or `nowait`.
-fn arguments_of_inetd(wait: &str) -> String {
-    let lines = include_str!("../../docs/deploy/inetd.conf").lines();
-    let mut lines = lines.map(|line| line.trim_start_matches('#').split(' '));
-    let mut line = lines.find(|line| line.clone().nth(3) == Some(wait)).unwrap();
-    assert_eq!(line.nth(5), Some("/usr/local/bin/oneloop"));
-    line.skip(1).collect::<Vec<_>>().join(" ")
+#[test]
+fn a_socket_for_datagrams_is_served() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = socket.local_addr().unwrap();
+    let environment = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=echo";
+    let child = launch(socket.into(), environment, "--listen systemd:echo").spawn().unwrap();
+    let mut process = Process(child);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(at).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.send(b"hello").unwrap();
+    let mut answer = [0; 10];
+    assert_eq!(client.recv(&mut answer).unwrap(), 5);
+    assert_eq!(&answer[..5], b"hello");
+    terminate(process.0.id());
+    assert!(process.0.wait().unwrap().success());
+    let mut said = String::new();
+    process.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.starts_with(&format!("listening on udp://{at}\n")), "{said}");
 }
 
 /// As inetd(8) starts a service that it waits for: the socket that listens is its standard input.
@@ -152,11 +164,7 @@ fn inetd_starts_it_once_with_the_socket_that_listens() {
     let at = listener.local_addr().unwrap();
     let socket = || Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
     let mut command = Command::new(ONELOOP);
-    command
-        .args(arguments_of_inetd("wait").split(' '))
-        .stdin(socket())
-        .stdout(socket())
-        .stderr(socket());
+    command.args(["echo", "--listen", "fd:0"]).stdin(socket()).stdout(socket()).stderr(socket());
     let mut process = Process(command.spawn().unwrap());
     let clients = [connect(at), connect(at)];
     clients.iter().for_each(assert_echoes);
@@ -173,8 +181,7 @@ fn inetd_starts_it_for_each_client() {
     let mut socat = Command::new("socat");
     socat
         .arg(format!("UNIX-LISTEN:{},fork", path.display()))
-        // To socat a colon is one of its own, unless it is told otherwise.
-        .arg(format!("EXEC:{ONELOOP} {},nofork", arguments_of_inetd("nowait").replace(':', "\\:")));
+        .arg(format!("EXEC:{ONELOOP} echo --listen fd\\:0,nofork"));
     let _socat = Process(socat.spawn().expect("socat has to be installed, which ./test does"));
     for _ in 0..2 {
         let mut client = eventually("socat listens", || UnixStream::connect(&path).ok());

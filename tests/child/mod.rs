@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use oneloop::{CloseReason, Connection, Context, Error, Key, Reactor, StreamHandler};
 
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, Echo};
 
 const CONTROL: &str = "ONELOOP_TEST_CONTROL";
 const DESCRIPTORS: &str = "ONELOOP_TEST_DESCRIPTORS";
@@ -141,25 +141,6 @@ pub fn is_served(client: &mut TcpStream) -> bool {
             assert_ne!(error.kind(), ErrorKind::WouldBlock, "neither served nor turned away");
             false
         }
-    }
-}
-
-/// Sends back what it is sent.
-struct Echo;
-
-impl StreamHandler for Echo {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
-
-    fn on_data(
-        &mut self,
-        _: &mut (),
-        conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        conn.send(data).ignore();
-        Ok(data.len())
     }
 }
 

@@ -26,6 +26,7 @@ use oneloop::{HandlerId, Key, ListenOptions, ListenerId, ReactorLimits, Stats};
 mod client;
 pub mod datagrams;
 pub mod deadline;
+mod echo;
 #[path = "../kernel/mod.rs"]
 pub mod kernel;
 pub mod office;
@@ -36,6 +37,7 @@ mod recorder;
 pub mod world;
 
 pub use self::client::*;
+pub use self::echo::Echo;
 pub(crate) use self::random::random;
 pub use self::recorder::*;
 pub use crate::support::world::*;

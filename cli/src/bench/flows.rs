@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use oneloop::address::UnixName;
 use oneloop::{
-    CloseReason, Context, Datagram, DatagramHandler, DatagramSocket, Key, SocketAddress,
+    CloseReason, Context, Datagram, DatagramHandler, DatagramLimits, DatagramOptions,
+    DatagramSocket, HandlerId, Key, Reactor, SocketAddress,
 };
 
 use super::client::Client;
@@ -43,10 +48,54 @@ struct Flow {
 }
 
 impl Flows {
-    pub(super) fn add(&mut self, key: Key) {
+    fn add(&mut self, key: Key) {
         self.numbers.insert(key, self.flows.len());
         self.flows.push(Flow { key: Some(key), window: Window::default() });
     }
+}
+
+/// Binds sockets that send to a server, and that it can answer; `bytes_max` is what each may have on its way.
+///
+/// # Errors
+///
+/// Those of [`Reactor::bind_with`].
+pub(super) fn bind_all(
+    reactor: &mut Reactor,
+    client: HandlerId<Client>,
+    server: &SocketAddress,
+    count: usize,
+    bytes_max: usize,
+) -> io::Result<()> {
+    let limits =
+        DatagramLimits::new().queue_len_max(usize::MAX).queue_bytes_max(bytes_max.max(1024 * 1024));
+    let options = DatagramOptions::new().connect(server.clone()).limits(limits);
+    for _ in 0..count {
+        let key = bind(reactor, client, server, &options)?;
+        let client = reactor.handler_mut(client);
+        client.flows.add(key);
+        client.open += 1;
+    }
+    Ok(())
+}
+
+fn bind(
+    reactor: &mut Reactor,
+    client: HandlerId<Client>,
+    server: &SocketAddress,
+    options: &DatagramOptions,
+) -> io::Result<Key> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let any: SocketAddr = match server {
+        SocketAddress::Inet(SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddress::Inet(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        _ => {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("oneloop-bench-{}-{number}", process::id());
+            let name = UnixName::from_abstract(name)?;
+            return reactor.bind_with(client, name, options);
+        }
+    };
+    reactor.bind_with(client, any, options)
 }
 
 /// What a datagram of a connection has after its number. Both are in where it begins in the pattern, so that

@@ -1,10 +1,11 @@
 //! Our own server on several kinds of sockets, side by side: `oneloop bench --kinds tcp,unix,udp`.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use oneloop::SocketAddress;
 use oneloop::address::UnixName;
@@ -24,17 +25,23 @@ pub(crate) enum Kind {
     Udp,
 }
 
-/// Where the servers on Unix sockets listen. The path is removed at the end, also that of a server that was
-/// killed.
+/// Where the servers on Unix sockets listen: a name, and a directory, which is removed at the end, with all
+/// that servers left in it.
 pub(super) struct Names {
-    path: PathBuf,
+    directory: PathBuf,
     name: String,
 }
 
 impl Names {
-    pub(super) fn new() -> Names {
+    /// # Errors
+    ///
+    /// The directory cannot be made.
+    pub(super) fn new() -> Result<Names> {
         let name = format!("oneloop-bench-{}", process::id());
-        Names { path: std::env::temp_dir().join(format!("{name}.sock")), name }
+        let directory = std::env::temp_dir().join(&name);
+        let made = DirBuilder::new().mode(0o700).create(&directory);
+        made.with_context(|| format!("cannot make {}", directory.display()))?;
+        Ok(Names { directory, name })
     }
 
     /// # Errors
@@ -44,7 +51,7 @@ impl Names {
         let (name, address) = match kind {
             Kind::Tcp => ("tcp", "127.0.0.1:0".into()),
             Kind::Unix => {
-                let name = UnixName::from_path(&self.path)?;
+                let name = UnixName::from_path(self.directory.join("s"))?;
                 ("unix", SocketAddress::from(name).to_string())
             }
             Kind::Abstract => ("abstract", format!("unix:@{}", self.name)),
@@ -56,7 +63,7 @@ impl Names {
 
 impl Drop for Names {
     fn drop(&mut self) {
-        // Its server has done so, as a rule.
-        let _ = fs::remove_file(&self.path);
+        // Nobody can be told, and nothing depends on it.
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }

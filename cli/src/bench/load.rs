@@ -15,19 +15,11 @@
 //! come back. So several servers can be measured in turn, in many short slices, and the CPU time of a
 //! server can be read while it waits.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
-use oneloop::address::UnixName;
-use oneloop::{
-    Address, ConnectError, DatagramLimits, DatagramOptions, HandlerId, Key, Limits, Reactor,
-    ReactorLimits, SocketAddress,
-};
+use oneloop::{ConnectError, HandlerId, Limits, Reactor, ReactorLimits};
 
 use super::client::{self, Client};
 use super::flows;
@@ -135,41 +127,13 @@ impl Load {
         let mut load = Load { reactor, client, server: server.clone(), options };
         match server {
             Place::Stream(_) => load.open_all(connections)?,
-            Place::Datagram(address) => load.bind_all(address, connections)?,
+            Place::Datagram(address) => {
+                let bytes_max = options.in_flight_bytes_max;
+                flows::bind_all(&mut load.reactor, client, address, connections, bytes_max)
+                    .with_context(|| format!("a load of {server}"))?;
+            }
         }
         Ok(load)
-    }
-
-    fn bind_all(&mut self, server: &SocketAddress, connections: usize) -> Result<()> {
-        let limits = DatagramLimits::new()
-            .queue_len_max(usize::MAX)
-            .queue_bytes_max(self.options.in_flight_bytes_max.max(1024 * 1024));
-        let options = DatagramOptions::new().connect(server.clone()).limits(limits);
-        for number in 0..connections {
-            let key = self.bind(server, &options);
-            let key =
-                key.with_context(|| format!("{}: socket {number} of the load", self.server))?;
-            let client = self.reactor.handler_mut(self.client);
-            client.flows.add(key);
-            client.open += 1;
-        }
-        Ok(())
-    }
-
-    /// A socket that the server can answer.
-    fn bind(&mut self, server: &SocketAddress, options: &DatagramOptions) -> io::Result<Key> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let any: SocketAddr = match server {
-            SocketAddress::Inet(SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddress::Inet(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-            _ => {
-                let number = NEXT.fetch_add(1, Ordering::Relaxed);
-                let name = format!("oneloop-bench-{}-{number}", process::id());
-                let name = UnixName::from_abstract(name)?;
-                return self.reactor.bind_with(self.client, Address::UnixDatagram(name), options);
-            }
-        };
-        self.reactor.bind_with(self.client, any, options)
     }
 
     fn open_all(&mut self, connections: usize) -> Result<()> {

@@ -103,7 +103,7 @@ fn compare_spinning(arguments: &BenchArguments, spin: Duration, json: Option<Fil
 fn compare_kinds(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
     let BenchArguments { connections, pipeline, size, .. } = arguments;
     let (connections, pipeline) = (or_usual(connections, &[1, 64]), or_usual(pipeline, &[1, 16]));
-    let names = Names::new();
+    let names = Names::new()?;
     let contestants = arguments.kinds.iter().map(|&kind| names.contestant(kind));
     let plan = Plan {
         contestants: contestants.collect::<Result<_>>()?,

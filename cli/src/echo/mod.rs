@@ -12,7 +12,8 @@ use oneloop::{
     DatagramSocket, Error, HandlerId, Inherited, Interest, Key, ListenOptions, Reactor, Stats,
     StreamHandler, Time, TimerId, Wait,
 };
-use rustix::net::{SocketType, sockopt::socket_type};
+
+use rustix::net::{SocketType, sockopt};
 
 use crate::address::Place;
 use crate::args::EchoArguments;
@@ -101,18 +102,20 @@ impl Doors<'_> {
         }
     }
 
+    /// What was passed on may listen, be a socket for datagrams, or be a client's already.
     fn adopt(&mut self, address: &Address) -> io::Result<Vec<Place>> {
+        let (reactor, echo) = (&mut *self.reactor, self.echo);
         let mut places = Vec::new();
         for socket in self.inherited.take(address)? {
-            if socket_type(&socket)? == SocketType::DGRAM {
-                let key = self.reactor.bind_fd(self.echo, socket, &self.datagram_options)?;
-                places.push(Place::Datagram(self.reactor.datagram_address(key)?));
+            if sockopt::socket_type(&socket)? == SocketType::DGRAM {
+                let key = reactor.bind_fd(echo, socket, &self.datagram_options)?;
+                places.push(Place::Datagram(reactor.datagram_address(key)?));
             } else if Inherited::is_listener(&socket)? {
-                let listener = self.reactor.listen_fd(self.echo, socket, &self.options)?;
-                places.push(Place::Stream(self.reactor.listener_address(listener)?));
+                let listener = reactor.listen_fd(echo, socket, &self.options)?;
+                places.push(Place::Stream(reactor.listener_address(listener)?));
             } else {
-                self.reactor.adopt(self.echo, socket, 0)?;
-                self.reactor.handler_mut(self.echo).guests += 1;
+                reactor.adopt(echo, socket, 0)?;
+                reactor.handler_mut(echo).guests += 1;
             }
         }
         Ok(places)

@@ -17,8 +17,10 @@ use crate::address::Place;
 /// A server under valgrind is slow, one that hangs is endless.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// So many small datagrams fit into the usual receive buffer (`net.core.rmem_default`), and none may be lost.
+/// So many datagrams, and so many bytes in them, fit into the usual receive buffer (`net.core.rmem_default`), and
+/// none may be lost.
 const DATAGRAMS_IN_FLIGHT_MAX: usize = 128;
+const DATAGRAM_BYTES_IN_FLIGHT_MAX: usize = 64 * 1024;
 
 /// A connected socket of any kind: to the system its reads and writes are those of a file.
 pub(super) struct Client {
@@ -112,7 +114,10 @@ pub(super) fn echo(
     let sent = batch(size, pipeline);
     let mut received = vec![0; sent.len()];
     let is_datagram = clients.first().is_some_and(|client| client.is_datagram);
-    let at_once = if is_datagram { DATAGRAMS_IN_FLIGHT_MAX / pipeline } else { clients.len() };
+    let at_once = match is_datagram {
+        true => (DATAGRAMS_IN_FLIGHT_MAX / pipeline).min(DATAGRAM_BYTES_IN_FLIGHT_MAX / sent.len()),
+        false => clients.len(),
+    };
     for _ in 0..messages / (pipeline * clients.len()) {
         for clients in clients.chunks_mut(at_once.max(1)) {
             for client in &mut *clients {
