@@ -115,7 +115,7 @@ impl Inherited {
     ///
     /// Those of getsockopt(2).
     pub fn is_listener(socket: impl AsFd) -> io::Result<bool> {
-        Ok(sockopt::socket_acceptconn(socket)?)
+        crate::driver::listens(socket)
     }
 
     fn take_standard(&mut self, descriptor: u32) -> io::Result<OwnedFd> {

@@ -80,6 +80,7 @@ pub mod sim;
 mod socket_options;
 mod source;
 mod stats;
+#[cfg(unix)]
 mod stdio;
 mod stream;
 mod table;
@@ -114,5 +115,6 @@ pub use crate::readiness::{Interest, Readiness};
 pub use crate::signal::Signal;
 pub use crate::socket_options::SocketOptions;
 pub use crate::stats::Stats;
+#[cfg(unix)]
 pub use crate::stdio::{Written, stdin, stdout};
 pub use crate::timer::TimerId;

@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
 
 use log::info;
 
@@ -12,7 +11,7 @@ use super::{DatagramOptions, DatagramState};
 use crate::address::{Address, Host, IntoAddress, SocketAddress};
 use crate::context::Context;
 use crate::core::{Command, Core, Host as _, Source};
-use crate::driver::{DatagramConfig, Driver, Mio};
+use crate::driver::{DatagramConfig, Driver};
 use crate::error::CloseReason;
 use crate::handler::DatagramHandler;
 use crate::key::Key;
@@ -306,6 +305,7 @@ impl<D: Driver> Reactor<D> {
     }
 }
 
+#[cfg(unix)]
 impl Reactor {
     /// Takes in a datagram socket that is bound already: one that the process inherited (see `Inherited`, with the
     /// feature `systemd`), or that was made elsewhere, as by socketpair(2). One that is connected stays so; others
@@ -326,7 +326,7 @@ impl Reactor {
     pub fn bind_fd<H: DatagramHandler>(
         &mut self,
         handler: HandlerId<H>,
-        socket: OwnedFd,
+        socket: std::os::fd::OwnedFd,
         options: &DatagramOptions,
     ) -> io::Result<Key> {
         self.assert_own(handler);
@@ -343,7 +343,7 @@ impl Reactor {
                 return Err(invalid(&message));
             }
         }
-        let (address, peer) = Mio::adopt_datagrams(&socket, options)?;
+        let (address, peer) = crate::driver::Mio::adopt_datagrams(&socket, options)?;
         let key = self.core.new_datagrams(handler.index, Calls::<H>::OBJECT, options);
         let result = self.install_datagrams(key, socket, address.inet().is_none(), peer);
         self.keep_if_open(key, result)

@@ -25,6 +25,9 @@ use crate::signal::Signal;
 use crate::socket_options::SocketOptions;
 
 pub use self::mio::Mio;
+#[cfg(all(feature = "systemd", unix))]
+pub(crate) use self::mio::listens;
+#[cfg(unix)]
 pub(crate) use self::mio::pipe::open_anew;
 #[cfg(feature = "sim")]
 pub(crate) use self::mio::sort_accept_error;

@@ -93,6 +93,16 @@ impl Call {
     }
 }
 
+/// Winsock has no such numbers, but some that are near.
+#[cfg(unix)]
+pub(crate) const NODEV: Errno = Errno::NODEV;
+#[cfg(unix)]
+pub(crate) const PERM: Errno = Errno::PERM;
+#[cfg(windows)]
+pub(crate) const NODEV: Errno = Errno::ADDRNOTAVAIL;
+#[cfg(windows)]
+pub(crate) const PERM: Errno = Errno::ACCESS;
+
 /// The system's number of an error, if a simulated call can have it, and the system's sockets have one for it.
 fn number(kind: ErrorKind) -> Option<Errno> {
     Some(match kind {

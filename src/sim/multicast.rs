@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rustix::io::Errno;
 
 use super::addresses::covers;
-use super::calls::os_error;
+use super::calls::{self, os_error};
 use super::datagram::Packet;
 use super::faults::Kernel;
 use super::net::Net;
@@ -62,7 +62,7 @@ impl Net {
                 Ok(NETWORK)
             }
             Interface::Address(_) => Err(os_error(io::ErrorKind::AddrNotAvailable)),
-            Interface::Index(_) => Err(Errno::NODEV.into()),
+            Interface::Index(_) => Err(calls::NODEV.into()),
         }
     }
 

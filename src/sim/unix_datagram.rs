@@ -7,7 +7,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::calls::{Call, os_error};
+use super::calls::{self, Call, os_error};
 use super::datagram::Datagram;
 use super::driver::no_name;
 use super::net::Net;
@@ -94,7 +94,7 @@ impl Net {
         }
         let peer = self.unix_datagram(key).and_then(|unix| unix.peer);
         if peer.is_some() && peer != sender {
-            return Err(Errno::PERM.into());
+            return Err(calls::PERM.into());
         }
         Ok(key)
     }

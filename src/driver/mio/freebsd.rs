@@ -1,7 +1,7 @@
 //! What FreeBSD does in its own way. The other platforms have the same names.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Result;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrAny, SocketFlags, SocketType, sockopt};
@@ -25,6 +25,6 @@ pub(super) fn set_reuse_port(socket: &OwnedFd) -> io::Result<()> {
     Ok(sockopt::set_socket_reuseport_lb(socket, true)?)
 }
 
-pub(super) fn listens(socket: &OwnedFd) -> io::Result<bool> {
+pub(crate) fn listens(socket: impl AsFd) -> io::Result<bool> {
     Ok(sockopt::socket_acceptconn(socket)?)
 }

@@ -53,7 +53,7 @@ pub(super) fn adopt_stream(descriptor: &OwnedFd) -> io::Result<StreamKind> {
 }
 
 fn kind_of_connected(socket: &OwnedFd) -> io::Result<StreamKind> {
-    if sockopt::socket_acceptconn(socket)? {
+    if platform::listens(socket)? {
         return refuse("the descriptor is a socket that listens, which has no peer");
     }
     let peer = match rustix::net::getpeername(socket) {

@@ -1,7 +1,7 @@
 //! What Linux does in its own way. The other platforms have the same names.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use mio::{Interest, Registry};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -71,7 +71,7 @@ pub(super) fn set_reuse_port(socket: &OwnedFd) -> io::Result<()> {
     Ok(sockopt::set_socket_reuseport(socket, true)?)
 }
 
-pub(super) fn listens(socket: &OwnedFd) -> io::Result<bool> {
+pub(crate) fn listens(socket: impl AsFd) -> io::Result<bool> {
     Ok(sockopt::socket_acceptconn(socket)?)
 }
 

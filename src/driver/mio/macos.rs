@@ -1,7 +1,7 @@
 //! What macOS does in its own way. The other platforms have the same names.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::socket::{getsockopt, sockopt::LocalPeerPid};
 use rustix::io::{Errno, FdFlags, Result};
@@ -44,7 +44,7 @@ pub(super) fn set_reuse_port(_: &OwnedFd) -> io::Result<()> {
 }
 
 /// `SO_ACCEPTCONN` is declared and does not work; what is connected does not listen.
-pub(super) fn listens(socket: &OwnedFd) -> io::Result<bool> {
+pub(crate) fn listens(socket: impl AsFd) -> io::Result<bool> {
     match rustix::net::getpeername(socket) {
         Err(Errno::NOTCONN) | Ok(None) => Ok(true),
         Ok(Some(_)) => Ok(false),

@@ -32,6 +32,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, Shutdown, SocketType, sockopt};
 
+#[cfg(feature = "systemd")]
+pub(crate) use self::platform::listens;
 #[cfg(feature = "sim")]
 pub(crate) use self::sockets::sort_accept_error;
 #[cfg(feature = "signals")]

@@ -203,6 +203,10 @@ impl Driver for Mio {
         self.register(socket, key, mio::Interest::READABLE | mio::Interest::WRITABLE)
     }
 
+    fn rename_stream(&self, socket: &Socket, key: Key) -> io::Result<()> {
+        self.ask_writable(socket, key, true)
+    }
+
     fn ask_writable(&self, socket: &Socket, key: Key, yes: bool) -> io::Result<()> {
         let readable = mio::Interest::READABLE;
         let interest = if yes { readable | mio::Interest::WRITABLE } else { readable };
@@ -243,8 +247,8 @@ impl Driver for Mio {
         }
     }
 
-    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<Socket> {
-        datagrams::bind(config)
+    fn bind(&self, config: &DatagramConfig<'_>) -> io::Result<(Socket, Option<Infallible>)> {
+        Ok((datagrams::bind(config)?, None))
     }
 
     fn register_datagram(&self, socket: &Socket, key: Key) -> io::Result<()> {
