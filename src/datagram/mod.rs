@@ -52,7 +52,7 @@ pub enum Queued {
     /// It leaves at the end of the socket's run, or when the kernel has room.
     Ok,
     /// Dropped, because too many wait already: see
-    /// [`queue_len_max`](DatagramLimits::queue_len_max). [`on_room`](DatagramHandler::on_room) tells when
+    /// [`queue_len_max`](DatagramLimits::queue_len_max). [`on_room`](crate::DatagramHandler::on_room) tells when
     /// half of them have gone.
     Full,
     /// Dropped, because there is nobody to send it to ([`SocketAddress::Unnamed`]), or the socket is closed.

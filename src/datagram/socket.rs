@@ -65,7 +65,7 @@ impl DatagramSocket<'_> {
 
     /// Sends one datagram to `to`, which may be empty. It leaves at the end of this run; what the kernel does
     /// not take is queued. What goes wrong on the way to the network,
-    /// [`on_send_failed`](DatagramHandler::on_send_failed) tells; what happens to it there, nobody does.
+    /// [`on_send_failed`](crate::DatagramHandler::on_send_failed) tells; what happens to it there, nobody does.
     ///
     /// # Cost
     ///
@@ -109,7 +109,7 @@ impl DatagramSocket<'_> {
         self.context.host.set_membership(self.key, group, interface, false)
     }
 
-    /// Sets a timer that ends with the socket: calls [`on_timer`](DatagramHandler::on_timer) once, when
+    /// Sets a timer that ends with the socket: calls [`on_timer`](crate::DatagramHandler::on_timer) once, when
     /// `after` has passed since [`now`](Context::now), never earlier.
     ///
     /// # Cost
@@ -119,7 +119,7 @@ impl DatagramSocket<'_> {
         self.set(after, Duration::ZERO)
     }
 
-    /// Sets an interval that ends with the socket: calls [`on_timer`](DatagramHandler::on_timer) whenever
+    /// Sets an interval that ends with the socket: calls [`on_timer`](crate::DatagramHandler::on_timer) whenever
     /// another `period` has passed, until it is cancelled. Beats that were missed are left out.
     ///
     /// # Panics
