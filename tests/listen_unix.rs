@@ -100,7 +100,7 @@ fn a_lock_of_another_user_says_what_to_do() {
     let (path, lock) = (directory.join("s.sock"), directory.join("s.sock.lock"));
     drop(std::fs::File::create(&lock).unwrap());
     let user = std::fs::metadata(&lock).unwrap().uid();
-    std::fs::set_permissions(&lock, PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&lock, PermissionsExt::from_mode(0o000)).unwrap();
     let address = format!("unix:{}", path.display());
     let error = std::thread::spawn(move || {
         if user == 0 {
