@@ -422,7 +422,7 @@ fn unix_echo_refuses_whom_the_mode_of_its_path_keeps_out() {
     // Root may everything, so it is another user who tries.
     let target = format!("UNIX-CONNECT:{}", place.text());
     if owner_and_mode(&place.0).0 != 0 {
-        fs::set_permissions(&place.0, Permissions::from_mode(0o0)).unwrap();
+        fs::set_permissions(&place.0, Permissions::from_mode(0o000)).unwrap();
     }
     let output = Command::new("sh")
         .args(["-c", r#"[ "$(id -u)" != 0 ] || exec setpriv --reuid=65534 --clear-groups socat -u "$0" -; exec socat -u "$0" -"#, &target])

@@ -7,9 +7,27 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process;
 
-use oneloop::{HandlerId, ListenOptions, Reactor, SocketAddress};
+use oneloop::{Connection, Error, HandlerId, ListenOptions, Reactor, SocketAddress, StreamHandler};
 
-use support::{Echo, run_until};
+use support::run_until;
+
+struct Echo;
+
+impl StreamHandler for Echo {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        conn.send(data).ignore();
+        Ok(data.len())
+    }
+}
 
 fn reactor() -> (Reactor, HandlerId<Echo>) {
     let mut reactor = Reactor::new().unwrap();
@@ -82,7 +100,7 @@ fn a_lock_of_another_user_says_what_to_do() {
     let (path, lock) = (directory.join("s.sock"), directory.join("s.sock.lock"));
     drop(std::fs::File::create(&lock).unwrap());
     let user = std::fs::metadata(&lock).unwrap().uid();
-    std::fs::set_permissions(&lock, PermissionsExt::from_mode(0o0)).unwrap();
+    std::fs::set_permissions(&lock, PermissionsExt::from_mode(0o000)).unwrap();
     let address = format!("unix:{}", path.display());
     let error = std::thread::spawn(move || {
         if user == 0 {
