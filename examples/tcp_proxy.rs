@@ -1,17 +1,19 @@
 //! A proxy: whoever connects is connected to one server, and from then on the reactor passes everything on.
 //!
 //! It shows outbound connections, a handler that serves both sides, and forwarding, which takes the bytes,
-//! the pressure of a slow reader and the ends from one side to the other without a callback. Whoever comes while
-//! the server cannot be reached is reset, and the log says why.
+//! the pressure of a slow reader and the ends from one side to the other without a callback. The server may be
+//! a name, which is looked up off the loop for each client, or a Unix socket. Whoever comes while it cannot be reached is
+//! reset, and the log says why.
 //!
 //! Try it: `cargo run --example tcp_proxy 127.0.0.1:7005 127.0.0.1:7000`, with `cargo run --release -- echo`
 //! behind it, and in a third terminal `nc 127.0.0.1 7005`.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::{env, io};
 
-use oneloop::{ConnectError, Connection, Context, Error, Key, Origin, Reactor, StreamHandler};
+use oneloop::{
+    Address, ConnectError, Connection, Context, Error, Key, Origin, Reactor, StreamHandler,
+};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -29,8 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(listen: &str, server: &str) -> io::Result<()> {
-    let nothing = || io::Error::other(format!("{server} stands for no address"));
-    let server = server.to_socket_addrs()?.next().ok_or_else(nothing)?;
+    let server = server.parse()?;
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let mut reactor = Reactor::new()?;
     let proxy = reactor.add(Proxy { server });
@@ -41,7 +42,7 @@ fn serve(listen: &str, server: &str) -> io::Result<()> {
 }
 
 struct Proxy {
-    server: SocketAddr,
+    server: Address,
 }
 
 impl StreamHandler for Proxy {
@@ -53,7 +54,7 @@ impl StreamHandler for Proxy {
             Origin::Accepted(_) => {
                 // Nothing is read before there is somebody to give it to.
                 conn.pause();
-                conn.connect(self.server, own.to_bits());
+                conn.connect(&self.server, own.to_bits());
             }
             Origin::Adopted(_) => unreachable!("nothing is adopted here"),
             Origin::Connected(client) => {

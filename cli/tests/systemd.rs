@@ -125,15 +125,11 @@ fn what_was_not_passed_on_is_one_clear_line() {
 
 #[test]
 fn what_is_no_listener_is_one_clear_line() {
-    for (socket, reason) in [(
-        OwnedFd::from(fs::File::open("/dev/null").unwrap()),
-        "descriptor 3 is no socket of IP or Unix",
-    )] {
-        let environment = "LISTEN_PID=$$ LISTEN_FDS=1";
-        let output = launch(socket, environment, "--listen fd:3").output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && stderr.contains(reason), "{stderr}");
-    }
+    let nothing = OwnedFd::from(fs::File::open("/dev/null").unwrap());
+    let output = launch(nothing, "LISTEN_PID=$$ LISTEN_FDS=1", "--listen fd:3").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{stderr}");
+    assert!(stderr.contains("descriptor 3 is no socket of IP or Unix"), "{stderr}");
 }
 
 #[test]

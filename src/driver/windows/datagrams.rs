@@ -9,6 +9,7 @@ use socket2::{InterfaceIndexOrAddress, SockRef, Type};
 
 use super::socket::{Kind, Socket, inet, lacks, make};
 use crate::address::SocketAddress;
+use crate::datagram::options::{no_address_for_v6, no_group_of_v4};
 use crate::datagram::{DatagramOptions, Interface};
 use crate::driver::DatagramConfig;
 
@@ -52,16 +53,11 @@ fn set_options(
     match (&options.multicast_interface, address.is_ipv6()) {
         (Interface::Any, _) => Ok(()),
         (Interface::Address(ip), false) => socket.set_multicast_if_v4(ip),
-        (Interface::Address(_), true) => Err(address_of_v6()),
+        (Interface::Address(_), true) => Err(no_address_for_v6()),
         // An address in 0.0.0.0/8 is taken for an interface's number (IP_MULTICAST_IF).
         (Interface::Index(index), false) => socket.set_multicast_if_v4(&Ipv4Addr::from(*index)),
         (Interface::Index(index), true) => socket.set_multicast_if_v6(*index),
     }
-}
-
-fn address_of_v6() -> io::Error {
-    let message = "for IPv6 an interface is named by its number";
-    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 /// Of a datagram that was cut only that is told: it counts as one byte longer than what fits, and from nobody.
@@ -94,6 +90,9 @@ pub(super) fn set_membership(
     let socket = SockRef::from(&*datagram);
     match (group, interface) {
         (IpAddr::V4(group), interface) => {
+            if socket.local_addr()?.is_ipv6() && socket.only_v6()? {
+                return Err(no_group_of_v4());
+            }
             let interface = match interface {
                 Interface::Any => InterfaceIndexOrAddress::Address(Ipv4Addr::UNSPECIFIED),
                 Interface::Address(address) => InterfaceIndexOrAddress::Address(*address),
@@ -104,7 +103,7 @@ pub(super) fn set_membership(
                 false => socket.leave_multicast_v4_n(&group, &interface),
             }
         }
-        (IpAddr::V6(_), Interface::Address(_)) => Err(address_of_v6()),
+        (IpAddr::V6(_), Interface::Address(_)) => Err(no_address_for_v6()),
         (IpAddr::V6(group), interface) => {
             let index = if let Interface::Index(index) = interface { *index } else { 0 };
             match is_member {
