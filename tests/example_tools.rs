@@ -44,7 +44,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
-        let _ = fs::remove_file(self.0.with_extension("lock"));
+        let _ = fs::remove_file(format!("{}.lock", self.text()));
     }
 }
 

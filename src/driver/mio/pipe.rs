@@ -1,7 +1,7 @@
 //! Pipes, and what else reads and writes but is no socket.
 //!
-//! recv(2) and send(2) of such a descriptor fail with `ENOTSOCK`, and only then is it read and written as a file: so
-//! sockets pay nothing for it.
+//! recv(2) and send(2) of such a descriptor fail with `ENOTSOCK`, and only then is it read and written as a file: it is
+//! pipes that pay for it, with a call.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
