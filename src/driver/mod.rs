@@ -235,14 +235,22 @@ pub trait Driver: Sized {
     /// it is writable already.
     fn ask_writable(&self, socket: &Self::Socket, key: Key, yes: bool) -> io::Result<()>;
 
-    /// Reads into `buffer`, which is not empty. `Ok(0)` is the end of file.
+    /// Reads into `buffer`, which is not empty, from a TCP socket. `Ok(0)` is the end of file.
     fn read(&self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
+    /// The same, from a stream of any kind.
+    fn read_any(&self, stream: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(stream, buffer)
+    }
     /// How many bytes a read would find now, at least (tcp(7), `SIOCINQ`).
     fn readable_bytes(&self, socket: &Self::Socket) -> io::Result<usize>;
-    /// Writes the front of `data`, which is not empty.
+    /// Writes the front of `data`, which is not empty, to a TCP socket.
     fn write(&self, socket: &Self::Socket, data: &[u8]) -> io::Result<usize>;
-    /// Writes the front of all slices together; none of them is empty.
-    fn write_vectored(&self, socket: &Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// The same, to a stream of any kind.
+    fn write_any(&self, stream: &Self::Socket, data: &[u8]) -> io::Result<usize> {
+        self.write(stream, data)
+    }
+    /// Writes the front of all slices together, to a stream of any kind; none of them is empty.
+    fn write_vectored(&self, stream: &Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Sends the end of file (shutdown(2), `SHUT_WR`).
     fn shutdown_write(&self, socket: &Self::Socket) -> io::Result<()>;
     /// Closes with a reset: what was not delivered is dropped.

@@ -151,7 +151,7 @@ impl<D: Driver> Reactor<D> {
         }
         let Some((driver, socket)) = self.sockets.with(to) else { return Some(0) };
         self.core.stats.writes += 1;
-        let result = driver.write(socket, &self.input[..count]);
+        let result = driver.write_any(socket, &self.input[..count]);
         self.after_write(to, result)
     }
 

@@ -109,7 +109,7 @@ impl<D: Driver> Reactor<D> {
         let kept = stream.buffers.as_ref().map_or(0, |buffers| buffers.input_len());
         debug_assert!(kept < input_max, "no read without room");
         let room = self.input.len().min(input_max - kept).min(budget.bytes);
-        let result = driver.read(socket, &mut self.input[..room]);
+        let result = driver.read_any(socket, &mut self.input[..room]);
         let count = self.after_read(key, result, room);
         budget.bytes -= count;
         if count == 0 {

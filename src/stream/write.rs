@@ -25,7 +25,7 @@ impl<D: Driver> Reactor<D> {
         }
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         self.core.stats.writes += 1;
-        let result = driver.write(socket, &self.core.scratch[..length]);
+        let result = driver.write_any(socket, &self.core.scratch[..length]);
         self.after_scratch_write(key, result);
     }
 
@@ -77,7 +77,7 @@ impl<D: Driver> Reactor<D> {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let result = match buffers.output.slices(&mut slices, core.write_left) {
                 0 => break,
-                1 => driver.write(socket, &slices[0]),
+                1 => driver.write_any(socket, &slices[0]),
                 filled => driver.write_vectored(socket, &slices[..filled]),
             };
             core.stats.writes += 1;

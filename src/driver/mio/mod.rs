@@ -264,10 +264,13 @@ impl Driver for Mio {
     #[inline(always)]
     fn read(&self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
         debug_assert!(!buffer.is_empty(), "an empty read looks like an end of file");
-        match retrying(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())) {
-            Ok((count, _)) => Ok(count),
-            Err(error) => pipe::read(error, socket, buffer),
-        }
+        retrying(|| {
+            rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count)
+        })
+    }
+
+    fn read_any(&self, stream: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(stream, buffer).or_else(|error| pipe::read(error, stream, buffer))
     }
 
     fn readable_bytes(&self, socket: &OwnedFd) -> io::Result<usize> {
@@ -276,8 +279,11 @@ impl Driver for Mio {
 
     #[inline(always)]
     fn write(&self, socket: &OwnedFd, data: &[u8]) -> io::Result<usize> {
-        let result = retrying(|| rustix::net::send(socket, data, platform::NOSIGNAL));
-        result.or_else(|error| pipe::write(error, socket, data))
+        retrying(|| rustix::net::send(socket, data, platform::NOSIGNAL))
+    }
+
+    fn write_any(&self, stream: &OwnedFd, data: &[u8]) -> io::Result<usize> {
+        self.write(stream, data).or_else(|error| pipe::write(error, stream, data))
     }
 
     fn write_vectored(&self, socket: &OwnedFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
