@@ -35,7 +35,7 @@ impl Example {
 
     /// Starts any program that listens on a port of the kernel's choice, and waits until it says which.
     pub fn start_command(command: &mut Command) -> Example {
-        let mut example = Example::run_command(command.env("RUST_LOG", "info"));
+        let mut example = Example::run_command(command);
         example.wait_for_address();
         example
     }
@@ -43,11 +43,12 @@ impl Example {
     /// Starts `name arguments...`, of which the address is not known.
     pub fn run(name: &str, arguments: &[&str]) -> Example {
         let mut command = Command::new(path_of(name));
-        Example::run_command(command.args(arguments).env("RUST_LOG", "oneloop=info"))
+        Example::run_command(command.args(arguments))
     }
 
     fn run_command(command: &mut Command) -> Example {
         let mut process = command
+            .env("RUST_LOG", "info")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
