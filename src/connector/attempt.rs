@@ -8,9 +8,11 @@ use super::destination::Destination;
 use super::options::ConnectOptions;
 use super::race::Race;
 use crate::address::SocketAddress;
-use crate::core::Core;
+use crate::command::Command;
+use crate::core::{Core, Source};
+use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
-use crate::stream::flag::*;
+use crate::stream::{Stream, flag::*};
 use crate::timer::TimerId;
 
 /// Waiting times while the backlog of a Unix listener is full: the first about as long as such a listener
@@ -64,6 +66,37 @@ impl Attempt {
 }
 
 impl Core {
+    /// Begins an outbound connection: its key is good from now on, the driver hears of it in the
+    /// flush phase.
+    pub(crate) fn connect(
+        &mut self,
+        handler: u16,
+        to: Destination,
+        tag: u64,
+        options: Rc<ConnectOptions>,
+    ) -> Key {
+        if self.stopping {
+            return Key::NONE;
+        }
+        let limits = Rc::clone(&options.limits);
+        let mut stream = Stream::new(CONNECTING | OUTBOUND, handler, tag, limits);
+        let number = self.attempts.insert(Attempt::new(to, options));
+        stream.need = u32::try_from(number).expect("no more attempts than slots");
+        // Judged now, when those that come after it do not count yet.
+        let is_one_too_many = self.stats.connections >= self.limits.connections_max;
+        if is_one_too_many {
+            stream.failure = Some(ConnectError::TooManyConnections);
+        }
+        let key = self.sources.insert(Source::Stream(stream));
+        self.stats.connections += 1;
+        if is_one_too_many {
+            self.end(key, CloseReason::Closed);
+        } else {
+            self.commands.push_back(Command::Connect { key });
+        }
+        key
+    }
+
     /// The attempt of a connection that is not open yet.
     pub(super) fn attempt_mut(&mut self, key: Key) -> Option<&mut Attempt> {
         let stream = self.stream(key)?;
