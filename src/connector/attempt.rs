@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use log::warn;
+
 use super::backoff::Backoff;
 use super::destination::Destination;
 use super::options::ConnectOptions;
@@ -78,18 +80,25 @@ impl Core {
         if self.stopping {
             return Key::NONE;
         }
-        let limits = Rc::clone(&options.limits);
-        let mut stream = Stream::new(CONNECTING | OUTBOUND, handler, tag, limits);
+        let socket_options = options.socket.check_outbound();
+        let mut stream =
+            Stream::new(CONNECTING | OUTBOUND, handler, tag, Rc::clone(&options.limits));
         let number = self.attempts.insert(Attempt::new(to, options));
         stream.need = u32::try_from(number).expect("no more attempts than slots");
         // Judged now, when those that come after it do not count yet.
         let is_one_too_many = self.stats.connections >= self.limits.connections_max;
-        if is_one_too_many {
-            stream.failure = Some(ConnectError::TooManyConnections);
-        }
+        let refusal = match &socket_options {
+            _ if is_one_too_many => Some(ConnectError::TooManyConnections),
+            Err(error) => Some(ConnectError::of_error(error)),
+            Ok(()) => None,
+        };
+        stream.failure = refusal;
         let key = self.sources.insert(Source::Stream(stream));
         self.stats.connections += 1;
-        if is_one_too_many {
+        if let Err(error) = socket_options {
+            warn!("{key}: does not connect: {error}");
+        }
+        if refusal.is_some() {
             self.end(key, CloseReason::Closed);
         } else {
             self.commands.push_back(Command::Connect { key });
