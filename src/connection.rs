@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::context::Context;
-use crate::core::Data;
 use crate::credentials::Credentials;
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
 use crate::limits::Limits;
 use crate::listener::ListenerId;
+use crate::stream::Data;
 use crate::stream::{Stream, flag::*};
 use crate::timer::{Purpose, TimerId};
 

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::address::SocketAddress;
 use crate::clock::Time;
+use crate::command::Host;
 use crate::connector::{ConnectOptions, Destination};
-use crate::core::{Core, Data, Host};
+use crate::core::Core;
 use crate::datagram::Queued;
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
@@ -15,6 +16,7 @@ use crate::listener::{ListenOptions, ListenerId};
 use crate::reactor::HandlerId;
 use crate::source::NO_HANDLER;
 use crate::stats::Stats;
+use crate::stream::Data;
 use crate::timer::{Purpose, TimerId};
 
 /// The reactor as a callback sees it: the time, other connections by key, outbound connections,

@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::core::{Command, Core};
+use crate::command::Command;
+use crate::core::Core;
 use crate::error::CloseReason;
 use crate::key::Key;
 use crate::stats::Stats;

@@ -48,6 +48,7 @@ pub mod address;
 mod buffer;
 mod clock;
 pub mod codec;
+mod command;
 mod connection;
 mod connector;
 mod context;

@@ -8,11 +8,14 @@ use std::time::Duration;
 ///
 /// Given to [`ListenOptions::socket`](crate::ListenOptions::socket) they are set on the listening socket, before
 /// it is bound. Linux hands them down to every socket that is accepted from it, so that a connection costs no
-/// call more.
+/// call more. Given to [`ConnectOptions::socket`](crate::ConnectOptions::socket) they are set on the socket of an
+/// outbound connection, before it is bound and connected. What was [adopted](crate::Reactor::adopt) keeps what whoever
+/// made it has set, and only has `TCP_NODELAY` set as well.
 ///
-/// An option that cannot have its effect is an error when the listener is made, and never ignored:
+/// An option that cannot have its effect is an error when the listener is made, or of the connect, and never
+/// ignored:
 ///
-/// - `InvalidInput`: its value makes no sense, or the kernel refuses it.
+/// - `InvalidInput`: its value makes no sense, or the kernel refuses it; of a connect, what is of listeners only.
 /// - `Unsupported`: on a Unix socket, to which the kernel would hand none of them down; in the
 ///   simulation, all but `nodelay` and `traffic_class`, which nobody there could see the effect
 ///   of; elsewhere than on Linux, all but `nodelay`.
@@ -82,7 +85,7 @@ impl SocketOptions {
     /// How much a socket may have received that nobody has read (socket(7), `SO_RCVBUF`), with the kernel's
     /// own bookkeeping on top; the window that is advertised follows from it. Setting it turns off what the kernel
     /// does by itself, to let the window grow with need. The kernel takes at most `net.core.rmem_max` and
-    /// says nothing; the reactor logs a warning then.
+    /// says nothing; the reactor logs it then: for a listener as a warning, for each connect at debug level.
     #[must_use]
     pub fn receive_buffer_bytes(mut self, bytes: usize) -> SocketOptions {
         self.receive_buffer_bytes = Some(bytes);
@@ -192,6 +195,17 @@ impl SocketOptions {
             Some(name) => {
                 let message = format!("the socket option {name} is not to be had {place}");
                 Err(io::Error::new(io::ErrorKind::Unsupported, message))
+            }
+        }
+    }
+
+    /// As [`check`](Self::check), for an outbound connection.
+    pub(crate) fn check_outbound(&self) -> io::Result<()> {
+        match self.asked().find(|name| ["defer_accept", "fast_open"].contains(name)) {
+            None => self.check(),
+            Some(name) => {
+                let message = format!("the socket option {name} is of listeners only");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
         }
     }

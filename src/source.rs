@@ -2,8 +2,9 @@
 
 use std::io;
 
+use crate::command::Host;
 use crate::context::Context;
-use crate::core::{Core, Host, Source};
+use crate::core::{Core, Source};
 use crate::driver::{Driver, RawSource};
 use crate::error::CloseReason;
 use crate::handler::{Drained, SourceHandler};

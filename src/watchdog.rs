@@ -10,9 +10,10 @@ use std::time::Duration;
 use log::warn;
 
 use crate::clock::Time;
+use crate::command::Host;
 use crate::connection::Connection;
 use crate::context::Context;
-use crate::core::{Core, Host};
+use crate::core::Core;
 use crate::driver::Driver;
 use crate::key::Key;
 use crate::reactor::Reactor;

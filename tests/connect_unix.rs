@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use oneloop::address::UnixName;
 use oneloop::driver::{ConnectConfig, Connecting, Driver, Mio};
-use oneloop::{Backoff, CloseReason, ConnectError, ConnectOptions, Limits, Sent, SocketAddress};
+use oneloop::{
+    Backoff, CloseReason, ConnectError, ConnectOptions, Limits, Sent, SocketAddress, SocketOptions,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use support::*;
@@ -283,7 +285,8 @@ fn small_writes_leave_at_once_unless_that_is_not_wanted() {
     let to = SocketAddress::Inet(listener.local_addr().unwrap());
     let driver = Mio::new().unwrap();
     for nodelay in [false, true] {
-        let config = ConnectConfig { to: &to, from: None, nodelay };
+        let options = SocketOptions::new().nodelay(nodelay);
+        let config = ConnectConfig { to: &to, from: None, options: &options };
         let connecting = driver.connect(&config).unwrap();
         let (Connecting::Done(socket) | Connecting::UnderWay(socket)) = connecting else {
             panic!("{connecting:?}")

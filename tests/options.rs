@@ -8,12 +8,17 @@ use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
+use oneloop::address::UnixName;
 #[cfg(feature = "sim")]
-use oneloop::ReactorLimits;
-use oneloop::{ListenOptions, ListenerId, SocketOptions};
-use rustix::net::sockopt;
+use oneloop::{Address, ReactorLimits};
+use oneloop::{
+    Backoff, ConnectError, ConnectOptions, Destination, Limits, ListenOptions, ListenerId,
+    SocketOptions,
+};
+use rustix::net::{AddressFamily, sockopt};
 use socket2::SockRef;
 
 use support::*;
@@ -39,18 +44,40 @@ fn accepted(options: SocketOptions) -> [OwnedFd; 2] {
     })
 }
 
-#[test]
-fn what_was_set_on_the_listener_is_handed_down() {
+/// What the kernel has of outbound connections: to one address, of either family, and to several.
+fn connected(options: SocketOptions) -> [OwnedFd; 3] {
+    let (_deaf, deaf) = nobody();
+    let options = Rc::new(ConnectOptions::new().socket(options));
+    ["127.0.0.1:0", "[::1]:0", "127.0.0.1:0 and nobody"].map(|to| {
+        let (address, is_alone) = (to.trim_end_matches(" and nobody"), !to.ends_with("nobody"));
+        let listener = TcpListener::bind(address).unwrap();
+        let to = listener.local_addr().unwrap();
+        let to = if is_alone { to.into() } else { Destination::from(vec![deaf, to]) };
+        let mut client = Client::new(Recorder::new());
+        client.cx().connect_with(to, 0, &options);
+        client.until("it opens", |calls| calls.opened().len() == 1);
+        kernel::server_side_of(&listener.accept().unwrap().0)
+    })
+}
+
+/// One of each that can be seen on a connection.
+fn many() -> SocketOptions {
     let seconds = Duration::from_secs;
-    let options = SocketOptions::new()
+    SocketOptions::new()
         .nodelay(false)
         .keepalive(seconds(71), seconds(13), 7)
         .receive_buffer_bytes(50_000)
         .send_buffer_bytes(60_000)
         .user_timeout(Duration::from_millis(12_345))
         .traffic_class(0xb8)
-        .unsent_low_bytes(70_000);
-    for socket in accepted(options) {
+        .unsent_low_bytes(70_000)
+}
+
+#[test]
+fn what_was_set_is_handed_down_from_a_listener_and_set_on_an_outbound_connection() {
+    let seconds = Duration::from_secs;
+    for socket in accepted(many()).into_iter().chain(connected(many())) {
+        let is_v6 = sockopt::socket_domain(&socket).unwrap() == AddressFamily::INET6;
         assert!(!sockopt::tcp_nodelay(&socket).unwrap());
         assert!(sockopt::socket_keepalive(&socket).unwrap());
         assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), seconds(71));
@@ -61,7 +88,9 @@ fn what_was_set_on_the_listener_is_handed_down() {
         assert_eq!(sockopt::socket_send_buffer_size(&socket).unwrap(), 120_000);
         assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 12_345);
         assert_eq!(sockopt::ip_tos(&socket).unwrap(), 0xb8);
-        assert_eq!(sockopt::ipv6_tclass(&socket).unwrap(), 0xb8);
+        if is_v6 {
+            assert_eq!(sockopt::ipv6_tclass(&socket).unwrap(), 0xb8);
+        }
         assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), 70_000);
     }
 }
@@ -69,22 +98,27 @@ fn what_was_set_on_the_listener_is_handed_down() {
 #[test]
 fn what_was_not_asked_for_is_as_the_system_has_it() {
     let plain = TcpListener::bind("[::]:0").unwrap();
-    for socket in accepted(SocketOptions::new()) {
+    let options = SocketOptions::new;
+    for socket in accepted(options()).into_iter().chain(connected(options())) {
+        let is_v6 = sockopt::socket_domain(&socket).unwrap() == AddressFamily::INET6;
         assert!(sockopt::tcp_nodelay(&socket).unwrap(), "the one that is on by default");
         assert!(!sockopt::socket_keepalive(&socket).unwrap());
         let idle = sockopt::tcp_keepidle(&plain).unwrap();
         assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), idle);
         assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 0);
         assert_eq!(sockopt::ip_tos(&socket).unwrap(), 0);
-        assert_eq!(sockopt::ipv6_tclass(&socket).unwrap(), 0);
+        if is_v6 {
+            assert_eq!(sockopt::ipv6_tclass(&socket).unwrap(), 0);
+        }
         assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), 0);
         assert_eq!(SockRef::from(&socket).device().unwrap(), None);
     }
 }
 
 #[test]
-fn a_device_is_handed_down_and_keeps_others_out() {
-    for socket in accepted(SocketOptions::new().device("lo")) {
+fn a_device_is_handed_down_and_holds_for_outbound_connections() {
+    let options = || SocketOptions::new().device("lo");
+    for socket in accepted(options()).into_iter().chain(connected(options())) {
         assert_eq!(SockRef::from(&socket).device().unwrap().unwrap(), b"lo");
     }
 }
@@ -158,6 +192,24 @@ fn an_interface_that_is_not_there_is_an_error() {
     let error = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap_err();
     let expected = "listen on 127.0.0.1:0: the socket option device: ";
     assert!(error.to_string().starts_with(expected), "{error}");
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = ConnectOptions::new().socket(SocketOptions::new().device("none"));
+    let error = error_of(listener.local_addr().unwrap(), options);
+    assert!(matches!(error, ConnectError::Io(_)), "{error:?}");
+}
+
+/// Why a connect fails.
+fn error_of(to: impl Into<Destination>, options: ConnectOptions) -> ConnectError {
+    let mut client = Client::new(Recorder::new());
+    client.cx().connect_with(to, 1, &Rc::new(options));
+    client.failed(1)[0].2
+}
+
+/// ... which is not tried again, although that is allowed.
+fn final_error_of(to: impl Into<Destination>, options: SocketOptions) -> ConnectError {
+    let hour = Duration::from_secs(3600);
+    error_of(to, ConnectOptions::new().socket(options).retry(1, Backoff::new(hour, hour)))
 }
 
 /// Addresses that are nobody's, for documentation: RFC 5737, RFC 3849.
@@ -174,13 +226,58 @@ fn an_address_that_the_machine_does_not_have_can_be_bound_freely() {
     }
 }
 
+/// Whether there is a way from it is another question.
+#[test]
+fn an_address_that_the_machine_does_not_have_can_be_bound_freely_to_connect_from() {
+    let hole = BlackHole::new();
+    for is_free in [false, true] {
+        let options = ConnectOptions::new()
+            .from(SocketAddr::from(([192, 0, 2, 1], 0)))
+            .limits(Limits::new().connect_timeout(Duration::from_millis(50)))
+            .socket(SocketOptions::new().freebind(is_free));
+        let error = error_of(hole.address, options);
+        assert_eq!(error != ConnectError::AddressUnavailable, is_free, "{error:?}");
+    }
+}
+
+#[test]
+fn what_is_of_listeners_only_is_an_error_of_a_connect() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let to = listener.local_addr().unwrap();
+    let options = SocketOptions::new;
+    for options in [options().defer_accept(Duration::from_secs(1)), options().fast_open(16)] {
+        let error = final_error_of(to, options.clone());
+        assert_eq!(error, ConnectError::Io(ErrorKind::InvalidInput), "{options:?}");
+    }
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "nothing was tried");
+}
+
+/// Whoever made it decides, but for what all connections have.
+#[test]
+fn an_adopted_connection_has_what_was_set_on_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = connect(listener.local_addr().unwrap());
+    let (socket, _) = listener.accept().unwrap();
+    sockopt::set_socket_keepalive(&socket, true).unwrap();
+    sockopt::set_tcp_nodelay(&socket, false).unwrap();
+    let mut server = Server::new(Recorder::echo());
+    server.reactor.adopt(server.handler, socket.into(), 0).unwrap();
+    server.until("it opens", |calls| calls.opened().len() == 1);
+    let socket = kernel::server_side_of(&client);
+    assert!(sockopt::socket_keepalive(&socket).unwrap());
+    assert!(sockopt::tcp_nodelay(&socket).unwrap());
+}
+
 #[test]
 fn a_value_that_makes_no_sense_is_an_error_that_says_so() {
     let options = SocketOptions::new;
     let (mut reactor, handler) = raw::reactor();
     let second = Duration::from_secs(1);
     let days = Duration::from_secs(32_768);
-    for (options, message) in [
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    for (socket_options, message) in [
         (options().keepalive(second / 2, second, 1), "keepalive has idle 500ms"),
         (options().keepalive(Duration::ZERO, second, 1), "keepalive has idle 0ns"),
         (options().keepalive(days, second, 1), "keepalive has idle 32768s"),
@@ -203,11 +300,15 @@ fn a_value_that_makes_no_sense_is_an_error_that_says_so() {
         (options().device("sixteen-letters!"), "device is \"sixteen-letters!\""),
         (options().device("a/b"), "device is \"a/b\""),
     ] {
-        let options = ListenOptions::new().socket(options);
+        let options = ListenOptions::new().socket(socket_options.clone());
         let error = reactor.listen_with(handler, "127.0.0.1:0", &options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         let expected = format!("listen on 127.0.0.1:0: the socket option {message}");
         assert!(error.to_string().starts_with(&expected), "{error}");
+        if !message.starts_with("defer_accept") && !message.starts_with("fast_open") {
+            let error = final_error_of(to, socket_options);
+            assert_eq!(error, ConnectError::Io(ErrorKind::InvalidInput), "{message}");
+        }
     }
 }
 
@@ -250,11 +351,19 @@ fn all() -> Vec<(&'static str, SocketOptions)> {
     ]
 }
 
+const OF_LISTENERS: [&str; 2] = ["defer_accept", "fast_open"];
+
 #[test]
 fn a_unix_socket_has_none_of_them() {
     let (mut reactor, handler) = raw::reactor();
     let address = format!("unix:@oneloop-options-{}", std::process::id());
+    let name = UnixName::from_abstract(format!("oneloop-options-{}", std::process::id()));
+    let to = name.unwrap();
     for (name, options) in all() {
+        if !OF_LISTENERS.contains(&name) {
+            let error = final_error_of(to.clone(), options.clone());
+            assert_eq!(error, ConnectError::Io(ErrorKind::Unsupported), "{name}");
+        }
         let options = ListenOptions::new().socket(options);
         let error = reactor.listen_with(handler, &address, &options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
@@ -281,17 +390,36 @@ fn the_kernel_hands_no_buffer_size_down_from_a_unix_listener() {
 fn the_simulation_has_those_that_nobody_there_can_see() {
     let mut sim = oneloop::sim::Simulation::new(1);
     let host = sim.add_reactor(ReactorLimits::new());
-    let handler = sim[host].add(Recorder::new());
+    let recorder = Recorder::echo();
+    let calls = recorder.calls.clone();
+    let handler = sim[host].add(recorder);
+    sim[host].listen(handler, "127.0.0.1:7").unwrap();
     for (name, options) in all() {
-        let options = ListenOptions::new().socket(options);
-        let result = sim[host].listen_with(handler, "127.0.0.1:0", &options);
-        if ["nodelay", "traffic_class"].contains(&name) {
-            result.unwrap();
-        } else {
-            let error = result.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-            let message = format!("the socket option {name} is not to be had in the simulation");
-            assert!(error.to_string().ends_with(&message), "{error}");
+        for (to, place) in [("127.0.0.1:7", "in the simulation"), ("unix:@x", "on a Unix socket")] {
+            let is_there = ["nodelay", "traffic_class"].contains(&name) && to != "unix:@x";
+            let listen = ListenOptions::new().socket(options.clone());
+            let of_any_port = to.replace(":7", ":0");
+            match sim[host].listen_with(handler, &*of_any_port, &listen) {
+                Ok(_) => assert!(is_there, "{name} {place}"),
+                Err(error) => {
+                    assert!(!is_there, "{error}");
+                    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+                    let message = format!("the socket option {name} is not to be had {place}");
+                    assert!(error.to_string().ends_with(&message), "{error}");
+                }
+            }
+            if OF_LISTENERS.contains(&name) {
+                continue;
+            }
+            calls.clear();
+            let connect = Rc::new(ConnectOptions::new().socket(options.clone()));
+            let to: Address = to.parse().unwrap();
+            let key = sim[host].context(handler).connect_with(to, 1, &connect);
+            sim.run_for(Duration::from_secs(1));
+            let error = ConnectError::Io(ErrorKind::Unsupported);
+            let failed = [(key, 1, error)];
+            assert_eq!(calls.opened().len(), 2 * usize::from(is_there), "{name} {place}");
+            assert_eq!(failures(&calls), failed[usize::from(is_there)..], "{name} {place}");
         }
     }
 }

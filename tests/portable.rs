@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use oneloop::{
-    CloseReason, ConnectError, Connection, Context, Datagram, DatagramHandler, DatagramSocket,
-    Error, Handle, Key, ListenOptions, Reactor, SocketOptions, StreamHandler,
+    CloseReason, ConnectError, ConnectOptions, Connection, Context, Datagram, DatagramHandler,
+    DatagramSocket, Error, Handle, Key, ListenOptions, Reactor, SocketOptions, StreamHandler,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -155,9 +155,9 @@ fn datagrams_come_back_also_when_nobody_heard_the_one_before() {
     }
 }
 
-/// What became of the connections that it makes: the first one opens, the second is refused.
+/// Tells what became of the connections that it makes.
 struct Caller {
-    to: [SocketAddr; 2],
+    to: [(SocketAddr, ConnectOptions); 2],
     told: Rc<RefCell<Vec<String>>>,
 }
 
@@ -171,8 +171,8 @@ impl StreamHandler for Caller {
     type Session = Vec<u8>;
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        for (tag, to) in self.to.into_iter().enumerate() {
-            cx.connect(to, tag as u64);
+        for (tag, (to, options)) in self.to.iter().enumerate() {
+            cx.connect_with(*to, tag as u64, &Rc::new(options.clone()));
         }
     }
 
@@ -210,16 +210,35 @@ fn an_outbound_connection_opens_or_is_refused() {
     // Who has connected has a port on which nobody listens, and keeps it.
     let client = connect(server.address);
     let to = [server.address, client.local_addr().unwrap()];
+    let told = told_of(to.map(|to| (to, ConnectOptions::new())), 3);
+    assert_eq!(told, ["1: Refused", "Closed", "anybody?"]);
+}
+
+/// What so many times is told of connections, in the order of the alphabet.
+fn told_of(to: [(SocketAddr, ConnectOptions); 2], times: usize) -> Vec<String> {
     let told: Rc<RefCell<Vec<String>>> = Rc::default();
     let mut reactor = Reactor::new().unwrap();
     reactor.add(Caller { to, told: Rc::clone(&told) });
     let start = Instant::now();
-    while told.borrow().len() < 3 {
+    while told.borrow().len() < times {
         assert!(start.elapsed() < DEADLINE, "no more than {told:?}");
         reactor.turn(Some(Duration::from_millis(10))).unwrap();
     }
-    told.borrow_mut().sort();
-    assert_eq!(*told.borrow(), ["1: Refused", "Closed", "anybody?"]);
+    let mut told = told.take();
+    told.sort();
+    told
+}
+
+#[test]
+fn a_socket_option_that_a_platform_lacks_is_an_error_of_the_connect() {
+    let server = Server::new(listen);
+    let socket = |options| (server.address, ConnectOptions::new().socket(options));
+    let options = SocketOptions::new;
+    let to = [socket(options().nodelay(false)), socket(options().user_timeout(DEADLINE))];
+    match cfg!(target_os = "linux") {
+        true => assert_eq!(told_of(to, 4), ["Closed", "Closed", "anybody?", "anybody?"]),
+        false => assert_eq!(told_of(to, 3), ["1: Io(Unsupported)", "Closed", "anybody?"]),
+    }
 }
 
 /// Only on Linux is all of it there; elsewhere nothing is left out in silence.

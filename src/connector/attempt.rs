@@ -3,14 +3,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use log::warn;
+
 use super::backoff::Backoff;
 use super::destination::Destination;
 use super::options::ConnectOptions;
 use super::race::Race;
 use crate::address::SocketAddress;
-use crate::core::Core;
+use crate::command::Command;
+use crate::core::{Core, Source};
+use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
-use crate::stream::flag::*;
+use crate::stream::{Stream, flag::*};
 use crate::timer::TimerId;
 
 /// Waiting times while the backlog of a Unix listener is full: the first about as long as such a listener
@@ -64,6 +68,44 @@ impl Attempt {
 }
 
 impl Core {
+    /// Begins an outbound connection: its key is good from now on, the driver hears of it in the
+    /// flush phase.
+    pub(crate) fn connect(
+        &mut self,
+        handler: u16,
+        to: Destination,
+        tag: u64,
+        options: Rc<ConnectOptions>,
+    ) -> Key {
+        if self.stopping {
+            return Key::NONE;
+        }
+        let socket_options = options.socket.check_outbound();
+        let mut stream =
+            Stream::new(CONNECTING | OUTBOUND, handler, tag, Rc::clone(&options.limits));
+        let number = self.attempts.insert(Attempt::new(to, options));
+        stream.need = u32::try_from(number).expect("no more attempts than slots");
+        // Judged now, when those that come after it do not count yet.
+        let is_one_too_many = self.stats.connections >= self.limits.connections_max;
+        let refusal = match &socket_options {
+            _ if is_one_too_many => Some(ConnectError::TooManyConnections),
+            Err(error) => Some(ConnectError::of_error(error)),
+            Ok(()) => None,
+        };
+        stream.failure = refusal;
+        let key = self.sources.insert(Source::Stream(stream));
+        self.stats.connections += 1;
+        if let Err(error) = socket_options {
+            warn!("{key}: does not connect: {error}");
+        }
+        if refusal.is_some() {
+            self.end(key, CloseReason::Closed);
+        } else {
+            self.commands.push_back(Command::Connect { key });
+        }
+        key
+    }
+
     /// The attempt of a connection that is not open yet.
     pub(super) fn attempt_mut(&mut self, key: Key) -> Option<&mut Attempt> {
         let stream = self.stream(key)?;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use log::debug;
@@ -96,8 +97,9 @@ impl<D: Driver> Reactor<D> {
     fn begin_candidate(&mut self, of: Key, to: SocketAddr) {
         let core = &mut self.core;
         let Some(attempt) = core.attempt_mut(of) else { return };
-        let (from, nodelay) = (attempt.options.from, attempt.options.nodelay);
-        let config = ConnectConfig { to: &SocketAddress::Inet(to), from, nodelay };
+        let options = Rc::clone(&attempt.options);
+        let (from, options) = (options.from, &options.socket);
+        let config = ConnectConfig { to: &SocketAddress::Inet(to), from, options };
         let readiness = Readiness::EMPTY;
         let candidate = Candidate { of, to, readiness, queued: false, dead: false, resets: false };
         let key = core.sources.insert(Source::Candidate(Box::new(candidate)));

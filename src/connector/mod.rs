@@ -138,7 +138,7 @@ impl<D: Driver> Reactor<D> {
         let attempt = &mut core.attempts[stream.need as usize];
         let (Stage::Connects(to), options) = (&attempt.stage, &attempt.options) else { return };
         let driver = &self.sockets.driver;
-        let config = ConnectConfig { to, from: options.from, nodelay: options.nodelay };
+        let config = ConnectConfig { to, from: options.from, options: &options.socket };
         let result = driver.connect(&config).and_then(|connecting| {
             let (socket, is_done) = match connecting {
                 Connecting::Done(socket) => (socket, true),
@@ -248,7 +248,8 @@ impl<D: Driver> Reactor<D> {
     /// One try has failed: waits for the next one, or ends the attempt with the last.
     fn fail_try(&mut self, key: Key, error: ConnectError) {
         let core = &mut self.core;
-        let is_last = core.drain.is_some();
+        let is_hopeless = error == ConnectError::Io(std::io::ErrorKind::Unsupported);
+        let is_last = is_hopeless || core.drain.is_some();
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         if stream.has(DEAD) {
             return; // ended otherwise, in this very turn

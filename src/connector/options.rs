@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::backoff::Backoff;
 use crate::limits::Limits;
+use crate::socket_options::SocketOptions;
 
 /// How to connect, for [`Context::connect_with`](crate::Context::connect_with). Made once, it is shared by as
 /// many connections as there are.
@@ -14,12 +15,13 @@ use crate::limits::Limits;
 /// use std::rc::Rc;
 /// use std::time::Duration;
 ///
-/// use oneloop::{Backoff, ConnectOptions, Limits};
+/// use oneloop::{Backoff, ConnectOptions, Limits, SocketOptions};
 ///
 /// let from = SocketAddr::from(([127, 0, 0, 1], 0)); // any port of this address
 /// let options = ConnectOptions::new()
 ///     .limits(Limits::new().connect_timeout(Duration::from_secs(2)))
 ///     .from(from)
+///     .socket(SocketOptions::new().user_timeout(Duration::from_secs(20)))
 ///     .retry(5, Backoff::new(Duration::from_millis(100), Duration::from_secs(5)));
 /// let options = Rc::new(options);
 /// ```
@@ -27,7 +29,7 @@ use crate::limits::Limits;
 pub struct ConnectOptions {
     pub(crate) limits: Rc<Limits>,
     pub(crate) from: Option<SocketAddr>,
-    pub(crate) nodelay: bool,
+    pub(crate) socket: SocketOptions,
     /// How often, and after which waits.
     pub(crate) retry: Option<(u32, Backoff)>,
 }
@@ -41,7 +43,12 @@ impl Default for ConnectOptions {
 impl ConnectOptions {
     /// The defaults.
     pub fn new() -> ConnectOptions {
-        ConnectOptions { limits: Rc::default(), from: None, nodelay: true, retry: None }
+        ConnectOptions {
+            limits: Rc::default(),
+            from: None,
+            socket: SocketOptions::new(),
+            retry: None,
+        }
     }
 
     /// The limits of the connection; [`connect_timeout`](Limits::connect_timeout) holds until it is open.
@@ -81,7 +88,7 @@ impl ConnectOptions {
     /// [`connect_timeout`](Limits::connect_timeout) is for each try, and
     /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed) tells how the last one failed. It counts
     /// among the reactor's connections also while it waits. What the reactor itself refuses (too many
-    /// connections, an address of another family) is not tried again; nor is anything while the reactor
+    /// connections, an address of another family, a socket option that is not to be had) is not tried again; nor is anything while the reactor
     /// [drains](crate::Reactor::drain), and who waits when that begins fails as
     /// [`Draining`](crate::ConnectError::Draining).
     ///
@@ -96,12 +103,23 @@ impl ConnectOptions {
         self
     }
 
-    /// Whether small writes leave at once instead of waiting for an acknowledgement (tcp(7),
-    /// `TCP_NODELAY`). Default yes, because the reactor already gathers a run's output. A Unix socket has
-    /// no such thing.
+    /// What the kernel does with the connection's socket; set before it is bound and connected, so that the
+    /// window, the device and the packets of the handshake itself follow it.
+    ///
+    /// An option that cannot have its effect fails the attempt, and the log has its name: a value that makes no
+    /// sense, and those of listeners only ([`defer_accept`](SocketOptions::defer_accept),
+    /// [`fast_open`](SocketOptions::fast_open)), before anything is tried, as
+    /// [`Io`](crate::ConnectError::Io)`(`[`InvalidInput`](std::io::ErrorKind::InvalidInput)`)`; what the socket or
+    /// the platform does not have, as any option on a Unix socket, as
+    /// [`Io`](crate::ConnectError::Io)`(`[`Unsupported`](std::io::ErrorKind::Unsupported)`)`.
+    ///
+    /// # Cost
+    ///
+    /// One setsockopt(2) for each option and each address that is tried (keep-alive four, a traffic class on
+    /// IPv6 two, a buffer size a getsockopt(2) more). A listener's connections have theirs for nothing.
     #[must_use]
-    pub fn nodelay(mut self, yes: bool) -> ConnectOptions {
-        self.nodelay = yes;
+    pub fn socket(mut self, options: SocketOptions) -> ConnectOptions {
+        self.socket = options;
         self
     }
 }

@@ -193,6 +193,12 @@ impl DatagramState {
 }
 
 impl Core {
+    /// Whether a datagram socket is open.
+    pub(crate) fn is_bound(&self, key: Key) -> bool {
+        let source = self.sources.get(key);
+        matches!(source, Some(Source::Datagram(state)) if state.reason.is_none())
+    }
+
     pub(crate) fn datagram_mut(&mut self, key: Key) -> Option<&mut DatagramState> {
         match self.sources.get_mut(key) {
             Some(Source::Datagram(state)) => Some(state),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::{DatagramOptions, Interface, Queued};
 use crate::address::SocketAddress;
+use crate::command::Host;
 use crate::context::Context;
-use crate::core::{Core, Host};
+use crate::core::Core;
 use crate::error::CloseReason;
 use crate::key::Key;
 use crate::timer::{Purpose, TimerId};

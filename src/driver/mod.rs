@@ -96,8 +96,8 @@ pub struct ConnectConfig<'a> {
     pub to: &'a SocketAddress,
     /// Where from, if that is not the kernel's choice; of the same family. With port 0 the port is.
     pub from: Option<SocketAddr>,
-    /// Small writes leave at once (tcp(7), `TCP_NODELAY`).
-    pub nodelay: bool,
+    /// What is set on the socket. The reactor does not ask for what only listeners have.
+    pub options: &'a SocketOptions,
 }
 
 /// How a datagram socket is made.
@@ -201,7 +201,7 @@ pub trait Driver: Sized {
     fn resolver(&self) -> Arc<dyn Resolver> {
         Arc::new(SystemResolver)
     }
-    /// Begins to connect.
+    /// Begins to connect. An option that cannot have its effect is an error, as of [`listen`](Self::listen).
     fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<Self::Socket>>;
     /// How the connect ended: `Ok`, its error, or `WouldBlock` while it has not.
     fn connect_result(&self, socket: &Self::Socket) -> io::Result<()>;

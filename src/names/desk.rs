@@ -8,9 +8,9 @@ use log::{debug, error};
 
 use super::{NameError, Resolver};
 use crate::address::Endpoint;
+use crate::command::Command;
 use crate::connection::Connection;
 use crate::context::Context;
-use crate::core::Command;
 use crate::driver::Driver;
 use crate::error::{ConnectError, Error};
 use crate::handler::{MessageHandler, StreamHandler};

@@ -21,6 +21,7 @@ impl<D: Driver> Reactor<D> {
     /// [`on_open`](StreamHandler::on_open) comes in the next turn, with
     /// [`Origin::Adopted`](crate::Origin::Adopted) and `tag`; one that is stopped before that is told of to nobody. It
     /// has the limits of [`set_connect_limits`](Self::set_connect_limits), and counts as a connection.
+    /// Of [socket options](crate::SocketOptions) a TCP socket has those that it came with, but `TCP_NODELAY`, which is set.
     ///
     /// A pipe goes in one direction. To one that is read [`send`](crate::Connection::send) answers
     /// [`Gone`](crate::Sent::Gone), and it closes without waiting for anybody: whoever writes to it then is told so by

@@ -9,7 +9,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use crate::address::{Address, Host, IntoAddress, SocketAddress};
-use crate::core::{Host as _, Source};
+use crate::command::Host as _;
+use crate::core::Source;
 use crate::driver::Driver;
 use crate::handler::StreamHandler;
 use crate::key::Key;

@@ -23,9 +23,10 @@ use slab::Slab;
 
 use crate::address::{IntoAddress, SocketAddress};
 use crate::clock::Time;
+use crate::command::Host;
 use crate::connector::ConnectOptions;
 use crate::context::Context;
-use crate::core::{Core, Host, SLACK_SLOTS};
+use crate::core::{Core, SLACK_SLOTS};
 use crate::credentials::Credentials;
 use crate::datagram::{Interface, any::Only};
 use crate::drain::{Baseline, Ended, Report};

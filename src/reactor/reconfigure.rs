@@ -6,8 +6,9 @@ use std::rc::Rc;
 use log::info;
 
 use crate::address::SocketAddress;
+use crate::command::Command;
 use crate::context::Context;
-use crate::core::{Command, Core, Source};
+use crate::core::{Core, Source};
 use crate::driver::{Driver, ListenConfig};
 use crate::error::CloseReason;
 use crate::key::Key;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use log::{Level, error, log_enabled, trace};
 
 use crate::clock::Time;
+use crate::command::Command;
 use crate::context::Context;
-use crate::core::{Command, Core, Source};
+use crate::core::{Core, Source};
 use crate::driver::Driver;
 use crate::error::CloseReason;
 use crate::key::Key;

@@ -29,6 +29,7 @@ use crate::key::Key;
 use crate::names::Resolver;
 use crate::readiness::Readiness;
 use crate::signal::{Signal, Signals};
+use crate::socket_options::SocketOptions;
 
 /// The driver of a simulated host.
 #[derive(Debug)]
@@ -146,6 +147,14 @@ fn begin_turn(net: &mut Net, host: u32) {
     net.pass(until);
 }
 
+/// What the two that are taken change, nobody here can see: the simulated kernel holds no small write back.
+fn check_options(address: &SocketAddress, options: &SocketOptions) -> io::Result<()> {
+    match address {
+        SocketAddress::Inet(_) => options.only(&["nodelay", "traffic_class"], "in the simulation"),
+        SocketAddress::Unix(_) | SocketAddress::Unnamed => options.only(&[], "on a Unix socket"),
+    }
+}
+
 impl Driver for SimDriver {
     type Socket = SimSocket;
     type Reserve = SimReserve;
@@ -212,8 +221,7 @@ impl Driver for SimDriver {
     /// Nobody is kept from a path.
     fn listen(&self, config: &ListenConfig) -> io::Result<(SimSocket, Option<SimPath>)> {
         let ListenConfig { backlog, reuse_port, only_v6, replace_stale, .. } = *config;
-        // What these change, nobody here can see: the simulated kernel holds no small write back.
-        config.options.only(&["nodelay", "traffic_class"], "in the simulation")?;
+        check_options(&config.address, &config.options)?;
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }
@@ -277,6 +285,7 @@ impl Driver for SimDriver {
     }
 
     fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<SimSocket>> {
+        check_options(config.to, config.options)?;
         if !self.has_descriptor() {
             return Err(SimDriver::no_descriptor());
         }

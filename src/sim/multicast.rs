@@ -9,9 +9,9 @@ use rustix::io::Errno;
 
 use super::addresses::covers;
 use super::calls::{self, os_error};
-use super::datagram::Packet;
 use super::faults::Kernel;
 use super::net::Net;
+use super::packet::Packet;
 use crate::datagram::options::{no_address_for_v6, no_group_of_v4};
 use crate::datagram::{DatagramOptions, Interface};
 use crate::key::Key;

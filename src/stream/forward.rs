@@ -10,11 +10,13 @@
 use std::collections::HashMap;
 
 use super::{Stream, flag::*};
-use crate::core::{Command, Core, Data};
+use crate::command::Command;
+use crate::core::Core;
 use crate::driver::Driver;
 use crate::error::{CloseReason, Sent};
 use crate::key::Key;
 use crate::reactor::Reactor;
+use crate::stream::Data;
 
 /// Who forwards to whom. Looked at only of connections whose flags say so, and never walked over.
 #[derive(Debug, Default)]

@@ -7,6 +7,8 @@
 mod close;
 mod deadline;
 mod forward;
+mod orders;
+mod output;
 mod read;
 mod run;
 mod write;
@@ -14,6 +16,7 @@ mod write;
 use std::rc::Rc;
 
 pub(crate) use forward::Forwards;
+pub(crate) use output::Data;
 pub(crate) use run::lend;
 
 use crate::buffer::Buffers;

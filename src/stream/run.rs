@@ -3,8 +3,9 @@
 use log::trace;
 
 use super::flag::*;
+use crate::command::Host;
 use crate::connection::Connection;
-use crate::core::{Core, Host};
+use crate::core::Core;
 use crate::driver::Driver;
 use crate::key::Key;
 use crate::reactor::Reactor;

@@ -7,7 +7,7 @@ use oneloop::driver::{ConnectConfig, Driver};
 use oneloop::sim::{ClientOptions, End, Faults, Kernel, Network, ReactorId, Script, Simulation};
 use oneloop::{
     ConnectError, Connection, Context, Error, HandlerId, Key, Limits, ListenOptions, ReactorLimits,
-    StreamHandler, Time,
+    SocketOptions, StreamHandler, Time,
 };
 
 use super::{Echo, SECOND, hello, served_echo};
@@ -199,7 +199,11 @@ fn errors_have_the_numbers_of_the_system() {
     assert_eq!(
         number(
             driver
-                .connect(&ConnectConfig { to: &loopback.into(), from: None, nodelay: true })
+                .connect(&ConnectConfig {
+                    to: &loopback.into(),
+                    from: None,
+                    options: &SocketOptions::new()
+                })
                 .unwrap_err()
         ),
         Some(24),

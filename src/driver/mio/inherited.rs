@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use log::Level;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
@@ -23,7 +24,7 @@ impl Mio {
         // Of the open file, and so of everybody who shares it (open(2)): without it an accept would wait for a
         // client that another process has taken.
         rustix::io::ioctl_fionbio(socket, true)?;
-        options::set(socket, &sockets::local_address(socket)?, wanted)?;
+        options::set(socket, &sockets::local_address(socket)?, wanted, Level::Warn)?;
         if let Some(backlog) = backlog {
             sockets::set_backlog(socket, backlog)?;
         }

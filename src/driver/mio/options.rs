@@ -6,35 +6,44 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use log::Level;
 use rustix::net::sockopt;
 
 use crate::address::SocketAddress;
 use crate::socket_options::SocketOptions;
 
 /// Sets what was asked for on a socket of that address, before it is bound or connected: the buffers decide
-/// on the window's scale, and a device and a free bind on what may be bound.
+/// on the window's scale, and a device and a free bind on what may be bound. `told` is how loudly the log says
+/// that the system gave less than was asked for.
 pub(super) fn set(
     socket: &OwnedFd,
     address: &SocketAddress,
     options: &SocketOptions,
+    told: Level,
 ) -> io::Result<()> {
     match address {
         SocketAddress::Inet(address) => {
             sockopt::set_tcp_nodelay(socket, options.nodelay.unwrap_or(true))?;
-            set_asked(socket, address, options)
+            set_asked(socket, address, options, told)
         }
-        // The kernel makes an accepted Unix socket anew: nothing is handed down to it.
+        // The kernel makes an accepted Unix socket anew: nothing is handed down to it. That a connected one has buffers is
+        // not worth a difference.
         SocketAddress::Unix(_) | SocketAddress::Unnamed => options.only(&[], "on a Unix socket"),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn set_asked(_: &OwnedFd, _: &SocketAddr, options: &SocketOptions) -> io::Result<()> {
+fn set_asked(_: &OwnedFd, _: &SocketAddr, options: &SocketOptions, _: Level) -> io::Result<()> {
     options.only(&["nodelay"], "on this platform")
 }
 
 #[cfg(target_os = "linux")]
-fn set_asked(socket: &OwnedFd, address: &SocketAddr, options: &SocketOptions) -> io::Result<()> {
+fn set_asked(
+    socket: &OwnedFd,
+    address: &SocketAddr,
+    options: &SocketOptions,
+    told: Level,
+) -> io::Result<()> {
     let raw = socket2::SockRef::from(socket);
     if let Some(keepalive) = options.keepalive {
         let set = || {
@@ -48,12 +57,12 @@ fn set_asked(socket: &OwnedFd, address: &SocketAddr, options: &SocketOptions) ->
     if let Some(bytes) = options.receive_buffer_bytes {
         const NAME: &str = "receive_buffer_bytes";
         named(NAME, sockopt::set_socket_recv_buffer_size(socket, bytes))?;
-        warn_if_less(NAME, bytes, named(NAME, sockopt::socket_recv_buffer_size(socket))?);
+        tell_if_less(told, NAME, bytes, named(NAME, sockopt::socket_recv_buffer_size(socket))?);
     }
     if let Some(bytes) = options.send_buffer_bytes {
         const NAME: &str = "send_buffer_bytes";
         named(NAME, sockopt::set_socket_send_buffer_size(socket, bytes))?;
-        warn_if_less(NAME, bytes, named(NAME, sockopt::socket_send_buffer_size(socket))?);
+        tell_if_less(told, NAME, bytes, named(NAME, sockopt::socket_send_buffer_size(socket))?);
     }
     if let Some(timeout) = options.user_timeout {
         let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
@@ -143,10 +152,11 @@ fn named<T, E: Into<io::Error> + Display>(name: &str, result: Result<T, E>) -> i
 
 /// The kernel doubles what it is told, for its own bookkeeping (socket(7)).
 #[cfg(target_os = "linux")]
-fn warn_if_less(name: &str, asked: usize, doubled: usize) {
+fn tell_if_less(level: Level, name: &str, asked: usize, doubled: usize) {
     let got = doubled / 2;
     if got < asked {
-        log::warn!(
+        log::log!(
+            level,
             "the socket option {name} is {got} instead of {asked}: the system allows no more"
         );
     }

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
+use log::Level;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, sockopt};
 
@@ -48,7 +49,7 @@ pub(super) fn has_ipv6() -> bool {
 
 pub(super) fn listen(config: &ListenConfig) -> io::Result<(OwnedFd, Option<BoundPath>)> {
     let socket = stream_socket(&config.address)?;
-    options::set(&socket, &config.address, &config.options)?;
+    options::set(&socket, &config.address, &config.options, Level::Warn)?;
     match &config.address {
         SocketAddress::Inet(address) => {
             sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -110,9 +111,9 @@ pub(crate) fn sort_accept_error(error: Errno) -> AcceptError {
 
 pub(super) fn connect(config: &ConnectConfig<'_>) -> io::Result<Connecting<OwnedFd>> {
     let socket = stream_socket(config.to)?;
+    options::set(&socket, config.to, config.options, Level::Debug)?;
     let result = match config.to {
         SocketAddress::Inet(address) => {
-            sockopt::set_tcp_nodelay(&socket, config.nodelay)?;
             if let Some(from) = &config.from {
                 // A port of the kernel's choice would be one that others have already.
                 if from.port() != 0 {

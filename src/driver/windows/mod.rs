@@ -151,8 +151,9 @@ impl Driver for Mio {
 
     fn connect(&self, config: &ConnectConfig<'_>) -> io::Result<Connecting<Socket>> {
         let to = inet(config.to)?;
+        config.options.only(&["nodelay"], "on this platform")?;
         let socket = make(to, Type::STREAM)?;
-        socket.set_tcp_nodelay(config.nodelay)?;
+        socket.set_tcp_nodelay(config.options.nodelay.unwrap_or(true))?;
         if let Some(from) = config.from {
             // Its port may be one from which another connection goes somewhere else.
             if from.port() != 0 {

@@ -1,0 +1,113 @@
+//! What is sent to a connection, until it is written.
+
+use std::rc::Rc;
+
+use super::flag::*;
+use crate::buffer::Buffers;
+use crate::core::{Core, Source};
+use crate::error::Sent;
+use crate::key::Key;
+
+/// A piece of output.
+pub(crate) enum Data<'a> {
+    Bytes(&'a [u8]),
+    Shared(&'a Rc<[u8]>),
+}
+
+/// A shared piece smaller than this is copied: keeping it would cost more, with a place in the queue
+/// and a slice of the write of its own, and two touches of its counter.
+const SHARED_BYTES_MIN: usize = 512;
+
+impl<'a> Data<'a> {
+    pub(crate) fn shared(bytes: &'a Rc<[u8]>) -> Data<'a> {
+        if bytes.len() < SHARED_BYTES_MIN { Data::Bytes(bytes) } else { Data::Shared(bytes) }
+    }
+}
+
+impl Core {
+    // Out of line, so that the line above stays small enough to be compiled into every handler.
+    #[inline(never)]
+    pub(crate) fn send_general(&mut self, key: Key, data: Data<'_>) -> Sent {
+        let is_direct = key == self.running && self.direct_max > 0;
+        let Some(Source::Stream(stream)) = self.sources.get_mut(key) else {
+            return Sent::Gone;
+        };
+        if !stream.takes_output() {
+            return Sent::Gone;
+        }
+        let waiting = match data {
+            Data::Bytes(bytes) if is_direct => {
+                self.scratch.extend_from_slice(bytes);
+                self.scratch.len()
+            }
+            data => {
+                let buffers = stream.buffers.get_or_insert_with(|| self.pool.take());
+                if buffers.output.len() == 0 {
+                    buffers.output_moved = self.now;
+                }
+                if is_direct {
+                    // What the run has sent so far goes first; from here on the queue takes over.
+                    buffers.output.append(&self.scratch);
+                    self.scratch.clear();
+                    self.direct_max = 0;
+                }
+                match data {
+                    Data::Bytes(bytes) => buffers.output.append(bytes),
+                    Data::Shared(bytes) => buffers.output.push_shared(Rc::clone(bytes)),
+                }
+                stream.flags |= HAS_OUTPUT;
+                buffers.output.len()
+            }
+        };
+        let is_over = waiting > stream.limits.output_bytes_high;
+        if is_over {
+            stream.flags |= OVER_HIGH;
+        }
+        if !is_direct || self.direct_max == 0 {
+            self.account(key);
+            self.queue_flush(key);
+        }
+        if is_over { Sent::OverHigh } else { Sent::Ok }
+    }
+
+    /// Brings the memory account up to date with a connection's buffers, and takes back buffers that
+    /// are empty.
+    pub(crate) fn account(&mut self, key: Key) {
+        let Some(Source::Stream(stream)) = self.sources.get_mut(key) else { return };
+        let Some(buffers) = &mut stream.buffers else { return };
+        stream.flags &= !(HAS_INPUT | HAS_OUTPUT);
+        if buffers.input_len() > 0 {
+            stream.flags |= HAS_INPUT;
+        }
+        if buffers.output.len() > 0 {
+            stream.flags |= HAS_OUTPUT;
+        }
+        let memory = if buffers.is_empty() { 0 } else { buffers.memory() };
+        self.stats.memory_bytes = self.stats.memory_bytes + memory - buffers.accounted;
+        self.stats.memory_bytes_peak = self.stats.memory_bytes_peak.max(self.stats.memory_bytes);
+        buffers.accounted = memory;
+        if buffers.is_empty()
+            && let Some(buffers) = stream.buffers.take()
+        {
+            self.pool.give_back(buffers);
+        }
+        if self.is_over_memory() {
+            // The end of the next run has to look at it, and that of the short way does not.
+            self.common = NOTHING_IS_COMMON;
+        }
+    }
+
+    pub(crate) fn is_over_memory(&self) -> bool {
+        self.stats.memory_bytes > self.limits.memory_bytes_max
+    }
+
+    /// Lends the connection's buffers, of its own or fresh ones.
+    pub(crate) fn buffers_mut(&mut self, key: Key) -> Option<&mut Buffers> {
+        match self.sources.get_mut(key) {
+            Some(Source::Stream(stream)) => {
+                Some(stream.buffers.get_or_insert_with(|| self.pool.take()))
+            }
+            _ => None,
+        }
+    }
+}
