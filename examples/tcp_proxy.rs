@@ -31,7 +31,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(listen: &str, server: &str) -> io::Result<()> {
-    let server = server.parse()?;
+    let server: Address = server.parse()?;
+    if !matches!(server, Address::Tcp(_) | Address::Unix(_)) {
+        return Err(io::Error::other(format!("{server} is no server to connect to")));
+    }
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let mut reactor = Reactor::new()?;
     let proxy = reactor.add(Proxy { server });

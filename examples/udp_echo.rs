@@ -3,18 +3,34 @@
 //! Try it: `cargo run --example udp_echo`, and in another terminal `socat - UDP:127.0.0.1:7000`. An address
 //! to bind to can be given as its argument: `*:7000` for IPv4 and IPv6, `unixgram:/tmp/echo.sock` for a Unix socket.
 //! `RUST_LOG=oneloop=trace` shows the loop at work.
+//!
+//! A sender's address can be forged. So it leaves ports below 1024 and its own one alone: an answer to another
+//! server that answers everything, or to itself, would be sent back and forth for ever.
 
 use oneloop::{Datagram, DatagramHandler, DatagramSocket};
 
-struct Echo;
+#[derive(Default)]
+struct Echo {
+    own_port: Option<u16>,
+}
 
 impl DatagramHandler for Echo {
+    fn on_bound(&mut self, socket: &mut DatagramSocket) {
+        self.own_port = socket.local_address().ok().and_then(|address| address.port());
+    }
+
     fn on_datagram(&mut self, socket: &mut DatagramSocket, datagram: Datagram) {
-        socket.send_to(datagram.from, datagram.data).ignore();
+        let port = datagram.from.port();
+        if port.is_none_or(|port| port >= 1024 && Some(port) != self.own_port) {
+            socket.send_to(datagram.from, datagram.data).ignore();
+        }
     }
 }
 
 fn main() -> std::io::Result<()> {
     env_logger::init();
-    oneloop::serve_datagrams(std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:7000"), Echo)
+    oneloop::serve_datagrams(
+        std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:7000"),
+        Echo::default(),
+    )
 }

@@ -15,7 +15,7 @@ use oneloop::{
 };
 
 fn main() -> ExitCode {
-    env_logger::init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let (path, mode) = match &arguments[..] {
         [path] => (path, Ok(0o600)),
@@ -58,9 +58,9 @@ impl StreamHandler for Echo {
         match conn.peer_credentials() {
             Ok(peer) => {
                 let process = peer.pid.map_or("of elsewhere".into(), |pid| pid.to_string());
-                println!("{key}: process {process}, user {}, group {}", peer.uid, peer.gid);
+                log::info!("{key}: process {process}, user {}, group {}", peer.uid, peer.gid);
             }
-            Err(error) => println!("{key}: who it is cannot be known: {error}"),
+            Err(error) => log::warn!("{key}: who it is cannot be known: {error}"),
         }
     }
 
@@ -75,6 +75,6 @@ impl StreamHandler for Echo {
     }
 
     fn on_close(&mut self, (): (), key: Key, reason: CloseReason, _: &mut Context<'_>) {
-        println!("{key}: {reason}");
+        log::info!("{key}: {reason}");
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use rustix::io::Errno;
+
 /// What a handler may fail with: any error, so that `?` works on it.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -168,6 +170,8 @@ pub enum ConnectError {
     ResolverBusy,
     /// A drain has begun while it waited for its [next try](crate::ConnectOptions::retry).
     Draining,
+    /// The process or the system has no descriptor left (`EMFILE`, `ENFILE`).
+    NoDescriptors,
     /// The reactor is at its limit of connections.
     TooManyConnections,
     /// It was closed or aborted before it opened.
@@ -191,8 +195,19 @@ impl ConnectError {
                 ConnectError::AddressUnavailable
             }
             io::ErrorKind::PermissionDenied => ConnectError::Denied,
+            _ if lacks_descriptors(error) => ConnectError::NoDescriptors,
             kind => ConnectError::Io(kind),
         }
+    }
+}
+
+/// It has no [`io::ErrorKind`].
+fn lacks_descriptors(error: &io::Error) -> bool {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => true,
+        #[cfg(unix)]
+        Some(Errno::NFILE) => true,
+        _ => false,
     }
 }
 
@@ -210,6 +225,7 @@ impl fmt::Display for ConnectError {
             ConnectError::NameLookup => "the name could not be looked up",
             ConnectError::ResolverBusy => "too many names are being looked up",
             ConnectError::Draining => "the reactor drains",
+            ConnectError::NoDescriptors => "no descriptor left",
             ConnectError::TooManyConnections => "the reactor is at its limit of connections",
             ConnectError::Cancelled => "cancelled",
             ConnectError::Stopped => "the reactor stopped",

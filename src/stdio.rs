@@ -5,13 +5,13 @@
 //! anew, which gives an open file of our own, and for the rest a thread stands between the file and a pipe.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::thread::{self, JoinHandle};
 
 use log::{debug, warn};
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use crate::driver::open_anew;
 
@@ -22,7 +22,8 @@ use crate::driver::open_anew;
 ///
 /// # Errors
 ///
-/// Those of open(2), epoll_create1(2), pipe(2), and of beginning a thread.
+/// `IsADirectory`; `InvalidInput` if it is not open for reading; those of open(2), epoll_create1(2), pipe(2), and of
+/// beginning a thread. An error of reading a file is in the log, and ends the connection as the end of the file does.
 ///
 /// # Cost
 ///
@@ -35,6 +36,7 @@ use crate::driver::open_anew;
 /// file, is made non-blocking for all. Elsewhere than on Linux everything but a socket has a thread.
 pub fn stdin() -> io::Result<OwnedFd> {
     let shared = io::stdin();
+    check(&shared, OFlags::WRONLY, "standard input cannot be read")?;
     if let Some(descriptor) = open_anew(&shared, OFlags::RDONLY)? {
         return Ok(descriptor);
     }
@@ -42,7 +44,7 @@ pub fn stdin() -> io::Result<OwnedFd> {
     let mut file = File::from(shared.as_fd().try_clone_to_owned()?);
     let (ours, mut its) = io::pipe()?;
     thread::Builder::new().name("oneloop-stdin".into()).spawn(move || {
-        match io::copy(&mut file, &mut its) {
+        match copy(&mut file, &mut its) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 warn!("standard input ends: {error}");
             }
@@ -80,7 +82,7 @@ pub fn stdin() -> io::Result<OwnedFd> {
 ///
 /// # Errors
 ///
-/// As [`stdin`].
+/// As [`stdin`]; `InvalidInput` if it is not open for writing.
 ///
 /// # Cost
 ///
@@ -91,6 +93,7 @@ pub fn stdin() -> io::Result<OwnedFd> {
 /// As [`stdin`].
 pub fn stdout() -> io::Result<(OwnedFd, Written)> {
     let shared = io::stdout();
+    check(&shared, OFlags::RDONLY, "standard output cannot be written to")?;
     if let Some(descriptor) = open_anew(&shared, OFlags::WRONLY)? {
         return Ok((descriptor, Written(None)));
     }
@@ -99,8 +102,34 @@ pub fn stdout() -> io::Result<(OwnedFd, Written)> {
     let (mut its, ours) = io::pipe()?;
     let thread = thread::Builder::new()
         .name("oneloop-stdout".into())
-        .spawn(move || io::copy(&mut its, &mut file).map(|_| ()))?;
+        .spawn(move || copy(&mut its, &mut file))?;
     Ok((ours.into(), Written(Some(thread))))
+}
+
+/// Of what a thread would find out later, when there is nobody to tell but the log.
+fn check(descriptor: impl AsFd, useless: OFlags, message: &str) -> io::Result<()> {
+    let descriptor = descriptor.as_fd();
+    if FileType::from_raw_mode(fstat(descriptor)?.st_mode) == FileType::Directory {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, message));
+    }
+    if fcntl_getfl(descriptor)? & OFlags::RWMODE == useless {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(())
+}
+
+/// Not [`io::copy`]: it would splice(2), which decides where in the file the bytes go before there are any, and
+/// overwrites what others have written there in the meantime.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Tells when what was sent to [`stdout`] is written.

@@ -326,7 +326,9 @@ fn an_outbound_connection_without_a_descriptor_fails_and_leaks_nothing() {
             server.reactor.context(server.handler).connect(address, tag);
         }
         server.until("they failed", |calls| {
-            calls.count(|call| matches!(call, Call::ConnectFailed(_, _, ConnectError::Io(_)))) == 3
+            calls.count(|call| {
+                matches!(call, Call::ConnectFailed(_, _, ConnectError::NoDescriptors))
+            }) == 3
         });
     });
     assert_eq!(descriptors(), before);

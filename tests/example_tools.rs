@@ -95,6 +95,14 @@ impl Drop for Process {
     }
 }
 
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < DEADLINE, "waited in vain");
+        thread::yield_now();
+    }
+}
+
 fn is_nonblocking(descriptor: &impl AsRawFd) -> bool {
     let info = format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd());
     let info = fs::read_to_string(info).unwrap();
@@ -126,6 +134,39 @@ fn netcat_reads_a_file_and_writes_a_file() {
     server.join().unwrap();
     let written = fs::read(&to.0).unwrap();
     assert!(written == [b"before\n", &answer_to(&question)[..]].concat(), "{}", written.len());
+}
+
+/// A shell's `(one; two) > file`: whoever writes goes on where the last one stopped.
+#[test]
+fn netcat_writes_behind_what_others_have_written_to_the_same_file_meanwhile() {
+    let to = Place::new("shared");
+    let mut output = to.file();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = netcat(&listener.local_addr().unwrap().to_string());
+    let mut process = Process(command.stdout(output.try_clone().unwrap()).spawn().unwrap());
+    let (mut server, _) = listener.accept().unwrap();
+    server.write_all(b"first\n").unwrap();
+    wait_until(|| fs::read(&to.0).unwrap() == b"first\n");
+    output.write_all(b"from elsewhere\n").unwrap();
+    server.write_all(b"last\n").unwrap();
+    drop(server);
+    assert!(process.wait().success());
+    assert_eq!(fs::read_to_string(&to.0).unwrap(), "first\nfrom elsewhere\nlast\n");
+}
+
+#[test]
+fn netcat_refuses_an_input_that_cannot_be_read() {
+    let (directory, to) = (File::open("/").unwrap(), Place::new("write-only"));
+    let write_only = File::options().write(true).create(true).truncate(true).open(&to.0).unwrap();
+    for input in [directory, write_only] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut command = netcat(&listener.local_addr().unwrap().to_string());
+        let mut process = Process(command.stdin(input).spawn().unwrap());
+        assert!(!process.wait().success());
+        let mut complaint = String::new();
+        process.0.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+        assert_eq!(complaint, "netcat: standard input cannot be read\n");
+    }
 }
 
 #[test]

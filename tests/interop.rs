@@ -4,7 +4,7 @@ mod example;
 mod support;
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::process::Stdio;
 use std::thread;
 
@@ -53,6 +53,21 @@ fn udp_echo_answers_socat() {
     // Datagrams have no end: socat ends when it has waited for so long after its own input's.
     let printed = run_client("socat", &["-t1", "-", &target], b"hello, datagram\n");
     assert_eq!(printed, b"hello, datagram\n");
+}
+
+/// What has a server's port for a sender may be forged, and an answer would come back as the next question.
+#[test]
+fn udp_echo_leaves_senders_with_its_own_port_alone() {
+    let echo = Example::start("udp_echo");
+    let alike = UdpSocket::bind(("127.0.0.2", echo.address.port())).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(support::DEADLINE)).unwrap();
+    alike.send_to(b"first", echo.address).unwrap();
+    client.send_to(b"second", echo.address).unwrap();
+    assert_eq!(client.recv(&mut [0; 100]).unwrap(), 6, "answers come in order");
+    alike.set_nonblocking(true).unwrap();
+    let error = alike.recv(&mut [0; 100]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use example::{Example, run_client, start_client};
+use example::{Example, path_of, run_client, start_client};
 use support::{DEADLINE, kernel};
 
 /// socat(1) waits for so many seconds for the other direction after one has ended.
@@ -164,6 +164,15 @@ fn who_cannot_be_connected_is_reset_and_the_log_says_why() {
     let error = client.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     proxy.wait_for_line(&format!("no connection to {nobody}: connection refused"));
+}
+
+#[test]
+fn a_server_that_nobody_can_connect_to_is_refused_at_the_start() {
+    for server in ["udp://127.0.0.1:7000", "unixgram:@name", "fd:0"] {
+        let output = Command::new(path_of("tcp_proxy")).args(["127.0.0.1:0", server]).output();
+        let complaint = String::from_utf8(output.unwrap().stderr).unwrap();
+        assert_eq!(complaint, format!("tcp_proxy: {server} is no server to connect to\n"));
+    }
 }
 
 #[test]

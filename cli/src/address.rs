@@ -1,7 +1,8 @@
 //! Where servers are: on the command line, and in what they say of themselves.
 
 use std::fmt::{self, Display, Formatter};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use oneloop::{Address, SocketAddress};
@@ -14,15 +15,15 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// The place to connect to: of a name the first address, in the order that the system gives them. Looking
-    /// up blocks.
+    /// The place to connect to: of a name the first address that accepts a connection, in the order that the system
+    /// gives them, or the first one if none does. Looking up blocks, and so does trying.
     ///
     /// # Errors
     ///
     /// A name that cannot be looked up, all addresses, or a socket that was passed on.
     pub(crate) fn to_connect_to(address: &Address) -> Result<Place> {
         match address {
-            Address::Tcp(_) => Ok(Place::Stream(address.look_up()?[0].into())),
+            Address::Tcp(_) => Ok(Place::Stream(first_that_accepts(&address.look_up()?).into())),
             Address::Udp(_) => Ok(Place::Datagram(address.look_up()?[0].into())),
             Address::Unix(name) => Ok(Place::Stream(name.clone().into())),
             Address::UnixDatagram(name) => Ok(Place::Datagram(name.clone().into())),
@@ -56,6 +57,15 @@ impl Place {
     }
 }
 
+fn first_that_accepts(addresses: &[SocketAddr]) -> SocketAddr {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, PATIENCE).is_ok();
+    match addresses {
+        [only] => *only,
+        several => *several.iter().find(accepts).unwrap_or(&several[0]),
+    }
+}
+
 fn with_loopback(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -79,6 +89,8 @@ impl Display for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     fn to_connect_to(text: &str) -> Result<Place> {
@@ -90,6 +102,16 @@ mod tests {
         let place = to_connect_to("localhost:http").unwrap();
         let address = place.address().inet().unwrap();
         assert!(address.ip().is_loopback() && address.port() == 80, "{address}");
+    }
+
+    #[test]
+    fn of_several_addresses_it_is_the_first_that_accepts() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        // Nobody listens at the same port of another address of this machine, but for all of them.
+        let nobody = SocketAddr::from(([127, 0, 0, 2], address.port()));
+        assert_eq!(first_that_accepts(&[nobody, address]), address);
+        assert_eq!(first_that_accepts(&[nobody, nobody]), nobody);
     }
 
     #[test]

@@ -72,6 +72,8 @@ fn every_error_of_the_system_has_its_reason() {
         (2, ConnectError::NotFound),                             // ENOENT
         (13, ConnectError::Denied),                              // EACCES
         (20, ConnectError::NotFound),                            // ENOTDIR
+        (23, ConnectError::NoDescriptors),                       // ENFILE
+        (24, ConnectError::NoDescriptors),                       // EMFILE
         (98, ConnectError::AddressUnavailable),                  // EADDRINUSE
         (99, ConnectError::AddressUnavailable),                  // EADDRNOTAVAIL
         (100, ConnectError::Unreachable),                        // ENETDOWN

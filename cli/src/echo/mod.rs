@@ -207,7 +207,7 @@ impl Rates {
         let rate = |now: u64, before: u64| (now - before) as f64 / seconds;
         format!(
             "{} connections, {:.0} accepts/s, {:.0} closes/s, {:.0} reads/s, {:.2} MB/s in, {:.2} MB/s out, \
-             {:.0} datagrams/s in, {:.0} datagrams/s out, {:.0} turns/s",
+             {:.0} datagrams/s in, {:.0} datagrams/s out, {:.0} dropped/s, {:.0} turns/s",
             now.connections,
             rate(now.accepts, before.accepts),
             rate(now.closes_total(), before.closes_total()),
@@ -216,6 +216,7 @@ impl Rates {
             rate(now.bytes_out, before.bytes_out) / 1e6,
             rate(now.datagrams_in, before.datagrams_in),
             rate(now.datagrams_out, before.datagrams_out),
+            rate(now.datagrams_dropped, before.datagrams_dropped),
             rate(now.turns, before.turns),
         )
     }
