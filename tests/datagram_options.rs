@@ -99,6 +99,42 @@ fn who_has_left_a_group_hears_it_no_more() {
     assert_eq!(server.shown(), [&b"first"[..], b"third"]);
 }
 
+/// What others on the machine have joined is theirs, also for who is bound to all addresses.
+#[test]
+fn who_has_joined_a_group_hears_only_its_own() {
+    let options = DatagramOptions::new().reuse_address(true);
+    for any in ["0.0.0.0", "[::]"] {
+        let (own, foreign) = (group(), group());
+        let mut server = Bound::with(member(own, LO), &format!("{any}:0"), &options);
+        server.until("it joins", |calls| calls.len() == 1);
+        let port = server.address.port();
+        let mut other = Bound::with(member(foreign, LO), &format!("{any}:{port}"), &options);
+        other.until("it joins", |calls| calls.len() == 1);
+        let options = DatagramOptions::new().multicast_interface(LO);
+        let mut sender = Bound::with(Datagrams::listens(), "127.0.0.1:0", &options);
+        for group in [foreign, own] {
+            sender.send((group, port).into(), &group.octets()).ignore();
+        }
+        run_until(&mut sender.reactor, "all left", |reactor| reactor.stats().datagrams_out == 2);
+        server.until("one is heard", |calls| calls.len() == 2);
+        other.until("one is heard", |calls| calls.len() == 2);
+        assert_eq!([server.shown(), other.shown()], [[own.octets()], [foreign.octets()]], "{any}");
+    }
+}
+
+#[test]
+fn a_group_of_ipv6_is_heard_by_its_members_only() {
+    let v6 = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0x6f6e, std::process::id() as u16);
+    let Some(interface) = interface(true) else {
+        return println!("this machine has no interface for {v6}, it was not tested");
+    };
+    let mut server = Bound::with(member(v6, interface), "[::]:0", &DatagramOptions::new());
+    server.until("it joins", |calls| calls.len() == 1);
+    let socket = duplicate_of(server.address);
+    let socket = socket2::SockRef::from(&socket);
+    assert!(!socket.multicast_all_v6().unwrap() && !socket.multicast_all_v4().unwrap());
+}
+
 /// Sends three datagrams to a group, which differ in their options, and one to its member alone: which of
 /// them come. What does not loop, and may not leave the machine, goes nowhere.
 fn heard(group: impl Into<IpAddr>, interface: &Interface, alone: IpAddr) -> Vec<Vec<u8>> {

@@ -87,9 +87,9 @@ impl DatagramSocket<'_> {
     ///
     /// # Platform notes
     ///
-    /// On Linux a socket that is bound to all addresses hears on its port every group that any process of the machine
-    /// has joined, whether or not it has itself (ip(7), `IP_MULTICAST_ALL`). Who wants its own only binds to the
-    /// group's address.
+    /// On Linux a socket that is bound to all addresses and has joined no group hears on its port every group
+    /// that any process of the machine has joined (ip(7), `IP_MULTICAST_ALL`). From its first join on it hears its own
+    /// only, as everywhere else.
     ///
     /// # Errors
     ///

@@ -170,9 +170,12 @@ pub(super) fn set_membership(
     interface: &Interface,
     is_member: bool,
 ) -> io::Result<()> {
+    let is_v6 = rustix::net::getsockname(socket)?.address_family() == AddressFamily::INET6;
     let result = match (group, interface) {
         (IpAddr::V4(group), interface) => {
-            refuse_only_v6(socket)?;
+            if is_v6 && sockopt::ipv6_v6only(socket)? {
+                return Err(no_group_of_v4());
+            }
             let (address, index) = match interface {
                 Interface::Any => (Ipv4Addr::UNSPECIFIED, 0),
                 Interface::Address(address) => (*address, 0),
@@ -189,13 +192,9 @@ pub(super) fn set_membership(
             }
         }
     };
-    Ok(result?)
-}
-
-fn refuse_only_v6(socket: &OwnedFd) -> io::Result<()> {
-    let is_v6 = rustix::net::getsockname(socket)?.address_family() == AddressFamily::INET6;
-    if is_v6 && sockopt::ipv6_v6only(socket)? {
-        return Err(no_group_of_v4());
+    result?;
+    if is_member {
+        platform::hear_own_groups(socket, is_v6)?;
     }
     Ok(())
 }
