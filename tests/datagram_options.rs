@@ -263,6 +263,64 @@ fn how_far_multicast_goes_is_set_on_the_socket() {
     assert!(!sockopt::ip_multicast_loop(&socket).unwrap());
 }
 
+/// Doubled, for the kernel's own bookkeeping (socket(7)).
+fn buffers(socket: impl std::os::fd::AsFd) -> [usize; 2] {
+    use rustix::net::sockopt::{socket_recv_buffer_size, socket_send_buffer_size};
+    [socket_recv_buffer_size(&socket).unwrap(), socket_send_buffer_size(&socket).unwrap()]
+}
+
+#[test]
+fn the_kernels_buffers_have_the_sizes_that_were_asked_for() {
+    let plain = buffers(udp());
+    let options = DatagramOptions::new();
+    for (options, expected) in [
+        (options.clone(), plain),
+        (options.clone().receive_buffer_bytes(50_000), [100_000, plain[1]]),
+        (options.send_buffer_bytes(60_000), [plain[0], 120_000]),
+    ] {
+        let server = Bound::with(Datagrams::listens(), "127.0.0.1:0", &options);
+        assert_eq!(buffers(duplicate_of(server.address)), expected, "{options:?}");
+    }
+    // A Unix socket has only one; of what is inherited they are set, too.
+    let (socket, _peer) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let duplicate = socket.try_clone().unwrap();
+    let mut server = Bound::new(Datagrams::listens());
+    let options = DatagramOptions::new().send_buffer_bytes(60_000);
+    server.reactor.bind_fd(server.handler, socket.into(), &options).unwrap();
+    assert_eq!(buffers(duplicate)[1], 120_000);
+}
+
+#[test]
+fn a_size_that_makes_no_sense_is_refused() {
+    let mut server = Bound::new(Datagrams::listens());
+    let options = DatagramOptions::new;
+    let name = format!("unix:@oneloop-buffers-{}", std::process::id());
+    for (address, options, kind, message) in [
+        (
+            "127.0.0.1:0",
+            options().receive_buffer_bytes(0),
+            ErrorKind::InvalidInput,
+            "the socket option receive_buffer_bytes is 0: from 1 to 1073741823".to_owned(),
+        ),
+        (
+            "127.0.0.1:0",
+            options().send_buffer_bytes(1 << 30),
+            ErrorKind::InvalidInput,
+            "the socket option send_buffer_bytes is 1073741824: from 1 to 1073741823".to_owned(),
+        ),
+        (
+            &name,
+            options().receive_buffer_bytes(50_000),
+            ErrorKind::Unsupported,
+            format!("receive_buffer_bytes means nothing for {name}"),
+        ),
+    ] {
+        let error = server.reactor.bind_with(server.handler, address, &options).unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.to_string(), format!("bind to {address}: {message}"));
+    }
+}
+
 /// A duplicate of this process's UDP socket that is bound there.
 fn duplicate_of(address: SocketAddr) -> UdpSocket {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};

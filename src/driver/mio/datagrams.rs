@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use super::options::set_buffers;
 use super::sockets::{from_kernel, local_address, no_name, peer_address, socket, unix_address};
 use super::unix::{self, BoundPath};
 use super::{platform, retrying};
@@ -18,6 +19,7 @@ use crate::driver::DatagramConfig;
 pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<(OwnedFd, Option<BoundPath>)> {
     let DatagramConfig { address, options } = *config;
     let socket = socket(address, SocketType::DGRAM)?;
+    set_buffers(&socket, options.receive_buffer_bytes, options.send_buffer_bytes)?;
     match address {
         SocketAddress::Inet(address) => {
             set_options(&socket, *address, options)?;
@@ -66,6 +68,7 @@ pub(super) fn adopt(
     options.check(&address)?;
     // Of the open file, and so of everybody who shares it (open(2)).
     rustix::io::ioctl_fionbio(socket, true)?;
+    set_buffers(socket, options.receive_buffer_bytes, options.send_buffer_bytes)?;
     if let SocketAddress::Inet(address) = address {
         if options.broadcast {
             sockopt::set_socket_broadcast(socket, true)?;

@@ -1,6 +1,5 @@
 //! Socket options, set: tcp(7), ip(7), ipv6(7), socket(7).
 
-#[cfg(target_os = "linux")]
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
@@ -45,16 +44,7 @@ fn set_asked(socket: &OwnedFd, address: &SocketAddr, options: &SocketOptions) ->
         };
         named("keepalive", set())?;
     }
-    if let Some(bytes) = options.receive_buffer_bytes {
-        const NAME: &str = "receive_buffer_bytes";
-        named(NAME, sockopt::set_socket_recv_buffer_size(socket, bytes))?;
-        warn_if_less(NAME, bytes, named(NAME, sockopt::socket_recv_buffer_size(socket))?);
-    }
-    if let Some(bytes) = options.send_buffer_bytes {
-        const NAME: &str = "send_buffer_bytes";
-        named(NAME, sockopt::set_socket_send_buffer_size(socket, bytes))?;
-        warn_if_less(NAME, bytes, named(NAME, sockopt::socket_send_buffer_size(socket))?);
-    }
+    set_buffers(socket, options.receive_buffer_bytes, options.send_buffer_bytes)?;
     if let Some(timeout) = options.user_timeout {
         let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         named("user_timeout", sockopt::set_tcp_user_timeout(socket, millis))?;
@@ -90,6 +80,25 @@ fn set_asked(socket: &OwnedFd, address: &SocketAddr, options: &SocketOptions) ->
             SocketAddr::V6(_) => sockopt::set_ipv6_freebind(socket, true),
         };
         named("freebind", set)?;
+    }
+    Ok(())
+}
+
+/// Sets the sizes of the kernel's buffers that were asked for.
+pub(super) fn set_buffers(
+    socket: &OwnedFd,
+    receive: Option<usize>,
+    send: Option<usize>,
+) -> io::Result<()> {
+    if let Some(bytes) = receive {
+        const NAME: &str = "receive_buffer_bytes";
+        named(NAME, sockopt::set_socket_recv_buffer_size(socket, bytes))?;
+        warn_if_less(NAME, bytes, named(NAME, sockopt::socket_recv_buffer_size(socket))?);
+    }
+    if let Some(bytes) = send {
+        const NAME: &str = "send_buffer_bytes";
+        named(NAME, sockopt::set_socket_send_buffer_size(socket, bytes))?;
+        warn_if_less(NAME, bytes, named(NAME, sockopt::socket_send_buffer_size(socket))?);
     }
     Ok(())
 }
@@ -133,7 +142,6 @@ fn check_fast_open() -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
-#[cfg(target_os = "linux")]
 fn named<T, E: Into<io::Error> + Display>(name: &str, result: Result<T, E>) -> io::Result<T> {
     result.map_err(|error| {
         let message = format!("the socket option {name}: {error}");
@@ -141,10 +149,9 @@ fn named<T, E: Into<io::Error> + Display>(name: &str, result: Result<T, E>) -> i
     })
 }
 
-/// The kernel doubles what it is told, for its own bookkeeping (socket(7)).
-#[cfg(target_os = "linux")]
-fn warn_if_less(name: &str, asked: usize, doubled: usize) {
-    let got = doubled / 2;
+/// Linux doubles what it is told, for its own bookkeeping (socket(7)).
+fn warn_if_less(name: &str, asked: usize, got: usize) {
+    let got = if cfg!(target_os = "linux") { got / 2 } else { got };
     if got < asked {
         log::warn!(
             "the socket option {name} is {got} instead of {asked}: the system allows no more"
