@@ -185,7 +185,7 @@ impl<D: Driver> Reactor<D> {
         let Some(state) = self.core.datagram_mut(key) else { return };
         state.len_left -= 1;
         state.bytes_left = state.bytes_left.saturating_sub(length);
-        self.core.stats.datagram_bytes_waiting -= length;
+        self.core.account_gone(length);
     }
 
     /// Drops a datagram that was taken off the queue, of which its handler is told.
@@ -226,6 +226,28 @@ impl<D: Driver> Reactor<D> {
             // A wake-up that may never come is worse than an end.
             debug!("{key}: {error}");
             self.core.end(key, CloseReason::Io(error.kind()));
+        }
+    }
+
+    /// Drops all that waits, because the reactor is over its memory.
+    #[cold]
+    pub(crate) fn shed_datagrams(&mut self, key: Key) {
+        let core = &mut self.core;
+        let Some(Source::Datagram(state)) = core.sources.get_mut(key) else { return };
+        let outbox = std::mem::take(&mut state.outbox);
+        state.is_waiting = false;
+        state.was_shed = true;
+        state.owes_room |= std::mem::take(&mut state.is_full);
+        // One that is not bound yet is told in its first run.
+        let has_runs = !state.is_unbound;
+        if let Some(retry) = state.retry.take() {
+            core.timers.cancel(retry);
+        }
+        core.stats.datagrams_dropped += outbox.len() as u64;
+        core.account_gone(outbox.bytes());
+        if has_runs {
+            core.queue(key);
+            self.end_sending(key);
         }
     }
 
