@@ -69,7 +69,8 @@ impl DatagramSocket<'_> {
     ///
     /// # Cost
     ///
-    /// A copy; sendto(2), when it leaves.
+    /// A copy; sendto(2), when it leaves. With the feature `udp-batch`, on Linux, neighbours of one length for
+    /// one receiver leave with one call, 64 at most (udp(7), `UDP_SEGMENT`).
     pub fn send_to(&mut self, to: &SocketAddress, data: &[u8]) -> Queued {
         self.context.core.send_datagram(self.key, Some(to), data)
     }
