@@ -348,7 +348,7 @@ pub trait RawSource<D>: 'static {
 }
 
 /// [`Driver::send_batch`] by a call for each.
-fn send_each<D: Driver + ?Sized>(
+fn send_each<D: Driver>(
     driver: &D,
     socket: &D::Socket,
     data: &[u8],
