@@ -145,9 +145,10 @@ limits! {
         /// many when the reactor is made, at about 100 bytes each. Default 10,240, below which the
         /// descriptors usually end first.
         connections_max: usize = 10_240,
-        /// Bytes held in the buffers of all connections; over it the connection that holds the most
-        /// is closed as [`MemoryLimit`](crate::CloseReason::MemoryLimit), until an eighth is free. It
-        /// is judged after every run of a connection's callbacks (a run that only sends to others is
+        /// Bytes held in the buffers of all connections, and of all datagrams that wait to be sent; over it who holds
+        /// the most is relieved of it, until an eighth is free: a connection is closed as
+        /// [`MemoryLimit`](crate::CloseReason::MemoryLimit), a datagram socket loses all that waits, of which
+        /// [`on_send_failed`](crate::DatagramHandler::on_send_failed) tells (`OutOfMemory`). It is judged after every run of a connection's callbacks (a run that only sends to others is
         /// judged with the next one), so it is exceeded by what two runs send and no more. A
         /// reference-counted piece counts for every connection that it waits in. Default 256 MiB.
         memory_bytes_max: usize = 256 * 1024 * 1024,
@@ -177,8 +178,7 @@ limits! {
         /// ([`Queued::Full`](crate::Queued::Full)). Default 1024: the kernel's own queue holds some hundred.
         queue_len_max: usize = 1024,
         /// Bytes of datagrams that wait to be sent; one that goes over it is dropped, unless it would be
-        /// alone. These queues are not a part of
-        /// [`memory_bytes_max`](ReactorLimits::memory_bytes_max). Default 1 MiB.
+        /// alone. All queues count for [`memory_bytes_max`](ReactorLimits::memory_bytes_max), too. Default 1 MiB.
         queue_bytes_max: usize = 1024 * 1024,
     }
 }

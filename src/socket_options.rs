@@ -1,5 +1,6 @@
 //! What the kernel is asked to do with a socket.
 
+use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub struct SocketOptions {
     pub(crate) defer_accept: Option<Duration>,
     pub(crate) fast_open: Option<u32>,
 }
+
+/// What the kernel's integers hold.
+const INT_MAX: usize = i32::MAX as usize;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Keepalive {
@@ -212,11 +216,6 @@ impl SocketOptions {
 
     /// The kernel would round, clip or ignore what this refuses.
     pub(crate) fn check(&self) -> io::Result<()> {
-        const INT_MAX: usize = i32::MAX as usize;
-        let fail = |name: &str, message: String| {
-            let message = format!("the socket option {name} {message}");
-            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
-        };
         if let Some(Keepalive { idle, interval, count }) = self.keepalive {
             for (part, time) in [("idle", idle), ("interval", interval)] {
                 if time.subsec_nanos() != 0 || !(1..=32_767).contains(&time.as_secs()) {
@@ -228,18 +227,9 @@ impl SocketOptions {
                 return fail("keepalive", format!("has count {count}: from 1 to 127"));
             }
         }
-        for (name, bytes, max) in [
-            // The kernel doubles these.
-            ("receive_buffer_bytes", self.receive_buffer_bytes, INT_MAX / 2),
-            ("send_buffer_bytes", self.send_buffer_bytes, INT_MAX / 2),
-            ("unsent_low_bytes", self.unsent_low_bytes, INT_MAX),
-        ] {
-            if let Some(bytes) = bytes
-                && !(1..=max).contains(&bytes)
-            {
-                return fail(name, format!("is {bytes}: from 1 to {max}"));
-            }
-        }
+        check_buffer("receive_buffer_bytes", self.receive_buffer_bytes)?;
+        check_buffer("send_buffer_bytes", self.send_buffer_bytes)?;
+        check_bytes("unsent_low_bytes", self.unsent_low_bytes, INT_MAX)?;
         if let Some(time) = self.user_timeout
             && (time.subsec_nanos() % 1_000_000 != 0
                 || !(1..=INT_MAX as u128).contains(&time.as_millis()))
@@ -270,4 +260,23 @@ impl SocketOptions {
         }
         Ok(())
     }
+}
+
+fn fail(name: &str, message: impl Display) -> io::Result<()> {
+    let message = format!("the socket option {name} {message}");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+fn check_bytes(name: &str, bytes: Option<usize>, max: usize) -> io::Result<()> {
+    match bytes {
+        Some(bytes) if !(1..=max).contains(&bytes) => {
+            fail(name, format_args!("is {bytes}: from 1 to {max}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// That the size of a buffer makes sense: Linux doubles it.
+pub(crate) fn check_buffer(name: &str, bytes: Option<usize>) -> io::Result<()> {
+    check_bytes(name, bytes, INT_MAX / 2)
 }

@@ -96,9 +96,9 @@ pub struct Stats {
     pub datagram_sockets: usize,
     /// Connections open now, being opened, or closing.
     pub connections: usize,
-    /// Bytes that connections hold in buffers now.
+    /// Bytes that connections hold in buffers now, and those of datagrams that wait.
     pub memory_bytes: usize,
-    /// The most that they ever held.
+    /// The most that it ever was.
     pub memory_bytes_peak: usize,
     /// Why the connection that ended last did.
     pub last_close: Option<CloseReason>,

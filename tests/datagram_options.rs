@@ -99,6 +99,42 @@ fn who_has_left_a_group_hears_it_no_more() {
     assert_eq!(server.shown(), [&b"first"[..], b"third"]);
 }
 
+/// What others on the machine have joined is theirs, also for who is bound to all addresses.
+#[test]
+fn who_has_joined_a_group_hears_only_its_own() {
+    let options = DatagramOptions::new().reuse_address(true);
+    for any in ["0.0.0.0", "[::]"] {
+        let (own, foreign) = (group(), group());
+        let mut server = Bound::with(member(own, LO), &format!("{any}:0"), &options);
+        server.until("it joins", |calls| calls.len() == 1);
+        let port = server.address.port();
+        let mut other = Bound::with(member(foreign, LO), &format!("{any}:{port}"), &options);
+        other.until("it joins", |calls| calls.len() == 1);
+        let options = DatagramOptions::new().multicast_interface(LO);
+        let mut sender = Bound::with(Datagrams::listens(), "127.0.0.1:0", &options);
+        for group in [foreign, own] {
+            sender.send((group, port).into(), &group.octets()).ignore();
+        }
+        run_until(&mut sender.reactor, "all left", |reactor| reactor.stats().datagrams_out == 2);
+        server.until("one is heard", |calls| calls.len() == 2);
+        other.until("one is heard", |calls| calls.len() == 2);
+        assert_eq!([server.shown(), other.shown()], [[own.octets()], [foreign.octets()]], "{any}");
+    }
+}
+
+#[test]
+fn a_group_of_ipv6_is_heard_by_its_members_only() {
+    let v6 = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0x6f6e, std::process::id() as u16);
+    let Some(interface) = interface(true) else {
+        return println!("this machine has no interface for {v6}, it was not tested");
+    };
+    let mut server = Bound::with(member(v6, interface), "[::]:0", &DatagramOptions::new());
+    server.until("it joins", |calls| calls.len() == 1);
+    let socket = duplicate_of(server.address);
+    let socket = socket2::SockRef::from(&socket);
+    assert!(!socket.multicast_all_v6().unwrap() && !socket.multicast_all_v4().unwrap());
+}
+
 /// Sends three datagrams to a group, which differ in their options, and one to its member alone: which of
 /// them come. What does not loop, and may not leave the machine, goes nowhere.
 fn heard(group: impl Into<IpAddr>, interface: &Interface, alone: IpAddr) -> Vec<Vec<u8>> {
@@ -225,6 +261,64 @@ fn how_far_multicast_goes_is_set_on_the_socket() {
     assert_eq!(sockopt::ip_multicast_ttl(&socket).unwrap(), 7);
     assert!(!sockopt::ipv6_multicast_loop(&socket).unwrap());
     assert!(!sockopt::ip_multicast_loop(&socket).unwrap());
+}
+
+/// Doubled, for the kernel's own bookkeeping (socket(7)).
+fn buffers(socket: impl std::os::fd::AsFd) -> [usize; 2] {
+    use rustix::net::sockopt::{socket_recv_buffer_size, socket_send_buffer_size};
+    [socket_recv_buffer_size(&socket).unwrap(), socket_send_buffer_size(&socket).unwrap()]
+}
+
+#[test]
+fn the_kernels_buffers_have_the_sizes_that_were_asked_for() {
+    let plain = buffers(udp());
+    let options = DatagramOptions::new();
+    for (options, expected) in [
+        (options.clone(), plain),
+        (options.clone().receive_buffer_bytes(50_000), [100_000, plain[1]]),
+        (options.send_buffer_bytes(60_000), [plain[0], 120_000]),
+    ] {
+        let server = Bound::with(Datagrams::listens(), "127.0.0.1:0", &options);
+        assert_eq!(buffers(duplicate_of(server.address)), expected, "{options:?}");
+    }
+    // A Unix socket has only one; of what is inherited they are set, too.
+    let (socket, _peer) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let duplicate = socket.try_clone().unwrap();
+    let mut server = Bound::new(Datagrams::listens());
+    let options = DatagramOptions::new().send_buffer_bytes(60_000);
+    server.reactor.bind_fd(server.handler, socket.into(), &options).unwrap();
+    assert_eq!(buffers(duplicate)[1], 120_000);
+}
+
+#[test]
+fn a_size_that_makes_no_sense_is_refused() {
+    let mut server = Bound::new(Datagrams::listens());
+    let options = DatagramOptions::new;
+    let name = format!("unix:@oneloop-buffers-{}", std::process::id());
+    for (address, options, kind, message) in [
+        (
+            "127.0.0.1:0",
+            options().receive_buffer_bytes(0),
+            ErrorKind::InvalidInput,
+            "the socket option receive_buffer_bytes is 0: from 1 to 1073741823".to_owned(),
+        ),
+        (
+            "127.0.0.1:0",
+            options().send_buffer_bytes(1 << 30),
+            ErrorKind::InvalidInput,
+            "the socket option send_buffer_bytes is 1073741824: from 1 to 1073741823".to_owned(),
+        ),
+        (
+            &name,
+            options().receive_buffer_bytes(50_000),
+            ErrorKind::Unsupported,
+            format!("receive_buffer_bytes means nothing for {name}"),
+        ),
+    ] {
+        let error = server.reactor.bind_with(server.handler, address, &options).unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.to_string(), format!("bind to {address}: {message}"));
+    }
 }
 
 /// A duplicate of this process's UDP socket that is bound there.

@@ -15,7 +15,9 @@ mod unix;
 use std::io::ErrorKind;
 
 use oneloop::sim::{Call, Faults, Kernel, Simulation};
-use oneloop::{CloseReason, Datagram, DatagramHandler, DatagramSocket, ReactorLimits};
+use oneloop::{
+    CloseReason, Datagram, DatagramHandler, DatagramOptions, DatagramSocket, ReactorLimits,
+};
 
 use datagrams::{Pair, TRIES, pair, run};
 
@@ -144,6 +146,28 @@ fn what_a_receiver_has_no_room_for_is_lost() {
     let (sent, received, dropped) = counts(&pair, &sim);
     assert!(received < sent && dropped == 0, "{received} of {sent}");
     assert_eq!(pair.asker(&sim).answers, 4, "one at a time");
+}
+
+/// What nobody there could see the effect of is not taken in silence.
+#[test]
+fn sizes_of_the_kernels_buffers_are_not_to_be_had() {
+    struct Idle;
+
+    impl DatagramHandler for Idle {
+        fn on_datagram(&mut self, _: &mut DatagramSocket<'_>, _: Datagram<'_>) {}
+    }
+
+    let mut sim = Simulation::new(1);
+    let id = sim.add_reactor(ReactorLimits::new().connections_max(16));
+    let handler = sim[id].add_datagram_handler(Idle);
+    for (options, name) in [
+        (DatagramOptions::new().receive_buffer_bytes(9), "receive_buffer_bytes"),
+        (DatagramOptions::new().send_buffer_bytes(9), "send_buffer_bytes"),
+    ] {
+        let error = sim[id].bind_with(handler, "*:0", &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().ends_with(&format!("{name} is not to be had in the simulation")));
+    }
 }
 
 /// Nobody is there for a while, of which a socket that is connected is told.

@@ -94,6 +94,8 @@ pub(crate) struct DatagramState {
     flushing: bool,
     owes_bound: bool,
     owes_room: bool,
+    /// What waited was dropped because the reactor was over its memory, of which its handler is to be told.
+    was_shed: bool,
     /// Somebody was told that the queue is full.
     is_full: bool,
     /// A drain has begun: so many datagrams may have been there.
@@ -134,6 +136,7 @@ impl DatagramState {
             flushing: false,
             owes_bound: false,
             owes_room: false,
+            was_shed: false,
             is_full: false,
             drain_left: None,
             has_timers: false,
@@ -155,7 +158,8 @@ impl DatagramState {
                 || (self.outbox.queue_is_empty() || self.is_waiting)
                     && !self.is_readable
                     && !self.owes_bound
-                    && !self.owes_room,
+                    && !self.owes_room
+                    && !self.was_shed,
             "{key}: work that nobody will do: {self:?}"
         );
         assert!(
@@ -225,12 +229,12 @@ impl Core {
             return Queued::Full;
         }
         state.outbox.push(to, data);
-        self.stats.datagram_bytes_waiting += data.len();
         // The end of its run sends, the event that it waits for, or its first run.
         let is_later = is_running || state.is_waiting || state.is_unbound;
         if !is_later && !std::mem::replace(&mut state.flushing, true) {
             self.flush.push(key);
         }
+        self.account_waiting(data.len());
         Queued::Ok
     }
 }

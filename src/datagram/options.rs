@@ -5,6 +5,9 @@ use std::net::Ipv4Addr;
 
 use crate::address::SocketAddress;
 use crate::limits::DatagramLimits;
+#[cfg(feature = "sim")]
+use crate::socket_options::SocketOptions;
+use crate::socket_options::check_buffer;
 
 /// A network interface, for multicast.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -31,7 +34,8 @@ pub(crate) fn no_group_of_v4() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-/// How to bind a datagram socket.
+/// How to bind a datagram socket. An option that cannot have its effect is an error when the socket is bound, and never
+/// ignored: `Unsupported`, or `InvalidInput` if its value makes no sense.
 ///
 /// ```
 /// use oneloop::{DatagramLimits, DatagramOptions};
@@ -48,6 +52,8 @@ pub struct DatagramOptions {
     pub(crate) multicast_ttl: Option<u8>,
     pub(crate) multicast_loop: Option<bool>,
     pub(crate) multicast_interface: Interface,
+    pub(crate) receive_buffer_bytes: Option<usize>,
+    pub(crate) send_buffer_bytes: Option<usize>,
     pub(crate) only_v6: bool,
     pub(crate) reuse_address: bool,
     pub(crate) reuse_port: bool,
@@ -71,6 +77,8 @@ impl DatagramOptions {
             multicast_ttl: None,
             multicast_loop: None,
             multicast_interface: Interface::Any,
+            receive_buffer_bytes: None,
+            send_buffer_bytes: None,
             only_v6: false,
             reuse_address: false,
             reuse_port: false,
@@ -88,6 +96,8 @@ impl DatagramOptions {
             (self.multicast_ttl.is_some(), "multicast_ttl", !is_unix),
             (self.multicast_loop.is_some(), "multicast_loop", !is_unix),
             (self.multicast_interface != Interface::Any, "multicast_interface", !is_unix),
+            // unix(7): it has none of its own, what waits counts for the sender.
+            (self.receive_buffer_bytes.is_some(), "receive_buffer_bytes", !is_unix),
             (self.only_v6, "only_v6", !is_unix),
             (self.reuse_address, "reuse_address", !is_unix),
             (self.reuse_port, "reuse_port", !is_unix),
@@ -98,7 +108,19 @@ impl DatagramOptions {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, message));
             }
         }
-        Ok(())
+        check_buffer("receive_buffer_bytes", self.receive_buffer_bytes)?;
+        check_buffer("send_buffer_bytes", self.send_buffer_bytes)
+    }
+
+    /// `Unsupported` if sizes of buffers were asked for.
+    #[cfg(feature = "sim")]
+    pub(crate) fn no_buffers(&self, place: &str) -> io::Result<()> {
+        SocketOptions {
+            receive_buffer_bytes: self.receive_buffer_bytes,
+            send_buffer_bytes: self.send_buffer_bytes,
+            ..SocketOptions::new()
+        }
+        .only(&[], place)
     }
 
     /// Connects the socket: it receives from this address only, [`send`](crate::DatagramSocket::send) goes
@@ -139,6 +161,27 @@ impl DatagramOptions {
     #[must_use]
     pub fn multicast_interface(mut self, interface: Interface) -> DatagramOptions {
         self.multicast_interface = interface;
+        self
+    }
+
+    /// How much may have come that nobody has received (socket(7), `SO_RCVBUF`), with the kernel's own bookkeeping on
+    /// top, which for small datagrams is more than they are; what comes when that is full is lost, and nobody is
+    /// told. The default, some 200 KiB on Linux, holds a few hundred small ones: raise it where bursts come. Linux takes
+    /// at most `net.core.rmem_max` and says nothing; the reactor logs a warning then. `Unsupported` on a Unix socket,
+    /// which has none of its own (unix(7)), and in the simulation, whose faults say how much fits.
+    #[must_use]
+    pub fn receive_buffer_bytes(mut self, bytes: usize) -> DatagramOptions {
+        self.receive_buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// How much may have been sent that the network, or the receiver on a Unix socket, has not taken yet (socket(7),
+    /// `SO_SNDBUF`); as [`receive_buffer_bytes`](Self::receive_buffer_bytes), with `net.core.wmem_max`. What does
+    /// not fit waits in the socket's queue, and counts for its limits. On Linux it also bounds how large a datagram of a
+    /// Unix socket may be. `Unsupported` in the simulation.
+    #[must_use]
+    pub fn send_buffer_bytes(mut self, bytes: usize) -> DatagramOptions {
+        self.send_buffer_bytes = Some(bytes);
         self
     }
 

@@ -71,6 +71,21 @@ impl Outbox {
         Some((to.as_ref(), &self.data[self.start..self.start + length]))
     }
 
+    /// The front, and those behind it for the same receiver and of the same length, `len_max` of them and `bytes_max`
+    /// bytes at most: whom they are for, all their bytes, and the length of one.
+    pub(super) fn front_batch(
+        &self,
+        len_max: usize,
+        bytes_max: usize,
+    ) -> Option<(Option<&SocketAddress>, &[u8], usize)> {
+        let front @ (to, length) = self.queue.front()?;
+        // Of empty ones nobody could tell how many there are.
+        let fit = bytes_max.checked_div(*length).unwrap_or(1).min(len_max);
+        let others = self.queue.iter().take(fit).skip(1);
+        let count = 1 + others.take_while(|next| *next == front).count();
+        Some((to.as_ref(), &self.data[self.start..self.start + count * length], *length))
+    }
+
     /// Takes the front off: whom it was for, and how many bytes it had.
     pub(super) fn pop(&mut self) -> Option<(Option<SocketAddress>, usize)> {
         let (to, length) = self.queue.pop_front()?;
@@ -163,6 +178,30 @@ mod tests {
             assert_eq!(outbox.len(), model.len());
             assert!(!outbox.is_empty() || outbox.data.capacity() <= KEPT_BYTES_MAX);
         }
+    }
+
+    #[test]
+    fn a_batch_is_of_neighbours_that_are_alike() {
+        let (to, mut outbox) = (SocketAddress::Unnamed, Outbox::default());
+        assert_eq!(outbox.front_batch(9, 9), None);
+        for data in [b"12", b"34", b"56"] {
+            outbox.push(None, data);
+        }
+        outbox.push(None, b"7");
+        assert_eq!(outbox.front_batch(9, 9), Some((None, &b"123456"[..], 2)));
+        assert_eq!(outbox.front_batch(2, 9), Some((None, &b"1234"[..], 2)), "so many");
+        assert_eq!(outbox.front_batch(9, 5), Some((None, &b"1234"[..], 2)), "so many bytes");
+        assert_eq!(outbox.front_batch(9, 1), Some((None, &b"12"[..], 2)), "one in any case");
+        outbox.push(Some(&to), b"8");
+        for _ in 0..3 {
+            outbox.pop();
+        }
+        assert_eq!(outbox.front_batch(9, 9), Some((None, &b"7"[..], 1)), "for somebody else");
+        outbox.pop();
+        outbox.pop();
+        outbox.push(None, b"");
+        outbox.push(None, b"");
+        assert_eq!(outbox.front_batch(9, 9), Some((None, &b""[..], 0)));
     }
 
     #[test]

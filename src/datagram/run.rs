@@ -72,6 +72,9 @@ impl<D: Driver> Reactor<D> {
             self.call_datagram(key, |calls, handler, socket| calls.bound(handler, socket));
         }
         self.send_datagrams(key);
+        if self.takes(key, |state| &mut state.was_shed) {
+            self.tell_failed(key, None, &io::ErrorKind::OutOfMemory.into());
+        }
         if self.takes(key, |state| &mut state.owes_room) {
             self.call_datagram(key, |calls, handler, socket| calls.room(handler, socket));
         }
@@ -191,7 +194,7 @@ impl<D: Driver> Reactor<D> {
         let socket = self.sockets.take(key);
         let core = &mut self.core;
         core.stats.datagram_sockets -= 1;
-        core.stats.datagram_bytes_waiting -= state.outbox.bytes();
+        core.account_gone(state.outbox.bytes());
         if let (CloseReason::Closed, Some(socket)) = (reason, &socket) {
             self.hand_over(&mut state, socket);
         }

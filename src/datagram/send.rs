@@ -18,9 +18,16 @@ use crate::timer::Purpose;
 /// long.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// As many datagrams at most are sent with a call: what the kernel takes (`UDP_MAX_SEGMENTS`).
+const BATCH_LEN_MAX: usize = if cfg!(feature = "udp-batch") { 64 } else { 1 };
+
+/// ... and as many bytes: it makes one packet of them, before it cuts that.
+const BATCH_BYTES_MAX: usize = 65_535 - 48;
+
 /// How a try to send ended.
 enum Tried {
-    Sent,
+    /// So many.
+    Sent(usize),
     WouldBlock,
     Failed(io::Error),
 }
@@ -67,20 +74,29 @@ impl<D: Driver> Reactor<D> {
                 continue;
             }
             let Some(Source::Datagram(state)) = self.core.sources.get(key) else { return };
-            let Some((to, data)) = state.outbox.front() else { break };
+            let len_max = if state.is_unix { 1 } else { BATCH_LEN_MAX.min(state.len_left) };
+            let bytes_max = BATCH_BYTES_MAX.min(state.bytes_left);
+            let Some((to, data, length)) = state.outbox.front_batch(len_max, bytes_max) else {
+                break;
+            };
             // Of room in the socket it is connected to, and in the network's queue, it is told.
             let is_told_of_room = !state.is_unix || to.is_none();
-            let (tried, earlier) = self.try_to_send(key, to, data);
+            let (tried, earlier) = self.try_to_send(key, to, data, length);
             // Off the queue before any callback, which may close the socket.
-            let to = match tried {
-                Tried::WouldBlock => None,
-                Tried::Sent | Tried::Failed(_) => self.take_datagram(key),
+            let gone = match tried {
+                Tried::WouldBlock => 0,
+                Tried::Sent(count) => count,
+                Tried::Failed(_) => 1,
             };
+            let mut to = None;
+            for _ in 0..gone {
+                to = self.take_datagram(key);
+            }
             if let Some(error) = earlier {
                 self.tell_failed(key, None, &error);
             }
             match tried {
-                Tried::Sent => self.core.stats.datagrams_out += 1,
+                Tried::Sent(count) => self.core.stats.datagrams_out += count as u64,
                 Tried::WouldBlock if is_told_of_room => self.wait_for_room(key),
                 Tried::WouldBlock => self.hold_front(key),
                 Tried::Failed(error) => self.give_up(key, to.as_ref(), &error),
@@ -110,7 +126,7 @@ impl<D: Driver> Reactor<D> {
             }
             let (tried, earlier) = match is_full {
                 true => (Tried::WouldBlock, None),
-                false => self.try_to_send(key, Some(&held.to), &held.data),
+                false => self.try_to_send(key, Some(&held.to), &held.data, held.data.len()),
             };
             if matches!(tried, Tried::WouldBlock) {
                 if !is_full {
@@ -128,7 +144,7 @@ impl<D: Driver> Reactor<D> {
                 self.tell_failed(key, None, &error);
             }
             match tried {
-                Tried::Sent => self.core.stats.datagrams_out += 1,
+                Tried::Sent(_) => self.core.stats.datagrams_out += 1,
                 Tried::WouldBlock => {
                     self.give_up(key, Some(&held.to), &io::ErrorKind::WouldBlock.into());
                 }
@@ -138,6 +154,8 @@ impl<D: Driver> Reactor<D> {
         self.set_retry(key);
     }
 
+    /// Sends datagrams of this length, one behind the other.
+    ///
     /// Of a connected socket an error may be that of a datagram which has left already: one more try tells. It may
     /// be somebody else's the second time as well. Such an error is given beside.
     fn try_to_send(
@@ -145,6 +163,7 @@ impl<D: Driver> Reactor<D> {
         key: Key,
         to: Option<&SocketAddress>,
         data: &[u8],
+        length: usize,
     ) -> (Tried, Option<io::Error>) {
         let (Some(Source::Datagram(state)), Some((driver, socket))) =
             (self.core.sources.get(key), self.sockets.with(key))
@@ -152,10 +171,14 @@ impl<D: Driver> Reactor<D> {
             unreachable!("slots are freed in the reap phase, and what runs has a socket")
         };
         let is_connected = state.peer.is_some();
-        let send = || match driver.send_datagram(socket, data, to) {
-            Ok(()) => {
-                trace!("{key}: {} bytes to {to:?}", data.len());
-                Tried::Sent
+        let send_all = || match data.len() == length {
+            true => driver.send_datagram(socket, data, to).map(|()| 1),
+            false => driver.send_batch(socket, data, length, to),
+        };
+        let send = || match send_all() {
+            Ok(count) => {
+                trace!("{key}: {count} datagrams of {length} bytes to {to:?}");
+                Tried::Sent(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Tried::WouldBlock,
             Err(error) => Tried::Failed(error),
@@ -185,7 +208,7 @@ impl<D: Driver> Reactor<D> {
         let Some(state) = self.core.datagram_mut(key) else { return };
         state.len_left -= 1;
         state.bytes_left = state.bytes_left.saturating_sub(length);
-        self.core.stats.datagram_bytes_waiting -= length;
+        self.core.account_gone(length);
     }
 
     /// Drops a datagram that was taken off the queue, of which its handler is told.
@@ -226,6 +249,28 @@ impl<D: Driver> Reactor<D> {
             // A wake-up that may never come is worse than an end.
             debug!("{key}: {error}");
             self.core.end(key, CloseReason::Io(error.kind()));
+        }
+    }
+
+    /// Drops all that waits, because the reactor is over its memory.
+    #[cold]
+    pub(crate) fn shed_datagrams(&mut self, key: Key) {
+        let core = &mut self.core;
+        let Some(Source::Datagram(state)) = core.sources.get_mut(key) else { return };
+        let outbox = std::mem::take(&mut state.outbox);
+        state.is_waiting = false;
+        state.was_shed = true;
+        state.owes_room |= std::mem::take(&mut state.is_full);
+        // One that is not bound yet is told in its first run.
+        let has_runs = !state.is_unbound;
+        if let Some(retry) = state.retry.take() {
+            core.timers.cancel(retry);
+        }
+        core.stats.datagrams_dropped += outbox.len() as u64;
+        core.account_gone(outbox.bytes());
+        if has_runs {
+            core.queue(key);
+            self.end_sending(key);
         }
     }
 

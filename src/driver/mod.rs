@@ -274,6 +274,17 @@ pub trait Driver: Sized {
         data: &[u8],
         to: Option<&SocketAddress>,
     ) -> io::Result<()>;
+    /// Sends datagrams of `length` bytes each, which is not 0, whose bytes stand one behind the other in `data`, to
+    /// one receiver: how many left, which are the first ones. An error is that of the first.
+    fn send_batch(
+        &self,
+        socket: &Self::Socket,
+        data: &[u8],
+        length: usize,
+        to: Option<&SocketAddress>,
+    ) -> io::Result<usize> {
+        send_each(self, socket, data, length, to)
+    }
     /// Joins a multicast group or leaves it.
     fn set_membership(
         &self,
@@ -342,4 +353,22 @@ pub trait RawSource<D>: 'static {
     /// Takes it out again. A raw source is always deregistered, because its user may hold a duplicate
     /// of the descriptor, which would keep reporting events (epoll(7), questions and answers).
     fn deregister(&mut self, driver: &mut D) -> io::Result<()>;
+}
+
+/// [`Driver::send_batch`] by a call for each.
+fn send_each<D: Driver>(
+    driver: &D,
+    socket: &D::Socket,
+    data: &[u8],
+    length: usize,
+    to: Option<&SocketAddress>,
+) -> io::Result<usize> {
+    for (count, datagram) in data.chunks(length).enumerate() {
+        match driver.send_datagram(socket, datagram, to) {
+            Err(error) if count == 0 => return Err(error),
+            Err(_) => return Ok(count),
+            Ok(()) => {}
+        }
+    }
+    Ok(data.len() / length)
 }

@@ -169,7 +169,7 @@ impl<D: Driver> Reactor<D> {
 
     /// Changes the reactor's own limits, between turns. With more connections than the new
     /// `connections_max`, nobody is closed, and nobody is accepted until there are fewer; over the new
-    /// `memory_bytes_max`, the largest are closed at once.
+    /// `memory_bytes_max`, the largest are shed at once.
     ///
     /// # Errors
     ///

@@ -73,6 +73,7 @@ impl<D: Driver> Reactor<D> {
                 Source::Datagram(state) => {
                     datagram_sockets += 1;
                     waiting += state.waiting_bytes();
+                    memory += state.waiting_bytes();
                     assert_eq!(ready.contains(&key), state.queued, "{key}");
                     assert_eq!(flush.contains(&key), state.is_flushing(), "{key}");
                     assert_eq!(reap.contains(&key), state.reason.is_some(), "{key}");

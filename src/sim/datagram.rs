@@ -37,6 +37,8 @@ pub(crate) struct Datagram {
     pub(super) unix: Option<UnixDatagram>,
     /// The groups of which it is a member, and through which interface.
     pub(super) groups: Vec<(IpAddr, u32)>,
+    /// It has joined one: it does not hear what only others have joined.
+    pub(super) hears_own_groups: bool,
     pub(super) to_groups: ToGroups,
     pub(super) only_v6: bool,
     pub(super) received: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -57,6 +59,7 @@ impl Datagram {
             peer: None,
             unix: None,
             groups: Vec::new(),
+            hears_own_groups: false,
             to_groups: ToGroups::default(),
             only_v6: false,
             received: VecDeque::new(),

@@ -424,6 +424,7 @@ impl Driver for SimDriver {
             return Err(SimDriver::no_descriptor());
         }
         let DatagramConfig { address, options } = *config;
+        options.no_buffers("in the simulation")?;
         let (net, host) = (&self.network.net, self.host);
         let (key, guard) = match address {
             SocketAddress::Inet(address) => {

@@ -12,6 +12,7 @@ use super::calls::{self, os_error};
 use super::faults::Kernel;
 use super::net::Net;
 use super::packet::Packet;
+use super::socket::Kind;
 use crate::datagram::options::{no_address_for_v6, no_group_of_v4};
 use crate::datagram::{DatagramOptions, Interface};
 use crate::key::Key;
@@ -90,7 +91,10 @@ impl Net {
         let place = (group, self.interface(machine, interface, group.is_ipv6())?);
         let Some(datagram) = self.datagram(key) else { return Ok(()) };
         match (datagram.groups.iter().position(|other| *other == place), is_member) {
-            (None, true) => datagram.groups.push(place),
+            (None, true) => {
+                datagram.groups.push(place);
+                datagram.hears_own_groups = true;
+            }
             (Some(index), false) => {
                 datagram.groups.remove(index);
             }
@@ -138,21 +142,22 @@ impl Net {
     /// The sockets of a machine that hear a group which comes through an interface.
     pub(super) fn hearers(&self, machine: u32, interface: u32, to: SocketAddr) -> Vec<Key> {
         let ip = to.ip().to_canonical();
-        let is_member = |key: Key| {
-            let kind = self.sockets.get(key).map(|sock| &sock.kind);
-            matches!(kind, Some(super::socket::Kind::Datagram(datagram))
-                if datagram.groups.contains(&(ip, interface)))
+        let find = |key: Key| match self.sockets.get(key).map(|sock| &sock.kind) {
+            Some(Kind::Datagram(datagram)) => Some(datagram),
+            _ => None,
         };
+        let is_member = |key| find(key).is_some_and(|one| one.groups.contains(&(ip, interface)));
+        let hears_all = |key| find(key).is_some_and(|one| !one.hears_own_groups);
         let here = || self.datagrams.bound.iter().filter(|bound| bound.machine == machine);
         if !here().any(|bound| is_member(bound.key)) {
             return Vec::new();
         }
-        // With one member the machine is one, and Linux gives it to all who are bound so that they could hear it
-        // (IP_MULTICAST_ALL).
+        // With one member the machine is one, and Linux gives it to all who are bound so that they could hear it, and
+        // have not joined any group themselves (IP_MULTICAST_ALL).
         let hears = here().filter(|bound| {
             bound.address.port() == to.port()
                 && covers(bound.address.ip().to_canonical(), bound.only_v6, ip)
-                && (self.kernel == Kernel::Linux || is_member(bound.key))
+                && (self.kernel == Kernel::Linux && hears_all(bound.key) || is_member(bound.key))
         });
         hears.map(|bound| bound.key).collect()
     }

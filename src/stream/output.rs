@@ -91,10 +91,28 @@ impl Core {
         {
             self.pool.give_back(buffers);
         }
+        self.look_at_memory();
+    }
+
+    fn look_at_memory(&mut self) {
         if self.is_over_memory() {
             // The end of the next run has to look at it, and that of the short way does not.
             self.common = NOTHING_IS_COMMON;
         }
+    }
+
+    /// Takes bytes of datagrams that wait into the memory account.
+    pub(crate) fn account_waiting(&mut self, bytes: usize) {
+        self.stats.datagram_bytes_waiting += bytes;
+        self.stats.memory_bytes += bytes;
+        self.stats.memory_bytes_peak = self.stats.memory_bytes_peak.max(self.stats.memory_bytes);
+        self.look_at_memory();
+    }
+
+    /// ... and out of it.
+    pub(crate) fn account_gone(&mut self, bytes: usize) {
+        self.stats.datagram_bytes_waiting -= bytes;
+        self.stats.memory_bytes -= bytes;
     }
 
     pub(crate) fn is_over_memory(&self) -> bool {

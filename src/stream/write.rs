@@ -191,23 +191,29 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Closes the connections that hold the most, until an eighth of the memory is free: so that what
-    /// a walk over all costs is paid for by what fills that again.
+    /// Closes the connections that hold the most, and drops the queues of datagram sockets that do, until an eighth of
+    /// the memory is free: so that what a walk over all costs is paid for by what fills that again.
     fn shed_largest(&mut self) {
-        let core = &mut self.core;
-        let holders = core.sources.iter().filter_map(|(key, source)| match source {
+        let holders = self.core.sources.iter().filter_map(|(key, source)| match source {
             Source::Stream(stream) if stream.memory() > 0 => Some((stream.memory(), key)),
+            Source::Datagram(state) if state.waiting_bytes() > 0 => {
+                Some((state.waiting_bytes(), key))
+            }
             _ => None,
         });
         let mut holders: Vec<(usize, Key)> = holders.collect();
         holders.sort_unstable();
-        let memory_bytes_max = core.limits.memory_bytes_max;
-        while core.stats.memory_bytes > memory_bytes_max - memory_bytes_max / 8
+        let memory_bytes_max = self.core.limits.memory_bytes_max;
+        while self.core.stats.memory_bytes > memory_bytes_max - memory_bytes_max / 8
             && let Some((memory, key)) = holders.pop()
         {
             debug!("{key}: holds {memory} bytes, the most, and the reactor is over its memory");
-            core.sources.live(key).flags |= RESET;
-            core.end(key, CloseReason::MemoryLimit);
+            if let Some(stream) = self.core.stream_mut(key) {
+                stream.flags |= RESET;
+                self.core.end(key, CloseReason::MemoryLimit);
+            } else {
+                self.shed_datagrams(key);
+            }
         }
     }
 }

@@ -158,6 +158,18 @@ fn what_is_lost_or_kept_back_on_one_way_comes_on_others() {
     assert_eq!(members.each_ref().map(|member| member.came(&sim).len()), [2, 0, 1]);
 }
 
+#[test]
+fn who_has_joined_one_group_hears_no_other_of_its_machine() {
+    for kernel in KERNELS {
+        let mut sim = Simulation::with(1, kernel, Faults::none());
+        let (sender, members) = group(&mut sim, V4, &DatagramOptions::new());
+        let other = Socket::member(&mut sim, Some(&members[1]), "239.9.9.9".parse().unwrap());
+        sim.run_until_idle();
+        sender.send(&mut sim, V4, b"1");
+        assert_eq!([members[1].came(&sim), other.came(&sim)], [b"1".to_vec(), vec![]]);
+    }
+}
+
 /// On Linux one member makes the machine one (ip(7), `IP_MULTICAST_ALL`).
 #[test]
 fn who_has_not_joined_hears_the_groups_of_its_machine_on_linux_only() {

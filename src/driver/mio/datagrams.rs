@@ -4,9 +4,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use log::Level;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use super::options::set_buffers;
 use super::sockets::{from_kernel, local_address, no_name, peer_address, socket, unix_address};
 use super::unix::{self, BoundPath};
 use super::{platform, retrying};
@@ -18,6 +20,7 @@ use crate::driver::DatagramConfig;
 pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<(OwnedFd, Option<BoundPath>)> {
     let DatagramConfig { address, options } = *config;
     let socket = socket(address, SocketType::DGRAM)?;
+    set_buffers(&socket, options.receive_buffer_bytes, options.send_buffer_bytes, Level::Warn)?;
     match address {
         SocketAddress::Inet(address) => {
             set_options(&socket, *address, options)?;
@@ -66,6 +69,7 @@ pub(super) fn adopt(
     options.check(&address)?;
     // Of the open file, and so of everybody who shares it (open(2)).
     rustix::io::ioctl_fionbio(socket, true)?;
+    set_buffers(socket, options.receive_buffer_bytes, options.send_buffer_bytes, Level::Warn)?;
     if let SocketAddress::Inet(address) = address {
         if options.broadcast {
             sockopt::set_socket_broadcast(socket, true)?;
@@ -170,9 +174,12 @@ pub(super) fn set_membership(
     interface: &Interface,
     is_member: bool,
 ) -> io::Result<()> {
+    let is_v6 = rustix::net::getsockname(socket)?.address_family() == AddressFamily::INET6;
     let result = match (group, interface) {
         (IpAddr::V4(group), interface) => {
-            refuse_only_v6(socket)?;
+            if is_v6 && sockopt::ipv6_v6only(socket)? {
+                return Err(no_group_of_v4());
+            }
             let (address, index) = match interface {
                 Interface::Any => (Ipv4Addr::UNSPECIFIED, 0),
                 Interface::Address(address) => (*address, 0),
@@ -189,13 +196,9 @@ pub(super) fn set_membership(
             }
         }
     };
-    Ok(result?)
-}
-
-fn refuse_only_v6(socket: &OwnedFd) -> io::Result<()> {
-    let is_v6 = rustix::net::getsockname(socket)?.address_family() == AddressFamily::INET6;
-    if is_v6 && sockopt::ipv6_v6only(socket)? {
-        return Err(no_group_of_v4());
+    result?;
+    if is_member {
+        platform::hear_own_groups(socket, is_v6)?;
     }
     Ok(())
 }

@@ -62,3 +62,8 @@ pub(super) fn lacks(what: &str) -> io::Error {
     let message = format!("{what} is not to be had on this platform");
     io::Error::new(io::ErrorKind::Unsupported, message)
 }
+
+/// They hear no others here.
+pub(super) fn hear_own_groups(_: &OwnedFd, _: bool) -> io::Result<()> {
+    Ok(())
+}

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use mio::{Interest, Registry};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::epoll;
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType,
     sockopt,
@@ -69,6 +69,20 @@ pub(super) fn set_listening(
 
 pub(super) fn set_reuse_port(socket: &OwnedFd) -> io::Result<()> {
     Ok(sockopt::set_socket_reuseport(socket, true)?)
+}
+
+/// Before Linux 4.20 there is no such option for IPv6.
+const NOPROTOOPT: i32 = Errno::NOPROTOOPT.raw_os_error();
+
+/// A socket that is bound to all addresses would hear every group that anybody on the machine has joined (ip(7),
+/// `IP_MULTICAST_ALL`).
+pub(super) fn hear_own_groups(socket: &OwnedFd, is_v6: bool) -> io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    socket.set_multicast_all_v4(false)?;
+    match is_v6.then(|| socket.set_multicast_all_v6(false)) {
+        Some(Err(error)) if error.raw_os_error() != Some(NOPROTOOPT) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn listens(socket: impl AsFd) -> io::Result<bool> {

@@ -11,8 +11,8 @@ use super::kqueue;
 use crate::credentials::Credentials;
 
 pub(super) use super::kqueue::{
-    LISTENERS_ARE_LEVEL, SHORT_READ_DRAINS, STREAM, abstract_address, abstract_name, receive,
-    register_listener, set_listening,
+    LISTENERS_ARE_LEVEL, SHORT_READ_DRAINS, STREAM, abstract_address, abstract_name,
+    hear_own_groups, receive, register_listener, set_listening,
 };
 
 /// There is no such flag of a send: `SO_NOSIGPIPE` is set on the socket.

@@ -4,6 +4,8 @@
 //! message and gives what mio does not offer: a backlog, options, writes without `SIGPIPE`. What the platforms do
 //! each in its own way is in `platform`, a file for each of them.
 
+#[cfg(all(feature = "udp-batch", target_os = "linux"))]
+mod batches;
 mod datagrams;
 mod inherited;
 #[cfg(any(target_os = "macos", target_os = "freebsd"))]
@@ -35,6 +37,8 @@ pub(crate) use self::platform::listens;
 use self::poll::{interest_of, token};
 #[cfg(feature = "sim")]
 pub(crate) use self::sockets::sort_accept_error;
+#[cfg(all(feature = "udp-batch", target_os = "linux"))]
+use super::send_each;
 #[cfg(feature = "signals")]
 use super::signals::Caught;
 use super::{
@@ -268,6 +272,20 @@ impl Driver for Mio {
         to: Option<&SocketAddress>,
     ) -> io::Result<()> {
         datagrams::send(socket, data, to)
+    }
+
+    #[cfg(all(feature = "udp-batch", target_os = "linux"))]
+    fn send_batch(
+        &self,
+        socket: &OwnedFd,
+        data: &[u8],
+        length: usize,
+        to: Option<&SocketAddress>,
+    ) -> io::Result<usize> {
+        match batches::send(socket, data, length, to) {
+            Some(result) => result.map(|()| data.len() / length),
+            None => send_each(self, socket, data, length, to),
+        }
     }
 
     fn set_membership(

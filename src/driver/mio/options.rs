@@ -1,6 +1,5 @@
 //! Socket options, set: tcp(7), ip(7), ipv6(7), socket(7).
 
-#[cfg(target_os = "linux")]
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
@@ -26,8 +25,8 @@ pub(super) fn set(
             sockopt::set_tcp_nodelay(socket, options.nodelay.unwrap_or(true))?;
             set_asked(socket, address, options, told)
         }
-        // The kernel makes an accepted Unix socket anew: nothing is handed down to it. That a connected one has buffers is
-        // not worth a difference.
+        // The kernel makes an accepted Unix socket anew: nothing is handed down to it. That a connected one has
+        // buffers is not worth a difference.
         SocketAddress::Unix(_) | SocketAddress::Unnamed => options.only(&[], "on a Unix socket"),
     }
 }
@@ -54,16 +53,7 @@ fn set_asked(
         };
         named("keepalive", set())?;
     }
-    if let Some(bytes) = options.receive_buffer_bytes {
-        const NAME: &str = "receive_buffer_bytes";
-        named(NAME, sockopt::set_socket_recv_buffer_size(socket, bytes))?;
-        tell_if_less(told, NAME, bytes, named(NAME, sockopt::socket_recv_buffer_size(socket))?);
-    }
-    if let Some(bytes) = options.send_buffer_bytes {
-        const NAME: &str = "send_buffer_bytes";
-        named(NAME, sockopt::set_socket_send_buffer_size(socket, bytes))?;
-        tell_if_less(told, NAME, bytes, named(NAME, sockopt::socket_send_buffer_size(socket))?);
-    }
+    set_buffers(socket, options.receive_buffer_bytes, options.send_buffer_bytes, told)?;
     if let Some(timeout) = options.user_timeout {
         let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         named("user_timeout", sockopt::set_tcp_user_timeout(socket, millis))?;
@@ -99,6 +89,26 @@ fn set_asked(
             SocketAddr::V6(_) => sockopt::set_ipv6_freebind(socket, true),
         };
         named("freebind", set)?;
+    }
+    Ok(())
+}
+
+/// Sets the sizes of the kernel's buffers that were asked for; `told` is as above.
+pub(super) fn set_buffers(
+    socket: &OwnedFd,
+    receive: Option<usize>,
+    send: Option<usize>,
+    told: Level,
+) -> io::Result<()> {
+    if let Some(bytes) = receive {
+        const NAME: &str = "receive_buffer_bytes";
+        named(NAME, sockopt::set_socket_recv_buffer_size(socket, bytes))?;
+        tell_if_less(told, NAME, bytes, named(NAME, sockopt::socket_recv_buffer_size(socket))?);
+    }
+    if let Some(bytes) = send {
+        const NAME: &str = "send_buffer_bytes";
+        named(NAME, sockopt::set_socket_send_buffer_size(socket, bytes))?;
+        tell_if_less(told, NAME, bytes, named(NAME, sockopt::socket_send_buffer_size(socket))?);
     }
     Ok(())
 }
@@ -142,7 +152,6 @@ fn check_fast_open() -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
-#[cfg(target_os = "linux")]
 fn named<T, E: Into<io::Error> + Display>(name: &str, result: Result<T, E>) -> io::Result<T> {
     result.map_err(|error| {
         let message = format!("the socket option {name}: {error}");
@@ -150,10 +159,9 @@ fn named<T, E: Into<io::Error> + Display>(name: &str, result: Result<T, E>) -> i
     })
 }
 
-/// The kernel doubles what it is told, for its own bookkeeping (socket(7)).
-#[cfg(target_os = "linux")]
-fn tell_if_less(level: Level, name: &str, asked: usize, doubled: usize) {
-    let got = doubled / 2;
+/// Linux doubles what it is told, for its own bookkeeping (socket(7)).
+fn tell_if_less(level: Level, name: &str, asked: usize, got: usize) {
+    let got = if cfg!(target_os = "linux") { got / 2 } else { got };
     if got < asked {
         log::log!(
             level,

@@ -34,6 +34,12 @@ fn set_options(
     }
     socket.set_reuse_address(options.reuse_address)?;
     socket.set_broadcast(options.broadcast)?;
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
     if address.is_ipv6() {
         socket.set_only_v6(options.only_v6)?;
         if let Some(hops) = options.multicast_ttl {
