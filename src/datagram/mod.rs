@@ -172,6 +172,10 @@ impl DatagramState {
             "{key}: nothing waits"
         );
         assert!(!self.outbox.queue_is_empty() || !self.asks_writable, "{key}: woken for nothing");
+        assert!(
+            is_over || !self.is_full || self.owes_room || !self.outbox.is_empty(),
+            "{key}: who was told that it is full never hears of room"
+        );
         self.outbox.verify();
     }
 

@@ -47,12 +47,9 @@ impl<D: Driver> Reactor<D> {
         self.core.running = Key::NONE;
     }
 
-    /// Sends what waits, within the budget.
+    /// Sends what waits, within the budget, and sees to what is owed when some have gone: also those that just left from
+    /// standing aside.
     pub(super) fn send_datagrams(&mut self, key: Key) {
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        if state.outbox.is_empty() {
-            return;
-        }
         loop {
             let Some(state) = self.core.datagram_mut(key) else { return };
             if state.reason.is_some() || state.is_waiting || state.outbox.queue_is_empty() {
