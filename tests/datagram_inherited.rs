@@ -34,6 +34,13 @@ impl Server {
         self.reactor.bind_fd(self.handler, socket.into(), &options).unwrap()
     }
 
+    fn close(&mut self, key: Key) {
+        self.reactor.context(self.handler).close_key(key);
+        run_until(&mut self.reactor, "it is closed", |reactor| {
+            reactor.stats().datagram_sockets == 0
+        });
+    }
+
     fn until_out(&mut self, count: u64) {
         run_until(&mut self.reactor, "they are sent", |reactor| {
             reactor.stats().datagrams_out == count
@@ -188,6 +195,32 @@ fn an_option_that_comes_too_late_or_means_nothing_is_an_error() {
     let socket = UnixDatagram::unbound().unwrap();
     let error = server.reactor.bind_fd(server.handler, socket.into(), &options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+/// Closing it does not take it out of epoll then (epoll(7), questions and answers).
+#[test]
+fn what_is_closed_and_shared_wakes_nobody() {
+    let mut server = Server::new(Datagrams::listens());
+    let (socket, address) = bound();
+    let shared = socket.try_clone().unwrap();
+    let key = server.take(socket);
+    server.close(key);
+    udp().send_to(b"for the other", address).unwrap();
+    assert_idle(&mut server.reactor);
+    assert_eq!(server.reactor.stats().stale_events, 0);
+    assert_eq!(shared.recv(&mut [0; 20]).unwrap(), 13);
+}
+
+#[test]
+fn what_was_closed_can_be_taken_in_again() {
+    let mut server = Server::new(Datagrams::echo());
+    let (socket, address) = bound();
+    for number in 1..=3 {
+        let key = server.take(socket.try_clone().unwrap());
+        udp().send_to(b"hello", address).unwrap();
+        server.until_out(number);
+        server.close(key);
+    }
 }
 
 /// A path is whose who made it.

@@ -237,8 +237,8 @@ impl<D: Driver> Reactor<D> {
         peer: Option<SocketAddress>,
     ) -> io::Result<()> {
         let driver = &self.sockets.driver;
-        driver.register_datagram(&socket, key)?;
         let address = driver.local_address(&socket)?;
+        driver.register_datagram(&socket, key)?; // the last that can fail: it may be somebody else's, too
         let has_begun_draining = self.core.drain.as_ref().is_some_and(|drain| drain.has_begun);
         let Some(Source::Datagram(state)) = self.core.sources.get_mut(key) else {
             unreachable!("it was made for it");
@@ -346,6 +346,9 @@ impl Reactor {
         }
         let (address, peer) = crate::driver::Mio::adopt_datagrams(&socket, options)?;
         let key = self.core.new_datagrams(handler.index, Calls::<H>::OBJECT, options);
+        if let Some(state) = self.core.datagram_mut(key) {
+            state.is_shared = true;
+        }
         let result = self.install_datagrams(key, socket, address.inet().is_none(), peer);
         self.keep_if_open(key, result)
     }

@@ -76,6 +76,8 @@ pub(crate) struct DatagramState {
     peer: Option<SocketAddress>,
     /// A Unix socket. That a receiver which it names has room again, no event tells it.
     is_unix: bool,
+    /// It was made elsewhere, and somebody else may have it open as well.
+    is_shared: bool,
     /// A callback asked for it, and it is not bound yet.
     is_unbound: bool,
     /// Why it was not.
@@ -122,6 +124,7 @@ impl DatagramState {
             limits: options.limits.clone(),
             peer: None,
             is_unix: false,
+            is_shared: false,
             is_unbound: true,
             failure: None,
             outbox: Outbox::default(),

@@ -188,6 +188,9 @@ impl<D: Driver> Reactor<D> {
         let reason = state.reason.unwrap_or(CloseReason::Stopped);
         // The path first: whoever sends to it now is told that nobody is there.
         self.remove_path(key);
+        if state.is_shared {
+            self.take_out(key);
+        }
         let socket = self.sockets.take(key);
         let core = &mut self.core;
         core.stats.datagram_sockets -= 1;
