@@ -200,8 +200,8 @@ impl DatagramState {
 }
 
 impl Core {
-    /// Whether a datagram socket is open.
-    pub(crate) fn is_bound(&self, key: Key) -> bool {
+    /// Whether a datagram socket has not ended. It may have to be bound yet.
+    pub(crate) fn is_live(&self, key: Key) -> bool {
         let source = self.sources.get(key);
         matches!(source, Some(Source::Datagram(state)) if state.reason.is_none())
     }

@@ -84,7 +84,7 @@ impl<D: Driver> Reactor<D> {
 
     /// The timer phase's part: a timer that a callback of the socket set.
     pub(crate) fn fire_datagram_timer(&mut self, key: Key, timer: TimerId) {
-        if !self.core.is_bound(key) {
+        if !self.core.is_live(key) {
             // It was not swept yet; an interval would come again and again.
             self.core.timers.cancel(timer);
             return;
