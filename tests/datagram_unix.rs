@@ -339,6 +339,25 @@ fn a_receiver_without_room_holds_nobody_up() {
     assert_eq!(server.reactor.next_wait(), None, "no timer is left");
 }
 
+/// Each of them costs a call, although nothing leaves.
+#[test]
+fn tries_on_receivers_without_room_are_within_the_budget_of_a_turn() {
+    let full: Vec<_> = (0..5).map(|_| client()).collect();
+    for (_, name) in &full {
+        Server::new(Datagrams::listens(), None, &DatagramOptions::new()).fill(Some(name));
+    }
+    let options = DatagramOptions::new().limits(DatagramLimits::new().datagrams_per_turn_max(2));
+    let mut server = Server::new(Datagrams::listens(), None, &options);
+    for (_, name) in &full {
+        assert_eq!(server.send(Some(name), b"x"), Queued::Ok);
+    }
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(server.reactor.next_wait(), Some(Duration::ZERO), "the rest is the next turn's");
+    let calls = Rc::clone(&server.calls);
+    run_until(&mut server.reactor, "all are given up", |_| calls.borrow().len() == 6);
+    assert_eq!(server.reactor.next_wait(), None, "no timer is left");
+}
+
 /// A socket whose queue of two is full of datagrams that stand aside, one of whom was dropped.
 fn full(to: &UnixName) -> Server {
     let options = DatagramOptions::new().limits(DatagramLimits::new().queue_len_max(2));

@@ -79,7 +79,10 @@ impl<D: Driver> Reactor<D> {
             match tried {
                 Tried::Sent => self.core.stats.datagrams_out += 1,
                 Tried::WouldBlock if is_told_of_room => self.wait_for_room(key),
-                Tried::WouldBlock => self.hold_front(key),
+                Tried::WouldBlock => {
+                    self.pay_for_try(key);
+                    self.hold_front(key);
+                }
                 Tried::Failed(error) => self.give_up(key, to.as_ref(), &error),
             }
         }
@@ -114,6 +117,7 @@ impl<D: Driver> Reactor<D> {
                     full.push(held.to.clone());
                 }
                 if held.until > now {
+                    self.pay_for_try(key);
                     if let Some(state) = self.core.datagram_mut(key) {
                         state.outbox.hold(held);
                     }
@@ -183,6 +187,13 @@ impl<D: Driver> Reactor<D> {
         state.len_left -= 1;
         state.bytes_left = state.bytes_left.saturating_sub(length);
         self.core.stats.datagram_bytes_waiting -= length;
+    }
+
+    /// Takes a call off the budget that moved nothing.
+    fn pay_for_try(&mut self, key: Key) {
+        if let Some(state) = self.core.datagram_mut(key) {
+            state.len_left -= 1;
+        }
     }
 
     /// Drops a datagram that was taken off the queue, of which its handler is told.
