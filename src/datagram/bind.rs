@@ -85,7 +85,8 @@ impl<D: Driver> Reactor<D> {
     /// Binds a datagram socket for `handler`, with the default options: to `127.0.0.1:53`, `*:domain`,
     /// `localhost:7000`, `unix:/run/log.sock`, or what else stands for an [`Address`]. What is TCP or a Unix stream
     /// where one listens is UDP or a Unix datagram socket here; `udp://` and `unixgram:` may be said.
-    /// `*:53` is `[::]:53`, which takes the senders of both families, and `0.0.0.0:53` where there is no IPv6. If a
+    /// `*:53` is `[::]:53`, which takes the senders of both families, and `0.0.0.0:53` where there is no IPv6; what is
+    /// answered there leaves from the address that was asked, on Linux only ([`Datagram::to`](crate::Datagram::to)). If a
     /// name stands for several addresses, it is the first that can be bound. To send only, or from any port, bind to
     /// port 0. Call it again for more addresses.
     ///
@@ -253,6 +254,7 @@ impl<D: Driver> Reactor<D> {
         if state.calls.serves_connections(&**handler) {
             state.context = state.handler;
         }
+        state.is_anywhere = address.inet().is_some_and(|address| address.ip().is_unspecified());
         state.is_unix = is_unix;
         state.peer = peer;
         state.is_unbound = false;

@@ -1,6 +1,7 @@
 //! Datagrams that wait to be sent.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use crate::address::SocketAddress;
 use crate::clock::Time;
@@ -17,6 +18,9 @@ pub(super) struct Held {
     pub(super) until: Time,
 }
 
+/// Where a datagram leaves from and whom it is for, where that is said, and how many bytes it has.
+type Waiting = (Option<IpAddr>, Option<SocketAddress>, usize);
+
 /// A queue of datagrams, whose bytes lie one behind the other; and those that stand aside for a while, so that
 /// others can pass.
 #[derive(Debug, Default)]
@@ -24,8 +28,7 @@ pub(super) struct Outbox {
     /// The bytes of all that wait; those before `start` were sent.
     data: Vec<u8>,
     start: usize,
-    /// Whom each is for, and how many bytes it has.
-    queue: VecDeque<(Option<SocketAddress>, usize)>,
+    queue: VecDeque<Waiting>,
     /// In the order in which they were given, which is also that of their times.
     held: VecDeque<Held>,
     held_bytes: usize,
@@ -61,19 +64,19 @@ impl Outbox {
         self.is_empty() || self.len() < len_max && self.bytes().saturating_add(bytes) <= bytes_max
     }
 
-    pub(super) fn push(&mut self, to: Option<&SocketAddress>, data: &[u8]) {
+    pub(super) fn push(&mut self, from: Option<IpAddr>, to: Option<&SocketAddress>, data: &[u8]) {
         self.data.extend_from_slice(data);
-        self.queue.push_back((to.cloned(), data.len()));
+        self.queue.push_back((from, to.cloned(), data.len()));
     }
 
-    pub(super) fn front(&self) -> Option<(Option<&SocketAddress>, &[u8])> {
-        let (to, length) = self.queue.front()?;
-        Some((to.as_ref(), &self.data[self.start..self.start + length]))
+    pub(super) fn front(&self) -> Option<(Option<IpAddr>, Option<&SocketAddress>, &[u8])> {
+        let (from, to, length) = self.queue.front()?;
+        Some((*from, to.as_ref(), &self.data[self.start..self.start + length]))
     }
 
     /// Takes the front off: whom it was for, and how many bytes it had.
     pub(super) fn pop(&mut self) -> Option<(Option<SocketAddress>, usize)> {
-        let (to, length) = self.queue.pop_front()?;
+        let (_, to, length) = self.queue.pop_front()?;
         self.start += length;
         if self.queue.is_empty() {
             self.data.clear();
@@ -102,12 +105,12 @@ impl Outbox {
     /// Whether the front has to stand aside, because others to the same receiver do.
     pub(super) fn is_front_behind_held(&self) -> bool {
         let front = self.queue.front();
-        front.is_some_and(|(to, _)| self.held.iter().any(|held| Some(&held.to) == to.as_ref()))
+        front.is_some_and(|(_, to, _)| self.held.iter().any(|held| Some(&held.to) == to.as_ref()))
     }
 
-    /// The front stands aside; it has an address.
+    /// The front stands aside; it has an address, and as one of a Unix socket no other to leave from.
     pub(super) fn hold_front(&mut self, until: Time) {
-        let Some((Some(to), data)) = self.front() else { return };
+        let Some((None, Some(to), data)) = self.front() else { return };
         let held = Held { to: to.clone(), data: data.into(), until };
         self.pop();
         self.hold(held);
@@ -127,7 +130,7 @@ impl Outbox {
     }
 
     pub(super) fn verify(&self) {
-        let bytes: usize = self.queue.iter().map(|(_, length)| length).sum();
+        let bytes: usize = self.queue.iter().map(|(_, _, length)| length).sum();
         assert_eq!(bytes, self.queue_bytes(), "every byte is of a datagram");
         let bytes: usize = self.held.iter().map(|held| held.data.len()).sum();
         assert_eq!(bytes, self.held_bytes, "every byte that is held is of a datagram");
@@ -137,6 +140,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::random::random;
 
@@ -150,14 +155,16 @@ mod tests {
             if roll.is_multiple_of(2) && model.len() < 100 {
                 let data = vec![step as u8; (roll >> 8) as usize % 2000];
                 let to = roll.is_multiple_of(3).then_some(SocketAddress::Unnamed);
-                outbox.push(to.as_ref(), &data);
-                model.push_back((to, data));
+                let from = roll.is_multiple_of(5).then_some(Ipv4Addr::from_bits(step).into());
+                outbox.push(from, to.as_ref(), &data);
+                model.push_back((from, to, data));
             } else {
                 let expected = model.pop_front();
-                let front = outbox.front().map(|(to, data)| (to.cloned(), data.to_vec()));
+                let front =
+                    outbox.front().map(|(from, to, data)| (from, to.cloned(), data.to_vec()));
                 assert_eq!(front, expected, "step {step}");
                 let popped = outbox.pop();
-                assert_eq!(popped, expected.map(|(to, data)| (to, data.len())));
+                assert_eq!(popped, expected.map(|(_, to, data)| (to, data.len())));
             }
             outbox.verify();
             assert_eq!(outbox.len(), model.len());
@@ -171,7 +178,7 @@ mod tests {
         let (one, other) = (SocketAddress::Unix(name), SocketAddress::Unnamed);
         let mut outbox = Outbox::default();
         for (to, data) in [(&one, b"1"), (&other, b"2"), (&one, b"3")] {
-            outbox.push(Some(to), data);
+            outbox.push(None, Some(to), data);
         }
         outbox.hold_front(Time::from_nanos(7));
         assert!(!outbox.is_front_behind_held());
@@ -191,9 +198,9 @@ mod tests {
     fn a_queue_has_room_by_number_and_by_bytes_and_an_empty_one_always() {
         let mut outbox = Outbox::default();
         assert!(outbox.has_room(100, 2, 10), "the kernel says what is too large");
-        outbox.push(None, b"");
+        outbox.push(None, None, b"");
         assert!(outbox.has_room(10, 2, 10) && !outbox.has_room(11, 2, 10));
-        outbox.push(None, b"123");
+        outbox.push(None, None, b"123");
         assert!(!outbox.has_room(0, 2, 10));
         assert!(outbox.has_room(7, 3, 10) && !outbox.has_room(8, 3, 10));
     }

@@ -37,7 +37,7 @@ impl<D: Driver> Reactor<D> {
         }
         let (handler, calls, context) = (state.handler, state.calls, state.context);
         let context = Context { core: &mut self.core, host: &self.sockets, handler: context };
-        let mut socket = DatagramSocket { context, key };
+        let mut socket = DatagramSocket { context, key, came: None };
         call(calls, &mut *self.handlers[usize::from(handler)], &mut socket);
     }
 
@@ -114,7 +114,13 @@ impl<D: Driver> Reactor<D> {
                 break;
             }
             let Some((driver, socket)) = self.sockets.with(key) else { return };
-            let (length, from) = match driver.receive(socket, &mut self.input) {
+            let received = match state.is_anywhere {
+                true => driver.receive_addressed(socket, &mut self.input),
+                false => {
+                    driver.receive(socket, &mut self.input).map(|(len, from)| (len, from, None))
+                }
+            };
+            let (length, from, to) = match received {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     state.is_readable = false;
@@ -139,14 +145,15 @@ impl<D: Driver> Reactor<D> {
             }
             trace!("{key}: {length} bytes from {from}");
             let data = &self.input[..length.min(self.input.len())];
-            let datagram = Datagram { data, from: &from, length };
+            let datagram = Datagram { data, from: &from, to, length };
             let stats = &mut self.core.stats;
             stats.datagrams_in += 1;
             stats.datagrams_truncated += u64::from(datagram.is_truncated());
             // As `call_datagram`, beside the buffer.
             let (handler, calls, context) = (state.handler, state.calls, state.context);
             let context = Context { core: &mut self.core, host: &self.sockets, handler: context };
-            let mut socket = DatagramSocket { context, key };
+            let came = to.map(|to| (&from, to));
+            let mut socket = DatagramSocket { context, key, came };
             calls.datagram(&mut *self.handlers[usize::from(handler)], &mut socket, datagram);
         }
         self.core.stats.budgets_exhausted += 1;

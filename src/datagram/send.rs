@@ -1,6 +1,7 @@
 //! How datagrams leave: the queue, and those that stand aside.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use log::{debug, trace};
@@ -23,6 +24,19 @@ enum Tried {
     Sent,
     WouldBlock,
     Failed(io::Error),
+}
+
+fn send_one<D: Driver>(
+    driver: &D,
+    socket: &D::Socket,
+    data: &[u8],
+    from: Option<IpAddr>,
+    to: Option<&SocketAddress>,
+) -> io::Result<()> {
+    match (from, to) {
+        (Some(from), Some(to)) => driver.send_from(socket, data, from, to),
+        (_, to) => driver.send_datagram(socket, data, to),
+    }
 }
 
 impl<D: Driver> Reactor<D> {
@@ -64,10 +78,10 @@ impl<D: Driver> Reactor<D> {
                 continue;
             }
             let Some(Source::Datagram(state)) = self.core.sources.get(key) else { return };
-            let Some((to, data)) = state.outbox.front() else { break };
+            let Some((from, to, data)) = state.outbox.front() else { break };
             // Of room in the socket it is connected to, and in the network's queue, it is told.
             let is_told_of_room = !state.is_unix || to.is_none();
-            let (tried, earlier) = self.try_to_send(key, to, data);
+            let (tried, earlier) = self.try_to_send(key, from, to, data);
             // Off the queue before any callback, which may close the socket.
             let to = match tried {
                 Tried::WouldBlock => None,
@@ -110,7 +124,7 @@ impl<D: Driver> Reactor<D> {
             }
             let (tried, earlier) = match is_full {
                 true => (Tried::WouldBlock, None),
-                false => self.try_to_send(key, Some(&held.to), &held.data),
+                false => self.try_to_send(key, None, Some(&held.to), &held.data),
             };
             if matches!(tried, Tried::WouldBlock) {
                 if !is_full {
@@ -144,6 +158,7 @@ impl<D: Driver> Reactor<D> {
     fn try_to_send(
         &self,
         key: Key,
+        from: Option<IpAddr>,
         to: Option<&SocketAddress>,
         data: &[u8],
     ) -> (Tried, Option<io::Error>) {
@@ -153,7 +168,7 @@ impl<D: Driver> Reactor<D> {
             unreachable!("slots are freed in the reap phase, and what runs has a socket")
         };
         let is_connected = state.peer.is_some();
-        let send = || match driver.send_datagram(socket, data, to) {
+        let send = || match send_one(driver, socket, data, from, to) {
             Ok(()) => {
                 trace!("{key}: {} bytes to {to:?}", data.len());
                 Tried::Sent
@@ -260,13 +275,13 @@ impl<D: Driver> Reactor<D> {
     pub(super) fn hand_over(&mut self, state: &mut DatagramState, socket: &D::Socket) {
         let driver = &self.sockets.driver;
         let stats = &mut self.core.stats;
-        let mut sent = |to: Option<&SocketAddress>, data: &[u8]| {
-            let mut result = driver.send_datagram(socket, data, to);
+        let mut sent = |from: Option<IpAddr>, to: Option<&SocketAddress>, data: &[u8]| {
+            let mut result = send_one(driver, socket, data, from, to);
             if let Err(error) = &result
                 && error.kind() != io::ErrorKind::WouldBlock
                 && state.peer.is_some()
             {
-                result = driver.send_datagram(socket, data, to);
+                result = send_one(driver, socket, data, from, to);
             }
             let has_room =
                 !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
@@ -275,10 +290,10 @@ impl<D: Driver> Reactor<D> {
             has_room
         };
         while let Some(held) = state.outbox.take_held() {
-            sent(Some(&held.to), &held.data);
+            sent(None, Some(&held.to), &held.data);
         }
-        while let Some((to, data)) = state.outbox.front() {
-            let has_room = sent(to, data);
+        while let Some((from, to, data)) = state.outbox.front() {
+            let has_room = sent(from, to, data);
             let is_named = to.is_some();
             state.outbox.pop();
             if !(has_room || state.is_unix && is_named) {

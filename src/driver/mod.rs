@@ -267,6 +267,15 @@ pub trait Driver: Sized {
         socket: &Self::Socket,
         buffer: &mut [u8],
     ) -> io::Result<(usize, SocketAddress)>;
+    /// The same of a UDP socket that is bound to all addresses: also to which address of this machine it was sent,
+    /// if [`send_from`](Self::send_from) can answer from there. By default that is not known.
+    fn receive_addressed(
+        &self,
+        socket: &Self::Socket,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddress, Option<IpAddr>)> {
+        self.receive(socket, buffer).map(|(length, from)| (length, from, None))
+    }
     /// Sends one datagram, to whom the socket is connected if `to` says nothing.
     fn send_datagram(
         &self,
@@ -274,6 +283,18 @@ pub trait Driver: Sized {
         data: &[u8],
         to: Option<&SocketAddress>,
     ) -> io::Result<()>;
+    /// Sends one datagram of a UDP socket that is bound to all addresses, and has it leave from one of them. By
+    /// default `Unsupported`.
+    fn send_from(
+        &self,
+        socket: &Self::Socket,
+        data: &[u8],
+        from: IpAddr,
+        to: &SocketAddress,
+    ) -> io::Result<()> {
+        let _ = (socket, data, from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Joins a multicast group or leaves it.
     fn set_membership(
         &self,

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+#[cfg(target_os = "linux")]
+use super::destination;
 use super::sockets::{from_kernel, local_address, no_name, peer_address, socket, unix_address};
 use super::unix::{self, BoundPath};
 use super::{platform, retrying};
@@ -21,6 +23,8 @@ pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<(OwnedFd, Option<B
     match address {
         SocketAddress::Inet(address) => {
             set_options(&socket, *address, options)?;
+            #[cfg(target_os = "linux")]
+            destination::ask_for(&socket, *address)?;
             rustix::net::bind(&socket, address)?;
         }
         SocketAddress::Unix(_) | SocketAddress::Unnamed => {}
@@ -67,6 +71,8 @@ pub(super) fn adopt(
     // Of the open file, and so of everybody who shares it (open(2)).
     rustix::io::ioctl_fionbio(socket, true)?;
     if let SocketAddress::Inet(address) = address {
+        #[cfg(target_os = "linux")]
+        destination::ask_for(socket, address)?;
         if options.broadcast {
             sockopt::set_socket_broadcast(socket, true)?;
         }

@@ -5,6 +5,8 @@
 //! each in its own way is in `platform`, a file for each of them.
 
 mod datagrams;
+#[cfg(target_os = "linux")]
+mod destination;
 mod inherited;
 #[cfg(any(target_os = "macos", target_os = "freebsd"))]
 mod kqueue;
@@ -268,6 +270,26 @@ impl Driver for Mio {
         to: Option<&SocketAddress>,
     ) -> io::Result<()> {
         datagrams::send(socket, data, to)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn receive_addressed(
+        &self,
+        socket: &OwnedFd,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddress, Option<IpAddr>)> {
+        destination::receive(socket, buffer)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn send_from(
+        &self,
+        socket: &OwnedFd,
+        data: &[u8],
+        from: IpAddr,
+        to: &SocketAddress,
+    ) -> io::Result<()> {
+        destination::send(socket, data, from, to)
     }
 
     fn set_membership(
