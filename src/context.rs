@@ -1,5 +1,6 @@
 //! What every callback can reach.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -66,7 +67,21 @@ impl Context<'_> {
     /// the flush phase, of the next turn if this one's is over; see
     /// [`DatagramSocket::send_to`](crate::DatagramSocket::send_to).
     pub fn send_datagram(&mut self, key: Key, to: Option<&SocketAddress>, data: &[u8]) -> Queued {
-        self.core.send_datagram(key, to, data)
+        self.core.send_datagram(key, None, to, data)
+    }
+
+    /// The same, and has it leave from this address of the machine, for a UDP socket that is bound to all of them: for
+    /// an answer that is given later, from [`Datagram::to`](crate::Datagram::to). Within the callback of the datagram
+    /// [`DatagramSocket::send_to`](crate::DatagramSocket::send_to) sees to that. What goes wrong, `on_send_failed` tells:
+    /// also that this machine has no such address; and elsewhere than on Linux `Unsupported`.
+    pub fn send_datagram_from(
+        &mut self,
+        key: Key,
+        from: IpAddr,
+        to: &SocketAddress,
+        data: &[u8],
+    ) -> Queued {
+        self.core.send_datagram(key, Some(from), Some(to), data)
     }
 
     /// Closes connection `key` as [`Connection::close`](crate::Connection::close) does, the datagram socket

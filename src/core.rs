@@ -312,7 +312,7 @@ impl Core {
             Some(Purpose::Connection(key)) => {
                 self.stream(key).is_some_and(|stream| !stream.has(CLOSING | DEAD))
             }
-            Some(Purpose::Datagram(key)) => self.is_bound(key),
+            Some(Purpose::Datagram(key)) => self.is_live(key),
             purpose => purpose.is_some(),
         }
     }

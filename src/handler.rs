@@ -344,7 +344,8 @@ pub trait DatagramHandler: 'static {
     }
 
     /// Phase 4. A datagram came; it may have no bytes, or may have been
-    /// [truncated](Datagram::is_truncated). Who answers with more than it was sent can be made to
+    /// [truncated](Datagram::is_truncated). An answer leaves from the address that was asked
+    /// ([`Datagram::to`]). Who answers with more than it was sent can be made to
     /// flood somebody whose address a sender has forged.
     fn on_datagram(&mut self, socket: &mut DatagramSocket<'_>, datagram: Datagram<'_>);
 

@@ -169,8 +169,8 @@ limits! {
 limits! {
     /// Limits of one datagram socket.
     DatagramLimits {
-        /// Datagrams received in one turn, and as many sent; the rest waits for the next one. Default 64:
-        /// some hundred microseconds, which is what others wait for.
+        /// Datagrams received in one turn, and as many sent, or tried on receivers without room; the rest waits for the
+        /// next one. Default 64: some hundred microseconds, which is what others wait for.
         datagrams_per_turn_max: usize = 64,
         /// Bytes received in one turn, and as many sent; the last datagram may go over it. Default 256 KiB.
         bytes_per_turn_max: usize = 256 * 1024,

@@ -55,6 +55,29 @@ fn neighbours_of_one_length_for_one_receiver_leave_as_one() {
     assert_idle(&mut server.reactor);
 }
 
+/// A socket that is bound to all addresses answers from the one that was asked.
+#[test]
+fn a_batch_of_answers_leaves_from_where_it_was_asked() {
+    for (bound_to, asked) in
+        [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "127.0.0.2"), ("[::]:0", "::1")]
+    {
+        let datagrams = Datagrams::new(|socket, call| {
+            if let DatagramCall::Datagram(data, from, _) = call {
+                (0..3).for_each(|_| socket.send_to(from, data).ignore());
+            }
+        });
+        let mut server = Bound::with(datagrams, bound_to, &DatagramOptions::new());
+        let port = server.address.port();
+        let asked = SocketAddr::new(asked.parse().unwrap(), port);
+        let client =
+            UdpSocket::bind((if asked.is_ipv4() { "127.0.0.1" } else { "::1" }, 0)).unwrap();
+        setsockopt(&client, UdpGroSegment, &true).unwrap();
+        client.send_to(b"hello", asked).unwrap();
+        let (answer, from) = server.received(&client);
+        assert_eq!((&answer[..], from), (&b"hellohellohello"[..], asked));
+    }
+}
+
 #[test]
 fn who_receives_one_by_one_gets_them_whole_and_in_order() {
     let client = udp();

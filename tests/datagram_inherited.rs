@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::rc::Rc;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{Ipv4OrigDstAddr, Ipv4RecvTtl};
 use oneloop::{DatagramOptions, HandlerId, Interface, Key, SocketAddress};
 use rustix::net::sockopt;
 
@@ -32,6 +34,13 @@ impl Server {
     fn take(&mut self, socket: impl Into<OwnedFd>) -> Key {
         let options = DatagramOptions::new();
         self.reactor.bind_fd(self.handler, socket.into(), &options).unwrap()
+    }
+
+    fn close(&mut self, key: Key) {
+        self.reactor.context(self.handler).close_key(key);
+        run_until(&mut self.reactor, "it is closed", |reactor| {
+            reactor.stats().datagram_sockets == 0
+        });
     }
 
     fn until_out(&mut self, count: u64) {
@@ -188,6 +197,62 @@ fn an_option_that_comes_too_late_or_means_nothing_is_an_error() {
     let socket = UnixDatagram::unbound().unwrap();
     let error = server.reactor.bind_fd(server.handler, socket.into(), &options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    for any in ["0.0.0.0:0", "[::]:0"] {
+        let mut server = Server::new(Datagrams::echo());
+        let socket = UdpSocket::bind(any).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        server.take(socket);
+        let (client, address) = (udp(), SocketAddr::from(([127, 0, 0, 2], port)));
+        client.send_to(b"hello", address).unwrap();
+        server.until_out(1);
+        assert_eq!(client.recv_from(&mut [0; 10]).unwrap(), (5, address), "{any}");
+    }
+}
+
+/// What the kernel tells beside a datagram is more then than is read.
+#[test]
+fn who_has_asked_for_much_beside_its_datagrams_is_served() {
+    let mut server = Server::new(Datagrams::echo());
+    let socket = UdpSocket::bind("[::]:0").unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], socket.local_addr().unwrap().port()));
+    sockopt::set_ip_recvtos(&socket, true).unwrap();
+    setsockopt(&socket, Ipv4RecvTtl, &true).unwrap();
+    setsockopt(&socket, Ipv4OrigDstAddr, &true).unwrap();
+    server.take(socket);
+    let client = udp();
+    client.send_to(b"hello", address).unwrap();
+    server.until_out(1);
+    assert_eq!(client.recv(&mut [0; 10]).unwrap(), 5);
+}
+
+/// Closing it does not take it out of epoll then (epoll(7), questions and answers).
+#[test]
+fn what_is_closed_and_shared_wakes_nobody() {
+    let mut server = Server::new(Datagrams::listens());
+    let (socket, address) = bound();
+    let shared = socket.try_clone().unwrap();
+    let key = server.take(socket);
+    server.close(key);
+    udp().send_to(b"for the other", address).unwrap();
+    assert_idle(&mut server.reactor);
+    assert_eq!(server.reactor.stats().stale_events, 0);
+    assert_eq!(shared.recv(&mut [0; 20]).unwrap(), 13);
+}
+
+#[test]
+fn what_was_closed_can_be_taken_in_again() {
+    let mut server = Server::new(Datagrams::echo());
+    let (socket, address) = bound();
+    for number in 1..=3 {
+        let key = server.take(socket.try_clone().unwrap());
+        udp().send_to(b"hello", address).unwrap();
+        server.until_out(number);
+        server.close(key);
+    }
 }
 
 /// A path is whose who made it.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use oneloop::{DatagramOptions, Interface};
+use rustix::net::sockopt;
 
 use support::datagrams::*;
 use support::*;
@@ -45,6 +46,30 @@ fn a_broadcast_is_refused_unless_it_is_allowed() {
     server.send(to, b"to all").ignore();
     run_until(&mut server.reactor, "it left", |reactor| reactor.stats().datagrams_out == 1);
     assert_eq!(server.failed(), []);
+}
+
+/// The address that was asked is nobody's, and nothing can leave from there.
+#[test]
+fn what_was_sent_to_all_or_to_a_group_is_answered_from_where_the_routes_say() {
+    let group = group();
+    for any in ["0.0.0.0:0", "[::]:0"] {
+        let joins_and_echoes = Datagrams::new(move |socket, call| match call {
+            DatagramCall::Bound => socket.join(group.into(), &LO).unwrap(),
+            DatagramCall::Datagram(data, from, _) => socket.send_to(from, data).ignore(),
+            _ => {}
+        });
+        let mut server = Bound::with(joins_and_echoes, any, &DatagramOptions::new());
+        server.until("it joins", |calls| calls.len() == 1);
+        let client = udp();
+        client.set_broadcast(true).unwrap();
+        sockopt::set_ip_multicast_if(&client, &Ipv4Addr::LOCALHOST).unwrap();
+        for asked in [Ipv4Addr::new(127, 255, 255, 255), group] {
+            client.send_to(b"anybody?", (asked, server.address.port())).unwrap();
+            let (data, from) = server.received(&client);
+            assert_eq!((&data[..], from.ip()), (&b"anybody?"[..], Ipv4Addr::LOCALHOST.into()));
+        }
+        assert_eq!(server.failed(), []);
+    }
 }
 
 #[test]

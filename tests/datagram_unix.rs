@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use oneloop::address::UnixName;
-use oneloop::{Address, CloseReason, DatagramOptions, HandlerId, Key, Queued, SocketAddress};
+use oneloop::{
+    Address, CloseReason, DatagramLimits, DatagramOptions, HandlerId, Key, Queued, SocketAddress,
+};
 
 use support::datagrams::*;
 use support::*;
@@ -335,6 +337,63 @@ fn a_receiver_without_room_holds_nobody_up() {
     assert_eq!(server.reactor.stats().datagrams_dropped, 2);
     assert_idle(&mut server.reactor);
     assert_eq!(server.reactor.next_wait(), None, "no timer is left");
+}
+
+/// Each of them costs a call, although nothing leaves.
+#[test]
+fn tries_on_receivers_without_room_are_within_the_budget_of_a_turn() {
+    let full: Vec<_> = (0..5).map(|_| client()).collect();
+    for (_, name) in &full {
+        Server::new(Datagrams::listens(), None, &DatagramOptions::new()).fill(Some(name));
+    }
+    let options = DatagramOptions::new().limits(DatagramLimits::new().datagrams_per_turn_max(2));
+    let mut server = Server::new(Datagrams::listens(), None, &options);
+    for (_, name) in &full {
+        assert_eq!(server.send(Some(name), b"x"), Queued::Ok);
+    }
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(server.reactor.next_wait(), Some(Duration::ZERO), "the rest is the next turn's");
+    let calls = Rc::clone(&server.calls);
+    run_until(&mut server.reactor, "all are given up", |_| calls.borrow().len() == 6);
+    assert_eq!(server.reactor.next_wait(), None, "no timer is left");
+}
+
+/// A socket whose queue of two is full of datagrams that stand aside, one of whom was dropped.
+fn full(to: &UnixName) -> Server {
+    let options = DatagramOptions::new().limits(DatagramLimits::new().queue_len_max(2));
+    let mut server = Server::new(Datagrams::listens(), None, &options);
+    server.fill(Some(to));
+    assert_eq!(server.send(Some(to), b"the second"), Queued::Ok);
+    assert_eq!(server.send(Some(to), b"too many"), Queued::Full);
+    server
+}
+
+#[test]
+fn who_was_told_that_the_queue_is_full_is_told_of_room_when_the_last_leave_from_standing_aside() {
+    let (receiver, name) = client();
+    let mut server = full(&name);
+    // One turn: they may be tried for the last time in any other.
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    while receive(&receiver).is_some() {}
+    let calls = Rc::clone(&server.calls);
+    run_until(&mut server.reactor, "it is told of room", |_| {
+        calls.borrow().contains(&DatagramCall::Room)
+    });
+    assert_eq!(calls.borrow().len(), 2, "once, and nothing failed");
+    assert_idle(&mut server.reactor);
+}
+
+#[test]
+fn who_was_told_that_the_queue_is_full_is_told_of_room_when_the_last_are_given_up() {
+    let (_stuck, stuck) = client();
+    let mut server = full(&stuck);
+    let calls = Rc::clone(&server.calls);
+    run_until(&mut server.reactor, "it is told of room", |_| {
+        calls.borrow().contains(&DatagramCall::Room)
+    });
+    let failed = DatagramCall::Failed(Some(SocketAddress::Unix(stuck)), ErrorKind::WouldBlock);
+    assert_eq!(calls.borrow()[1..], [failed.clone(), failed, DatagramCall::Room]);
+    assert_idle(&mut server.reactor);
 }
 
 /// Not even as long as it takes for those who are closed: each gets what it has room for.

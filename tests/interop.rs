@@ -71,10 +71,11 @@ fn udp_echo_leaves_senders_with_its_own_port_alone() {
 }
 
 #[test]
-fn udp_echo_answers_socat_over_both_families() {
+fn udp_echo_answers_socat_over_both_families_and_at_each_address() {
     let echo = Example::start_with("udp_echo", "*:0", &[]);
     let port = echo.address.port();
-    for target in [format!("UDP4:127.0.0.1:{port}"), format!("UDP6:[::1]:{port}")] {
+    for ip in ["UDP4:127.0.0.1", "UDP4:127.0.0.2", "UDP6:[::1]"] {
+        let target = format!("{ip}:{port}");
         assert_eq!(run_client("socat", &["-t1", "-", &target], b"hello\n"), b"hello\n", "{target}");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use log::info;
+use log::{debug, info};
 
 use super::any::{AnyDatagram, Calls};
 use super::{DatagramOptions, DatagramState};
@@ -85,7 +85,8 @@ impl<D: Driver> Reactor<D> {
     /// Binds a datagram socket for `handler`, with the default options: to `127.0.0.1:53`, `*:domain`,
     /// `localhost:7000`, `unix:/run/log.sock`, or what else stands for an [`Address`]. What is TCP or a Unix stream
     /// where one listens is UDP or a Unix datagram socket here; `udp://` and `unixgram:` may be said.
-    /// `*:53` is `[::]:53`, which takes the senders of both families, and `0.0.0.0:53` where there is no IPv6. If a
+    /// `*:53` is `[::]:53`, which takes the senders of both families, and `0.0.0.0:53` where there is no IPv6; what is
+    /// answered there leaves from the address that was asked, on Linux only ([`Datagram::to`](crate::Datagram::to)). If a
     /// name stands for several addresses, it is the first that can be bound. To send only, or from any port, bind to
     /// port 0. Call it again for more addresses.
     ///
@@ -202,43 +203,49 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// A key of which nobody has heard yet is forgotten if its socket could not be had.
-    fn keep_if_open(&mut self, key: Key, result: io::Result<()>) -> io::Result<Key> {
-        if let Err(error) = result {
-            self.core.sources.remove(key);
-            self.core.stats.datagram_sockets -= 1;
-            return Err(error);
+    fn keep_if_open(&mut self, key: Key, result: io::Result<SocketAddress>) -> io::Result<Key> {
+        match result {
+            Ok(address) => {
+                info!("{key}: datagrams, listening on {address}");
+                Ok(key)
+            }
+            Err(error) => {
+                self.core.sources.remove(key);
+                self.core.stats.datagram_sockets -= 1;
+                Err(error)
+            }
         }
-        Ok(key)
     }
 
-    /// Makes the socket of a key, and binds it.
+    /// Makes the socket of a key, and binds it: to which address.
     fn open_datagrams(
         &mut self,
         key: Key,
         place: &SocketAddress,
         options: &DatagramOptions,
-    ) -> io::Result<()> {
+    ) -> io::Result<SocketAddress> {
         let explain = |error| explain(place, &error);
         options.check(place).map_err(explain)?;
         let config = DatagramConfig { address: place, options };
         let (socket, guard) = self.sockets.driver.bind(&config).map_err(explain)?;
         let is_unix = place.inet().is_none();
-        self.install_datagrams(key, socket, is_unix, options.connect.clone()).map_err(explain)?;
+        let peer = options.connect.clone();
+        let address = self.install_datagrams(key, socket, is_unix, peer).map_err(explain)?;
         self.guards.extend(guard.map(|guard| (key, guard)));
-        Ok(())
+        Ok(address)
     }
 
-    /// Gives a key its socket, which is bound, and connected to `peer` if that is anybody.
+    /// Gives a key its socket, which is bound, and connected to `peer` if that is anybody. To which address it is bound.
     fn install_datagrams(
         &mut self,
         key: Key,
         socket: D::Socket,
         is_unix: bool,
         peer: Option<SocketAddress>,
-    ) -> io::Result<()> {
+    ) -> io::Result<SocketAddress> {
         let driver = &self.sockets.driver;
-        driver.register_datagram(&socket, key)?;
         let address = driver.local_address(&socket)?;
+        driver.register_datagram(&socket, key)?; // the last that can fail: it may be somebody else's, too
         let has_begun_draining = self.core.drain.as_ref().is_some_and(|drain| drain.has_begun);
         let Some(Source::Datagram(state)) = self.core.sources.get_mut(key) else {
             unreachable!("it was made for it");
@@ -247,15 +254,15 @@ impl<D: Driver> Reactor<D> {
         if state.calls.serves_connections(&**handler) {
             state.context = state.handler;
         }
+        state.is_anywhere = address.inet().is_some_and(|address| address.ip().is_unspecified());
         state.is_unix = is_unix;
         state.peer = peer;
         state.is_unbound = false;
         state.owes_bound = true;
         state.drain_left = has_begun_draining.then_some(0);
-        info!("{key}: datagrams, listening on {address}");
         self.sockets.put(key, socket);
         self.core.queue(key);
-        Ok(())
+        Ok(address)
     }
 
     /// The flush phase's part: a callback asked for a socket.
@@ -265,14 +272,15 @@ impl<D: Driver> Reactor<D> {
         address: &SocketAddress,
         options: &DatagramOptions,
     ) {
-        if !self.core.is_bound(key) {
+        if !self.core.is_live(key) {
             return; // it was closed meanwhile, which the reap phase tells
         }
         let limits = options.limits.check();
-        let result = limits.and_then(|()| self.open_datagrams(key, address, options));
-        if let Err(error) = result
-            && let Some(state) = self.core.datagram_mut(key)
-        {
+        let error = match limits.and_then(|()| self.open_datagrams(key, address, options)) {
+            Ok(address) => return debug!("{key}: datagrams, listening on {address}"),
+            Err(error) => error,
+        };
+        if let Some(state) = self.core.datagram_mut(key) {
             state.failure = Some(error);
             self.core.end(key, CloseReason::Closed);
         }
@@ -346,6 +354,9 @@ impl Reactor {
         }
         let (address, peer) = crate::driver::Mio::adopt_datagrams(&socket, options)?;
         let key = self.core.new_datagrams(handler.index, Calls::<H>::OBJECT, options);
+        if let Some(state) = self.core.datagram_mut(key) {
+            state.is_shared = true;
+        }
         let result = self.install_datagrams(key, socket, address.inet().is_none(), peer);
         self.keep_if_open(key, result)
     }

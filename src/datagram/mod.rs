@@ -9,6 +9,7 @@ mod send;
 mod socket;
 
 use std::io;
+use std::net::IpAddr;
 
 use crate::address::SocketAddress;
 use crate::core::{Core, Source};
@@ -32,6 +33,12 @@ pub struct Datagram<'a> {
     pub data: &'a [u8],
     /// Who sent it: where an answer goes, unless that is [`SocketAddress::Unnamed`].
     pub from: &'a SocketAddress,
+    /// The address of this machine to which it was sent, and from which an answer to it leaves: if the socket is bound
+    /// to all addresses, in the family of `from`. Not known of what was sent to a group, to all (broadcast) or to a
+    /// link-local address, of a socket that is connected, and elsewhere than on Linux: there an answer leaves from where
+    /// the system's routes say. A machine with several addresses has to have a socket bound to each then, or the
+    /// answers of some come from another one than was asked, which clients do not hear.
+    pub to: Option<IpAddr>,
     /// How many bytes were sent. It is more than `data` has if the datagram was larger than
     /// [`read_buffer_bytes`](crate::ReactorLimits::read_buffer_bytes); the rest is lost. Only Linux tells how many were
     /// sent then; elsewhere it is one more than `data` has, and on Windows nobody has sent it.
@@ -74,8 +81,12 @@ pub(crate) struct DatagramState {
     limits: DatagramLimits,
     /// Whom it is connected to.
     peer: Option<SocketAddress>,
+    /// A UDP socket that is bound to all addresses: to which of them a datagram was sent is asked for.
+    is_anywhere: bool,
     /// A Unix socket. That a receiver which it names has room again, no event tells it.
     is_unix: bool,
+    /// It was made elsewhere, and somebody else may have it open as well.
+    is_shared: bool,
     /// A callback asked for it, and it is not bound yet.
     is_unbound: bool,
     /// Why it was not.
@@ -123,7 +134,9 @@ impl DatagramState {
             calls,
             limits: options.limits.clone(),
             peer: None,
+            is_anywhere: false,
             is_unix: false,
+            is_shared: false,
             is_unbound: true,
             failure: None,
             outbox: Outbox::default(),
@@ -176,6 +189,10 @@ impl DatagramState {
             "{key}: nothing waits"
         );
         assert!(!self.outbox.queue_is_empty() || !self.asks_writable, "{key}: woken for nothing");
+        assert!(
+            is_over || !self.is_full || self.owes_room || !self.outbox.is_empty(),
+            "{key}: who was told that it is full never hears of room"
+        );
         self.outbox.verify();
     }
 
@@ -197,8 +214,8 @@ impl DatagramState {
 }
 
 impl Core {
-    /// Whether a datagram socket is open.
-    pub(crate) fn is_bound(&self, key: Key) -> bool {
+    /// Whether a datagram socket has not ended. It may have to be bound yet.
+    pub(crate) fn is_live(&self, key: Key) -> bool {
         let source = self.sources.get(key);
         matches!(source, Some(Source::Datagram(state)) if state.reason.is_none())
     }
@@ -210,10 +227,12 @@ impl Core {
         }
     }
 
-    /// Queues a datagram of a socket, to whom it is connected if `to` says nothing.
+    /// Queues a datagram of a socket, to whom it is connected if `to` says nothing, and from where its routes say if
+    /// `from` says nothing.
     pub(crate) fn send_datagram(
         &mut self,
         key: Key,
+        from: Option<IpAddr>,
         to: Option<&SocketAddress>,
         data: &[u8],
     ) -> Queued {
@@ -228,7 +247,7 @@ impl Core {
             self.stats.datagrams_dropped += 1;
             return Queued::Full;
         }
-        state.outbox.push(to, data);
+        state.outbox.push(from, to, data);
         // The end of its run sends, the event that it waits for, or its first run.
         let is_later = is_running || state.is_waiting || state.is_unbound;
         if !is_later && !std::mem::replace(&mut state.flushing, true) {

@@ -1,9 +1,11 @@
 //! Datagrams that wait to be sent.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use crate::address::SocketAddress;
 use crate::clock::Time;
+use crate::driver::Batch;
 
 /// A memory that an empty queue keeps, so that an echo allocates nothing.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -17,6 +19,9 @@ pub(super) struct Held {
     pub(super) until: Time,
 }
 
+/// Where a datagram leaves from and whom it is for, where that is said, and how many bytes it has.
+type Waiting = (Option<IpAddr>, Option<SocketAddress>, usize);
+
 /// A queue of datagrams, whose bytes lie one behind the other; and those that stand aside for a while, so that
 /// others can pass.
 #[derive(Debug, Default)]
@@ -24,11 +29,16 @@ pub(super) struct Outbox {
     /// The bytes of all that wait; those before `start` were sent.
     data: Vec<u8>,
     start: usize,
-    /// Whom each is for, and how many bytes it has.
-    queue: VecDeque<(Option<SocketAddress>, usize)>,
+    queue: VecDeque<Waiting>,
     /// In the order in which they were given, which is also that of their times.
     held: VecDeque<Held>,
     held_bytes: usize,
+}
+
+impl Held {
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch { from: None, to: Some(&self.to), data: &self.data, length: self.data.len() }
+    }
 }
 
 impl Outbox {
@@ -61,34 +71,31 @@ impl Outbox {
         self.is_empty() || self.len() < len_max && self.bytes().saturating_add(bytes) <= bytes_max
     }
 
-    pub(super) fn push(&mut self, to: Option<&SocketAddress>, data: &[u8]) {
+    pub(super) fn push(&mut self, from: Option<IpAddr>, to: Option<&SocketAddress>, data: &[u8]) {
         self.data.extend_from_slice(data);
-        self.queue.push_back((to.cloned(), data.len()));
+        self.queue.push_back((from, to.cloned(), data.len()));
     }
 
-    pub(super) fn front(&self) -> Option<(Option<&SocketAddress>, &[u8])> {
-        let (to, length) = self.queue.front()?;
-        Some((to.as_ref(), &self.data[self.start..self.start + length]))
+    pub(super) fn front(&self) -> Option<(Option<IpAddr>, Option<&SocketAddress>, &[u8])> {
+        let (from, to, length) = self.queue.front()?;
+        Some((*from, to.as_ref(), &self.data[self.start..self.start + length]))
     }
 
     /// The front, and those behind it for the same receiver and of the same length, `len_max` of them and `bytes_max`
-    /// bytes at most: whom they are for, all their bytes, and the length of one.
-    pub(super) fn front_batch(
-        &self,
-        len_max: usize,
-        bytes_max: usize,
-    ) -> Option<(Option<&SocketAddress>, &[u8], usize)> {
-        let front @ (to, length) = self.queue.front()?;
+    /// bytes at most.
+    pub(super) fn front_batch(&self, len_max: usize, bytes_max: usize) -> Option<Batch<'_>> {
+        let front @ (from, to, length) = self.queue.front()?;
         // Of empty ones nobody could tell how many there are.
         let fit = bytes_max.checked_div(*length).unwrap_or(1).min(len_max);
         let others = self.queue.iter().take(fit).skip(1);
         let count = 1 + others.take_while(|next| *next == front).count();
-        Some((to.as_ref(), &self.data[self.start..self.start + count * length], *length))
+        let data = &self.data[self.start..self.start + count * length];
+        Some(Batch { from: *from, to: to.as_ref(), data, length: *length })
     }
 
     /// Takes the front off: whom it was for, and how many bytes it had.
     pub(super) fn pop(&mut self) -> Option<(Option<SocketAddress>, usize)> {
-        let (to, length) = self.queue.pop_front()?;
+        let (_, to, length) = self.queue.pop_front()?;
         self.start += length;
         if self.queue.is_empty() {
             self.data.clear();
@@ -117,12 +124,12 @@ impl Outbox {
     /// Whether the front has to stand aside, because others to the same receiver do.
     pub(super) fn is_front_behind_held(&self) -> bool {
         let front = self.queue.front();
-        front.is_some_and(|(to, _)| self.held.iter().any(|held| Some(&held.to) == to.as_ref()))
+        front.is_some_and(|(_, to, _)| self.held.iter().any(|held| Some(&held.to) == to.as_ref()))
     }
 
-    /// The front stands aside; it has an address.
+    /// The front stands aside; it has an address, and as one of a Unix socket no other to leave from.
     pub(super) fn hold_front(&mut self, until: Time) {
-        let Some((Some(to), data)) = self.front() else { return };
+        let Some((None, Some(to), data)) = self.front() else { return };
         let held = Held { to: to.clone(), data: data.into(), until };
         self.pop();
         self.hold(held);
@@ -142,7 +149,7 @@ impl Outbox {
     }
 
     pub(super) fn verify(&self) {
-        let bytes: usize = self.queue.iter().map(|(_, length)| length).sum();
+        let bytes: usize = self.queue.iter().map(|(_, _, length)| length).sum();
         assert_eq!(bytes, self.queue_bytes(), "every byte is of a datagram");
         let bytes: usize = self.held.iter().map(|held| held.data.len()).sum();
         assert_eq!(bytes, self.held_bytes, "every byte that is held is of a datagram");
@@ -152,6 +159,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::random::random;
 
@@ -165,14 +174,16 @@ mod tests {
             if roll.is_multiple_of(2) && model.len() < 100 {
                 let data = vec![step as u8; (roll >> 8) as usize % 2000];
                 let to = roll.is_multiple_of(3).then_some(SocketAddress::Unnamed);
-                outbox.push(to.as_ref(), &data);
-                model.push_back((to, data));
+                let from = roll.is_multiple_of(5).then_some(Ipv4Addr::from_bits(step).into());
+                outbox.push(from, to.as_ref(), &data);
+                model.push_back((from, to, data));
             } else {
                 let expected = model.pop_front();
-                let front = outbox.front().map(|(to, data)| (to.cloned(), data.to_vec()));
+                let front =
+                    outbox.front().map(|(from, to, data)| (from, to.cloned(), data.to_vec()));
                 assert_eq!(front, expected, "step {step}");
                 let popped = outbox.pop();
-                assert_eq!(popped, expected.map(|(to, data)| (to, data.len())));
+                assert_eq!(popped, expected.map(|(_, to, data)| (to, data.len())));
             }
             outbox.verify();
             assert_eq!(outbox.len(), model.len());
@@ -183,25 +194,33 @@ mod tests {
     #[test]
     fn a_batch_is_of_neighbours_that_are_alike() {
         let (to, mut outbox) = (SocketAddress::Unnamed, Outbox::default());
-        assert_eq!(outbox.front_batch(9, 9), None);
+        let here = Some(Ipv4Addr::LOCALHOST.into());
+        let front = |outbox: &Outbox, len_max, bytes_max| {
+            let batch = outbox.front_batch(len_max, bytes_max)?;
+            Some((batch.data.to_vec(), batch.len()))
+        };
+        assert_eq!(front(&outbox, 9, 9), None);
         for data in [b"12", b"34", b"56"] {
-            outbox.push(None, data);
+            outbox.push(None, None, data);
         }
-        outbox.push(None, b"7");
-        assert_eq!(outbox.front_batch(9, 9), Some((None, &b"123456"[..], 2)));
-        assert_eq!(outbox.front_batch(2, 9), Some((None, &b"1234"[..], 2)), "so many");
-        assert_eq!(outbox.front_batch(9, 5), Some((None, &b"1234"[..], 2)), "so many bytes");
-        assert_eq!(outbox.front_batch(9, 1), Some((None, &b"12"[..], 2)), "one in any case");
-        outbox.push(Some(&to), b"8");
+        outbox.push(None, None, b"7");
+        assert_eq!(front(&outbox, 9, 9), Some((b"123456".to_vec(), 3)));
+        assert_eq!(front(&outbox, 2, 9), Some((b"1234".to_vec(), 2)), "so many");
+        assert_eq!(front(&outbox, 9, 5), Some((b"1234".to_vec(), 2)), "so many bytes");
+        assert_eq!(front(&outbox, 9, 1), Some((b"12".to_vec(), 1)), "one in any case");
+        outbox.push(None, Some(&to), b"8");
+        outbox.push(here, Some(&to), b"9");
         for _ in 0..3 {
             outbox.pop();
         }
-        assert_eq!(outbox.front_batch(9, 9), Some((None, &b"7"[..], 1)), "for somebody else");
+        assert_eq!(front(&outbox, 9, 9), Some((b"7".to_vec(), 1)), "for somebody else");
+        outbox.pop();
+        assert_eq!(front(&outbox, 9, 9), Some((b"8".to_vec(), 1)), "from somewhere else");
         outbox.pop();
         outbox.pop();
-        outbox.push(None, b"");
-        outbox.push(None, b"");
-        assert_eq!(outbox.front_batch(9, 9), Some((None, &b""[..], 0)));
+        outbox.push(None, None, b"");
+        outbox.push(None, None, b"");
+        assert_eq!(front(&outbox, 9, 9), Some((Vec::new(), 1)));
     }
 
     #[test]
@@ -210,7 +229,7 @@ mod tests {
         let (one, other) = (SocketAddress::Unix(name), SocketAddress::Unnamed);
         let mut outbox = Outbox::default();
         for (to, data) in [(&one, b"1"), (&other, b"2"), (&one, b"3")] {
-            outbox.push(Some(to), data);
+            outbox.push(None, Some(to), data);
         }
         outbox.hold_front(Time::from_nanos(7));
         assert!(!outbox.is_front_behind_held());
@@ -230,9 +249,9 @@ mod tests {
     fn a_queue_has_room_by_number_and_by_bytes_and_an_empty_one_always() {
         let mut outbox = Outbox::default();
         assert!(outbox.has_room(100, 2, 10), "the kernel says what is too large");
-        outbox.push(None, b"");
+        outbox.push(None, None, b"");
         assert!(outbox.has_room(10, 2, 10) && !outbox.has_room(11, 2, 10));
-        outbox.push(None, b"123");
+        outbox.push(None, None, b"123");
         assert!(!outbox.has_room(0, 2, 10));
         assert!(outbox.has_room(7, 3, 10) && !outbox.has_room(8, 3, 10));
     }

@@ -37,7 +37,7 @@ impl<D: Driver> Reactor<D> {
         }
         let (handler, calls, context) = (state.handler, state.calls, state.context);
         let context = Context { core: &mut self.core, host: &self.sockets, handler: context };
-        let mut socket = DatagramSocket { context, key };
+        let mut socket = DatagramSocket { context, key, came: None };
         call(calls, &mut *self.handlers[usize::from(handler)], &mut socket);
     }
 
@@ -87,7 +87,7 @@ impl<D: Driver> Reactor<D> {
 
     /// The timer phase's part: a timer that a callback of the socket set.
     pub(crate) fn fire_datagram_timer(&mut self, key: Key, timer: TimerId) {
-        if !self.core.is_bound(key) {
+        if !self.core.is_live(key) {
             // It was not swept yet; an interval would come again and again.
             self.core.timers.cancel(timer);
             return;
@@ -117,7 +117,13 @@ impl<D: Driver> Reactor<D> {
                 break;
             }
             let Some((driver, socket)) = self.sockets.with(key) else { return };
-            let (length, from) = match driver.receive(socket, &mut self.input) {
+            let received = match state.is_anywhere {
+                true => driver.receive_addressed(socket, &mut self.input),
+                false => {
+                    driver.receive(socket, &mut self.input).map(|(len, from)| (len, from, None))
+                }
+            };
+            let (length, from, to) = match received {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     state.is_readable = false;
@@ -142,14 +148,15 @@ impl<D: Driver> Reactor<D> {
             }
             trace!("{key}: {length} bytes from {from}");
             let data = &self.input[..length.min(self.input.len())];
-            let datagram = Datagram { data, from: &from, length };
+            let datagram = Datagram { data, from: &from, to, length };
             let stats = &mut self.core.stats;
             stats.datagrams_in += 1;
             stats.datagrams_truncated += u64::from(datagram.is_truncated());
             // As `call_datagram`, beside the buffer.
             let (handler, calls, context) = (state.handler, state.calls, state.context);
             let context = Context { core: &mut self.core, host: &self.sockets, handler: context };
-            let mut socket = DatagramSocket { context, key };
+            let came = to.map(|to| (&from, to));
+            let mut socket = DatagramSocket { context, key, came };
             calls.datagram(&mut *self.handlers[usize::from(handler)], &mut socket, datagram);
         }
         self.core.stats.budgets_exhausted += 1;
@@ -191,6 +198,9 @@ impl<D: Driver> Reactor<D> {
         let reason = state.reason.unwrap_or(CloseReason::Stopped);
         // The path first: whoever sends to it now is told that nobody is there.
         self.remove_path(key);
+        if state.is_shared {
+            self.take_out(key);
+        }
         let socket = self.sockets.take(key);
         let core = &mut self.core;
         core.stats.datagram_sockets -= 1;

@@ -8,7 +8,7 @@ use log::{debug, trace};
 use super::DatagramState;
 use crate::address::SocketAddress;
 use crate::core::Source;
-use crate::driver::Driver;
+use crate::driver::{Batch, Driver};
 use crate::error::CloseReason;
 use crate::key::Key;
 use crate::reactor::Reactor;
@@ -54,12 +54,9 @@ impl<D: Driver> Reactor<D> {
         self.core.running = Key::NONE;
     }
 
-    /// Sends what waits, within the budget.
+    /// Sends what waits, within the budget, and sees to what is owed when some have gone: also those that just left from
+    /// standing aside.
     pub(super) fn send_datagrams(&mut self, key: Key) {
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        if state.outbox.is_empty() {
-            return;
-        }
         loop {
             let Some(state) = self.core.datagram_mut(key) else { return };
             if state.reason.is_some() || state.is_waiting || state.outbox.queue_is_empty() {
@@ -76,12 +73,10 @@ impl<D: Driver> Reactor<D> {
             let Some(Source::Datagram(state)) = self.core.sources.get(key) else { return };
             let len_max = if state.is_unix { 1 } else { BATCH_LEN_MAX.min(state.len_left) };
             let bytes_max = BATCH_BYTES_MAX.min(state.bytes_left);
-            let Some((to, data, length)) = state.outbox.front_batch(len_max, bytes_max) else {
-                break;
-            };
+            let Some(batch) = state.outbox.front_batch(len_max, bytes_max) else { break };
             // Of room in the socket it is connected to, and in the network's queue, it is told.
-            let is_told_of_room = !state.is_unix || to.is_none();
-            let (tried, earlier) = self.try_to_send(key, to, data, length);
+            let is_told_of_room = !state.is_unix || batch.to.is_none();
+            let (tried, earlier) = self.try_to_send(key, batch);
             // Off the queue before any callback, which may close the socket.
             let gone = match tried {
                 Tried::WouldBlock => 0,
@@ -98,7 +93,10 @@ impl<D: Driver> Reactor<D> {
             match tried {
                 Tried::Sent(count) => self.core.stats.datagrams_out += count as u64,
                 Tried::WouldBlock if is_told_of_room => self.wait_for_room(key),
-                Tried::WouldBlock => self.hold_front(key),
+                Tried::WouldBlock => {
+                    self.pay_for_try(key);
+                    self.hold_front(key);
+                }
                 Tried::Failed(error) => self.give_up(key, to.as_ref(), &error),
             }
         }
@@ -126,13 +124,14 @@ impl<D: Driver> Reactor<D> {
             }
             let (tried, earlier) = match is_full {
                 true => (Tried::WouldBlock, None),
-                false => self.try_to_send(key, Some(&held.to), &held.data, held.data.len()),
+                false => self.try_to_send(key, held.batch()),
             };
             if matches!(tried, Tried::WouldBlock) {
                 if !is_full {
                     full.push(held.to.clone());
                 }
                 if held.until > now {
+                    self.pay_for_try(key);
                     if let Some(state) = self.core.datagram_mut(key) {
                         state.outbox.hold(held);
                     }
@@ -158,26 +157,16 @@ impl<D: Driver> Reactor<D> {
     ///
     /// Of a connected socket an error may be that of a datagram which has left already: one more try tells. It may
     /// be somebody else's the second time as well. Such an error is given beside.
-    fn try_to_send(
-        &self,
-        key: Key,
-        to: Option<&SocketAddress>,
-        data: &[u8],
-        length: usize,
-    ) -> (Tried, Option<io::Error>) {
+    fn try_to_send(&self, key: Key, batch: Batch<'_>) -> (Tried, Option<io::Error>) {
         let (Some(Source::Datagram(state)), Some((driver, socket))) =
             (self.core.sources.get(key), self.sockets.with(key))
         else {
             unreachable!("slots are freed in the reap phase, and what runs has a socket")
         };
         let is_connected = state.peer.is_some();
-        let send_all = || match data.len() == length {
-            true => driver.send_datagram(socket, data, to).map(|()| 1),
-            false => driver.send_batch(socket, data, length, to),
-        };
-        let send = || match send_all() {
+        let send = || match driver.send_batch(socket, batch) {
             Ok(count) => {
-                trace!("{key}: {count} datagrams of {length} bytes to {to:?}");
+                trace!("{key}: {count} datagrams of {} bytes to {:?}", batch.length, batch.to);
                 Tried::Sent(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Tried::WouldBlock,
@@ -209,6 +198,13 @@ impl<D: Driver> Reactor<D> {
         state.len_left -= 1;
         state.bytes_left = state.bytes_left.saturating_sub(length);
         self.core.account_gone(length);
+    }
+
+    /// Takes a call off the budget that moved nothing.
+    fn pay_for_try(&mut self, key: Key) {
+        if let Some(state) = self.core.datagram_mut(key) {
+            state.len_left -= 1;
+        }
     }
 
     /// Drops a datagram that was taken off the queue, of which its handler is told.
@@ -297,13 +293,13 @@ impl<D: Driver> Reactor<D> {
     pub(super) fn hand_over(&mut self, state: &mut DatagramState, socket: &D::Socket) {
         let driver = &self.sockets.driver;
         let stats = &mut self.core.stats;
-        let mut sent = |to: Option<&SocketAddress>, data: &[u8]| {
-            let mut result = driver.send_datagram(socket, data, to);
+        let mut sent = |batch: Batch<'_>| {
+            let mut result = driver.send_batch(socket, batch);
             if let Err(error) = &result
                 && error.kind() != io::ErrorKind::WouldBlock
                 && state.peer.is_some()
             {
-                result = driver.send_datagram(socket, data, to);
+                result = driver.send_batch(socket, batch);
             }
             let has_room =
                 !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
@@ -312,11 +308,11 @@ impl<D: Driver> Reactor<D> {
             has_room
         };
         while let Some(held) = state.outbox.take_held() {
-            sent(Some(&held.to), &held.data);
+            sent(held.batch());
         }
-        while let Some((to, data)) = state.outbox.front() {
-            let has_room = sent(to, data);
-            let is_named = to.is_some();
+        while let Some(one) = state.outbox.front_batch(1, usize::MAX) {
+            let has_room = sent(one);
+            let is_named = one.to.is_some();
             state.outbox.pop();
             if !(has_room || state.is_unix && is_named) {
                 break; // what is left finds none, either

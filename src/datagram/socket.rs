@@ -23,6 +23,8 @@ use crate::watchdog::Lent;
 pub struct DatagramSocket<'a> {
     pub(super) context: Context<'a>,
     pub(super) key: Key,
+    /// In the callback of a datagram: who sent it, and to which address of this machine.
+    pub(super) came: Option<(&'a SocketAddress, IpAddr)>,
 }
 
 impl<'a> Deref for DatagramSocket<'a> {
@@ -64,23 +66,27 @@ impl DatagramSocket<'_> {
         self.context.host.local_address(self.key)
     }
 
-    /// Sends one datagram to `to`, which may be empty. It leaves at the end of this run; what the kernel does
+    /// Sends one datagram to `to`, which may be empty. An answer, to the sender of the datagram that the callback is
+    /// about, leaves from the address that was asked ([`Datagram::to`](crate::Datagram::to)); to answer later is what
+    /// [`Context::send_datagram_from`] is for. It leaves at the end of this run; what the kernel does
     /// not take is queued. What goes wrong on the way to the network,
     /// [`on_send_failed`](crate::DatagramHandler::on_send_failed) tells; what happens to it there, nobody does.
     ///
     /// # Cost
     ///
-    /// A copy; sendto(2), when it leaves. With the feature `udp-batch`, on Linux, neighbours of one length for
-    /// one receiver leave with one call, 64 at most (udp(7), `UDP_SEGMENT`).
+    /// A copy; sendto(2), when it leaves, or sendmsg(2) and an allocation if it says from where. With the feature
+    /// `udp-batch`, on Linux, neighbours of one length for one receiver leave with one call, 64 at most (udp(7),
+    /// `UDP_SEGMENT`).
     pub fn send_to(&mut self, to: &SocketAddress, data: &[u8]) -> Queued {
-        self.context.core.send_datagram(self.key, Some(to), data)
+        let from = self.came.and_then(|(sender, asked)| (sender == to).then_some(asked));
+        self.context.core.send_datagram(self.key, from, Some(to), data)
     }
 
     /// Sends one datagram to whom the socket is [connected](DatagramOptions::connect); otherwise as
     /// [`send_to`](Self::send_to). Of a socket that is not connected it fails (`EDESTADDRREQ`), of which
     /// `on_send_failed` tells.
     pub fn send(&mut self, data: &[u8]) -> Queued {
-        self.context.core.send_datagram(self.key, None, data)
+        self.context.core.send_datagram(self.key, None, None, data)
     }
 
     /// Receives from now on what is sent to a multicast group, through this interface. What the socket

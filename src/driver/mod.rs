@@ -109,6 +109,27 @@ pub struct DatagramConfig<'a> {
     pub options: &'a DatagramOptions,
 }
 
+/// Datagrams of one length, for one receiver and from one address: often one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Batch<'a> {
+    /// Where they leave from, if that is not the kernel's choice.
+    pub from: Option<IpAddr>,
+    /// Whom they are for; none for whom the socket is connected to.
+    pub to: Option<&'a SocketAddress>,
+    /// All their bytes, those of one behind those of the other.
+    pub data: &'a [u8],
+    /// How many bytes each of them has. One alone may have none.
+    pub length: usize,
+}
+
+impl Batch<'_> {
+    /// How many they are.
+    #[allow(clippy::len_without_is_empty, reason = "there is one at least")]
+    pub fn len(&self) -> usize {
+        self.data.len().checked_div(self.length).unwrap_or(1)
+    }
+}
+
 /// What became of a connect so far.
 #[derive(Debug)]
 pub enum Connecting<S> {
@@ -267,6 +288,15 @@ pub trait Driver: Sized {
         socket: &Self::Socket,
         buffer: &mut [u8],
     ) -> io::Result<(usize, SocketAddress)>;
+    /// The same of a UDP socket that is bound to all addresses: also to which address of this machine it was sent,
+    /// if [`send_from`](Self::send_from) can answer from there. By default that is not known.
+    fn receive_addressed(
+        &self,
+        socket: &Self::Socket,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddress, Option<IpAddr>)> {
+        self.receive(socket, buffer).map(|(length, from)| (length, from, None))
+    }
     /// Sends one datagram, to whom the socket is connected if `to` says nothing.
     fn send_datagram(
         &self,
@@ -274,16 +304,21 @@ pub trait Driver: Sized {
         data: &[u8],
         to: Option<&SocketAddress>,
     ) -> io::Result<()>;
-    /// Sends datagrams of `length` bytes each, which is not 0, whose bytes stand one behind the other in `data`, to
-    /// one receiver: how many left, which are the first ones. An error is that of the first.
-    fn send_batch(
+    /// Sends one datagram of a UDP socket that is bound to all addresses, and has it leave from one of them. By
+    /// default `Unsupported`.
+    fn send_from(
         &self,
         socket: &Self::Socket,
         data: &[u8],
-        length: usize,
-        to: Option<&SocketAddress>,
-    ) -> io::Result<usize> {
-        send_each(self, socket, data, length, to)
+        from: IpAddr,
+        to: &SocketAddress,
+    ) -> io::Result<()> {
+        let _ = (socket, data, from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Sends datagrams that are alike: how many left, which are the first ones. An error is that of the first.
+    fn send_batch(&self, socket: &Self::Socket, batch: Batch<'_>) -> io::Result<usize> {
+        send_each(self, socket, batch)
     }
     /// Joins a multicast group or leaves it.
     fn set_membership(
@@ -355,20 +390,21 @@ pub trait RawSource<D>: 'static {
     fn deregister(&mut self, driver: &mut D) -> io::Result<()>;
 }
 
-/// [`Driver::send_batch`] by a call for each.
-fn send_each<D: Driver>(
-    driver: &D,
-    socket: &D::Socket,
-    data: &[u8],
-    length: usize,
-    to: Option<&SocketAddress>,
-) -> io::Result<usize> {
-    for (count, datagram) in data.chunks(length).enumerate() {
-        match driver.send_datagram(socket, datagram, to) {
+/// A call for each.
+fn send_each<D: Driver>(driver: &D, socket: &D::Socket, batch: Batch<'_>) -> io::Result<usize> {
+    let send = |datagram| match (batch.from, batch.to) {
+        (Some(from), Some(to)) => driver.send_from(socket, datagram, from, to),
+        (_, to) => driver.send_datagram(socket, datagram, to),
+    };
+    if batch.len() == 1 {
+        return send(batch.data).map(|()| 1); // which may be empty
+    }
+    for (count, datagram) in batch.data.chunks(batch.length).enumerate() {
+        match send(datagram) {
             Err(error) if count == 0 => return Err(error),
             Err(_) => return Ok(count),
             Ok(()) => {}
         }
     }
-    Ok(data.len() / length)
+    Ok(batch.len())
 }

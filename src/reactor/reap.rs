@@ -48,7 +48,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// Hears no more of what somebody else may have open as well, so that closing it is not enough.
-    fn take_out(&self, key: Key) {
+    pub(crate) fn take_out(&self, key: Key) {
         if let Some((driver, socket)) = self.sockets.with(key)
             && let Err(error) = driver.deregister(socket)
         {

@@ -27,6 +27,15 @@ fn length_max(to: SocketAddr) -> usize {
     if to.ip().to_canonical().is_ipv4() { 65_507 } else { 65_527 }
 }
 
+/// A datagram that has come.
+#[derive(Debug)]
+pub(super) struct Received {
+    from: SocketAddr,
+    /// The machine's address that it was sent to, if the socket is bound to all of them.
+    to: Option<IpAddr>,
+    data: Vec<u8>,
+}
+
 /// A datagram socket.
 #[derive(Debug)]
 pub(crate) struct Datagram {
@@ -41,7 +50,7 @@ pub(crate) struct Datagram {
     pub(super) hears_own_groups: bool,
     pub(super) to_groups: ToGroups,
     pub(super) only_v6: bool,
-    pub(super) received: VecDeque<(SocketAddr, Vec<u8>)>,
+    pub(super) received: VecDeque<Received>,
     pub(super) received_bytes: usize,
     pub(super) received_max: usize,
     /// `SO_ERROR`.
@@ -79,9 +88,9 @@ impl Datagram {
         self.peer.is_none_or(is_same)
     }
 
-    pub(super) fn put(&mut self, from: SocketAddr, data: Vec<u8>) {
+    pub(super) fn put(&mut self, from: SocketAddr, to: Option<IpAddr>, data: Vec<u8>) {
         self.received_bytes += data.len();
-        self.received.push_back((from, data));
+        self.received.push_back(Received { from, to, data });
     }
 
     pub(super) fn readiness(&self) -> Readiness {
@@ -201,7 +210,7 @@ impl Net {
         &mut self,
         key: Key,
         buffer: &mut [u8],
-    ) -> io::Result<(usize, SocketAddr)> {
+    ) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
         let host = self.host_of(key);
         let Some(datagram) = self.datagram(key) else {
             return Err(os_error(io::ErrorKind::NotConnected));
@@ -210,7 +219,7 @@ impl Net {
             self.log_error(host, "receive", key, trace::error_name(error));
             return Err(os_error(error));
         }
-        let Some((from, data)) = datagram.received.pop_front() else {
+        let Some(Received { from, to, data }) = datagram.received.pop_front() else {
             self.arm(key, Readiness::READABLE);
             return Err(os_error(io::ErrorKind::WouldBlock));
         };
@@ -221,13 +230,14 @@ impl Net {
         head.push(&data);
         self.log_bytes(host, "receive", key, data.len() as u64, (head, 0));
         self.tell_of_room(key);
-        Ok((data.len(), from))
+        Ok((data.len(), from, to))
     }
 
     pub(super) fn send_datagram(
         &mut self,
         key: Key,
         data: &[u8],
+        from: Option<IpAddr>,
         to: Option<SocketAddr>,
     ) -> io::Result<()> {
         let (host, machine) = (self.host_of(key), self.machine(self.host_of(key)));
@@ -249,11 +259,23 @@ impl Net {
             self.log_error(host, "send", key, "NetworkUnreachable");
             return Err(os_error(io::ErrorKind::NetworkUnreachable));
         }
+        let from = from.map(|from| from.to_canonical());
+        if let Some(from) = from
+            && self.addresses.machine(machine, from) != Some(machine)
+        {
+            // As Linux: each family has an error of its own.
+            let error = match from {
+                IpAddr::V4(_) => io::ErrorKind::NetworkUnreachable,
+                IpAddr::V6(_) => io::ErrorKind::InvalidInput,
+            };
+            self.log_error(host, "send", key, trace::error_name(error));
+            return Err(os_error(error));
+        }
         self.take_room(key)?;
         self.log_sent(key, data);
         match to.ip().to_canonical().is_multicast() {
-            true => self.carry_to_group(key, data, to),
-            false => self.carry_datagram(key, data, to),
+            true => self.carry_to_group(key, data, from, to),
+            false => self.carry_datagram(key, data, from, to),
         }
         Ok(())
     }

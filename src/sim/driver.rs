@@ -448,10 +448,18 @@ impl Driver for SimDriver {
     }
 
     fn receive(&self, socket: &SimSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddress)> {
+        self.receive_addressed(socket, buffer).map(|(length, from, _)| (length, from))
+    }
+
+    fn receive_addressed(
+        &self,
+        socket: &SimSocket,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddress, Option<IpAddr>)> {
         let mut net = self.network.net.borrow_mut();
         net.call(self.host, Call::Receive)?;
-        let (length, from) = net.receive_datagram(socket.key, buffer)?;
-        Ok((length, net.unix.shown(from)))
+        let (length, from, to) = net.receive_datagram(socket.key, buffer)?;
+        Ok((length, net.unix.shown(from), to))
     }
 
     fn send_datagram(
@@ -464,8 +472,20 @@ impl Driver for SimDriver {
         net.call(self.host, Call::SendDatagram)?;
         match net.is_unix_datagram(socket.key) {
             true => net.send_unix_datagram(socket.key, data, to),
-            false => net.send_datagram(socket.key, data, to.map(inet).transpose()?),
+            false => net.send_datagram(socket.key, data, None, to.map(inet).transpose()?),
         }
+    }
+
+    fn send_from(
+        &self,
+        socket: &SimSocket,
+        data: &[u8],
+        from: IpAddr,
+        to: &SocketAddress,
+    ) -> io::Result<()> {
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::SendDatagram)?;
+        net.send_datagram(socket.key, data, Some(from), Some(inet(to)?))
     }
 
     fn set_membership(

@@ -105,18 +105,24 @@ impl Net {
     }
 
     /// Sends a datagram on its way to each machine that has members.
-    pub(super) fn carry_to_group(&mut self, key: Key, data: &[u8], to: SocketAddr) {
+    pub(super) fn carry_to_group(
+        &mut self,
+        key: Key,
+        data: &[u8],
+        from: Option<IpAddr>,
+        to: SocketAddr,
+    ) {
         let host = self.host_of(key);
         let machine = self.machine(host);
         let Some(sender) = self.datagram(key) else { return };
         let (local, ToGroups { hops, is_looped, interface }) = (sender.local, sender.to_groups);
-        let source = match (interface, to.ip().to_canonical()) {
+        let own = || match (interface, to.ip().to_canonical()) {
             _ if !local.ip().is_unspecified() && !local.ip().is_multicast() => local.ip(),
             (LOOPBACK, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
             (LOOPBACK, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
             (_, ip) => self.addresses.source(machine, ip),
         };
-        let from = SocketAddr::new(source, local.port());
+        let from = SocketAddr::new(from.unwrap_or_else(own), local.port());
         let machines = (0..self.hosts.len() as u32).filter(|host| self.machine(*host) == *host);
         for target in machines.collect::<Vec<_>>() {
             let is_own = target == machine;

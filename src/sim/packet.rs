@@ -24,13 +24,20 @@ pub(super) struct Packet {
 
 impl Net {
     /// Sends a datagram on its way.
-    pub(super) fn carry_datagram(&mut self, key: Key, data: &[u8], to: SocketAddr) {
+    pub(super) fn carry_datagram(
+        &mut self,
+        key: Key,
+        data: &[u8],
+        from: Option<IpAddr>,
+        to: SocketAddr,
+    ) {
         let host = self.host_of(key);
         let machine = self.machine(host);
         let Some(local) = self.datagram(key).map(|datagram| datagram.local) else { return };
-        let from = match local.ip().is_unspecified() || local.ip().is_multicast() {
-            true => SocketAddr::new(self.addresses.source(machine, to.ip()), local.port()),
-            false => local,
+        let from = match (from, local.ip().is_unspecified() || local.ip().is_multicast()) {
+            (Some(from), _) => SocketAddr::new(from, local.port()),
+            (None, true) => SocketAddr::new(self.addresses.source(machine, to.ip()), local.port()),
+            (None, false) => local,
         };
         let target = self.addresses.machine(machine, to.ip());
         let receiver = target.and_then(|target| self.receiver(target, from, to));
@@ -122,18 +129,20 @@ impl Net {
             }
             return;
         };
-        self.take_in(receiver, from, data);
+        self.take_in(receiver, from, Some(to.ip()), data);
     }
 
     /// A datagram comes to a socket, which drops it if it has no room.
-    fn take_in(&mut self, receiver: Key, from: SocketAddr, data: Vec<u8>) {
+    fn take_in(&mut self, receiver: Key, from: SocketAddr, to: Option<IpAddr>, data: Vec<u8>) {
         let Some(datagram) = self.datagram(receiver) else { return };
         if datagram.received_bytes >= datagram.received_max {
             return self.log(self.host_of(receiver), "dropped", receiver, data.len() as u64);
         }
         // An IPv6 socket shows IPv4 addresses as its own.
-        let from = if datagram.local.is_ipv6() { mapped(from) } else { from };
-        datagram.put(from, data);
+        let shown = |it| if datagram.local.is_ipv6() { mapped(it) } else { it };
+        let (from, to) = (shown(from), to.map(|to| shown(SocketAddr::new(to, 0)).ip()));
+        let to = to.filter(|_| datagram.local.ip().is_unspecified());
+        datagram.put(from, to, data);
         self.wake(receiver);
     }
 
@@ -143,7 +152,7 @@ impl Net {
         for receiver in self.hearers(machine, interface, to) {
             let hears = self.datagram(receiver).is_some_and(|datagram| datagram.hears(from));
             if hears && !self.is_severed(host, self.host_of(receiver)) {
-                self.take_in(receiver, from, packet.data.clone());
+                self.take_in(receiver, from, None, packet.data.clone());
             }
         }
     }

@@ -138,7 +138,7 @@ impl Net {
         self.log_sent(key, data);
         let Some(from) = self.datagram(key).map(|sender| sender.local) else { return Ok(()) };
         if let Some(receiver) = self.datagram(receiver_key) {
-            receiver.put(from, data.to_vec());
+            receiver.put(from, None, data.to_vec());
         }
         self.wake(receiver_key);
         Ok(())

@@ -20,7 +20,7 @@ struct Noting {
 
 impl DatagramHandler for Noting {
     fn on_datagram(&mut self, socket: &mut DatagramSocket<'_>, datagram: Datagram<'_>) {
-        let Datagram { data, from, length } = datagram;
+        let Datagram { data, from, length, .. } = datagram;
         self.saw.push(Saw::Datagram { length, shown: data.len() });
         self.first_bytes.extend(data.first());
         socket.send_to(from, data).ignore();

@@ -25,6 +25,8 @@ mod connect_retry;
 mod data;
 #[path = "../datagram.rs"]
 mod datagram;
+#[path = "../datagram_answers.rs"]
+mod datagram_answers;
 #[path = "../datagram_bind.rs"]
 mod datagram_bind;
 #[path = "../datagram_ends.rs"]

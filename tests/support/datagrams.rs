@@ -74,7 +74,7 @@ impl DatagramHandler for Datagrams {
     }
 
     fn on_datagram(&mut self, socket: &mut DatagramSocket<'_>, datagram: Datagram<'_>) {
-        let Datagram { data, from, length } = datagram;
+        let Datagram { data, from, length, .. } = datagram;
         assert_eq!(datagram.is_truncated(), length != data.len());
         self.called(socket, DatagramCall::Datagram(data.to_vec(), from.clone(), length));
     }

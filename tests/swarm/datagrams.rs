@@ -146,15 +146,15 @@ pub(crate) fn pair(sim: &mut Simulation, questions: u64, is_connected: bool) -> 
     let server = sim[echo].datagram_address(key).unwrap();
     let asker = sim.add_reactor(ReactorLimits::new().connections_max(16));
     let handler = sim[asker].add_datagram_handler(Asker::new(server.clone(), seed, questions));
-    let options = if is_connected { small().connect(server) } else { small() };
+    let options = if is_connected { small(40).connect(server) } else { small(40) };
     bind(sim, asker, handler, SocketAddress::Inet(([0, 0, 0, 0], 0).into()), &options);
     Pair { echo, asker, handler, key }
 }
 
 /// Limits that are soon reached.
-fn small() -> DatagramOptions {
+fn small(queue_len_max: usize) -> DatagramOptions {
     let limits = DatagramLimits::new().datagrams_per_turn_max(3).bytes_per_turn_max(400);
-    DatagramOptions::new().limits(limits.queue_len_max(40))
+    DatagramOptions::new().limits(limits.queue_len_max(queue_len_max))
 }
 
 /// The same over Unix sockets of one machine.
@@ -164,10 +164,12 @@ fn unix_pair(sim: &mut Simulation, questions: u64, is_connected: bool) -> Pair {
     let echo = sim.add_reactor(limits.clone());
     let handler = sim[echo].add_datagram_handler(Echo);
     let server = SocketAddress::Unix(UnixName::from_path("/run/echo.sock").unwrap());
-    let key = bind(sim, echo, handler, server.clone(), &small());
+    let key = bind(sim, echo, handler, server.clone(), &small(40));
     let asker = sim.add_reactor_beside(echo, limits);
     let handler = sim[asker].add_datagram_handler(Asker::new(server.clone(), seed, questions));
-    let options = if is_connected { small().connect(server) } else { small() };
+    // A queue may be full of what stands aside.
+    let small = small(if sim.random().is_multiple_of(2) { 3 } else { 40 });
+    let options = if is_connected { small.connect(server) } else { small };
     let name = SocketAddress::Unix(UnixName::from_abstract("asker").unwrap());
     bind(sim, asker, handler, name, &options);
     Pair { echo, asker, handler, key }

@@ -6,26 +6,37 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 
+use super::destination::Source;
 use crate::address::SocketAddress;
+use crate::driver::Batch;
 
-/// Sends datagrams of one length as one, which the kernel cuts as late as it can. None if it cannot, and has sent
-/// nothing.
-pub(super) fn send(
-    socket: &OwnedFd,
-    data: &[u8],
-    length: usize,
-    to: Option<&SocketAddress>,
-) -> Option<io::Result<()>> {
-    let length = u16::try_from(length).ok()?;
-    let to = match to {
-        Some(SocketAddress::Inet(to)) => Some(SockaddrStorage::from(*to)),
+/// Sends them as one, which the kernel cuts as late as it can. None if it cannot, and has sent nothing, or if there is
+/// only one.
+pub(super) fn send(socket: &OwnedFd, batch: Batch<'_>) -> Option<io::Result<()>> {
+    if batch.len() == 1 {
+        return None;
+    }
+    let length = u16::try_from(batch.length).ok()?;
+    let to = match batch.to {
+        Some(SocketAddress::Inet(to)) => Some(*to),
         Some(SocketAddress::Unix(_) | SocketAddress::Unnamed) => return None,
         None => None,
     };
-    let (data, segments) = ([IoSlice::new(data)], [ControlMessage::UdpGsoSegments(&length)]);
+    let data = [IoSlice::new(batch.data)];
+    let source = batch.from.zip(to).map(|(from, to)| Source::new(from, to));
+    let segments = ControlMessage::UdpGsoSegments(&length);
+    let both;
+    let controls = match &source {
+        Some(source) => {
+            both = [segments, source.control()];
+            &both[..]
+        }
+        None => &[segments][..],
+    };
+    let to = to.map(SockaddrStorage::from);
     loop {
         let flags = MsgFlags::MSG_NOSIGNAL;
-        match sendmsg(socket.as_raw_fd(), &data, &segments, flags, to.as_ref()) {
+        match sendmsg(socket.as_raw_fd(), &data, controls, flags, to.as_ref()) {
             Ok(_) => return Some(Ok(())),
             Err(Errno::EINTR) => {}
             // It is no UDP socket, or one that asks for no checksums; the device makes none; or they would have to be

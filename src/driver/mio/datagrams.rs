@@ -8,6 +8,8 @@ use log::Level;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+#[cfg(target_os = "linux")]
+use super::destination;
 use super::options::set_buffers;
 use super::sockets::{from_kernel, local_address, no_name, peer_address, socket, unix_address};
 use super::unix::{self, BoundPath};
@@ -24,6 +26,8 @@ pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<(OwnedFd, Option<B
     match address {
         SocketAddress::Inet(address) => {
             set_options(&socket, *address, options)?;
+            #[cfg(target_os = "linux")]
+            destination::ask_for(&socket, *address)?;
             rustix::net::bind(&socket, address)?;
         }
         SocketAddress::Unix(_) | SocketAddress::Unnamed => {}
@@ -71,6 +75,8 @@ pub(super) fn adopt(
     rustix::io::ioctl_fionbio(socket, true)?;
     set_buffers(socket, options.receive_buffer_bytes, options.send_buffer_bytes, Level::Warn)?;
     if let SocketAddress::Inet(address) = address {
+        #[cfg(target_os = "linux")]
+        destination::ask_for(socket, address)?;
         if options.broadcast {
             sockopt::set_socket_broadcast(socket, true)?;
         }

@@ -7,6 +7,8 @@
 #[cfg(all(feature = "udp-batch", target_os = "linux"))]
 mod batches;
 mod datagrams;
+#[cfg(target_os = "linux")]
+mod destination;
 mod inherited;
 #[cfg(any(target_os = "macos", target_os = "freebsd"))]
 mod kqueue;
@@ -37,14 +39,14 @@ pub(crate) use self::platform::listens;
 use self::poll::{interest_of, token};
 #[cfg(feature = "sim")]
 pub(crate) use self::sockets::sort_accept_error;
-#[cfg(all(feature = "udp-batch", target_os = "linux"))]
-use super::send_each;
 #[cfg(feature = "signals")]
 use super::signals::Caught;
 use super::{
     AcceptError, ConnectConfig, Connecting, DatagramConfig, Driver, Event, ListenConfig,
     StreamKind, Wake, Work,
 };
+#[cfg(all(feature = "udp-batch", target_os = "linux"))]
+use super::{Batch, send_each};
 use crate::address::SocketAddress;
 use crate::clock::{Clock, Time};
 use crate::credentials::Credentials;
@@ -274,17 +276,31 @@ impl Driver for Mio {
         datagrams::send(socket, data, to)
     }
 
-    #[cfg(all(feature = "udp-batch", target_os = "linux"))]
-    fn send_batch(
+    #[cfg(target_os = "linux")]
+    fn receive_addressed(
+        &self,
+        socket: &OwnedFd,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddress, Option<IpAddr>)> {
+        destination::receive(socket, buffer)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn send_from(
         &self,
         socket: &OwnedFd,
         data: &[u8],
-        length: usize,
-        to: Option<&SocketAddress>,
-    ) -> io::Result<usize> {
-        match batches::send(socket, data, length, to) {
-            Some(result) => result.map(|()| data.len() / length),
-            None => send_each(self, socket, data, length, to),
+        from: IpAddr,
+        to: &SocketAddress,
+    ) -> io::Result<()> {
+        destination::send(socket, data, from, to)
+    }
+
+    #[cfg(all(feature = "udp-batch", target_os = "linux"))]
+    fn send_batch(&self, socket: &OwnedFd, batch: Batch<'_>) -> io::Result<usize> {
+        match batches::send(socket, batch) {
+            Some(result) => result.map(|()| batch.len()),
+            None => send_each(self, socket, batch),
         }
     }
 
