@@ -44,13 +44,10 @@ impl Core {
         }
     }
 
-    /// Ends those that are under way for an attempt.
-    pub(crate) fn end_race(&mut self, number: u32) {
-        let attempt = &mut self.attempts[number as usize];
-        if !matches!(attempt.stage, Stage::Races(_)) {
-            return;
-        }
-        if let Stage::Races(race) = std::mem::replace(&mut attempt.stage, Stage::Rests) {
+    /// Ends what is under way for an attempt: candidates, or a look-up.
+    pub(crate) fn end_try(&mut self, number: u32) {
+        let stage = &mut self.attempts[number as usize].stage;
+        if let Stage::Races(race) = std::mem::replace(stage, Stage::Rests) {
             race.running().iter().for_each(|key| self.end(*key, CloseReason::Closed));
         }
     }
@@ -198,7 +195,7 @@ impl<D: Driver> Reactor<D> {
         let Some(Source::Candidate(candidate)) = core.sources.get(key) else { return };
         debug!("{of}: {} has answered first", candidate.to);
         let Some(stream) = core.stream(of) else { return };
-        core.end_race(stream.need);
+        core.end_try(stream.need);
         self.sockets.put(of, socket);
         self.finish_attempt(of);
     }

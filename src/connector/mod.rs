@@ -98,7 +98,7 @@ impl<D: Driver> Reactor<D> {
         let Some(attempt) = self.core.attempt_mut(key) else { return };
         match attempt.stage {
             Stage::Asked | Stage::Rests => self.begin_connect(key),
-            Stage::LooksUp => {}
+            Stage::LooksUp(_) => {}
             Stage::Connects(_) => self.try_connect(key),
             Stage::Races(_) => self.go_on_racing(key),
         }
@@ -255,7 +255,7 @@ impl<D: Driver> Reactor<D> {
             return; // ended otherwise, in this very turn
         }
         let number = stream.need;
-        core.end_race(number);
+        core.end_try(number);
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         let attempt = &mut core.attempts[number as usize];
         let Some((left @ 1.., backoff)) = attempt.retry.as_mut().filter(|_| !is_last) else {

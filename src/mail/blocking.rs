@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use log::error;
 
@@ -111,7 +111,7 @@ impl<M: Send + 'static> Blocking<M> {
     where
         F: FnOnce() -> M + Send + 'static,
     {
-        self.giver.pool.submit(Some(key), job)
+        self.giver.pool.submit(Some(key), None, job)
     }
 
     /// The same, with the result for the handler itself:
@@ -129,7 +129,16 @@ impl<M: Send + 'static> Blocking<M> {
     where
         F: FnOnce() -> M + Send + 'static,
     {
-        self.giver.pool.submit(None, job)
+        self.giver.pool.submit(None, None, job)
+    }
+
+    /// As [`run`](Self::run), but a job that `wanted` says is not wanted any more, because what it refers to was
+    /// dropped, gives way to another one for which there is no room otherwise. It is dropped then, and has no result.
+    pub(crate) fn run_while<F>(&self, wanted: Weak<()>, job: F) -> Result<(), PostError<F>>
+    where
+        F: FnOnce() -> M + Send + 'static,
+    {
+        self.giver.pool.submit(None, Some(wanted), job)
     }
 }
 
@@ -169,7 +178,15 @@ impl<M> Drop for Giver<M> {
 struct Job<M> {
     /// Whom the result is for; `None` for the handler itself.
     to: Option<Key>,
+    /// It is wanted as long as what this refers to is held; `None` if it always is.
+    wanted: Option<Weak<()>>,
     run: Box<dyn FnOnce() -> M + Send>,
+}
+
+impl<M> Job<M> {
+    fn is_wanted(&self) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.strong_count() > 0)
+    }
 }
 
 /// What the threads, the givers and the inbox share.
@@ -200,6 +217,19 @@ impl<M> Default for Waiting<M> {
     }
 }
 
+impl<M> Waiting<M> {
+    /// Takes out the jobs whose results nobody wants any more.
+    fn take_unwanted(&mut self) -> VecDeque<Job<M>> {
+        if self.jobs.iter().all(Job::is_wanted) {
+            return VecDeque::new();
+        }
+        let (wanted, unwanted) =
+            std::mem::take(&mut self.jobs).into_iter().partition(Job::is_wanted);
+        self.jobs = wanted;
+        unwanted
+    }
+}
+
 impl<M> Pool<M> {
     fn lock(&self) -> MutexGuard<'_, Waiting<M>> {
         // Nothing of the user's is run under the lock.
@@ -208,7 +238,12 @@ impl<M> Pool<M> {
 }
 
 impl<M: Send + 'static> Pool<M> {
-    fn submit<F>(&self, to: Option<Key>, job: F) -> Result<(), PostError<F>>
+    fn submit<F>(
+        &self,
+        to: Option<Key>,
+        wanted: Option<Weak<()>>,
+        job: F,
+    ) -> Result<(), PostError<F>>
     where
         F: FnOnce() -> M + Send + 'static,
     {
@@ -217,15 +252,22 @@ impl<M: Send + 'static> Pool<M> {
             return Err(PostError::Ended(job));
         }
         // After it the places that delivered results have left in `results` are seen, too.
-        if self.unanswered.load(Ordering::Acquire) >= self.jobs_max {
-            return Err(PostError::Full(job));
-        }
-        self.unanswered.fetch_add(1, Ordering::AcqRel);
-        waiting.submitted += 1;
-        waiting.jobs.push_back(Job { to, run: Box::new(job) });
+        let is_full = || self.unanswered.load(Ordering::Acquire) >= self.jobs_max;
+        let given_up = if is_full() { waiting.take_unwanted() } else { VecDeque::new() };
+        self.unanswered.fetch_sub(given_up.len(), Ordering::AcqRel);
+        let result = if is_full() {
+            Err(PostError::Full(job))
+        } else {
+            self.unanswered.fetch_add(1, Ordering::AcqRel);
+            waiting.submitted += 1;
+            waiting.jobs.push_back(Job { to, wanted, run: Box::new(job) });
+            self.changed.notify_one();
+            Ok(())
+        };
+        // Which may run code of the user's: outside of the lock.
         drop(waiting);
-        self.changed.notify_one();
-        Ok(())
+        drop_quietly(given_up);
+        result
     }
 
     /// The next job; waits for it. `None` if there will be no more.
