@@ -144,6 +144,16 @@ fn netcat_reads_a_file_and_writes_a_file() {
     assert!(written == [b"before\n", &answer_to(&question)[..]].concat(), "{}", written.len());
 }
 
+/// Which is one of two addresses in most places, and nobody listens at the other.
+#[test]
+fn netcat_connects_to_a_name() {
+    let (address, server) = answerer();
+    let (_, port) = address.split_once(':').unwrap();
+    let mut command = netcat(&format!("localhost:{port}"));
+    assert!(Process(command.spawn().unwrap()).wait().success());
+    server.join().unwrap();
+}
+
 #[test]
 fn netcat_takes_dev_null_for_both() {
     let (address, server) = answerer();
