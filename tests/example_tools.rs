@@ -348,6 +348,13 @@ fn inet_services_answer_socat() {
     assert_eq!(services.over_udp("discard", b"hello"), b"");
 }
 
+#[test]
+fn inet_services_have_a_port_each_or_none() {
+    let example = Example::run("inet_services", &["127.0.0.1", "65535"]);
+    example.wait_for_line("echo would be at 7 and 65535, which is no port");
+    assert!(!example.wait().success());
+}
+
 /// date(1) reads what it wrote.
 #[test]
 fn inet_services_know_the_time() {
