@@ -9,10 +9,11 @@ use std::time::Duration;
 use log::debug;
 
 use super::attempt::Stage;
+use super::begin_socket;
 use super::race::{Race, Step};
 use crate::address::SocketAddress;
 use crate::core::{Core, Source};
-use crate::driver::{ConnectConfig, Connecting, Driver, StreamKind};
+use crate::driver::Driver;
 use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
 use crate::reactor::Reactor;
@@ -95,21 +96,10 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let Some(attempt) = core.attempt_mut(of) else { return };
         let options = Rc::clone(&attempt.options);
-        let (from, options) = (options.from, &options.socket);
-        let config = ConnectConfig { to: &SocketAddress::Inet(to), from, options };
         let readiness = Readiness::EMPTY;
         let candidate = Candidate { of, to, readiness, queued: false, dead: false, resets: false };
         let key = core.sources.insert(Source::Candidate(Box::new(candidate)));
-        let driver = &self.sockets.driver;
-        let result = driver.connect(&config).and_then(|connecting| {
-            let (socket, is_done) = match connecting {
-                Connecting::Done(socket) => (socket, true),
-                Connecting::UnderWay(socket) => (socket, false),
-                Connecting::Busy => return Ok(None),
-            };
-            driver.register_stream(&socket, key, StreamKind::Tcp)?;
-            Ok(Some((socket, is_done)))
-        });
+        let result = begin_socket(&self.sockets.driver, key, &SocketAddress::Inet(to), &options);
         if !matches!(result, Ok(Some(_))) {
             // Nobody has heard of its key.
             self.core.sources.remove(key);
