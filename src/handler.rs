@@ -356,9 +356,9 @@ pub trait DatagramHandler: 'static {
     /// Phase 4, 5 or 7. Something went wrong with what was sent; the socket goes on. With `to`, a datagram to
     /// that address was dropped: it is too large, there is no way there, nobody is there (Unix), it is a
     /// broadcast that was not [allowed](crate::DatagramOptions::broadcast), or a Unix socket's receiver
-    /// had no room, and none ten milliseconds later (`WouldBlock`); others pass it meanwhile. Without, the network told of one that has left already, which one is
-    /// not known: of a [connected](crate::DatagramOptions::connect) socket mostly `ConnectionRefused`,
-    /// because nobody is there (icmp(7)). By default nothing: what is lost, a protocol over datagrams has to
+    /// had no room, and none ten milliseconds later (`WouldBlock`); others pass it meanwhile. Without, the
+    /// network told of one that has left already, which one is not known: of a
+    /// [connected](crate::DatagramOptions::connect) socket mostly `ConnectionRefused`, because nobody is there (icmp(7)). By default nothing: what is lost, a protocol over datagrams has to
     /// notice anyhow.
     fn on_send_failed(
         &mut self,
