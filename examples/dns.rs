@@ -10,14 +10,14 @@
 //! with `+tcp`. An address to listen on can be given as its argument, and then a file with another zone.
 
 use std::collections::HashMap;
-use std::io::IoSlice;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use std::{env, fs};
 
+use oneloop::codec::{Encoder, LengthPrefixed, LengthWidth, for_each_frame};
 use oneloop::{
     Connection, Datagram, DatagramHandler, DatagramSocket, Error, Limits, ListenOptions, Reactor,
-    Sent, StreamHandler,
+    StreamHandler,
 };
 use simple_dns::rdata::{CNAME, NS, OPT, RData, SOA, TXT};
 use simple_dns::{
@@ -37,6 +37,8 @@ www.example.test   300  CNAME host.example.test
 
 /// A UDP answer is no longer than this, whatever the client can take: no network cuts it into pieces.
 const DATAGRAM_BYTES_MAX: u16 = 1232;
+/// Over TCP the two bytes of its length allow for a longer one.
+const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Aliases of aliases that are followed.
 const ALIASES_MAX: usize = 8;
 
@@ -50,6 +52,7 @@ fn main() -> Result<(), Error> {
     let limits = Limits::new()
         .idle_timeout(Duration::from_secs(10))
         .message_timeout(Duration::from_secs(5))
+        .input_bytes_max(2 + MESSAGE_BYTES_MAX)
         .connections_per_address_max(100);
     let mut reactor = Reactor::new()?;
     let dns = reactor.add(zone);
@@ -79,6 +82,11 @@ impl DatagramHandler for Zone {
     }
 }
 
+/// As they are over TCP.
+fn messages() -> LengthPrefixed {
+    LengthPrefixed::new(LengthWidth::U16, MESSAGE_BYTES_MAX)
+}
+
 impl StreamHandler for Zone {
     type Session = ();
 
@@ -90,19 +98,11 @@ impl StreamHandler for Zone {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        let mut rest = data;
-        while let Some((length, body)) = rest.split_first_chunk() {
-            let length = usize::from(u16::from_be_bytes(*length));
-            let Some((query, after)) = body.split_at_checked(length) else { break };
-            let answer = self.answer(query, false).ok_or("it is no query")?;
-            rest = after;
-            let length = u16::try_from(answer.len())?.to_be_bytes();
-            if conn.send_vectored(&[IoSlice::new(&length), IoSlice::new(&answer)]) == Sent::OverHigh
-            {
-                break; // the other queries wait until the client has read
-            }
-        }
-        Ok(data.len() - rest.len())
+        // Those that come when much is unread wait until the client has read it.
+        for_each_frame(&mut messages(), conn, data, |conn, query| {
+            let answer = self.answer(query.body, false).ok_or("it is no query")?;
+            Ok(messages().encode(&answer, conn)?)
+        })
     }
 }
 

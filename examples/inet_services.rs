@@ -44,7 +44,13 @@ fn serve(host: &str, offset: &str) -> io::Result<()> {
     let mut servers = Vec::new();
     let mut own_ports = Vec::new();
     for (service, name, port) in SERVICES {
-        let port = offset.map_or(0, |offset| port.saturating_add(offset));
+        let port = match offset {
+            Some(offset) => port.checked_add(offset).ok_or_else(|| {
+                let message = format!("{name} would be at {port} and {offset}, which is no port");
+                io::Error::new(ErrorKind::InvalidInput, message)
+            })?,
+            None => 0,
+        };
         let server = reactor.add(Server { service, own_ports: Vec::new() });
         let listener = reactor.listen(server, (host, port))?;
         println!("{name}/tcp: listening on {}", reactor.listener_address(listener)?);

@@ -6,9 +6,8 @@
 //!
 //! Try it: `cargo run --release -- echo`, and in another terminal `cargo run --example netcat 127.0.0.1:7000`; or
 //! `printf 'GET / HTTP/1.0\r\n\r\n' | cargo run --example netcat 127.0.0.1:8080`. With `-l` it waits for one client.
-//! An address may also be `localhost:7000` or `unix:/run/app.sock`.
+//! An address may also be `localhost:7000`, of which all that it stands for is tried, or `unix:/run/app.sock`.
 
-use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use std::{env, io};
 
 use oneloop::{
     Address, CloseReason, ConnectError, Connection, Context, Error, Key, Limits, ListenOptions,
-    Origin, Peer, Reactor, SocketAddress, StreamHandler,
+    Origin, Peer, Reactor, StreamHandler,
 };
 
 fn main() -> ExitCode {
@@ -58,7 +57,7 @@ fn run(address: &str, listens: bool) -> Result<(), Error> {
             reactor.listen_with(handler, address, &ListenOptions::new().limits(limits))?;
         eprintln!("listening on {}", reactor.listener_address(listener)?);
     } else {
-        reactor.handler_mut(handler).places = places(address.parse()?)?;
+        reactor.handler_mut(handler).to = Some(address.parse()?);
     }
     reactor.run()?;
     written.wait()?;
@@ -68,17 +67,10 @@ fn run(address: &str, listens: bool) -> Result<(), Error> {
     }
 }
 
-/// Where to connect to, in the order in which that is tried.
-fn places(address: Address) -> io::Result<VecDeque<SocketAddress>> {
-    Ok(match address {
-        Address::Unix(name) => VecDeque::from([name.into()]),
-        address => address.look_up()?.into_iter().map(SocketAddress::from).collect(),
-    })
-}
-
 #[derive(Default)]
 struct Netcat {
-    places: VecDeque<SocketAddress>,
+    /// Unless it waits for a client.
+    to: Option<Address>,
     input: Option<Key>,
     output: Option<Key>,
     socket: Option<Key>,
@@ -86,22 +78,13 @@ struct Netcat {
     error: Option<String>,
 }
 
-impl Netcat {
-    fn try_next(&mut self, cx: &mut Context<'_>) {
-        if let Some(place) = self.places.pop_front() {
-            cx.connect(place, 0);
-        } else if let Some(error) = &mut self.error {
-            *error = format!("cannot connect: {error}");
-            cx.stop();
-        }
-    }
-}
-
 impl StreamHandler for Netcat {
     type Session = ();
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        self.try_next(cx);
+        if let Some(to) = &self.to {
+            cx.connect(to, 0);
+        }
     }
 
     fn accept(&mut self, _: &Peer<'_>, _: &mut Context<'_>) -> bool {
@@ -114,7 +97,7 @@ impl StreamHandler for Netcat {
             // Nothing is read before there is somebody to give it to.
             Origin::Adopted(_) => return conn.pause(),
             Origin::Accepted(listener) => conn.close_listener(listener),
-            Origin::Connected(_) => self.error = None,
+            Origin::Connected(_) => {}
         }
         self.socket = Some(own);
         let (Some(input), Some(output)) = (self.input, self.output) else { return conn.close() };
@@ -128,8 +111,8 @@ impl StreamHandler for Netcat {
     }
 
     fn on_connect_failed(&mut self, _: Key, _: u64, error: ConnectError, cx: &mut Context<'_>) {
-        self.error = Some(error.to_string());
-        self.try_next(cx);
+        self.error = Some(format!("cannot connect: {error}"));
+        cx.stop();
     }
 
     fn on_close(&mut self, (): (), key: Key, reason: CloseReason, cx: &mut Context<'_>) {

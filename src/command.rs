@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Weak;
 use std::time::SystemTime;
 
 use crate::address::SocketAddress;
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     /// What became of the look-up of a name for a connection.
     LookedUp {
         key: Key,
+        /// Which of the look-ups for it.
+        look_up: Weak<()>,
         outcome: Outcome,
     },
     Bind {

@@ -290,9 +290,9 @@ impl Context<'_> {
         self.core.timers.set(self.core.now + period, period, purpose)
     }
 
-    /// Moves a timer of any kind (one that fires once, an interval, of a connection or a handler), to fire when `after` has passed since [`now`](Self::now); an interval
-    /// keeps its period from there. Whether the timer was still to come: one that fired is not set
-    /// again.
+    /// Moves a timer of any kind (one that fires once, an interval, of a connection or a handler), to fire when `after`
+    /// has passed since [`now`](Self::now); an interval keeps its period from there. Whether the timer was
+    /// still to come: one that fired is not set again.
     pub fn rearm_timer(&mut self, timer: TimerId, after: Duration) -> bool {
         self.core.may_fire(timer) && self.core.timers.rearm(timer, self.core.now + after)
     }

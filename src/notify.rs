@@ -1,5 +1,6 @@
 //! Word to systemd: sd_notify(3), sd_watchdog_enabled(3).
 
+use std::cell::Cell;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
@@ -35,6 +36,8 @@ pub(crate) struct Notifier {
     watchdog: Option<Duration>,
     /// The handler by whose timers it lives.
     handler: u16,
+    /// From the beginning of a drain or a stop to the end of the stop.
+    is_stopping: Cell<bool>,
 }
 
 impl Notifier {
@@ -46,7 +49,8 @@ impl Notifier {
         socket.set_nonblocking(true)?;
         let variable = |name| env::var(name).ok();
         let watchdog = watchdog(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"))?;
-        Ok(Some(Notifier { socket, to: notify_socket(&to)?, watchdog, handler }))
+        let (to, is_stopping) = (notify_socket(&to)?, Cell::new(false));
+        Ok(Some(Notifier { socket, to, watchdog, handler, is_stopping }))
     }
 
     /// Whether it is worth another try: there was no room for it.
@@ -93,6 +97,7 @@ impl<D: Driver> Reactor<D> {
     /// A drain or a stop begins; a stop that ends a drain says it a second time, to nobody's harm.
     pub(crate) fn notify_stopping(&self) {
         if let Some(notifier) = &self.notifier {
+            notifier.is_stopping.set(true);
             // One that does not get through is missed by nobody.
             let _ = notifier.say("STOPPING=1");
         }
@@ -100,9 +105,9 @@ impl<D: Driver> Reactor<D> {
 
     /// The end of a stop, which has ended all timers: should the reactor run again, it says so, and is watched.
     pub(crate) fn notify_again(&mut self) {
-        if let Some(notifier) = &self.notifier
-            && !self.core.starting.contains(&notifier.handler)
-        {
+        let Some(notifier) = &self.notifier else { return };
+        notifier.is_stopping.set(false);
+        if !self.core.starting.contains(&notifier.handler) {
             self.core.starting.push_back(notifier.handler);
         }
     }
@@ -111,8 +116,8 @@ impl<D: Driver> Reactor<D> {
 impl Reactor {
     /// Tells systemd how the reactor is, if the process is a service of its that wants to know
     /// (`Type=notify` in systemd.service(5)); otherwise this does nothing, and says so. It is told
-    /// `READY=1` in the first turn, so listen before, and, while its queue is full, again until it gets through;
-    /// `STOPPING=1` when a drain or a stop begins; and, if the
+    /// `READY=1` in the first turn, so listen before, and, while its queue is full, again until it gets through or the
+    /// reactor stops; `STOPPING=1` when a drain or a stop begins, whether or not the process ends then; and, if the
     /// service has `WatchdogSec=`, `WATCHDOG=1` twice in that time. That is a timer of the loop: when a callback
     /// holds it up for longer, systemd ends the process. It holds for every run of the reactor; a second call
     /// changes nothing.
@@ -154,8 +159,9 @@ struct Watchdog {
 }
 
 impl Watchdog {
+    /// Unless it stops already: that it is ready would be its last word.
     fn say_ready(&mut self, cx: &mut Context<'_>) {
-        if self.notifier.say("READY=1") {
+        if !self.notifier.is_stopping.get() && self.notifier.say("READY=1") {
             let wait = self.backoff.next(cx.random());
             self.retry = cx.set_handler_timer(wait);
         }

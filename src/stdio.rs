@@ -2,7 +2,7 @@
 //!
 //! There are two traps. `O_NONBLOCK` belongs to the open file, which a terminal's shell shares: set there, it stays
 //! when the program has ended. And epoll refuses regular files and `/dev/null`. So a pipe or a terminal is opened
-//! anew, which gives an open file of our own, and for the rest a thread stands between the file and a pipe.
+//! anew, which gives an open file of our own, and for the rest, but sockets, a thread stands between the file and a pipe.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -17,18 +17,23 @@ use crate::driver::open_anew;
 
 /// Standard input, for [`Reactor::adopt`](crate::Reactor::adopt). What `std::io::stdin` has read already is not in it.
 ///
+/// As any connection it ends after the [idle time-out](crate::Limits::idle_timeout), ten minutes by default. Who waits
+/// for a person to type gives the reactor [limits](crate::Reactor::set_connect_limits) without one before they adopt it.
+///
 /// The process's own descriptor 0 stays open: a writer at the other end of its pipe does not hear that the
 /// connection was closed before the process ends.
 ///
 /// # Errors
 ///
-/// `IsADirectory`; `InvalidInput` if it is not open for reading; those of open(2), epoll_create1(2), pipe(2), and of
-/// beginning a thread. An error of reading a file is in the log, and ends the connection as the end of the file does.
+/// `IsADirectory`; `InvalidInput` if it is not open for reading; those of fstat(2), fcntl(2), pipe(2), and of beginning a
+/// thread. An error of reading a file is in the log, and ends the connection as the end of the file does.
 ///
 /// # Cost
 ///
-/// Three system calls or four. For a regular file, `/dev/null`, or a terminal or pipe that this user may not open, a
-/// thread, which ends with the file or with the reactor's end of the pipe; nobody waits for it.
+/// Two system calls for a pipe or a socket, three for a terminal. For everything else (a regular file, `/dev/null`, the
+/// side of a pseudo-terminal that a program has which runs another one in it), and for a terminal or pipe that this user
+/// may not open, some more and a thread, which ends with the file or with the reactor's end of the pipe; nobody waits
+/// for it.
 ///
 /// # Platform notes
 ///
@@ -55,10 +60,12 @@ pub fn stdin() -> io::Result<OwnedFd> {
 }
 
 /// Standard output, for [`Reactor::adopt`](crate::Reactor::adopt), and what tells when all of it is written. What is
-/// printed otherwise meanwhile, with `println!`, comes in any order with it.
+/// printed otherwise meanwhile, with `println!`, comes in any order with it. Time-outs end it as they do [`stdin`], and
+/// the one of a [stalled write](crate::Limits::write_stall_timeout) when a person stops their terminal for a while.
 ///
 /// ```no_run
-/// # use oneloop::{Connection, Error, Reactor, StreamHandler};
+/// # use std::time::Duration;
+/// # use oneloop::{Connection, Error, Limits, Reactor, StreamHandler};
 /// # struct Copy;
 /// # impl StreamHandler for Copy {
 /// #     type Session = ();
@@ -68,6 +75,8 @@ pub fn stdin() -> io::Result<OwnedFd> {
 /// #     }
 /// # }
 /// let mut reactor = Reactor::new()?;
+/// // Whoever types may think for as long as they like, and so may whoever reads a page of what was typed.
+/// reactor.set_connect_limits(Limits::new().idle_timeout(Duration::MAX).write_stall_timeout(Duration::MAX))?;
 /// let copy = reactor.add(Copy);
 /// reactor.adopt(copy, oneloop::stdin()?, 0)?;
 /// let (output, written) = oneloop::stdout()?;

@@ -221,6 +221,19 @@ fn several_queries_at_once_are_answered_in_order_over_tcp() {
     assert_eq!(id(&read_message(&mut client)), 1999);
 }
 
+#[test]
+fn the_longest_message_is_read_to_its_end_over_tcp() {
+    let dns = serve(&[]);
+    let mut client = support::connect(dns.address);
+    let mut long = query(7, "host.example.test", A);
+    long[5] = 2; // as it would be with much more behind it
+    long.resize(65_535, 0);
+    client.write_all(&with_length(&long)).unwrap();
+    assert_eq!(failure(Some(read_message(&mut client))), 1);
+    client.write_all(&with_length(&query(8, "host.example.test", A))).unwrap();
+    assert_eq!(id(&read_message(&mut client)), 8);
+}
+
 fn udp(server: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server).unwrap();

@@ -66,6 +66,22 @@ fn answer_to(question: &[u8]) -> Vec<u8> {
     [format!("{} bytes\n", question.len()).as_bytes(), question].concat()
 }
 
+/// A server that says six bytes louder, and "BYE" to the end of what its client sends.
+fn shouter() -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut typed = [0; 6];
+        client.read_exact(&mut typed).unwrap();
+        client.write_all(&typed.to_ascii_uppercase()).unwrap();
+        assert_eq!(client.read(&mut typed).unwrap(), 0);
+        client.write_all(b"BYE").unwrap();
+    });
+    (address, server)
+}
+
 fn netcat(address: &str) -> Command {
     let mut command = Command::new(path_of("netcat"));
     command.arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -169,6 +185,16 @@ fn netcat_refuses_an_input_that_cannot_be_read() {
     }
 }
 
+/// Which is one of two addresses in most places, and nobody listens at the other.
+#[test]
+fn netcat_connects_to_a_name() {
+    let (address, server) = answerer();
+    let (_, port) = address.split_once(':').unwrap();
+    let mut command = netcat(&format!("localhost:{port}"));
+    assert!(Process(command.spawn().unwrap()).wait().success());
+    server.join().unwrap();
+}
+
 #[test]
 fn netcat_takes_dev_null_for_both() {
     let (address, server) = answerer();
@@ -232,19 +258,29 @@ while b"BYE" not in screen:
 assert process.wait(20) == 0, process.returncode
 assert flags() == before, f"after it has ended: {flags():o}"
 "#;
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let server = thread::spawn(move || {
-        let (mut client, _) = listener.accept().unwrap();
-        client.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut typed = [0; 6];
-        client.read_exact(&mut typed).unwrap();
-        client.write_all(&typed.to_ascii_uppercase()).unwrap();
-        assert_eq!(client.read(&mut typed).unwrap(), 0);
-        client.write_all(b"BYE").unwrap();
-    });
+    let (address, server) = shouter();
     let program = path_of("netcat");
     run_client("python3", &["-c", SHELL, program.to_str().unwrap(), &address], b"");
+    server.join().unwrap();
+}
+
+/// The other side of a terminal, which a program has that runs another one in it. Opened anew it would be another
+/// terminal's.
+#[test]
+fn netcat_reads_what_a_program_prints_to_its_terminal() {
+    const TERMINAL: &str = r#"
+import os, pty, subprocess, sys
+inside, program = pty.openpty()
+process = subprocess.Popen(sys.argv[1:], stdin=inside, stdout=subprocess.PIPE)
+os.write(program, b"hello!")
+assert process.stdout.read(6) == b"HELLO!"
+os.close(program)  # which ends the input
+assert process.stdout.read() == b"BYE"
+assert process.wait(20) == 0, process.returncode
+"#;
+    let (address, server) = shouter();
+    let program = path_of("netcat");
+    run_client("python3", &["-c", TERMINAL, program.to_str().unwrap(), &address], b"");
     server.join().unwrap();
 }
 
@@ -351,6 +387,13 @@ fn inet_services_answer_socat() {
     assert_eq!(services.over_udp("echo", b"hello"), b"hello");
     assert_eq!(services.over_tcp("discard", b"hello"), b"");
     assert_eq!(services.over_udp("discard", b"hello"), b"");
+}
+
+#[test]
+fn inet_services_have_a_port_each_or_none() {
+    let example = Example::run("inet_services", &["127.0.0.1", "65535"]);
+    example.wait_for_line("echo would be at 7 and 65535, which is no port");
+    assert!(!example.wait().success());
 }
 
 /// date(1) reads what it wrote.

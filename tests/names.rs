@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use oneloop::address::{Endpoint, Host};
 use oneloop::{
-    Address, ConnectError, ConnectOptions, Key, Limits, NameError, ReactorLimits, Resolver, Sent,
+    Address, Backoff, ConnectError, ConnectOptions, Key, Limits, NameError, ReactorLimits,
+    Resolver, Sent,
 };
 
 use support::*;
@@ -79,6 +80,34 @@ fn slow_client(server: SocketAddr, look_ups_max: usize) -> (Client, mpsc::Sender
     let slow = Slow { server, may_answer: Mutex::new(may_answer) };
     client.reactor.set_resolver(slow, 1, look_ups_max);
     (client, let_answer)
+}
+
+/// Each look-up waits for a word of its own: the first one for a failure, the second for an address.
+struct InTurn {
+    server: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    may_answer: [Mutex<mpsc::Receiver<()>>; 2],
+}
+
+impl Resolver for InTurn {
+    fn addresses(&self, _: &Endpoint) -> Result<Vec<SocketAddr>, NameError> {
+        let number = self.asked.fetch_add(1, Ordering::SeqCst);
+        // An error is the end of the test.
+        let _ = self.may_answer[number].lock().unwrap().recv();
+        match number {
+            0 => Err(NameError::Failed("too late to matter".into())),
+            _ => Ok(vec![self.server]),
+        }
+    }
+}
+
+fn client_in_turn(server: SocketAddr) -> (Client, [mpsc::Sender<()>; 2], Arc<AtomicUsize>) {
+    let asked = Arc::<AtomicUsize>::default();
+    let ((let_fail, may_fail), (let_find, may_find)) = (mpsc::channel(), mpsc::channel());
+    let may_answer = [Mutex::new(may_fail), Mutex::new(may_find)];
+    let mut client = Client::new(Recorder::new());
+    client.reactor.set_resolver(InTurn { server, asked: Arc::clone(&asked), may_answer }, 2, 8);
+    (client, [let_fail, let_find], asked)
 }
 
 #[test]
@@ -165,10 +194,10 @@ fn the_answer_to_a_look_up_that_nobody_waits_for_finds_nobody() {
         return;
     }
     let (_listener, address) = listener();
-    let (mut client, let_answer) = slow_client(address, 8);
+    let (mut client, may_answer, asked) = client_in_turn(address);
     let closed = client.cx().connect(named("server", 9), 1);
-    let late = client.cx().connect_with(named("server", 9), 2, &within(Duration::from_millis(30)));
-    client.until("it begins", |calls| calls.has(&Call::Start));
+    let late = client.cx().connect_with(named("server", 9), 2, &within(Duration::from_secs(1)));
+    client.until("both are made", |_| asked.load(Ordering::SeqCst) == 2);
     client.cx().close_key(closed);
     client.until("both fail", |calls| failures(calls).len() == 2);
     let mut failures = failures(&client.calls);
@@ -177,14 +206,74 @@ fn the_answer_to_a_look_up_that_nobody_waits_for_finds_nobody() {
     assert_eq!(failures, reasons);
     assert_eq!(client.reactor.connections(), 0);
     let messages = client.reactor.stats().messages;
-    let_answer.send(()).unwrap();
-    let_answer.send(()).unwrap();
+    may_answer.iter().for_each(|let_answer| let_answer.send(()).unwrap());
     run_until(&mut client.reactor, "the answers have come", |reactor| {
         reactor.stats().messages == messages + 2
     });
     assert_idle(&mut client.reactor);
     assert_eq!(client.calls.opened(), []);
     assert_eq!(failures.len() as u64, client.reactor.stats().connect_failures);
+}
+
+/// One thread, which is busy with the first, and answers no more often than it is let.
+#[test]
+fn a_look_up_that_nobody_waits_for_is_not_made() {
+    if !needs_kernel("a thread that waits") {
+        return;
+    }
+    let (_listener, address) = listener();
+    let (mut client, let_answer) = slow_client(address, 8);
+    let keys: Vec<Key> = (0..6).map(|tag| client.cx().connect(named("server", 9), tag)).collect();
+    client.until("it begins", |calls| calls.has(&Call::Start));
+    keys[1..].iter().for_each(|key| client.cx().close_key(*key));
+    client.until("they fail", |calls| failures(calls).len() == 5);
+    client.cx().connect(named("server", 9), 6);
+    let_answer.send(()).unwrap();
+    let_answer.send(()).unwrap();
+    client.until("the first and the last open", |calls| calls.opened().len() == 2);
+}
+
+#[test]
+fn a_look_up_that_nobody_waits_for_leaves_its_place_to_another() {
+    if !needs_kernel("a thread that waits") {
+        return;
+    }
+    let (_listener, address) = listener();
+    let (mut client, let_answer) = slow_client(address, 3);
+    let keys: Vec<Key> = (0..3).map(|tag| client.cx().connect(named("server", 9), tag)).collect();
+    client.until("it begins", |calls| calls.has(&Call::Start));
+    client.cx().close_key(keys[1]);
+    client.cx().abort_key(keys[2]);
+    // In the same turn as the ends that make room for them.
+    let late: Vec<Key> = (3..6).map(|tag| client.cx().connect(named("server", 9), tag)).collect();
+    client.until("three fail", |calls| failures(calls).len() == 3);
+    assert!(failures(&client.calls).contains(&(late[2], 5, ConnectError::ResolverBusy)));
+    for _ in 0..3 {
+        let_answer.send(()).unwrap();
+    }
+    client.until("the others open", |calls| calls.opened().len() == 3);
+}
+
+#[test]
+fn the_failure_of_an_earlier_look_up_is_none_of_the_current_try() {
+    if !needs_kernel("a thread that waits") {
+        return;
+    }
+    let (_listener, server) = listener();
+    let (mut client, [let_fail, let_find], asked) = client_in_turn(server);
+    let at_once = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
+    let limits = Limits::new().connect_timeout(Duration::from_secs(1));
+    let options = Rc::new(ConnectOptions::new().limits(limits).retry(1, at_once));
+    let key = client.cx().connect_with(named("server", 9), 1, &options);
+    client.until("the second try begins", |_| asked.load(Ordering::SeqCst) == 2);
+    let messages = client.reactor.stats().messages;
+    let_fail.send(()).unwrap();
+    run_until(&mut client.reactor, "the first answer comes", |reactor| {
+        reactor.stats().messages == messages + 1
+    });
+    let_find.send(()).unwrap();
+    client.until("it opens or fails", |calls| calls.opened().len() + failures(calls).len() > 0);
+    assert_eq!((client.calls.opened(), failures(&client.calls)), (vec![key], vec![]));
 }
 
 #[test]

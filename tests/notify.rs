@@ -8,7 +8,7 @@ mod support;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio, id};
 use std::time::{Duration, Instant};
@@ -102,20 +102,26 @@ fn service_that_runs_twice() {
     UnixDatagram::unbound().unwrap().send_to(END.as_bytes(), path).unwrap();
 }
 
-#[test]
-fn ready_is_said_again_until_there_is_room_for_it() {
-    let systemd = Systemd::new("full");
+/// Starts a service while there is no room for what it says, and makes room when it has tried.
+fn start_in_a_crowd(systemd: &Systemd, name: &str) -> Service {
     let others = UnixDatagram::unbound().unwrap();
     others.set_nonblocking(true).unwrap();
     let crowd = (0..100_000).take_while(|_| others.send_to(b"others", &systemd.path).is_ok());
     let crowd = crowd.count();
     assert!((1..100_000).contains(&crowd), "{crowd} words fit into the queue");
-    let mut service = systemd.start("service_that_says_when_it_has_tried");
+    let mut service = systemd.start(name);
     let mut output = BufReader::new(service.0.stdout.take().unwrap()).lines();
     assert!(output.any(|line| line.unwrap().contains("it has tried")));
     for _ in 0..crowd {
         assert_eq!(systemd.hear(), "others");
     }
+    service
+}
+
+#[test]
+fn ready_is_said_again_until_there_is_room_for_it() {
+    let systemd = Systemd::new("full");
+    let _service = start_in_a_crowd(&systemd, "service_that_says_when_it_has_tried");
     // The watchdog's words go on, and the waits before another try get longer, up to a second.
     let start = Instant::now();
     while systemd.hear() != "READY=1" {
@@ -130,6 +136,35 @@ fn service_that_says_when_it_has_tried() {
         return;
     }
     let (mut reactor, _) = notifying_reactor();
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    println!("it has tried");
+    reactor.run().unwrap();
+}
+
+/// It would be ready for good: nobody says a second time that it stops.
+#[test]
+fn a_service_that_drains_does_not_say_any_more_that_it_is_ready() {
+    let systemd = Systemd::new("drains");
+    let _service = start_in_a_crowd(&systemd, "service_that_drains_when_it_has_tried");
+    // The watchdog's words go on, for far longer than the first waits before another try.
+    for _ in 0..50 {
+        assert_eq!(systemd.hear(), "WATCHDOG=1");
+    }
+}
+
+#[test]
+#[ignore = "it is the service of another test"]
+fn service_that_drains_when_it_has_tried() {
+    if env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let handler = reactor.add(Recorder::new().drain(|_| {}));
+    let (own, _peer) = UnixStream::pair().unwrap();
+    reactor.adopt(handler, own.into(), 0).unwrap();
+    assert!(reactor.notify_systemd().unwrap());
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    reactor.drain(DEADLINE);
     reactor.turn(Some(Duration::ZERO)).unwrap();
     println!("it has tried");
     reactor.run().unwrap();

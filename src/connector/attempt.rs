@@ -1,6 +1,7 @@
 //! What a connection is, until it is open.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::warn;
@@ -45,8 +46,8 @@ pub(super) enum Stage {
     Asked,
     /// One has failed, and the next one is yet to come.
     Rests,
-    /// The name is being looked up.
-    LooksUp,
+    /// The name is being looked up, as long as this is held.
+    LooksUp(Arc<()>),
     /// To one address, by the connection's own socket. That is missing while the backlog is full.
     Connects(SocketAddress),
     /// To several, by sockets that are candidates.

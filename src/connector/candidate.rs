@@ -9,10 +9,11 @@ use std::time::Duration;
 use log::debug;
 
 use super::attempt::Stage;
+use super::begin_socket;
 use super::race::{Race, Step};
 use crate::address::SocketAddress;
 use crate::core::{Core, Source};
-use crate::driver::{ConnectConfig, Connecting, Driver, StreamKind};
+use crate::driver::Driver;
 use crate::error::{CloseReason, ConnectError};
 use crate::key::Key;
 use crate::reactor::Reactor;
@@ -44,13 +45,10 @@ impl Core {
         }
     }
 
-    /// Ends those that are under way for an attempt.
-    pub(crate) fn end_race(&mut self, number: u32) {
-        let attempt = &mut self.attempts[number as usize];
-        if !matches!(attempt.stage, Stage::Races(_)) {
-            return;
-        }
-        if let Stage::Races(race) = std::mem::replace(&mut attempt.stage, Stage::Rests) {
+    /// Ends what is under way for an attempt: candidates, or a look-up.
+    pub(crate) fn end_try(&mut self, number: u32) {
+        let stage = &mut self.attempts[number as usize].stage;
+        if let Stage::Races(race) = std::mem::replace(stage, Stage::Rests) {
             race.running().iter().for_each(|key| self.end(*key, CloseReason::Closed));
         }
     }
@@ -98,21 +96,10 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let Some(attempt) = core.attempt_mut(of) else { return };
         let options = Rc::clone(&attempt.options);
-        let (from, options) = (options.from, &options.socket);
-        let config = ConnectConfig { to: &SocketAddress::Inet(to), from, options };
         let readiness = Readiness::EMPTY;
         let candidate = Candidate { of, to, readiness, queued: false, dead: false, resets: false };
         let key = core.sources.insert(Source::Candidate(Box::new(candidate)));
-        let driver = &self.sockets.driver;
-        let result = driver.connect(&config).and_then(|connecting| {
-            let (socket, is_done) = match connecting {
-                Connecting::Done(socket) => (socket, true),
-                Connecting::UnderWay(socket) => (socket, false),
-                Connecting::Busy => return Ok(None),
-            };
-            driver.register_stream(&socket, key, StreamKind::Tcp)?;
-            Ok(Some((socket, is_done)))
-        });
+        let result = begin_socket(&self.sockets.driver, key, &SocketAddress::Inet(to), &options);
         if !matches!(result, Ok(Some(_))) {
             // Nobody has heard of its key.
             self.core.sources.remove(key);
@@ -198,7 +185,7 @@ impl<D: Driver> Reactor<D> {
         let Some(Source::Candidate(candidate)) = core.sources.get(key) else { return };
         debug!("{of}: {} has answered first", candidate.to);
         let Some(stream) = core.stream(of) else { return };
-        core.end_race(stream.need);
+        core.end_try(stream.need);
         self.sockets.put(of, socket);
         self.finish_attempt(of);
     }

@@ -8,6 +8,7 @@ mod name;
 mod options;
 mod race;
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub use self::destination::Destination;
 pub use self::options::ConnectOptions;
 
 /// There is no place to connect to, or none that the address to connect from can reach.
-const NO_WAY: ConnectError = ConnectError::Io(std::io::ErrorKind::InvalidInput);
+const NO_WAY: ConnectError = ConnectError::Io(io::ErrorKind::InvalidInput);
 
 /// What a connection to, or from, such an address is made of.
 pub(crate) fn kind_of(address: &SocketAddress) -> StreamKind {
@@ -61,6 +62,24 @@ pub(crate) fn flags_of(kind: StreamKind) -> u32 {
 /// the port would not be free for a while.
 fn is_to_reset(error: ConnectError) -> bool {
     error == ConnectError::SelfConnected
+}
+
+/// A socket that connects to an address, registered under a key, and whether it is connected already. `None` if nobody
+/// has taken those before it.
+fn begin_socket<D: Driver>(
+    driver: &D,
+    key: Key,
+    to: &SocketAddress,
+    options: &ConnectOptions,
+) -> io::Result<Option<(D::Socket, bool)>> {
+    let config = ConnectConfig { to, from: options.from, options: &options.socket };
+    let (socket, is_done) = match driver.connect(&config)? {
+        Connecting::Done(socket) => (socket, true),
+        Connecting::UnderWay(socket) => (socket, false),
+        Connecting::Busy => return Ok(None),
+    };
+    driver.register_stream(&socket, key, kind_of(to))?;
+    Ok(Some((socket, is_done)))
 }
 
 impl Stream {
@@ -98,7 +117,7 @@ impl<D: Driver> Reactor<D> {
         let Some(attempt) = self.core.attempt_mut(key) else { return };
         match attempt.stage {
             Stage::Asked | Stage::Rests => self.begin_connect(key),
-            Stage::LooksUp => {}
+            Stage::LooksUp(_) => {}
             Stage::Connects(_) => self.try_connect(key),
             Stage::Races(_) => self.go_on_racing(key),
         }
@@ -137,18 +156,7 @@ impl<D: Driver> Reactor<D> {
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         let attempt = &mut core.attempts[stream.need as usize];
         let (Stage::Connects(to), options) = (&attempt.stage, &attempt.options) else { return };
-        let driver = &self.sockets.driver;
-        let config = ConnectConfig { to, from: options.from, options: &options.socket };
-        let result = driver.connect(&config).and_then(|connecting| {
-            let (socket, is_done) = match connecting {
-                Connecting::Done(socket) => (socket, true),
-                Connecting::UnderWay(socket) => (socket, false),
-                Connecting::Busy => return Ok(None),
-            };
-            driver.register_stream(&socket, key, kind_of(to))?;
-            Ok(Some((socket, is_done)))
-        });
-        match result {
+        match begin_socket(&self.sockets.driver, key, to, options) {
             Ok(Some((socket, is_done))) => {
                 debug!("{key}: connecting to {to}");
                 self.sockets.put(key, socket);
@@ -179,7 +187,7 @@ impl<D: Driver> Reactor<D> {
                 self.fail_try(key, ConnectError::SelfConnected);
             }
             Ok(()) => self.finish_attempt(key),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if let Some(stream) = self.core.stream_mut(key) {
                     stream.forget_readiness();
                 }
@@ -248,14 +256,14 @@ impl<D: Driver> Reactor<D> {
     /// One try has failed: waits for the next one, or ends the attempt with the last.
     fn fail_try(&mut self, key: Key, error: ConnectError) {
         let core = &mut self.core;
-        let is_hopeless = error == ConnectError::Io(std::io::ErrorKind::Unsupported);
+        let is_hopeless = error == ConnectError::Io(io::ErrorKind::Unsupported);
         let is_last = is_hopeless || core.drain.is_some();
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         if stream.has(DEAD) {
             return; // ended otherwise, in this very turn
         }
         let number = stream.need;
-        core.end_race(number);
+        core.end_try(number);
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
         let attempt = &mut core.attempts[number as usize];
         let Some((left @ 1.., backoff)) = attempt.retry.as_mut().filter(|_| !is_last) else {

@@ -88,8 +88,8 @@ impl ConnectOptions {
     /// [`connect_timeout`](Limits::connect_timeout) is for each try, and
     /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed) tells how the last one failed. It counts
     /// among the reactor's connections also while it waits. What the reactor itself refuses (too many
-    /// connections, an address of another family, a socket option that is not to be had) is not tried again; nor is anything while the reactor
-    /// [drains](crate::Reactor::drain), and who waits when that begins fails as
+    /// connections, an address of another family, a socket option that is not to be had) is not tried again;
+    /// nor is anything while the reactor [drains](crate::Reactor::drain), and who waits when that begins fails as
     /// [`Draining`](crate::ConnectError::Draining).
     ///
     /// For tries without end, or other addresses, see [`Backoff`].

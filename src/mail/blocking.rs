@@ -1,18 +1,10 @@
 //! Work that blocks, on threads of its own; what comes of it is mail.
 
-use std::any::Any;
-use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Weak};
 
-use log::error;
-
-use super::dropping::{Dropping, drop_quietly};
-use super::postbox::Postbox;
-use super::sender::{Inbox, Letter, PostError, mailbox};
-use crate::driver::Work;
+use super::pool::Pool;
+use super::sender::{Inbox, PostError, mailbox};
 use crate::key::Key;
 
 /// Makes helper threads for work that blocks (files, name look-up, databases, long computations),
@@ -60,9 +52,9 @@ use crate::key::Key;
 ///
 /// When the reactor stops or is dropped, jobs that have not begun are dropped, and the results of the
 /// others when they are done; a stop counts both
-/// ([`Stats::jobs_unanswered`](crate::Stats::jobs_unanswered)). Nobody waits for the threads: each of them ends after the job that it
-/// does, and a process that ends does not wait for them either. When the last clone of the `Blocking`
-/// is dropped, the jobs that it was given are still done and delivered.
+/// ([`Stats::jobs_unanswered`](crate::Stats::jobs_unanswered)). Nobody waits for the threads: each of them ends
+/// after the job that it does, and a process that ends does not wait for them either. When the last clone of the
+/// `Blocking` is dropped, the jobs that it was given are still done and delivered.
 ///
 /// # Panics
 ///
@@ -71,15 +63,7 @@ pub fn blocking<M: Send + 'static>(threads: usize, jobs_max: usize) -> (Blocking
     assert!(threads > 0, "work is done by one thread at least");
     assert!(jobs_max > 0, "there is room for one job at least");
     let (sender, mut inbox) = mailbox(jobs_max);
-    let pool = Arc::new(Pool {
-        threads,
-        jobs_max,
-        waiting: Mutex::default(),
-        changed: Condvar::new(),
-        unanswered: AtomicUsize::new(0),
-        is_closed: AtomicBool::new(false),
-        results: Arc::clone(&sender.postbox),
-    });
+    let pool = Arc::new(Pool::new(threads, jobs_max, Arc::clone(&sender.postbox)));
     inbox.jobs = Some(Arc::<Pool<M>>::clone(&pool));
     (Blocking { giver: Arc::new(Giver { pool }) }, inbox)
 }
@@ -111,7 +95,7 @@ impl<M: Send + 'static> Blocking<M> {
     where
         F: FnOnce() -> M + Send + 'static,
     {
-        self.giver.pool.submit(Some(key), job)
+        self.giver.pool.submit(Some(key), None, job)
     }
 
     /// The same, with the result for the handler itself:
@@ -129,7 +113,16 @@ impl<M: Send + 'static> Blocking<M> {
     where
         F: FnOnce() -> M + Send + 'static,
     {
-        self.giver.pool.submit(None, job)
+        self.giver.pool.submit(None, None, job)
+    }
+
+    /// As [`run`](Self::run), but a job that `wanted` says is not wanted any more, because what it refers to was
+    /// dropped, gives way to another one for which there is no room otherwise. It is dropped then, and has no result.
+    pub(crate) fn run_while<F>(&self, wanted: Weak<()>, job: F) -> Result<(), PostError<F>>
+    where
+        F: FnOnce() -> M + Send + 'static,
+    {
+        self.giver.pool.submit(None, Some(wanted), job)
     }
 }
 
@@ -156,179 +149,6 @@ struct Giver<M> {
 
 impl<M> Drop for Giver<M> {
     fn drop(&mut self) {
-        // Under the lock, so that a thread that has looked is waiting by now.
-        let waiting = self.pool.lock();
-        self.pool.is_closed.store(true, Ordering::Release);
-        self.pool.changed.notify_all();
-        drop(waiting);
-        // With no result to come, nothing else would have the inbox forgotten.
-        self.pool.results.ring();
-    }
-}
-
-struct Job<M> {
-    /// Whom the result is for; `None` for the handler itself.
-    to: Option<Key>,
-    run: Box<dyn FnOnce() -> M + Send>,
-}
-
-/// What the threads, the givers and the inbox share.
-struct Pool<M> {
-    threads: usize,
-    jobs_max: usize,
-    waiting: Mutex<Waiting<M>>,
-    /// There is a job, or there will be no more.
-    changed: Condvar,
-    /// Jobs whose result was not delivered yet. Invariant: at most `jobs_max`, which is the capacity
-    /// of `results`; it grows under the lock only.
-    unanswered: AtomicUsize,
-    /// There is nobody left to give a job.
-    is_closed: AtomicBool,
-    results: Arc<Postbox<Letter<M>>>,
-}
-
-struct Waiting<M> {
-    jobs: VecDeque<Job<M>>,
-    submitted: u64,
-    /// Nobody will look at a result.
-    has_ended: bool,
-}
-
-impl<M> Default for Waiting<M> {
-    fn default() -> Waiting<M> {
-        Waiting { jobs: VecDeque::new(), submitted: 0, has_ended: false }
-    }
-}
-
-impl<M> Pool<M> {
-    fn lock(&self) -> MutexGuard<'_, Waiting<M>> {
-        // Nothing of the user's is run under the lock.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M: Send + 'static> Pool<M> {
-    fn submit<F>(&self, to: Option<Key>, job: F) -> Result<(), PostError<F>>
-    where
-        F: FnOnce() -> M + Send + 'static,
-    {
-        let mut waiting = self.lock();
-        if waiting.has_ended {
-            return Err(PostError::Ended(job));
-        }
-        // After it the places that delivered results have left in `results` are seen, too.
-        if self.unanswered.load(Ordering::Acquire) >= self.jobs_max {
-            return Err(PostError::Full(job));
-        }
-        self.unanswered.fetch_add(1, Ordering::AcqRel);
-        waiting.submitted += 1;
-        waiting.jobs.push_back(Job { to, run: Box::new(job) });
-        drop(waiting);
-        self.changed.notify_one();
-        Ok(())
-    }
-
-    /// The next job; waits for it. `None` if there will be no more.
-    fn next(&self) -> Option<Job<M>> {
-        let mut waiting = self.lock();
-        loop {
-            if waiting.has_ended {
-                return None;
-            }
-            if let Some(job) = waiting.jobs.pop_front() {
-                return Some(job);
-            }
-            if self.is_closed.load(Ordering::Acquire) {
-                return None;
-            }
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn answer(&self, job: Job<M>) {
-        let (message, panic) = match catch_unwind(AssertUnwindSafe(job.run)) {
-            Ok(message) => (Some(message), None),
-            Err(panic) => (None, Some(panic)),
-        };
-        if let Some(panic) = &panic {
-            let text = message_of(&**panic);
-            match job.to {
-                Some(key) => error!("{key}: a blocking job panicked: {text}"),
-                None => error!("a blocking job panicked: {text}"),
-            }
-        }
-        // Refused only at the end of the reactor, at which results are dropped.
-        let refused = self.results.post(Letter { to: job.to, message });
-        // Either may panic when it is dropped, which must not end the thread.
-        drop_quietly(refused);
-        drop_quietly(panic);
-    }
-}
-
-/// What was said by a panic.
-pub(crate) fn message_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
-impl<M: Send + 'static> Work for Pool<M> {
-    fn run(&self) {
-        while let Some(job) = self.next() {
-            self.answer(job);
-        }
-    }
-
-    fn run_one(&self, number: usize) -> bool {
-        let mut waiting = self.lock();
-        let newest = waiting.jobs.len().saturating_sub(1);
-        let Some(job) = waiting.jobs.remove(number.min(newest)) else { return false };
-        drop(waiting);
-        self.answer(job);
-        true
-    }
-
-    fn submitted(&self) -> u64 {
-        self.lock().submitted
-    }
-}
-
-/// What an inbox knows of the jobs whose results it gets.
-pub(super) trait Jobs: Send + Sync {
-    /// A result was taken out.
-    fn is_answered(&self);
-    /// Whether no result will ever come again.
-    fn is_over(&self) -> bool;
-    /// Nobody will look at results any more: drops the jobs that have not begun. How many jobs are left
-    /// without a result that was taken out.
-    fn end(&self, dropping: &mut Dropping) -> usize;
-    /// What the threads are to run, and how many there are to be.
-    fn work(self: Arc<Self>) -> (Arc<dyn Work>, usize);
-}
-
-impl<M: Send + 'static> Jobs for Pool<M> {
-    fn is_answered(&self) {
-        self.unanswered.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    fn is_over(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire) && self.unanswered.load(Ordering::Acquire) == 0
-    }
-
-    fn end(&self, dropping: &mut Dropping) -> usize {
-        let mut waiting = self.lock();
-        waiting.has_ended = true;
-        let jobs = std::mem::take(&mut waiting.jobs);
-        drop(waiting);
-        self.changed.notify_all();
-        // Which runs code of the user's: outside of the lock.
-        for job in jobs {
-            dropping.drop(job);
-        }
-        self.unanswered.load(Ordering::Acquire)
-    }
-
-    fn work(self: Arc<Self>) -> (Arc<dyn Work>, usize) {
-        let threads = self.threads;
-        (self, threads)
+        self.pool.close();
     }
 }

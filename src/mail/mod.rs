@@ -1,7 +1,8 @@
 //! Mail: what other threads send to a reactor.
 //!
 //! ```text
-//!   sender.rs      Sender, Inbox: what users have        blocking.rs   jobs that block; their results
+//!   sender.rs      Sender, Inbox: what users have        blocking.rs   Blocking: what has jobs done
+//!   pool.rs        the jobs, and their results
 //!   mailroom.rs    what the reactor has: its bell, the inboxes, the mail phase
 //!   attached.rs    an inbox whose handler is known, with its types erased
 //!   dropping.rs    dropping messages and jobs, which may panic
@@ -16,6 +17,7 @@ mod bell;
 mod blocking;
 mod dropping;
 mod mailroom;
+mod pool;
 mod postbox;
 mod queue;
 mod sender;
@@ -27,6 +29,6 @@ pub use blocking::{Blocking, blocking};
 pub use sender::{Inbox, PostError, Sender, mailbox};
 
 pub(crate) use bell::Bell;
-pub(crate) use blocking::message_of;
 pub(crate) use dropping::drop_quietly;
 pub(crate) use mailroom::Mailroom;
+pub(crate) use pool::message_of;

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use super::blocking::Jobs;
 use super::dropping::Dropping;
+use super::pool::Jobs;
 use super::postbox::{Postbox, Reader, Refused};
 use crate::key::Key;
 

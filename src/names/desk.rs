@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use log::{debug, error};
 
@@ -51,10 +51,13 @@ pub(crate) enum Outcome {
     Panicked,
 }
 
-/// ... and for which connection it was.
+/// ... and for whom it was.
 pub(crate) struct Answer {
     key: Key,
-    outcome: Outcome,
+    /// Which of the look-ups for that connection.
+    look_up: Weak<()>,
+    /// `None` if it was not made, because nobody waited for it any longer.
+    outcome: Option<Outcome>,
 }
 
 fn look_up(key: Key, resolver: &dyn Resolver, endpoint: &Endpoint) -> Outcome {
@@ -88,8 +91,11 @@ impl StreamHandler for Desk {
 }
 
 impl MessageHandler<Answer> for Desk {
-    fn on_handler_message(&mut self, Answer { key, outcome }: Answer, cx: &mut Context<'_>) {
-        cx.core.commands.push_back(Command::LookedUp { key, outcome });
+    fn on_handler_message(&mut self, answer: Answer, cx: &mut Context<'_>) {
+        let Answer { key, look_up, outcome } = answer;
+        if let Some(outcome) = outcome {
+            cx.core.commands.push_back(Command::LookedUp { key, look_up, outcome });
+        }
     }
 }
 
@@ -100,7 +106,8 @@ impl<D: Driver> Reactor<D> {
     /// 4 threads and 256 look-ups.
     ///
     /// A look-up is a job as [`blocking`](crate::blocking()) has them, and counted as such. Those that are under
-    /// way are answered by whom they asked.
+    /// way are answered by whom they asked. One whose connection, or try, has ended meanwhile is not begun, and leaves
+    /// its place to another; one that has begun has its thread until it is answered.
     ///
     /// # Panics
     ///
@@ -122,7 +129,8 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Has a name looked up for a connection; [`Command::LookedUp`] tells what came of it.
+    /// Has a name looked up for a connection; [`Command::LookedUp`] tells what came of it. Whoever drops what this
+    /// returns does not wait for that any longer: a look-up that has not begun is not made.
     ///
     /// # Errors
     ///
@@ -131,12 +139,18 @@ impl<D: Driver> Reactor<D> {
         &mut self,
         key: Key,
         endpoint: Arc<Endpoint>,
-    ) -> Result<(), ConnectError> {
+    ) -> Result<Arc<()>, ConnectError> {
         let resolver = self.resolver();
-        let mut job = move || Answer { key, outcome: look_up(key, &*resolver, &endpoint) };
+        let waits = Arc::new(());
+        let (wanted, own) = (|| Arc::downgrade(&waits), Arc::downgrade(&waits));
+        let mut job = move || {
+            let is_wanted = own.strong_count() > 0;
+            let outcome = is_wanted.then(|| look_up(key, &*resolver, &endpoint));
+            Answer { key, look_up: own, outcome }
+        };
         if let Some(blocking) = &self.names.blocking {
-            job = match blocking.run(job) {
-                Ok(()) => return Ok(()),
+            job = match blocking.run_while(wanted(), job) {
+                Ok(()) => return Ok(waits),
                 Err(PostError::Full(_)) => return Err(ConnectError::ResolverBusy),
                 Err(PostError::Ended(job)) => job, // with the reactor's last stop
             };
@@ -151,8 +165,8 @@ impl<D: Driver> Reactor<D> {
             error!("{key}: no threads to look names up: {error}");
             ConnectError::of_error(&error)
         })?;
-        let begun = blocking.run(job).map_err(|_| ConnectError::ResolverBusy);
+        let begun = blocking.run_while(wanted(), job).map_err(|_| ConnectError::ResolverBusy);
         self.names.blocking = Some(blocking);
-        begun
+        begun.map(|()| waits)
     }
 }

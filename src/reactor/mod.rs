@@ -77,8 +77,8 @@ pub use self::wait::Wait;
 /// ```
 pub struct Reactor<D: Driver = Mio> {
     pub(crate) core: Core,
-    /// The paths of listeners and datagram sockets that have one. Dropped before the sockets: as long as these are open, their files'
-    /// numbers are nobody else's.
+    /// The paths of listeners and datagram sockets that have one. Dropped before the sockets: as long as these
+    /// are open, their files' numbers are nobody else's.
     pub(crate) guards: Vec<(Key, D::Guard)>,
     pub(crate) sockets: Sockets<D>,
     /// The buffer that all connections are read into.

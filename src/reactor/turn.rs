@@ -227,7 +227,9 @@ impl<D: Driver> Reactor<D> {
             let Some(command) = self.core.commands.pop_front() else { return };
             match command {
                 Command::Connect { key } => self.begin_connect(key),
-                Command::LookedUp { key, outcome } => self.finish_look_up(key, outcome),
+                Command::LookedUp { key, look_up, outcome } => {
+                    self.finish_look_up(key, &look_up, outcome);
+                }
                 Command::Listen { key, handler, address, options } => {
                     self.begin_listening(key, handler, &address, &options);
                 }

@@ -86,7 +86,7 @@ impl Core {
                     self.end_forwards_of(key, !is_reset);
                 }
                 if let Some(number) = attempt {
-                    self.end_race(number);
+                    self.end_try(number);
                 }
             }
             Some(Source::Listener(listener)) => {

@@ -66,8 +66,8 @@ pub struct Mio {
 }
 
 impl Mio {
-    /// Opens an epoll instance (elsewhere than on Linux a kqueue), close-on-exec like every descriptor of this driver. A process must not
-    /// fork without exec while it uses one: parent and child would share it.
+    /// Opens an epoll instance (elsewhere than on Linux a kqueue), close-on-exec like every descriptor
+    /// of this driver. A process must not fork without exec while it uses one: parent and child would share it.
     ///
     /// # Errors
     ///

@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
-use rustix::net::sockopt;
 
 use super::retrying;
 use crate::driver::StreamKind;
@@ -68,25 +67,26 @@ pub(super) fn kind_of(descriptor: &OwnedFd) -> io::Result<StreamKind> {
     }
 }
 
-/// A descriptor of our own for what is behind `shared`, which a reactor can adopt: another open file where that can
-/// be, so that making it non-blocking changes nothing for those who share the first one, a terminal's shell among
-/// them. `None` if the poll does not take it, or it cannot be opened anew.
+/// A descriptor of our own for what is behind `shared`, which a reactor can adopt: a socket's, or another open file of a
+/// pipe or a terminal, so that making it non-blocking changes nothing for those who share the first one, a terminal's
+/// shell among them. `None` for what is neither, and if it cannot be opened anew.
 #[cfg(target_os = "linux")]
 pub(crate) fn open_anew(shared: impl AsFd, flags: OFlags) -> io::Result<Option<OwnedFd>> {
-    use rustix::event::epoll;
-    use rustix::fs::{Mode, open};
+    use rustix::fs::{FileType, Mode, fstat, makedev, open};
+    use std::io::IsTerminal;
     use std::os::fd::AsRawFd;
 
+    /// Opened anew, the side of a pseudo-terminal that programs have is another pseudo-terminal (pty(7)).
+    const PTMX: (u32, u32) = (5, 2);
+
     let shared = shared.as_fd();
-    if sockopt::socket_type(shared).is_ok() {
-        return Ok(Some(shared.try_clone_to_owned()?)); // there is no other way to it
-    }
-    let probe = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let data = epoll::EventData::new_u64(0);
-    match epoll::add(&probe, shared, data, epoll::EventFlags::empty()) {
-        Ok(()) => {}
-        Err(Errno::PERM) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let status = fstat(shared)?;
+    match FileType::from_raw_mode(status.st_mode) {
+        FileType::Socket => return Ok(Some(shared.try_clone_to_owned()?)), // there is no other way to it
+        FileType::Fifo => {}
+        FileType::CharacterDevice
+            if status.st_rdev != makedev(PTMX.0, PTMX.1) && shared.is_terminal() => {}
+        _ => return Ok(None),
     }
     let path = format!("/proc/self/fd/{}", shared.as_raw_fd());
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -104,7 +104,7 @@ pub(crate) fn open_anew(shared: impl AsFd, flags: OFlags) -> io::Result<Option<O
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn open_anew(shared: impl AsFd, _: OFlags) -> io::Result<Option<OwnedFd>> {
     let shared = shared.as_fd();
-    Ok(match sockopt::socket_type(shared) {
+    Ok(match rustix::net::sockopt::socket_type(shared) {
         Ok(_) => Some(shared.try_clone_to_owned()?),
         Err(_) => None,
     })
