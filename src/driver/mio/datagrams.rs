@@ -66,6 +66,7 @@ pub(super) fn adopt(
     options.check(&address)?;
     // Of the open file, and so of everybody who shares it (open(2)).
     rustix::io::ioctl_fionbio(socket, true)?;
+    platform::prevent_sigpipe(socket)?;
     if let SocketAddress::Inet(address) = address {
         if options.broadcast {
             sockopt::set_socket_broadcast(socket, true)?;
