@@ -127,6 +127,7 @@ fn the_start_of_the_handler_comes_first_and_the_tag_with_the_opening() {
     let calls = [Call::Start, Call::Open(key), Call::Data(key, b"early".to_vec())];
     assert_eq!(pipes.calls.all(), calls);
     assert_eq!(*origins.borrow(), [Origin::Adopted(77)]);
+    assert_eq!(pipes.reactor.stats().adoptions, 1);
 }
 
 #[test]
@@ -322,6 +323,7 @@ fn whoever_is_closed_before_it_opens_is_told_nothing() {
     pipes.reactor.context(pipes.handler).close_key(key);
     run_until(&mut pipes.reactor, "it is gone", |reactor| reactor.connections() == 0);
     assert_eq!(pipes.calls.all(), [Call::Start]);
+    assert_eq!(pipes.reactor.stats().adoptions, 0);
     assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
