@@ -122,9 +122,12 @@ impl Context<'_> {
     /// written; with a reset, and as [`Reset`](CloseReason::Reset), if the first one did not end in good order. All
     /// other callbacks, limits and deadlines are as ever; pausing and resuming `from` is the reactor's business.
     ///
+    /// A pipe is done with the end of file that it passed on, and leaves the other one open: for the other direction, if
+    /// that is forwarded as well, else to its handler. That is told the end of file which a pipe has taken.
+    ///
     /// A drain leaves both alone, in either direction, because only their peers know when they are done: they go on
     /// until those close, or for as long as the drain may take. When their forwarding is
-    /// [ended](Self::end_forward), they drain.
+    /// [ended](Self::end_forward), or a pipe was all that one had to do with, they drain.
     ///
     /// For both directions call it twice. Whether it could begin: not if one of them is not open, if they are
     /// the same, if `from` forwards already or has come to its end, if something is forwarded to `to` already

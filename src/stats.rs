@@ -46,6 +46,8 @@ pub struct Stats {
     pub connects: u64,
     /// Outbound connections that did not.
     pub connect_failures: u64,
+    /// Descriptors that were [adopted](crate::Reactor::adopt) and opened.
+    pub adoptions: u64,
     /// Calls of read on connections.
     pub reads: u64,
     /// Reads that had nothing to give.

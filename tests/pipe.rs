@@ -127,6 +127,7 @@ fn the_start_of_the_handler_comes_first_and_the_tag_with_the_opening() {
     let calls = [Call::Start, Call::Open(key), Call::Data(key, b"early".to_vec())];
     assert_eq!(pipes.calls.all(), calls);
     assert_eq!(*origins.borrow(), [Origin::Adopted(77)]);
+    assert_eq!(pipes.reactor.stats().adoptions, 1);
 }
 
 #[test]
@@ -286,54 +287,6 @@ fn the_wrong_end_of_a_pipe_cannot_be_forwarded() {
     assert!(!cx.forward(writes, writes));
 }
 
-/// What netcat does: the input ends, and the answer to it is still to come.
-#[test]
-fn the_end_of_a_pipe_half_closes_the_connection_that_it_feeds() {
-    let mut server = Server::new(Recorder::new());
-    let (mut client, socket) = server.open();
-    let (input, mut writer) = pipe_ends();
-    let (mut reader, output) = pipe_ends();
-    let input = server.reactor.adopt(server.handler, input.into(), 1).unwrap();
-    let output = server.reactor.adopt(server.handler, output.into(), 2).unwrap();
-    server.until("all are open", |calls| calls.opened().len() == 3);
-    let mut cx = server.reactor.context(server.handler);
-    assert!(cx.forward(input, socket) && cx.forward(socket, output));
-    writer.write_all(b"the question").unwrap();
-    drop(writer);
-    assert_eq!(server.read_to_end(&mut client), (b"the question".to_vec(), None));
-    server.until("the input is closed", |calls| calls.reasons() == [CloseReason::PeerClosed]);
-    client.write_all(b"the answer").unwrap();
-    drop(client);
-    server.until_closed(3);
-    let mut answer = Vec::new();
-    reader.read_to_end(&mut answer).unwrap();
-    assert_eq!(answer, b"the answer");
-    server.assert_idle();
-}
-
-/// The peer has said all, and there is still something for it.
-#[test]
-fn the_end_of_what_is_forwarded_to_a_pipe_leaves_the_other_direction_open() {
-    let mut server = Server::new(Recorder::new());
-    let (mut client, socket) = server.open();
-    let (input, mut writer) = pipe_ends();
-    let (mut reader, output) = pipe_ends();
-    let input = server.reactor.adopt(server.handler, input.into(), 1).unwrap();
-    let output = server.reactor.adopt(server.handler, output.into(), 2).unwrap();
-    server.until("all are open", |calls| calls.opened().len() == 3);
-    let mut cx = server.reactor.context(server.handler);
-    assert!(cx.forward(input, socket) && cx.forward(socket, output));
-    client.shutdown(std::net::Shutdown::Write).unwrap();
-    server.until("the output is closed", |calls| calls.reasons() == [CloseReason::Closed]);
-    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-    server.assert_idle();
-    writer.write_all(b"still").unwrap();
-    assert_eq!(server.read(&mut client, 5), b"still");
-    drop(writer);
-    assert_eq!(server.read_to_end(&mut client), (vec![], None));
-    server.until_closed(3);
-}
-
 #[test]
 fn a_drain_shows_what_was_written_and_closes() {
     let mut pipes = Loop::new(Recorder::new());
@@ -370,6 +323,7 @@ fn whoever_is_closed_before_it_opens_is_told_nothing() {
     pipes.reactor.context(pipes.handler).close_key(key);
     run_until(&mut pipes.reactor, "it is gone", |reactor| reactor.connections() == 0);
     assert_eq!(pipes.calls.all(), [Call::Start]);
+    assert_eq!(pipes.reactor.stats().adoptions, 0);
     assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 

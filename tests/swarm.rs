@@ -42,6 +42,8 @@ swarm! {
     the_loop_survives_proxy_without_loss,
     the_loop_survives_forwarding,
     the_loop_survives_forwarding_without_loss,
+    the_loop_survives_netcat,
+    the_loop_survives_netcat_without_loss,
     the_loop_survives_slow_readers,
     the_loop_survives_descriptors_run_out,
     the_loop_survives_half_closed,

@@ -3,6 +3,7 @@
 //! The reactor is written against [`Driver`] and knows nothing else of the machine. `Mio` is the
 //! production driver. The loop is compiled for each driver anew, so that the seam costs nothing.
 
+mod common;
 #[cfg_attr(windows, path = "windows/mod.rs")]
 mod mio;
 #[cfg(all(feature = "signals", unix))]

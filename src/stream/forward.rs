@@ -21,7 +21,8 @@ use crate::stream::Data;
 /// Who forwards to whom. Looked at only of connections whose flags say so, and never walked over.
 #[derive(Debug, Default)]
 pub(crate) struct Forwards {
-    /// By who forwards.
+    /// By who forwards. To [`Key::NONE`]: to a pipe that has taken the end of file and is closed, while the other
+    /// direction goes on; until that ends, no handler needs to know.
     to: HashMap<Key, Key>,
     /// By whom it is forwarded to.
     from: HashMap<Key, Key>,
@@ -74,17 +75,42 @@ impl Core {
     /// Whether it went on: the connection is its handler's again.
     pub(crate) fn end_forward(&mut self, from: Key) -> bool {
         let Some(to) = self.unlink(from) else { return false };
-        if self.drain.is_some() {
-            // It has left them out so far.
-            self.commands.extend([from, to].map(|key| Command::DrainOne { key }));
-        }
+        self.give_back(from);
+        self.end_feeding(to);
+        true
+    }
+
+    /// Who forwarded and does not any more is its handler's: what it is to hear of now is an end that was forwarded.
+    fn give_back(&mut self, from: Key) {
         if let Some(stream) = self.stream_mut(from) {
-            // An end that was forwarded is the handler's to hear of, now.
             stream.flags &= !EOF_SHOWN;
         }
         self.resume(from);
         self.queue(from);
-        true
+        self.join_drain(from);
+    }
+
+    /// Who was fed is not any more.
+    fn end_feeding(&mut self, to: Key) {
+        if self.forwards.to.get(&to) == Some(&Key::NONE) {
+            self.unlink(to);
+            self.give_back_unless_done(to);
+        }
+        self.join_drain(to);
+    }
+
+    /// Both directions of one that is done have ended, but for what is still to be written.
+    fn give_back_unless_done(&mut self, from: Key) {
+        if self.stream(from).is_some_and(|stream| !stream.has(FIN_WANTED)) {
+            self.give_back(from);
+        }
+    }
+
+    /// A drain has left it out so far, and does as long as it takes part in the other direction.
+    fn join_drain(&mut self, key: Key) {
+        if self.drain.is_some() {
+            self.commands.push_back(Command::DrainOne { key });
+        }
     }
 
     fn unlink(&mut self, from: Key) -> Option<Key> {
@@ -98,24 +124,41 @@ impl Core {
         Some(to)
     }
 
+    /// The pipe that it forwarded to has taken its end of file, and is closed.
+    fn end_forward_to_pipe(&mut self, from: Key) {
+        if let Some(stream) = self.stream_mut(from)
+            && stream.has(FED)
+        {
+            stream.flags |= FORWARDS;
+            self.forwards.to.insert(from, Key::NONE);
+        } else {
+            self.give_back_unless_done(from);
+        }
+    }
+
     /// A connection that forwards, or is forwarded to, has ended: the other one follows in the flush phase.
     #[cold]
     pub(crate) fn end_forwards_of(&mut self, key: Key, is_orderly: bool) {
-        let mut fed = self.unlink(key);
+        let mut fed = self.unlink(key).filter(|fed| *fed != Key::NONE);
         let mut feeder = self.forwards.from.get(&key).copied();
         if let Some(feeder) = feeder {
             self.unlink(feeder);
         }
         // A pipe has one direction, and with the end of file that was passed on it is done. Whoever it was joined to
-        // may have another one.
+        // stays, and may have another one.
         let has_passed_on = |core: &Core, key: Key| {
             core.stream(key).is_some_and(|stream| is_orderly && stream.has(EOF_SHOWN))
         };
-        if self.stream(key).is_some_and(Stream::is_pipe_in) && has_passed_on(self, key) {
-            fed = None;
+        if self.stream(key).is_some_and(Stream::is_pipe_in)
+            && has_passed_on(self, key)
+            && let Some(fed) = fed.take()
+        {
+            self.end_feeding(fed);
         }
-        if self.stream(key).is_some_and(Stream::is_pipe_out) {
-            feeder = feeder.filter(|feeder| !has_passed_on(self, *feeder));
+        if self.stream(key).is_some_and(Stream::is_pipe_out)
+            && let Some(feeder) = feeder.take_if(|feeder| has_passed_on(self, *feeder))
+        {
+            self.end_forward_to_pipe(feeder);
         }
         for other in fed.into_iter().chain(feeder.filter(|feeder| Some(*feeder) != fed)) {
             // Until then it is neither read from nor shown to its handler.

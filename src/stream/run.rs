@@ -61,7 +61,8 @@ impl<D: Driver> Reactor<D> {
             return self.finish_connect(key);
         }
         if !stream.has(OPEN | CLOSING) {
-            return self.open(key); // it was adopted
+            self.core.stats.adoptions += 1;
+            return self.open(key);
         }
         if (stream.has(ERROR) || stream.has_bare_end()) && stream.wants_read() {
             // The event need not have told of the bytes before it: a read finds them, and it.

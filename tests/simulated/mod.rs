@@ -53,6 +53,8 @@ mod events;
 mod fairness;
 #[path = "../forward.rs"]
 mod forward;
+#[path = "../forward_pipe.rs"]
+mod forward_pipe;
 #[path = "../handle.rs"]
 mod handle;
 #[path = "../handler.rs"]

@@ -14,6 +14,7 @@ mod drains;
 mod echo;
 mod letters;
 mod mail;
+mod netcat;
 mod orders;
 mod proxy;
 mod races;
@@ -44,6 +45,8 @@ pub const ALL: &[Workload] = &[
     ("proxy without loss", Faults::lossless, proxy::proxy_without_loss),
     ("forwarding", Faults::some, proxy::forwarding),
     ("forwarding without loss", Faults::lossless, proxy::forwarding_without_loss),
+    ("netcat", Faults::some, netcat::netcat),
+    ("netcat without loss", Faults::lossless, netcat::netcat_without_loss),
     ("slow readers", Faults::some, echo::slow_readers),
     ("descriptors run out", Faults::some, echo::descriptors_run_out),
     ("half-closed", Faults::lossless, echo::half_closed),

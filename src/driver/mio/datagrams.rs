@@ -74,6 +74,7 @@ pub(super) fn adopt(
     // Of the open file, and so of everybody who shares it (open(2)).
     rustix::io::ioctl_fionbio(socket, true)?;
     set_buffers(socket, options.receive_buffer_bytes, options.send_buffer_bytes, Level::Warn)?;
+    platform::prevent_sigpipe(socket)?;
     if let SocketAddress::Inet(address) = address {
         #[cfg(target_os = "linux")]
         destination::ask_for(socket, address)?;

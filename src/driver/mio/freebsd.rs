@@ -10,6 +10,11 @@ pub(super) use super::kqueue::*;
 
 pub(super) const NOSIGNAL: SendFlags = SendFlags::NOSIGNAL;
 
+/// [`NOSIGNAL`] does it with each send.
+pub(super) fn prevent_sigpipe(_: &OwnedFd) -> Result<()> {
+    Ok(())
+}
+
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 pub(super) fn socket(family: AddressFamily, kind: SocketType) -> Result<OwnedFd> {

@@ -57,6 +57,7 @@ fn kind_of_connected(socket: &OwnedFd) -> io::Result<StreamKind> {
     if platform::listens(socket)? {
         return refuse("the descriptor is a socket that listens, which has no peer");
     }
+    platform::prevent_sigpipe(socket)?;
     let peer = match rustix::net::getpeername(socket) {
         Ok(peer) => peer.map(|peer| peer.address_family()),
         Err(Errno::NOTCONN) => return refuse("the descriptor is a socket that is not connected"),

@@ -30,6 +30,11 @@ pub(super) const STREAM: Interest = Interest::READABLE.add(Interest::PRIORITY);
 /// How to send without `SIGPIPE`.
 pub(super) const NOSIGNAL: SendFlags = SendFlags::NOSIGNAL;
 
+/// Of a socket that others made; [`NOSIGNAL`] does it with each send.
+pub(super) fn prevent_sigpipe(_: &OwnedFd) -> Result<()> {
+    Ok(())
+}
+
 /// Non-blocking, and closed on exec.
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 

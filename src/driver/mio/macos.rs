@@ -22,6 +22,11 @@ pub(super) const NOSIGNAL: SendFlags = SendFlags::empty();
 fn prepare(socket: &OwnedFd) -> Result<()> {
     rustix::io::fcntl_setfd(socket, FdFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(socket, true)?;
+    prevent_sigpipe(socket)
+}
+
+/// Also of one that others made.
+pub(super) fn prevent_sigpipe(socket: &OwnedFd) -> Result<()> {
     sockopt::set_socket_nosigpipe(socket, true)
 }
 

@@ -26,7 +26,6 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mio::unix::SourceFd;
@@ -36,9 +35,10 @@ use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, Shutdown, Socke
 
 #[cfg(feature = "systemd")]
 pub(crate) use self::platform::listens;
-use self::poll::{interest_of, token};
+use self::poll::interest_of;
 #[cfg(feature = "sim")]
 pub(crate) use self::sockets::sort_accept_error;
+use super::common::{self, token};
 #[cfg(feature = "signals")]
 use super::signals::Caught;
 use super::{
@@ -58,7 +58,7 @@ use crate::signal::Signal;
 /// The driver of real sockets.
 #[derive(Debug)]
 pub struct Mio {
-    poll: Poll,
+    pub(super) poll: Poll,
     events: Events,
     clock: Clock,
     #[cfg(feature = "signals")]
@@ -145,9 +145,7 @@ impl Driver for Mio {
     }
 
     fn random_seed(&self) -> u64 {
-        // The standard library seeds its hash maps from the system's generator.
-        use std::hash::{BuildHasher, RandomState};
-        RandomState::new().hash_one(self.clock.now().as_nanos())
+        common::random_seed(&self.clock)
     }
 
     fn has_ipv6(&self) -> bool {
@@ -364,13 +362,6 @@ impl Driver for Mio {
     }
 
     fn start_workers(&mut self, work: &Arc<dyn Work>, threads: usize) -> io::Result<()> {
-        for number in 0..threads {
-            let work = Arc::clone(work);
-            // Nobody joins it: a job may take as long as it likes, and the reactor's end must not.
-            thread::Builder::new()
-                .name(format!("oneloop-job-{number}"))
-                .spawn(move || work.run())?;
-        }
-        Ok(())
+        common::start_workers(work, threads)
     }
 }

@@ -1,11 +1,9 @@
-//! The poll: how sources are registered with it, how it is waited for, and who wakes it.
+//! The poll: how streams are registered with it, and how it is waited for.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use mio::event::Source;
-use mio::{Token, Waker};
 #[cfg(target_os = "linux")]
 use rustix::event::{PollFd, PollFlags, Timespec};
 #[cfg(target_os = "linux")]
@@ -14,9 +12,7 @@ use rustix::io::Errno;
 use super::{Mio, platform};
 #[cfg(target_os = "linux")]
 use crate::clock::Time;
-use crate::driver::{RawSource, StreamKind, Wake};
-use crate::key::Key;
-use crate::readiness::Interest;
+use crate::driver::StreamKind;
 
 /// The epoll descriptor: readable when a turn would find events, for a reactor inside another loop.
 impl AsRawFd for Mio {
@@ -24,12 +20,6 @@ impl AsRawFd for Mio {
         self.poll.as_raw_fd()
     }
 }
-
-pub(super) fn token(key: Key) -> Token {
-    Token(key.to_bits() as usize)
-}
-
-const _: () = assert!(usize::BITS == 64, "a key has to fit into a token");
 
 /// What a connection is registered for, once. Priority is asked for because a read stops at the urgent mark:
 /// it says that a short read does not mean drained.
@@ -82,30 +72,5 @@ impl Mio {
             Ok(_) => self.wait(Some(Duration::ZERO)),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-/// An eventfd(2): it lives as long as the last who may wake, also when the poll is gone.
-impl Wake for Waker {
-    fn wake(&self) {
-        // A write to an eventfd fails only when its counter is full, which mio deals with.
-        if let Err(error) = Waker::wake(self) {
-            log::error!("the reactor is not woken: {error}");
-        }
-    }
-}
-
-impl<S: Source + 'static> RawSource<Mio> for S {
-    fn register(&mut self, driver: &mut Mio, key: Key, interest: Interest) -> io::Result<()> {
-        let interest = match interest {
-            Interest::Readable => mio::Interest::READABLE,
-            Interest::Writable => mio::Interest::WRITABLE,
-            Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
-        };
-        driver.poll.registry().register(self, token(key), interest)
-    }
-
-    fn deregister(&mut self, driver: &mut Mio) -> io::Result<()> {
-        driver.poll.registry().deregister(self)
     }
 }

@@ -42,28 +42,49 @@ fn set_options(
     }
     if address.is_ipv6() {
         socket.set_only_v6(options.only_v6)?;
-        if let Some(hops) = options.multicast_ttl {
+    }
+    set_multicast(socket, address, options)
+}
+
+/// A socket that takes both families sends to groups of both, for which it has options of their own.
+fn set_multicast(
+    socket: &socket2::Socket,
+    address: SocketAddr,
+    options: &DatagramOptions,
+) -> io::Result<()> {
+    let has_v6 = address.is_ipv6();
+    let has_v4 = !has_v6 || address.ip().is_unspecified() && !options.only_v6;
+    if let Some(hops) = options.multicast_ttl {
+        if has_v6 {
             socket.set_multicast_hops_v6(hops.into())?;
         }
-        if let Some(yes) = options.multicast_loop {
-            socket.set_multicast_loop_v6(yes)?;
-        }
-    } else {
-        if let Some(hops) = options.multicast_ttl {
+        if has_v4 {
             socket.set_multicast_ttl_v4(hops.into())?;
         }
-        if let Some(yes) = options.multicast_loop {
+    }
+    if let Some(yes) = options.multicast_loop {
+        if has_v6 {
+            socket.set_multicast_loop_v6(yes)?;
+        }
+        if has_v4 {
             socket.set_multicast_loop_v4(yes)?;
         }
     }
-    match (&options.multicast_interface, address.is_ipv6()) {
-        (Interface::Any, _) => Ok(()),
-        (Interface::Address(ip), false) => socket.set_multicast_if_v4(ip),
-        (Interface::Address(_), true) => Err(no_address_for_v6()),
-        // An address in 0.0.0.0/8 is taken for an interface's number (IP_MULTICAST_IF).
-        (Interface::Index(index), false) => socket.set_multicast_if_v4(&Ipv4Addr::from(*index)),
-        (Interface::Index(index), true) => socket.set_multicast_if_v6(*index),
+    match &options.multicast_interface {
+        Interface::Any => {}
+        Interface::Address(_) if has_v6 => return Err(no_address_for_v6()),
+        Interface::Address(ip) => socket.set_multicast_if_v4(ip)?,
+        Interface::Index(index) => {
+            if has_v6 {
+                socket.set_multicast_if_v6(*index)?;
+            }
+            if has_v4 {
+                // An address in 0.0.0.0/8 is taken for an interface's number (IP_MULTICAST_IF).
+                socket.set_multicast_if_v4(&Ipv4Addr::from(*index))?;
+            }
+        }
     }
+    Ok(())
 }
 
 /// Of a datagram that was cut only that is told: it counts as one byte longer than what fits, and from nobody.
@@ -117,5 +138,24 @@ pub(super) fn set_membership(
                 false => socket.leave_multicast_v6(&group, index),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The interface is left out: Wine takes no number for IPv4.
+    #[test]
+    fn a_socket_for_both_families_has_the_multicast_options_of_both() {
+        let options = DatagramOptions::new().multicast_ttl(7).multicast_loop(false);
+        let address = "[::]:0".parse::<SocketAddr>().unwrap().into();
+        let socket = bind(&DatagramConfig { address: &address, options: &options }).unwrap();
+        let datagram = socket.datagram();
+        let socket = SockRef::from(&*datagram);
+        let hops = (socket.multicast_hops_v6().unwrap(), socket.multicast_ttl_v4().unwrap());
+        assert_eq!(hops, (7, 7));
+        let loops = (socket.multicast_loop_v6().unwrap(), socket.multicast_loop_v4().unwrap());
+        assert_eq!(loops, (false, false));
     }
 }

@@ -11,17 +11,16 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
-use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Waker};
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Type};
 
+use super::common::{self, token};
 use super::{
-    AcceptError, ConnectConfig, Connecting, DatagramConfig, Driver, Event, ListenConfig, RawSource,
+    AcceptError, ConnectConfig, Connecting, DatagramConfig, Driver, Event, ListenConfig,
     StreamKind, Wake, Work,
 };
 use crate::address::SocketAddress;
@@ -29,14 +28,14 @@ use crate::clock::{Clock, Time};
 use crate::credentials::Credentials;
 use crate::datagram::Interface;
 use crate::key::Key;
-use crate::readiness::{Interest, Readiness};
+use crate::readiness::Readiness;
 
 use self::socket::{Kind, Socket, inet, lacks, make};
 
 /// The driver of real sockets.
 #[derive(Debug)]
 pub struct Mio {
-    poll: Poll,
+    pub(super) poll: Poll,
     events: Events,
     clock: Clock,
 }
@@ -55,12 +54,6 @@ impl Mio {
         self.poll.registry().register(socket.0.borrow_mut().source(), token(key), interest)
     }
 }
-
-fn token(key: Key) -> Token {
-    Token(key.to_bits() as usize)
-}
-
-const _: () = assert!(usize::BITS == 64, "a key has to fit into a token");
 
 /// By what is to be done about it.
 pub(crate) fn sort_accept_error(error: Errno) -> AcceptError {
@@ -113,9 +106,7 @@ impl Driver for Mio {
     }
 
     fn random_seed(&self) -> u64 {
-        // The standard library seeds its hash maps from the system's generator.
-        use std::hash::{BuildHasher, RandomState};
-        RandomState::new().hash_one(self.clock.now().as_nanos())
+        common::random_seed(&self.clock)
     }
 
     /// Without `SO_REUSEADDR`: it would let others take the port from under this listener, and is not needed to
@@ -310,36 +301,6 @@ impl Driver for Mio {
     }
 
     fn start_workers(&mut self, work: &Arc<dyn Work>, threads: usize) -> io::Result<()> {
-        for number in 0..threads {
-            let work = Arc::clone(work);
-            // Nobody joins it: a job may take as long as it likes, and the reactor's end must not.
-            thread::Builder::new()
-                .name(format!("oneloop-job-{number}"))
-                .spawn(move || work.run())?;
-        }
-        Ok(())
-    }
-}
-
-impl Wake for Waker {
-    fn wake(&self) {
-        if let Err(error) = Waker::wake(self) {
-            log::error!("the reactor is not woken: {error}");
-        }
-    }
-}
-
-impl<S: Source + 'static> RawSource<Mio> for S {
-    fn register(&mut self, driver: &mut Mio, key: Key, interest: Interest) -> io::Result<()> {
-        let interest = match interest {
-            Interest::Readable => mio::Interest::READABLE,
-            Interest::Writable => mio::Interest::WRITABLE,
-            Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
-        };
-        driver.poll.registry().register(self, token(key), interest)
-    }
-
-    fn deregister(&mut self, driver: &mut Mio) -> io::Result<()> {
-        driver.poll.registry().deregister(self)
+        common::start_workers(work, threads)
     }
 }

@@ -108,7 +108,7 @@ impl Simulation {
         reactor.core.timers.sweep(|key| sources.get(key).is_some());
         assert_eq!(reactor.core.attempts.len(), 0, "attempts are left");
         let stats = reactor.stats();
-        let opened = stats.accepts + stats.connects;
+        let opened = stats.accepts + stats.connects + stats.adoptions;
         assert_eq!(stats.closes_total(), opened, "who opened was told of the end, once");
         assert_eq!(reactor.core.timers.next(), None, "a timer is left");
         assert_eq!(reactor.core.deadlines.next(), None, "a deadline is left");
