@@ -69,8 +69,7 @@ fn a_batch_of_answers_leaves_from_where_it_was_asked() {
         let mut server = Bound::with(datagrams, bound_to, &DatagramOptions::new());
         let port = server.address.port();
         let asked = SocketAddr::new(asked.parse().unwrap(), port);
-        let client =
-            UdpSocket::bind((if asked.is_ipv4() { "127.0.0.1" } else { "::1" }, 0)).unwrap();
+        let client = udp_at(if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" });
         setsockopt(&client, UdpGroSegment, &true).unwrap();
         client.send_to(b"hello", asked).unwrap();
         let (answer, from) = server.received(&client);

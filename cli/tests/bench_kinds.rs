@@ -211,7 +211,8 @@ fn the_calls_of_one_kind_are_counted() {
     let row =
         run.stdout.lines().find(|line| line.starts_with("system calls a message, pipeline 16"));
     let calls: f64 = row.unwrap().split_whitespace().last().unwrap().parse().unwrap();
-    assert!((2.0..3.0).contains(&calls), "a datagram in and one out: {run:?}");
+    // With the feature `udp-batch`, which other packages of the workspace may turn on, sixteen leave as one.
+    assert!((1.0..3.0).contains(&calls), "a datagram in and one out: {run:?}");
     assert!(!run.stdout.contains("instructions"), "{run:?}");
 }
 
