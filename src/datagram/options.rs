@@ -179,6 +179,10 @@ impl DatagramOptions {
     /// `SO_SNDBUF`); as [`receive_buffer_bytes`](Self::receive_buffer_bytes), with `net.core.wmem_max`. What does
     /// not fit waits in the socket's queue, and counts for its limits. On Linux it also bounds how large a datagram of a
     /// Unix socket may be. `Unsupported` in the simulation.
+    ///
+    /// What the receivers of a Unix socket have not read fills *its* buffer: a few that read nothing, each with ten
+    /// datagrams in its queue (`net.unix.max_dgram_qlen`), can leave no room for others. A server for strangers
+    /// makes it a multiple of what one of them may leave unread, or uses streams.
     #[must_use]
     pub fn send_buffer_bytes(mut self, bytes: usize) -> DatagramOptions {
         self.send_buffer_bytes = Some(bytes);
