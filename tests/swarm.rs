@@ -57,6 +57,7 @@ swarm! {
     the_loop_survives_told,
     the_loop_survives_callers,
     the_loop_survives_races,
+    the_loop_survives_names,
     the_loop_survives_drains,
     the_loop_survives_mail,
     the_loop_survives_slow_callbacks,

@@ -14,6 +14,7 @@ mod drains;
 mod echo;
 mod letters;
 mod mail;
+mod names;
 mod netcat;
 mod orders;
 mod proxy;
@@ -64,6 +65,7 @@ pub const ALL: &[Workload] = &[
     ("told", Faults::lossless, doors::told),
     ("callers", lossless_with_silence, doors::callers),
     ("races", Faults::lossless, races::races),
+    ("names", names::slow_host, names::names),
     ("drains", Faults::some, drains::drains),
     ("mail", Faults::some, mail::mail),
     ("slow callbacks", lossless_with_clock_jumps, slow::slow_callbacks),
