@@ -24,6 +24,8 @@ mod orders;
 mod race;
 #[path = "sim/unix.rs"]
 mod unix;
+#[path = "sim/wait.rs"]
+mod wait;
 #[path = "sim/wire.rs"]
 mod wire;
 

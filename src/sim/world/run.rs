@@ -26,6 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 const SMALL: usize = 16;
 const NOW_AND_THEN: u64 = 64;
 
+/// The time-out of every turn, as one is had only when there is something to do. With none at all the reactor would count
+/// all of them as turns that may not wait, also those that spin.
+const INSTANT: Duration = Duration::from_nanos(1);
+
 /// What became of a step.
 #[derive(PartialEq)]
 enum Step {
@@ -229,7 +233,7 @@ impl Simulation {
             self.network.net.borrow_mut().log(host, "timer", Key::NONE, 0);
         }
         let before = achieved(reactor.stats());
-        if let Err(error) = reactor.turn(Some(Duration::ZERO)) {
+        if let Err(error) = reactor.turn(Some(INSTANT)) {
             panic!("the poll is broken: {error}");
         }
         let is_idle = achieved(reactor.stats()) == before;
