@@ -488,6 +488,10 @@ impl Driver for SimDriver {
         net.send_datagram(socket.key, data, Some(from), Some(inet(to)?))
     }
 
+    fn is_writable(&self, socket: &SimSocket) -> bool {
+        self.network.net.borrow().is_writable(socket.key)
+    }
+
     fn set_membership(
         &self,
         socket: &SimSocket,
