@@ -338,6 +338,8 @@ mod tests {
         assert!(error.to_string().contains("reads_per_turn_max"), "{error}");
         let error = Limits::new().idle_timeout(Duration::ZERO).check().unwrap_err();
         assert!(error.to_string().contains("idle_timeout is 0"), "{error}");
+        let error = DatagramLimits::new().send_timeout(Duration::ZERO).check().unwrap_err();
+        assert!(error.to_string().contains("send_timeout is 0"), "{error}");
         let error = ReactorLimits::new().connections_max(usize::MAX).check().unwrap_err();
         assert!(error.to_string().contains("connections_max"), "{error}");
     }
