@@ -108,7 +108,7 @@ fn a_path_ends_with_its_socket() {
     assert_eq!(receive(&client).unwrap(), b"hello");
     // Nobody else can have it as long as it is there.
     let error = server.reactor.bind(server.handler, place.name()).unwrap_err();
-    let expected = format!("bind to unix:{}: somebody listens there", place.path().display());
+    let expected = format!("bind to unixgram:{}: somebody listens there", place.path().display());
     assert_eq!((error.kind(), error.to_string()), (ErrorKind::AddrInUse, expected));
     server.reactor.context(server.handler).close_key(server.key);
     run_until(&mut server.reactor, "it is closed", |reactor| reactor.stats().datagram_sockets == 0);
