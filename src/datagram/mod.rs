@@ -33,7 +33,8 @@ pub use self::socket::DatagramSocket;
 pub struct Datagram<'a> {
     /// Its bytes; it may have none, and is a datagram all the same.
     pub data: &'a [u8],
-    /// Who sent it: where an answer goes, unless that is [`SocketAddress::Unnamed`].
+    /// Who sent it: where an answer goes, unless that is [`SocketAddress::Unnamed`], and not the peer that the socket is
+    /// connected to, as one end of a pair.
     pub from: &'a SocketAddress,
     /// The address of this machine to which it was sent, and from which an answer to it leaves: if the socket is bound
     /// to all addresses, in the family of `from`. Not known of what was sent to a group, to all (broadcast) or to a
@@ -251,6 +252,9 @@ impl Core {
     ) -> Queued {
         let is_running = key == self.running;
         let Some(Source::Datagram(state)) = self.sources.get_mut(key) else { return Queued::Gone };
+        // One end of a pair, as of socketpair(2): who has no name is at the other one.
+        let is_peer_unnamed = state.peer == Some(SocketAddress::Unnamed);
+        let to = to.filter(|to| !(is_peer_unnamed && **to == SocketAddress::Unnamed));
         if state.reason.is_some() || to == Some(&SocketAddress::Unnamed) {
             return Queued::Gone;
         }
