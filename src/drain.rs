@@ -51,6 +51,8 @@ pub struct Report {
     /// Bytes that were received and that no handler consumed: they came after their connection was
     /// closed, or after its drain was over, or were still waiting when it was cut off.
     pub bytes_unaccepted: u64,
+    /// Datagrams given to send that were dropped: there was no room for them, or nobody there.
+    pub datagrams_dropped: u64,
     /// Messages that no connection or handler got: they waited at the end, or came for a connection that
     /// was not open any more.
     pub messages_undelivered: u64,
@@ -70,7 +72,8 @@ impl fmt::Display for Report {
         write!(
             f,
             " after {:.3} s: connections: {} finished, {} cut off, {} failed, {} turned away; bytes: {} \
-             not delivered, {} not accepted; messages: {} not delivered; jobs: {} not answered",
+             not delivered, {} not accepted; datagrams: {} dropped; messages: {} not delivered; jobs: {} not \
+             answered",
             self.duration.as_secs_f64(),
             self.connections_finished,
             self.connections_cut,
@@ -78,6 +81,7 @@ impl fmt::Display for Report {
             self.connections_refused,
             self.bytes_undelivered,
             self.bytes_unaccepted,
+            self.datagrams_dropped,
             self.messages_undelivered,
             self.jobs_unanswered
         )
@@ -113,6 +117,7 @@ impl Baseline {
             connections_refused: now.refusals + now.sheds - before.refusals - before.sheds,
             bytes_undelivered: now.bytes_undelivered - before.bytes_undelivered,
             bytes_unaccepted: now.bytes_discarded - before.bytes_discarded + self.bytes_waiting,
+            datagrams_dropped: now.datagrams_dropped - before.datagrams_dropped,
             messages_undelivered: now.messages_undelivered - before.messages_undelivered,
             jobs_unanswered: now.jobs_unanswered - before.jobs_unanswered,
         }

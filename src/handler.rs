@@ -356,8 +356,9 @@ pub trait DatagramHandler: 'static {
 
     /// Phase 4, 5 or 7. Something went wrong with what was sent; the socket goes on. With `to`, a datagram to
     /// that address was dropped: it is too large, there is no way there, nobody is there (Unix), it is a
-    /// broadcast that was not [allowed](crate::DatagramOptions::broadcast), or a Unix socket's receiver
-    /// had no room, and none ten milliseconds later (`WouldBlock`); others pass it meanwhile. Without, it is not
+    /// broadcast that was not [allowed](crate::DatagramOptions::broadcast), or a Unix socket's receiver had no room for
+    /// [`send_timeout`](crate::DatagramLimits::send_timeout), or the queue none for what stood aside so long
+    /// (`WouldBlock`); others pass it meanwhile. Without, it is not
     /// known which one: all that waited was dropped because the reactor is over its
     /// [memory](crate::ReactorLimits::memory_bytes_max) (`OutOfMemory`), or the network told of one that has left
     /// already, of a [connected](crate::DatagramOptions::connect) socket mostly `ConnectionRefused`, because

@@ -180,6 +180,13 @@ limits! {
         /// Bytes of datagrams that wait to be sent; one that goes over it is dropped, unless it would be
         /// alone. All queues count for [`memory_bytes_max`](ReactorLimits::memory_bytes_max), too. Default 1 MiB.
         queue_bytes_max: usize = 1024 * 1024,
+        /// How long a datagram of a Unix socket that names a receiver without room, or finds the socket's own
+        /// [buffer](crate::DatagramOptions::send_buffer_bytes) full, stands aside for others to pass before it is dropped, of
+        /// which [`on_send_failed`](crate::DatagramHandler::on_send_failed) tells (`WouldBlock`). It is tried again and again
+        /// meanwhile, after one to ten milliseconds, and when the buffer has room. Sooner it is dropped for want of room in the
+        /// queue: the one that has stood aside for the longest then makes room for one to somebody else. Default 1 s: a
+        /// receiver that was only late has read by then.
+        send_timeout: Duration = Duration::from_secs(1),
     }
 }
 
@@ -195,13 +202,23 @@ impl DatagramLimits {
             (self.bytes_per_turn_max, "bytes_per_turn_max"),
             (self.queue_len_max, "queue_len_max"),
             (self.queue_bytes_max, "queue_bytes_max"),
-        ])
+        ])?;
+        check_times(&[(self.send_timeout, "send_timeout")])
     }
 }
 
 fn check_counts(counts: &[(usize, &str)]) -> io::Result<()> {
     match counts.iter().find(|(value, _)| *value == 0) {
         Some((_, name)) => Err(invalid(format!("the limit {name} is 0; it must be at least 1"))),
+        None => Ok(()),
+    }
+}
+
+fn check_times(times: &[(Duration, &str)]) -> io::Result<()> {
+    match times.iter().find(|(value, _)| *value == Duration::ZERO) {
+        Some((_, name)) => {
+            Err(invalid(format!("the limit {name} is 0; for no limit it is Duration::MAX")))
+        }
         None => Ok(()),
     }
 }
@@ -255,13 +272,7 @@ impl Limits {
             (self.write_stall_timeout, "write_stall_timeout"),
             (self.output_soft_timeout, "output_soft_timeout"),
         ];
-        for (value, name) in times {
-            if value == Duration::ZERO {
-                return Err(invalid(format!(
-                    "the limit {name} is 0; for no limit it is Duration::MAX"
-                )));
-            }
-        }
+        check_times(&times)?;
         if self.output_bytes_low >= self.output_bytes_high {
             return Err(invalid(format!(
                 "the limit output_bytes_low ({}) must be under output_bytes_high ({})",
@@ -327,6 +338,8 @@ mod tests {
         assert!(error.to_string().contains("reads_per_turn_max"), "{error}");
         let error = Limits::new().idle_timeout(Duration::ZERO).check().unwrap_err();
         assert!(error.to_string().contains("idle_timeout is 0"), "{error}");
+        let error = DatagramLimits::new().send_timeout(Duration::ZERO).check().unwrap_err();
+        assert!(error.to_string().contains("send_timeout is 0"), "{error}");
         let error = ReactorLimits::new().connections_max(usize::MAX).check().unwrap_err();
         assert!(error.to_string().contains("connections_max"), "{error}");
     }

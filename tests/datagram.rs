@@ -165,7 +165,7 @@ fn a_socket_for_ipv6_only_leaves_the_port_to_ipv4() {
     let address = ("0.0.0.0", server.address.port());
     let error = server.reactor.bind(server.handler, address).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
-    assert!(error.to_string().starts_with("bind to 0.0.0.0:"), "{error}");
+    assert!(error.to_string().starts_with("bind to udp://0.0.0.0:"), "{error}");
 }
 
 #[test]
@@ -190,7 +190,10 @@ fn an_address_that_is_taken_is_an_error_with_the_address() {
     let mut server = Bound::new(Datagrams::listens());
     let error = server.reactor.bind(server.handler, server.address).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
-    assert!(error.to_string().starts_with(&format!("bind to {}: ", server.address)), "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("bind to udp://{}: ", server.address)),
+        "{error}"
+    );
     assert_eq!(server.reactor.stats().datagram_sockets, 1);
 }
 

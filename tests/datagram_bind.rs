@@ -166,7 +166,7 @@ fn a_socket_that_a_callback_cannot_have_is_told_with_its_error() {
     let failures = bind_failures(&calls.borrow());
     let [(key, kind, text)] = &failures[..] else { panic!("told once: {failures:?}") };
     assert_eq!((*key, *kind), (keys.borrow()[0], ErrorKind::AddrInUse));
-    assert!(text.starts_with(&format!("bind to {}: ", other.address)), "{text}");
+    assert!(text.starts_with(&format!("bind to udp://{}: ", other.address)), "{text}");
     assert_eq!(calls.borrow().len(), 2, "no other call comes for it");
     assert_eq!(other.reactor.stats().datagram_sockets, 2);
     assert!(other.reactor.datagram_address(*key).is_err());

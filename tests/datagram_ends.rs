@@ -88,6 +88,9 @@ fn a_stop_closes_sockets_and_drops_what_waits() {
     let client = udp();
     server.send(client.local_addr().unwrap(), b"never sent").ignore();
     server.reactor.stop();
+    let report = server.reactor.report().unwrap();
+    assert_eq!(report.datagrams_dropped, 1);
+    assert!(report.to_string().contains("; datagrams: 1 dropped; "), "{report}");
     let closed = DatagramCall::Close(server.key, CloseReason::Stopped);
     assert_eq!(*server.calls.borrow(), [DatagramCall::Bound, closed]);
     let stats = server.reactor.stats();

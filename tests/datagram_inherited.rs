@@ -130,6 +130,19 @@ fn a_pair_without_names_talks() {
     assert_idle(&mut server.reactor);
 }
 
+/// Who answers the sender need not know that it has no name.
+#[test]
+fn the_other_end_of_a_pair_is_answered_as_any_sender() {
+    let (one, other) = UnixDatagram::pair().unwrap();
+    let mut server = Server::new(Datagrams::echo());
+    server.take(one);
+    other.send(b"hello").unwrap();
+    server.until_out(1);
+    let mut buffer = [0; 10];
+    assert_eq!(other.recv(&mut buffer).unwrap(), 5);
+    assert_eq!(server.reactor.stats().datagrams_dropped, 0);
+}
+
 #[test]
 fn options_are_set_on_it_and_it_is_connected_if_that_is_asked_for() {
     let mut server = Server::new(Datagrams::echo());

@@ -342,7 +342,8 @@ fn a_size_that_makes_no_sense_is_refused() {
     ] {
         let error = server.reactor.bind_with(server.handler, address, &options).unwrap_err();
         assert_eq!(error.kind(), kind);
-        assert_eq!(error.to_string(), format!("bind to {address}: {message}"));
+        let place = format!("udp://{address}").replace("udp://unix:", "unixgram:");
+        assert_eq!(error.to_string(), format!("bind to {place}: {message}"));
     }
 }
 
@@ -414,7 +415,10 @@ fn a_unix_socket_has_no_options_of_ip() {
     let mut server = Bound::new(Datagrams::listens());
     let options = DatagramOptions::new().unix_mode(0o600);
     let error = server.reactor.bind_with(server.handler, "127.0.0.1:0", &options).unwrap_err();
-    assert_eq!(error.to_string(), "bind to 127.0.0.1:0: unix_mode means nothing for 127.0.0.1:0");
+    assert_eq!(
+        error.to_string(),
+        "bind to udp://127.0.0.1:0: unix_mode means nothing for 127.0.0.1:0"
+    );
 }
 
 #[test]

@@ -28,7 +28,9 @@ fn an_interface_has_a_name() {
     let found = address.look_up().unwrap();
     assert!(matches!(found[..], [SocketAddr::V6(v6)] if v6.scope_id() > 0), "{found:?}");
     let nowhere: Address = "[fe80::1%none]:7".parse().unwrap();
-    nowhere.look_up().unwrap_err();
+    let error = nowhere.look_up().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.to_string(), "this machine has no interface \"none\"");
 }
 
 #[test]

@@ -237,6 +237,15 @@ fn a_peer_that_is_gone_is_told_once_and_then_there_is_none() {
 }
 
 #[test]
+fn as_many_leave_unread_as_the_senders_buffer_holds() {
+    for bytes in [1, 128, 300, 1000, 4000] {
+        let (real, simulated) =
+            (real::among::leaving_unread(bytes), simulated::among::leaving_unread(bytes));
+        assert_eq!(real, simulated, "of {bytes} bytes, the kernel on the left");
+    }
+}
+
+#[test]
 fn a_group_is_heard_through_the_interface_that_was_joined() {
     let through = |interface, hops, is_looped| Udp { interface, hops, is_looped };
     let steps = [

@@ -180,7 +180,7 @@ fn a_datagram_socket_that_cannot_be_bound_is_one_clear_line() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let run = run(&["echo", "--listen", &format!("udp://{address}")]);
-    assert!(run.failure().contains(&format!("bind to {address}: ")), "{run:?}");
+    assert!(run.failure().contains(&format!("bind to udp://{address}: ")), "{run:?}");
     assert!(run.failure().contains("in use"), "{run:?}");
 }
 

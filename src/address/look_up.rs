@@ -26,7 +26,8 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// Those of getaddrinfo(3); with the feature `names` it is `NotFound` that there is no such host or service.
+    /// Those of getaddrinfo(3); with the feature `names` it is `NotFound` that there is no such host or service, and in any
+    /// case that there is no such interface.
     /// `InvalidInput` for `*`, which is no single host, and for what is neither TCP nor
     /// UDP; `Unsupported` for the name of a service, without the feature `names`.
     ///
@@ -73,12 +74,23 @@ fn look_up(endpoint: &Endpoint, transport: Transport) -> io::Result<Vec<SocketAd
         return Err(invalid("'*' stands for all addresses, and not for one"));
     }
     let host = endpoint.host.to_string();
-    let found = system::look_up(Some(&host), &endpoint.port, transport)?;
+    let found = system::look_up(Some(&host), &endpoint.port, transport).map_err(|error| {
+        let is_there = || system::look_up(Some(&host), &Port::Number(0), transport).is_ok();
+        match &endpoint.host {
+            Host::Scoped(_, interface) if !is_there() => no_interface(interface),
+            _ => error,
+        }
+    })?;
     if found.is_empty() { Err(nothing()) } else { Ok(found) }
 }
 
 fn invalid(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+/// The only thing that such an address has to be looked up for.
+fn no_interface(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("this machine has no interface \"{name}\""))
 }
 
 fn nothing() -> io::Error {

@@ -13,6 +13,7 @@ use crate::handler::{DatagramHandler, StreamHandler};
 use crate::key::Key;
 use crate::reactor::FOREIGN;
 use crate::reactor::any_handler::AnyHandler;
+use crate::source::NO_HANDLER;
 use crate::timer::TimerId;
 use crate::watchdog::timed;
 
@@ -29,6 +30,21 @@ impl<H: 'static> StreamHandler for Only<H> {
 
     fn on_data(&mut self, (): &mut (), _: &mut Connection<'_>, _: &[u8]) -> Result<usize, Error> {
         unreachable!("it serves no connections")
+    }
+}
+
+/// A handler of type `H`, which has this index, as the contexts of its callbacks name it: [`NO_HANDLER`] if it serves no
+/// connections.
+///
+/// # Panics
+///
+/// If it is of another type: its name comes from another reactor.
+pub(crate) fn context_of<H: 'static>(handler: &dyn AnyHandler, index: u16) -> u16 {
+    let any = handler.as_any();
+    match (any.is::<H>(), any.is::<Only<H>>()) {
+        (true, _) => index,
+        (_, true) => NO_HANDLER,
+        _ => panic!("{FOREIGN}"),
     }
 }
 
@@ -65,8 +81,8 @@ pub(super) trait AnyDatagram: fmt::Debug {
         error: io::Error,
         cx: &mut Context<'_>,
     );
-    /// Whether the handler, which is of this type, serves connections, too.
-    fn serves_connections(&self, handler: &dyn AnyHandler) -> bool;
+    /// [`context_of`] a handler, which is of this type.
+    fn context(&self, handler: &dyn AnyHandler, index: u16) -> u16;
 }
 
 /// The calls of a handler of type `H`.
@@ -160,9 +176,7 @@ impl<H: DatagramHandler> AnyDatagram for Calls<H> {
         });
     }
 
-    fn serves_connections(&self, handler: &dyn AnyHandler) -> bool {
-        let any = handler.as_any();
-        assert!(any.is::<H>() || any.is::<Only<H>>(), "{FOREIGN}");
-        any.is::<H>()
+    fn context(&self, handler: &dyn AnyHandler, index: u16) -> u16 {
+        context_of::<H>(handler, index)
     }
 }

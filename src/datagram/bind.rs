@@ -2,13 +2,12 @@
 
 use std::fmt::Display;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use log::{debug, info};
 
 use super::any::{AnyDatagram, Calls};
 use super::{DatagramOptions, DatagramState};
-use crate::address::{Address, Host, IntoAddress, SocketAddress};
+use crate::address::{Address, IntoAddress, SocketAddress};
 use crate::command::{Command, Host as _};
 use crate::context::Context;
 use crate::core::{Core, Source};
@@ -16,16 +15,21 @@ use crate::driver::{DatagramConfig, Driver};
 use crate::error::CloseReason;
 use crate::handler::DatagramHandler;
 use crate::key::Key;
+use crate::reactor::places::{self, invalid};
 use crate::reactor::{FOREIGN, HandlerId, Reactor};
-use crate::source::NO_HANDLER;
 
 /// An error of binding, with what was to be bound to.
 fn explain(place: impl Display, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("bind to {place}: {error}"))
+    places::explain(format_args!("bind to {place}"), error)
 }
 
-fn invalid(message: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message)
+/// A place as the place of datagrams, which one for streams may have, too.
+fn shown(place: &SocketAddress) -> String {
+    match place {
+        SocketAddress::Inet(address) => format!("udp://{address}"),
+        SocketAddress::Unix(name) => Address::UnixDatagram(name.clone()).to_string(),
+        SocketAddress::Unnamed => "no name, as a Unix datagram socket".to_string(),
+    }
 }
 
 impl Core {
@@ -167,28 +171,10 @@ impl<D: Driver> Reactor<D> {
             address.into_address().map_err(|error| explain("an address", &error.into()))?;
         let address = match address {
             Address::Tcp(endpoint) => Address::Udp(endpoint),
+            Address::Unix(name) => Address::UnixDatagram(name),
             address => address,
         };
-        let places = match &address {
-            Address::Udp(endpoint) if *endpoint.host() == Host::All => {
-                let has_ipv6 = self.sockets.driver.has_ipv6();
-                endpoint.look_up_udp_port().map(|port| {
-                    vec![if has_ipv6 {
-                        SocketAddress::Inet((Ipv6Addr::UNSPECIFIED, port).into())
-                    } else {
-                        SocketAddress::Inet((Ipv4Addr::UNSPECIFIED, port).into())
-                    }]
-                })
-            }
-            Address::Unix(name) | Address::UnixDatagram(name) => Ok(vec![name.clone().into()]),
-            Address::Fd(_) | Address::Systemd(_) => {
-                Err(invalid("an inherited socket is taken with Inherited, and given to bind_fd"))
-            }
-            Address::Tcp(_) | Address::Udp(_) => {
-                address.look_up().map(|found| found.into_iter().map(SocketAddress::Inet).collect())
-            }
-        };
-        places.map_err(|error| explain(&address, &error))
+        self.places_of(&address, "bind_fd").map_err(|error| explain(&address, &error))
     }
 
     fn bind_to<H: DatagramHandler>(
@@ -224,7 +210,7 @@ impl<D: Driver> Reactor<D> {
         place: &SocketAddress,
         options: &DatagramOptions,
     ) -> io::Result<SocketAddress> {
-        let explain = |error| explain(place, &error);
+        let explain = |error| explain(shown(place), &error);
         options.check(place).map_err(explain)?;
         let config = DatagramConfig { address: place, options };
         let (socket, guard) = self.sockets.driver.bind(&config).map_err(explain)?;
@@ -251,9 +237,7 @@ impl<D: Driver> Reactor<D> {
             unreachable!("it was made for it");
         };
         let handler = self.handlers.get(usize::from(state.handler)).expect(FOREIGN);
-        if state.calls.serves_connections(&**handler) {
-            state.context = state.handler;
-        }
+        state.context = state.calls.context(&**handler, state.handler);
         state.is_anywhere = address.inet().is_some_and(|address| address.ip().is_unspecified());
         state.is_unix = is_unix;
         state.peer = peer;
@@ -295,8 +279,7 @@ impl<D: Driver> Reactor<D> {
         let never = || io::Error::new(io::ErrorKind::NotConnected, why);
         let error = state.failure.take().unwrap_or_else(never);
         let handler = self.handlers.get_mut(usize::from(state.handler)).expect(FOREIGN);
-        let is_both = state.calls.serves_connections(&**handler);
-        let context = if is_both { state.handler } else { NO_HANDLER };
+        let context = state.calls.context(&**handler, state.handler);
         let mut cx = Context { core: &mut self.core, host: &self.sockets, handler: context };
         state.calls.bind_failed(&mut **handler, key, error, &mut cx);
     }

@@ -1,9 +1,11 @@
 //! Datagrams: UDP and Unix datagram sockets, beside the connections in the same table.
 
 pub(crate) mod any;
+mod aside;
 mod bind;
 pub(crate) mod options;
 mod outbox;
+mod retry;
 mod run;
 mod send;
 mod socket;
@@ -31,7 +33,8 @@ pub use self::socket::DatagramSocket;
 pub struct Datagram<'a> {
     /// Its bytes; it may have none, and is a datagram all the same.
     pub data: &'a [u8],
-    /// Who sent it: where an answer goes, unless that is [`SocketAddress::Unnamed`].
+    /// Who sent it: where an answer goes, unless that is [`SocketAddress::Unnamed`], and not the peer that the socket is
+    /// connected to, as one end of a pair.
     pub from: &'a SocketAddress,
     /// The address of this machine to which it was sent, and from which an answer to it leaves: if the socket is bound
     /// to all addresses, in the family of `from`. Not known of what was sent to a group, to all (broadcast) or to a
@@ -96,11 +99,16 @@ pub(crate) struct DatagramState {
     pub(crate) readiness: Readiness,
     /// There may be datagrams to receive.
     is_readable: bool,
-    /// The kernel took no more; an event or a timer tells when to go on.
+    /// The kernel took no more; an event tells when to go on.
     is_waiting: bool,
+    /// One that stands aside may have found not its receiver full, but the socket's own buffer, of which an event
+    /// tells.
+    waits_aside: bool,
     asks_writable: bool,
     /// The timer for those that stand aside.
     retry: Option<TimerId>,
+    /// Whom those were for that had stood aside and were dropped to make room, of which its handler is to be told.
+    pushed_out: Vec<SocketAddress>,
     pub(crate) queued: bool,
     flushing: bool,
     owes_bound: bool,
@@ -143,8 +151,10 @@ impl DatagramState {
             readiness: Readiness::EMPTY,
             is_readable: false,
             is_waiting: false,
+            waits_aside: false,
             asks_writable: false,
             retry: None,
+            pushed_out: Vec::new(),
             queued: false,
             flushing: false,
             owes_bound: false,
@@ -172,23 +182,27 @@ impl DatagramState {
                     && !self.is_readable
                     && !self.owes_bound
                     && !self.owes_room
-                    && !self.was_shed,
+                    && !self.was_shed
+                    && self.pushed_out.is_empty(),
             "{key}: work that nobody will do: {self:?}"
         );
         assert!(
-            is_over || !self.is_waiting || self.asks_writable,
+            is_over || !(self.is_waiting || self.waits_aside) || self.asks_writable,
             "{key}: waits for nothing: {self:?}"
         );
-        assert_eq!(
-            is_over || self.outbox.held_len() > 0,
-            is_over || self.retry.is_some(),
+        // The last that stood aside may have been pushed out.
+        assert!(
+            is_over || self.queued || self.outbox.aside.is_empty() == self.retry.is_none(),
             "{key}: nobody tries again: {self:?}"
         );
         assert!(
             is_over || !self.is_waiting || !self.outbox.queue_is_empty(),
             "{key}: nothing waits"
         );
-        assert!(!self.outbox.queue_is_empty() || !self.asks_writable, "{key}: woken for nothing");
+        assert!(
+            !self.outbox.queue_is_empty() || self.waits_aside || !self.asks_writable,
+            "{key}: woken for nothing"
+        );
         assert!(
             is_over || !self.is_full || self.owes_room || !self.outbox.is_empty(),
             "{key}: who was told that it is full never hears of room"
@@ -209,7 +223,7 @@ impl DatagramState {
     /// Whether datagrams wait for the kernel to tell of room.
     #[cfg(feature = "sim")]
     pub(crate) fn has_output(&self) -> bool {
-        !self.outbox.queue_is_empty()
+        !self.outbox.queue_is_empty() || self.waits_aside
     }
 }
 
@@ -238,15 +252,19 @@ impl Core {
     ) -> Queued {
         let is_running = key == self.running;
         let Some(Source::Datagram(state)) = self.sources.get_mut(key) else { return Queued::Gone };
+        // One end of a pair, as of socketpair(2): who has no name is at the other one.
+        let is_peer_unnamed = state.peer == Some(SocketAddress::Unnamed);
+        let to = to.filter(|to| !(is_peer_unnamed && **to == SocketAddress::Unnamed));
         if state.reason.is_some() || to == Some(&SocketAddress::Unnamed) {
             return Queued::Gone;
         }
         let limits = &state.limits;
-        if !state.outbox.has_room(data.len(), limits.queue_len_max, limits.queue_bytes_max) {
-            state.is_full = true;
-            self.stats.datagrams_dropped += 1;
+        if !state.outbox.has_room(data.len(), limits.queue_len_max, limits.queue_bytes_max)
+            && !self.make_room(key, data.len(), to)
+        {
             return Queued::Full;
         }
+        let Some(Source::Datagram(state)) = self.sources.get_mut(key) else { return Queued::Gone };
         state.outbox.push(from, to, data);
         // The end of its run sends, the event that it waits for, or its first run.
         let is_later = is_running || state.is_waiting || state.is_unbound;
@@ -255,5 +273,32 @@ impl Core {
         }
         self.account_waiting(data.len());
         Queued::Ok
+    }
+
+    /// A queue is full: those that stand aside make room for who can leave, the oldest first, unless it is for the same
+    /// receiver. Whether there is room then; if not, the datagram is dropped.
+    #[cold]
+    fn make_room(&mut self, key: Key, bytes: usize, to: Option<&SocketAddress>) -> bool {
+        let Some(Source::Datagram(state)) = self.sources.get_mut(key) else { return false };
+        let (len_max, bytes_max) = (state.limits.queue_len_max, state.limits.queue_bytes_max);
+        let mut bytes_gone = 0;
+        let mut has_room = false;
+        if state.outbox.has_room_in_queue(bytes, len_max, bytes_max) {
+            while !has_room && let Some((to, length)) = state.outbox.aside.take_oldest(to) {
+                self.stats.datagrams_dropped += 1;
+                state.pushed_out.push(to);
+                bytes_gone += length;
+                has_room = state.outbox.has_room(bytes, len_max, bytes_max);
+            }
+        }
+        if !has_room {
+            state.is_full = true;
+            self.stats.datagrams_dropped += 1;
+        }
+        if !state.pushed_out.is_empty() {
+            self.account_gone(bytes_gone);
+            self.queue(key);
+        }
+        has_room
     }
 }

@@ -180,9 +180,12 @@ impl DatagramOptions {
     /// not fit waits in the socket's queue, and counts for its limits. On Linux it also bounds how large a datagram of a
     /// Unix socket may be. `Unsupported` in the simulation.
     ///
-    /// What the receivers of a Unix socket have not read fills *its* buffer: a few that read nothing, each with ten
-    /// datagrams in its queue (`net.unix.max_dgram_qlen`), can leave no room for others. A server for strangers
-    /// makes it a multiple of what one of them may leave unread, or uses streams.
+    /// What the receivers of a Unix socket have not read fills *its* buffer, each datagram with some 600 bytes on top: ten
+    /// of each receiver (`net.unix.max_dgram_qlen`), but of one that is connected to this socket, as clients mostly
+    /// are, as much as the buffer holds. When it is full nobody is sent anything, until somebody reads: what waits stands
+    /// aside for [`send_timeout`](DatagramLimits::send_timeout), and is then dropped and told. So receivers that are slow
+    /// delay others, and a few that never read, or a single one that is connected, can leave no room for them; nothing
+    /// tells whose datagrams they are. A server for strangers uses streams, where each connection has a buffer of its own.
     #[must_use]
     pub fn send_buffer_bytes(mut self, bytes: usize) -> DatagramOptions {
         self.send_buffer_bytes = Some(bytes);

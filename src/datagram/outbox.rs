@@ -3,21 +3,13 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use super::aside::Aside;
 use crate::address::SocketAddress;
 use crate::clock::Time;
 use crate::driver::Batch;
 
 /// A memory that an empty queue keeps, so that an echo allocates nothing.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
-
-/// A datagram that stands aside, because its receiver had no room.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) to: SocketAddress,
-    pub(super) data: Box<[u8]>,
-    /// When it is tried for the last time.
-    pub(super) until: Time,
-}
 
 /// Where a datagram leaves from and whom it is for, where that is said, and how many bytes it has.
 type Waiting = (Option<IpAddr>, Option<SocketAddress>, usize);
@@ -30,15 +22,7 @@ pub(super) struct Outbox {
     data: Vec<u8>,
     start: usize,
     queue: VecDeque<Waiting>,
-    /// In the order in which they were given, which is also that of their times.
-    held: VecDeque<Held>,
-    held_bytes: usize,
-}
-
-impl Held {
-    pub(super) fn batch(&self) -> Batch<'_> {
-        Batch { from: None, to: Some(&self.to), data: &self.data, length: self.data.len() }
-    }
+    pub(super) aside: Aside,
 }
 
 impl Outbox {
@@ -53,12 +37,12 @@ impl Outbox {
 
     /// How many there are, with those that stand aside.
     pub(super) fn len(&self) -> usize {
-        self.queue.len() + self.held.len()
+        self.queue.len() + self.aside.len()
     }
 
     /// How many bytes all of them have.
     pub(super) fn bytes(&self) -> usize {
-        self.queue_bytes() + self.held_bytes
+        self.queue_bytes() + self.aside.bytes()
     }
 
     fn queue_bytes(&self) -> usize {
@@ -69,6 +53,12 @@ impl Outbox {
     /// network, the kernel says.
     pub(super) fn has_room(&self, bytes: usize, len_max: usize, bytes_max: usize) -> bool {
         self.is_empty() || self.len() < len_max && self.bytes().saturating_add(bytes) <= bytes_max
+    }
+
+    /// The same, if nobody stood aside.
+    pub(super) fn has_room_in_queue(&self, bytes: usize, len_max: usize, bytes_max: usize) -> bool {
+        let queue_bytes = self.queue_bytes().saturating_add(bytes);
+        self.queue.is_empty() || self.queue.len() < len_max && queue_bytes <= bytes_max
     }
 
     pub(super) fn push(&mut self, from: Option<IpAddr>, to: Option<&SocketAddress>, data: &[u8]) {
@@ -111,49 +101,25 @@ impl Outbox {
         Some((to, length))
     }
 
-    /// How many stand aside.
-    pub(super) fn held_len(&self) -> usize {
-        self.held.len()
-    }
-
-    /// When the first of them is to be tried.
-    pub(super) fn held_until(&self) -> Option<Time> {
-        self.held.front().map(|held| held.until)
-    }
-
     /// Whether the front has to stand aside, because others to the same receiver do.
-    pub(super) fn is_front_behind_held(&self) -> bool {
-        let front = self.queue.front();
-        front.is_some_and(|(_, to, _)| self.held.iter().any(|held| Some(&held.to) == to.as_ref()))
+    pub(super) fn is_front_behind_aside(&self) -> bool {
+        let to = self.queue.front().and_then(|(_, to, _)| to.as_ref());
+        to.is_some_and(|to| self.aside.is_for(to))
     }
 
-    /// The front stands aside; it has an address, and as one of a Unix socket no other to leave from.
-    pub(super) fn hold_front(&mut self, until: Time) {
+    /// The front stands aside, `until` then at most; it has an address, and as one of a Unix socket no other to leave
+    /// from.
+    pub(super) fn put_front_aside(&mut self, now: Time, until: Time) {
         let Some((None, Some(to), data)) = self.front() else { return };
-        let held = Held { to: to.clone(), data: data.into(), until };
+        let (to, data) = (to.clone(), data.into());
         self.pop();
-        self.hold(held);
-    }
-
-    /// Puts one behind the others that stand aside.
-    pub(super) fn hold(&mut self, held: Held) {
-        self.held_bytes += held.data.len();
-        self.held.push_back(held);
-    }
-
-    /// Takes the first one that stands aside.
-    pub(super) fn take_held(&mut self) -> Option<Held> {
-        let held = self.held.pop_front()?;
-        self.held_bytes -= held.data.len();
-        Some(held)
+        self.aside.push(to, data, now, until);
     }
 
     pub(super) fn verify(&self) {
         let bytes: usize = self.queue.iter().map(|(_, _, length)| length).sum();
         assert_eq!(bytes, self.queue_bytes(), "every byte is of a datagram");
-        let bytes: usize = self.held.iter().map(|held| held.data.len()).sum();
-        assert_eq!(bytes, self.held_bytes, "every byte that is held is of a datagram");
-        assert!(self.held.iter().is_sorted_by_key(|held| held.until), "held in order");
+        self.aside.verify();
     }
 }
 
@@ -231,17 +197,17 @@ mod tests {
         for (to, data) in [(&one, b"1"), (&other, b"2"), (&one, b"3")] {
             outbox.push(None, Some(to), data);
         }
-        outbox.hold_front(Time::from_nanos(7));
-        assert!(!outbox.is_front_behind_held());
+        outbox.put_front_aside(Time::from_nanos(0), Time::from_nanos(7));
+        assert!(!outbox.is_front_behind_aside());
         assert_eq!(outbox.pop(), Some((Some(other), 1)));
-        assert!(outbox.is_front_behind_held());
-        outbox.hold_front(Time::from_nanos(8));
+        assert!(outbox.is_front_behind_aside());
+        outbox.put_front_aside(Time::from_nanos(1), Time::from_nanos(8));
         assert_eq!((outbox.queue_is_empty(), outbox.len(), outbox.bytes()), (true, 2, 2));
-        assert_eq!(outbox.held_until(), Some(Time::from_nanos(7)));
         outbox.verify();
-        let held: Vec<_> = std::iter::from_fn(|| outbox.take_held()).collect();
-        assert!(held.iter().map(|held| &*held.data).eq([b"1", b"3"]));
-        assert!(held.iter().all(|held| held.to == one));
+        for data in [b"1", b"3"] {
+            assert_eq!(outbox.aside.first(0).map(|batch| batch.data), Some(&data[..]));
+            assert_eq!(outbox.aside.take(0), Some((one.clone(), 1)));
+        }
         assert_eq!((outbox.len(), outbox.bytes()), (0, 0));
     }
 

@@ -64,14 +64,17 @@ impl<D: Driver> Reactor<D> {
         let is_any = |hint: Readiness| ready.0 & hint.0 != 0;
         // The next receive tells the error.
         state.is_readable |= is_any(Readiness::READABLE | Readiness::ERROR);
-        if is_any(Readiness::WRITABLE | Readiness::ERROR) {
-            state.is_waiting = false;
-        }
+        let may_have_room = is_any(Readiness::WRITABLE | Readiness::ERROR);
+        state.is_waiting &= !may_have_room;
         self.begin_datagrams(key);
         if self.takes(key, |state| &mut state.owes_bound) {
             self.call_datagram(key, |calls, handler, socket| calls.bound(handler, socket));
         }
+        if may_have_room {
+            self.retry_with_room(key);
+        }
         self.send_datagrams(key);
+        self.tell_pushed_out(key);
         if self.takes(key, |state| &mut state.was_shed) {
             self.tell_failed(key, None, &io::ErrorKind::OutOfMemory.into());
         }
@@ -169,6 +172,14 @@ impl<D: Driver> Reactor<D> {
         self.call_datagram(key, |calls, handler, socket| {
             calls.send_failed(handler, socket, to, error);
         });
+    }
+
+    /// Tells of those that made room for others.
+    fn tell_pushed_out(&mut self, key: Key) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        for to in std::mem::take(&mut state.pushed_out) {
+            self.tell_failed(key, Some(&to), &io::ErrorKind::WouldBlock.into());
+        }
     }
 
     /// A drain begins for this socket.

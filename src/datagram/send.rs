@@ -1,7 +1,6 @@
-//! How datagrams leave: the queue, and those that stand aside.
+//! How datagrams leave.
 
 use std::io;
-use std::time::Duration;
 
 use log::{debug, trace};
 
@@ -12,11 +11,6 @@ use crate::driver::{Batch, Driver};
 use crate::error::CloseReason;
 use crate::key::Key;
 use crate::reactor::Reactor;
-use crate::timer::Purpose;
-
-/// When a receiver that is named to a Unix socket has no room, nothing tells when it has: it is tried again after so
-/// long.
-const RETRY: Duration = Duration::from_millis(10);
 
 /// As many datagrams at most are sent with a call: what the kernel takes (`UDP_MAX_SEGMENTS`).
 const BATCH_LEN_MAX: usize = if cfg!(feature = "udp-batch") { 64 } else { 1 };
@@ -25,7 +19,7 @@ const BATCH_LEN_MAX: usize = if cfg!(feature = "udp-batch") { 64 } else { 1 };
 const BATCH_BYTES_MAX: usize = 65_535 - 48;
 
 /// How a try to send ended.
-enum Tried {
+pub(super) enum Tried {
     /// So many.
     Sent(usize),
     WouldBlock,
@@ -44,16 +38,6 @@ impl<D: Driver> Reactor<D> {
         self.core.running = Key::NONE;
     }
 
-    /// The timer phase's part: receivers may have room by now.
-    pub(crate) fn retry_datagrams(&mut self, key: Key) {
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        state.retry = None;
-        self.begin_datagrams(key);
-        self.send_held(key);
-        self.send_datagrams(key);
-        self.core.running = Key::NONE;
-    }
-
     /// Sends what waits, within the budget, and sees to what is owed when some have gone: also those that just left from
     /// standing aside.
     pub(super) fn send_datagrams(&mut self, key: Key) {
@@ -66,8 +50,8 @@ impl<D: Driver> Reactor<D> {
                 self.core.queue(key);
                 break;
             }
-            if state.outbox.is_front_behind_held() {
-                self.hold_front(key);
+            if state.outbox.is_front_behind_aside() {
+                self.put_front_aside(key);
                 continue;
             }
             let Some(Source::Datagram(state)) = self.core.sources.get(key) else { return };
@@ -94,8 +78,8 @@ impl<D: Driver> Reactor<D> {
                 Tried::Sent(count) => self.core.stats.datagrams_out += count as u64,
                 Tried::WouldBlock if is_told_of_room => self.wait_for_room(key),
                 Tried::WouldBlock => {
-                    self.pay_for_try(key);
-                    self.hold_front(key);
+                    self.found_no_room(key);
+                    self.put_front_aside(key);
                 }
                 Tried::Failed(error) => self.give_up(key, to.as_ref(), &error),
             }
@@ -103,61 +87,11 @@ impl<D: Driver> Reactor<D> {
         self.end_sending(key);
     }
 
-    /// Tries those once more that stand aside, within the budget. Who has stood there for long enough and still
-    /// finds no room is given up.
-    fn send_held(&mut self, key: Key) {
-        let now = self.core.now;
-        let Some(state) = self.core.datagram_mut(key) else { return };
-        // Whom it was no use to try: those behind in the queue keep their order.
-        let mut full: Vec<SocketAddress> = Vec::new();
-        for _ in 0..state.outbox.held_len() {
-            let Some(state) = self.core.datagram_mut(key) else { return };
-            if state.reason.is_some() {
-                return;
-            }
-            let has_budget = state.len_left > 0 && state.bytes_left > 0;
-            let Some(held) = state.outbox.take_held() else { break };
-            let is_full = full.contains(&held.to);
-            if !has_budget || is_full && held.until > now {
-                state.outbox.hold(held);
-                continue;
-            }
-            let (tried, earlier) = match is_full {
-                true => (Tried::WouldBlock, None),
-                false => self.try_to_send(key, held.batch()),
-            };
-            if matches!(tried, Tried::WouldBlock) {
-                if !is_full {
-                    full.push(held.to.clone());
-                }
-                if held.until > now {
-                    self.pay_for_try(key);
-                    if let Some(state) = self.core.datagram_mut(key) {
-                        state.outbox.hold(held);
-                    }
-                    continue;
-                }
-            }
-            self.pay_for_datagram(key, held.data.len());
-            if let Some(error) = earlier {
-                self.tell_failed(key, None, &error);
-            }
-            match tried {
-                Tried::Sent(_) => self.core.stats.datagrams_out += 1,
-                Tried::WouldBlock => {
-                    self.give_up(key, Some(&held.to), &io::ErrorKind::WouldBlock.into());
-                }
-                Tried::Failed(error) => self.give_up(key, Some(&held.to), &error),
-            }
-        }
-        self.set_retry(key);
-    }
-
     /// Sends datagrams of this length, one behind the other.
     ///
     /// Of a connected socket an error may be that of a datagram which has left already: one more try tells. It may
     /// be somebody else's the second time as well. Such an error is given beside.
-    fn try_to_send(&self, key: Key, batch: Batch<'_>) -> (Tried, Option<io::Error>) {
+    pub(super) fn try_to_send(&self, key: Key, batch: Batch<'_>) -> (Tried, Option<io::Error>) {
         let (Some(Source::Datagram(state)), Some((driver, socket))) =
             (self.core.sources.get(key), self.sockets.with(key))
         else {
@@ -193,7 +127,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// Takes a datagram that is not queued any more off the budget.
-    fn pay_for_datagram(&mut self, key: Key, length: usize) {
+    pub(super) fn pay_for_datagram(&mut self, key: Key, length: usize) {
         let Some(state) = self.core.datagram_mut(key) else { return };
         state.len_left -= 1;
         state.bytes_left = state.bytes_left.saturating_sub(length);
@@ -201,14 +135,14 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// Takes a call off the budget that moved nothing.
-    fn pay_for_try(&mut self, key: Key) {
+    pub(super) fn pay_for_try(&mut self, key: Key) {
         if let Some(state) = self.core.datagram_mut(key) {
             state.len_left -= 1;
         }
     }
 
     /// Drops a datagram that was taken off the queue, of which its handler is told.
-    fn give_up(&mut self, key: Key, to: Option<&SocketAddress>, error: &io::Error) {
+    pub(super) fn give_up(&mut self, key: Key, to: Option<&SocketAddress>, error: &io::Error) {
         self.core.stats.datagrams_dropped += 1;
         self.tell_failed(key, to, error);
     }
@@ -216,30 +150,15 @@ impl<D: Driver> Reactor<D> {
     fn wait_for_room(&mut self, key: Key) {
         let Some(state) = self.core.datagram_mut(key) else { return };
         state.is_waiting = true;
-        if !std::mem::replace(&mut state.asks_writable, true) {
-            self.ask_for_room(key, true);
-        }
+        self.ask_for_room(key, true);
     }
 
-    /// The first datagram of the queue stands aside: nobody tells when its receiver has room.
-    fn hold_front(&mut self, key: Key) {
-        let until = self.core.now + RETRY;
-        if let Some(state) = self.core.datagram_mut(key) {
-            state.outbox.hold_front(until);
-            self.set_retry(key);
+    /// Has an event tell of room, or no more.
+    pub(super) fn ask_for_room(&mut self, key: Key, yes: bool) {
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        if std::mem::replace(&mut state.asks_writable, yes) == yes {
+            return;
         }
-    }
-
-    /// Sees to it that those which stand aside are tried.
-    fn set_retry(&mut self, key: Key) {
-        let core = &mut self.core;
-        let Some(Source::Datagram(state)) = core.sources.get_mut(key) else { return };
-        if let (Some(at), None) = (state.outbox.held_until(), state.retry) {
-            state.retry = Some(core.timers.set(at, Duration::ZERO, Purpose::Retry(key)));
-        }
-    }
-
-    fn ask_for_room(&mut self, key: Key, yes: bool) {
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         if let Err(error) = driver.ask_writable(socket, key, yes) {
             // A wake-up that may never come is worse than an end.
@@ -255,13 +174,11 @@ impl<D: Driver> Reactor<D> {
         let Some(Source::Datagram(state)) = core.sources.get_mut(key) else { return };
         let outbox = std::mem::take(&mut state.outbox);
         state.is_waiting = false;
+        state.waits_aside = false;
         state.was_shed = true;
         state.owes_room |= std::mem::take(&mut state.is_full);
         // One that is not bound yet is told in its first run.
         let has_runs = !state.is_unbound;
-        if let Some(retry) = state.retry.take() {
-            core.timers.cancel(retry);
-        }
         core.stats.datagrams_dropped += outbox.len() as u64;
         core.account_gone(outbox.bytes());
         if has_runs {
@@ -280,11 +197,12 @@ impl<D: Driver> Reactor<D> {
             state.owes_room = true;
         }
         let is_owed = state.owes_room;
-        let is_done = state.outbox.queue_is_empty() && std::mem::take(&mut state.asks_writable);
         if is_owed {
             self.core.queue(key);
         }
-        if is_done {
+        self.set_retry(key);
+        let Some(state) = self.core.datagram_mut(key) else { return };
+        if state.outbox.queue_is_empty() && !state.waits_aside {
             self.ask_for_room(key, false);
         }
     }
@@ -307,8 +225,9 @@ impl<D: Driver> Reactor<D> {
             stats.datagrams_dropped += u64::from(result.is_err());
             has_room
         };
-        while let Some(held) = state.outbox.take_held() {
-            sent(held.batch());
+        while let Some(first) = state.outbox.aside.first(0) {
+            sent(first);
+            state.outbox.aside.take(0);
         }
         while let Some(one) = state.outbox.front_batch(1, usize::MAX) {
             let has_room = sent(one);

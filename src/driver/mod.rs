@@ -321,6 +321,12 @@ pub trait Driver: Sized {
     fn send_batch(&self, socket: &Self::Socket, batch: Batch<'_>) -> io::Result<usize> {
         send_each(self, socket, batch)
     }
+    /// Whether a Unix datagram socket, of which a send to somebody who was named would have blocked, would be reported as
+    /// writable: then the receiver had no room. Otherwise it may have been the socket itself. By default the receiver.
+    fn is_writable(&self, socket: &Self::Socket) -> bool {
+        let _ = socket;
+        true
+    }
     /// Joins a multicast group or leaves it.
     fn set_membership(
         &self,

@@ -19,7 +19,10 @@ pub(crate) use self::system::SystemResolver;
 /// [`Reactor::set_resolver`](crate::Reactor::set_resolver) takes another one.
 ///
 /// Its methods are called on helper threads, by several at once, and may block. A panic is an answer: the look-up
-/// has failed.
+/// has failed. One that never returns has its thread for good, and nobody can take it back: who waits for it is told in
+/// time, by its [`connect_timeout`](crate::Limits::connect_timeout), but when all threads hang, no look-up is begun
+/// any more. Those that come then wait until their own connects time out, or, when too many wait, fail at once as
+/// [`ResolverBusy`](crate::ConnectError::ResolverBusy). So a resolver should have time-outs of its own, as the system's has (resolv.conf(5), `timeout`).
 ///
 /// ```
 /// use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -5,25 +5,21 @@ mod inherited;
 
 use std::fmt::Display;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
-use crate::address::{Address, Host, IntoAddress, SocketAddress};
+use crate::address::{Address, IntoAddress, SocketAddress};
 use crate::command::Host as _;
 use crate::core::Source;
 use crate::driver::Driver;
 use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::listener::{ListenOptions, Listener, ListenerId};
+use crate::reactor::places::{self, invalid};
 use crate::reactor::{HandlerId, Reactor};
 
 /// An error of listening, with what was to be listened on.
 pub(super) fn explain(place: impl Display, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("listen on {place}: {error}"))
-}
-
-fn invalid(message: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message)
+    places::explain(format_args!("listen on {place}"), error)
 }
 
 impl<D: Driver> Reactor<D> {
@@ -92,26 +88,10 @@ impl<D: Driver> Reactor<D> {
         let address =
             address.into_address().map_err(|error| explain("an address", &error.into()))?;
         let places = match &address {
-            Address::Tcp(endpoint) if *endpoint.host() == Host::All => {
-                let has_ipv6 = self.sockets.driver.has_ipv6();
-                endpoint.look_up_tcp_port().map(|port| {
-                    vec![if has_ipv6 {
-                        SocketAddress::Inet((Ipv6Addr::UNSPECIFIED, port).into())
-                    } else {
-                        SocketAddress::Inet((Ipv4Addr::UNSPECIFIED, port).into())
-                    }]
-                })
-            }
-            Address::Tcp(_) => {
-                address.look_up().map(|found| found.into_iter().map(SocketAddress::Inet).collect())
-            }
-            Address::Unix(name) => Ok(vec![name.clone().into()]),
             Address::Udp(_) | Address::UnixDatagram(_) => {
                 Err(invalid("a datagram socket has no connections to accept"))
             }
-            Address::Fd(_) | Address::Systemd(_) => {
-                Err(invalid("an inherited socket is taken with Inherited, and given to listen_fd"))
-            }
+            address => self.places_of(address, "listen_fd"),
         };
         places.map_err(|error| explain(&address, &error))
     }

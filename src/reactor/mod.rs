@@ -4,9 +4,11 @@ mod adopt;
 pub(crate) mod any_handler;
 mod drain;
 mod listen;
+pub(crate) mod places;
 mod reap;
 mod reconfigure;
 mod signals;
+mod sockets;
 mod turn;
 mod verify;
 mod wait;
@@ -14,21 +16,18 @@ mod wait;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use log::info;
 use slab::Slab;
 
-use crate::address::{IntoAddress, SocketAddress};
+use crate::address::IntoAddress;
 use crate::clock::Time;
-use crate::command::Host;
 use crate::connector::ConnectOptions;
 use crate::context::Context;
 use crate::core::{Core, SLACK_SLOTS};
-use crate::credentials::Credentials;
-use crate::datagram::{Interface, any::Only};
+use crate::datagram::any::{Only, context_of};
 use crate::drain::{Baseline, Ended, Report};
 use crate::driver::{Driver, Mio};
 use crate::handler::{DatagramHandler, StreamHandler};
@@ -42,6 +41,7 @@ use crate::source::{AnyRaw, NO_HANDLER};
 use crate::stats::Stats;
 use any_handler::{AnyHandler, Owner};
 
+pub(crate) use self::sockets::Sockets;
 pub use self::wait::Wait;
 
 /// A single-threaded event loop: it owns the sockets, the connections' state and the handlers, and
@@ -109,71 +109,6 @@ pub struct Reactor<D: Driver = Mio> {
     watch: signals::Watch,
     #[cfg(feature = "systemd")]
     pub(crate) notifier: Option<Rc<Notifier>>,
-}
-
-/// The driver and the sockets, in a table parallel to that of the sources.
-pub(crate) struct Sockets<D: Driver> {
-    pub(crate) driver: D,
-    pub(crate) sockets: Vec<Option<D::Socket>>,
-}
-
-impl<D: Driver> Sockets<D> {
-    pub(crate) fn put(&mut self, key: Key, socket: D::Socket) {
-        if self.sockets.len() <= key.index() {
-            self.sockets.resize_with(key.index() + 1, || None);
-        }
-        debug_assert!(self.sockets[key.index()].is_none());
-        self.sockets[key.index()] = Some(socket);
-    }
-
-    #[inline]
-    pub(crate) fn of(&self, key: Key) -> Option<&D::Socket> {
-        self.sockets.get(key.index())?.as_ref()
-    }
-
-    /// The driver, together with the socket that it is to do something to.
-    #[inline]
-    pub(crate) fn with(&self, key: Key) -> Option<(&D, &D::Socket)> {
-        let socket = self.sockets.get(key.index())?.as_ref()?;
-        Some((&self.driver, socket))
-    }
-
-    pub(crate) fn take(&mut self, key: Key) -> Option<D::Socket> {
-        self.sockets.get_mut(key.index())?.take()
-    }
-}
-
-impl<D: Driver> Host for Sockets<D> {
-    fn local_address(&self, key: Key) -> io::Result<SocketAddress> {
-        self.driver.local_address(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
-    }
-
-    fn peer_address(&self, key: Key) -> io::Result<SocketAddress> {
-        self.driver.peer_address(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
-    }
-
-    fn set_membership(
-        &self,
-        key: Key,
-        group: IpAddr,
-        interface: &Interface,
-        is_member: bool,
-    ) -> io::Result<()> {
-        let socket = self.of(key).ok_or(io::ErrorKind::NotConnected)?;
-        self.driver.set_membership(socket, group, interface, is_member)
-    }
-
-    fn peer_credentials(&self, key: Key) -> io::Result<Credentials> {
-        self.driver.peer_credentials(self.of(key).ok_or(io::ErrorKind::NotConnected)?)
-    }
-
-    fn now(&self) -> Time {
-        self.driver.now()
-    }
-
-    fn wall_clock(&self) -> SystemTime {
-        self.driver.wall_clock()
-    }
 }
 
 /// Names a handler of type `H` in its reactor.
@@ -329,14 +264,10 @@ impl<D: Driver> Reactor<D> {
         self.context_of(id);
     }
 
-    /// A handler as the contexts of its callbacks name it: [`NO_HANDLER`] if it serves no connections.
+    /// A handler as the contexts of its callbacks name it.
     pub(crate) fn context_of<H: 'static>(&self, id: HandlerId<H>) -> u16 {
-        let handler = self.handlers.get(usize::from(id.index));
-        match handler.map(|handler| handler.as_any()) {
-            Some(handler) if handler.is::<H>() => id.index,
-            Some(handler) if handler.is::<Only<H>>() => NO_HANDLER,
-            _ => panic!("{FOREIGN}"),
-        }
+        let handler = self.handlers.get(usize::from(id.index)).expect(FOREIGN);
+        context_of::<H>(&**handler, id.index)
     }
 
     /// What a callback of `handler` could reach, between turns: to connect, send, close and so on; what

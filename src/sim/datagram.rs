@@ -34,6 +34,14 @@ pub(super) struct Received {
     /// The machine's address that it was sent to, if the socket is bound to all of them.
     to: Option<IpAddr>,
     data: Vec<u8>,
+    /// Whose buffer it fills, of a Unix socket.
+    pub(super) sender: Option<Key>,
+}
+
+impl Received {
+    pub(super) fn len(&self) -> usize {
+        self.data.len()
+    }
 }
 
 /// A datagram socket.
@@ -88,9 +96,15 @@ impl Datagram {
         self.peer.is_none_or(is_same)
     }
 
-    pub(super) fn put(&mut self, from: SocketAddr, to: Option<IpAddr>, data: Vec<u8>) {
+    pub(super) fn put(
+        &mut self,
+        from: SocketAddr,
+        to: Option<IpAddr>,
+        data: Vec<u8>,
+        sender: Option<Key>,
+    ) {
         self.received_bytes += data.len();
-        self.received.push_back(Received { from, to, data });
+        self.received.push_back(Received { from, to, data, sender });
     }
 
     pub(super) fn readiness(&self) -> Readiness {
@@ -98,7 +112,7 @@ impl Datagram {
         let is_readable =
             !self.received.is_empty() || self.error.is_some() && self.is_error_readable;
         hint(Readiness::READABLE, is_readable)
-            | hint(Readiness::WRITABLE, !self.is_full && !self.is_peer_full())
+            | hint(Readiness::WRITABLE, !self.is_full && self.has_unix_room())
             | hint(Readiness::ERROR, self.error.is_some())
     }
 }
@@ -219,7 +233,7 @@ impl Net {
             self.log_error(host, "receive", key, trace::error_name(error));
             return Err(os_error(error));
         }
-        let Some(Received { from, to, data }) = datagram.received.pop_front() else {
+        let Some(Received { from, to, data, sender }) = datagram.received.pop_front() else {
             self.arm(key, Readiness::READABLE);
             return Err(os_error(io::ErrorKind::WouldBlock));
         };
@@ -230,6 +244,7 @@ impl Net {
         head.push(&data);
         self.log_bytes(host, "receive", key, data.len() as u64, (head, 0));
         self.tell_of_room(key);
+        self.give_back(sender, data.len());
         Ok((data.len(), from, to))
     }
 

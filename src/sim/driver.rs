@@ -2,19 +2,17 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
-use super::addresses::numbered;
 use super::calls::{Call, errno, os_error};
 use super::decisions::Matter;
-use super::faults::{Faults, Kernel};
+use super::faults::Kernel;
 use super::names::SimNames;
-use super::net::{Net, TURN};
 use super::network::{Network, SimSocket};
+use super::sim_driver::SimDriver;
 use super::socket::Kind;
 use super::unix::SimPath;
 use crate::address::SocketAddress;
@@ -28,88 +26,8 @@ use crate::driver::{
 use crate::key::Key;
 use crate::names::Resolver;
 use crate::readiness::Readiness;
-use crate::signal::{Signal, Signals};
+use crate::signal::Signal;
 use crate::socket_options::SocketOptions;
-
-/// The driver of a simulated host.
-#[derive(Debug)]
-pub struct SimDriver {
-    network: Network,
-    host: u32,
-    events: Vec<Event>,
-    events_max: usize,
-}
-
-impl SimDriver {
-    pub(super) fn new(network: &Network, host: u32) -> SimDriver {
-        SimDriver { network: network.clone(), host, events: Vec::new(), events_max: 1 }
-    }
-
-    /// The network that the host is in.
-    pub fn network(&self) -> &Network {
-        &self.network
-    }
-
-    /// The host's number, as in the trace.
-    pub fn host(&self) -> u32 {
-        self.host
-    }
-
-    /// The host's address.
-    pub fn ip(&self) -> IpAddr {
-        IpAddr::V4(numbered(self.network.net.borrow().machine(self.host)).0)
-    }
-
-    /// Its IPv6 address.
-    pub fn ip_v6(&self) -> IpAddr {
-        IpAddr::V6(numbered(self.network.net.borrow().machine(self.host)).1)
-    }
-
-    /// Other faults, from now on.
-    pub fn set_faults(&self, faults: Faults) {
-        self.network.net.borrow_mut().host(self.host).faults = Rc::new(faults);
-    }
-
-    /// How many descriptors the host may have open, as `RLIMIT_NOFILE` says.
-    pub fn set_descriptors_max(&self, descriptors: usize) {
-        self.network.net.borrow_mut().host(self.host).descriptors_max = descriptors;
-    }
-
-    /// Sends the host's process a signal.
-    ///
-    /// # Panics
-    ///
-    /// If its reactor does not watch it: a process would be ended by it.
-    pub fn signal(&self, signal: Signal) {
-        let mut net = self.network.net.borrow_mut();
-        let host = net.host(self.host);
-        assert!(host.watched.contains(signal), "nobody watches {signal}");
-        host.signals.insert(signal);
-        net.log(self.host, "signal", Key::NONE, signal as u64);
-    }
-
-    /// Whether the next poll would report something.
-    pub(crate) fn has_events(&self) -> bool {
-        let mut net = self.network.net.borrow_mut();
-        let host = net.host(self.host);
-        !host.ready.is_empty() || host.signals != Signals::default() || host.mail.is_woken()
-    }
-
-    /// Jobs that were submitted since are under way from now on.
-    pub(crate) fn begin_jobs(&self) {
-        self.network.net.borrow_mut().begin_jobs(self.host);
-    }
-
-    fn has_descriptor(&self) -> bool {
-        let mut net = self.network.net.borrow_mut();
-        let host = net.host(self.host);
-        host.descriptors < host.descriptors_max
-    }
-
-    fn no_descriptor() -> io::Error {
-        Errno::MFILE.into()
-    }
-}
 
 /// Whom a UDP socket sends to.
 fn inet(address: &SocketAddress) -> io::Result<SocketAddr> {
@@ -123,28 +41,6 @@ pub(super) fn no_name() -> io::Error {
 /// What accept(2) fails with, sorted as on real sockets.
 fn sorted(error: io::Error) -> AcceptError {
     errno(&error).map_or(AcceptError::Other(error), sort_accept_error)
-}
-
-/// What a turn costs, and what a host may suffer in it.
-fn begin_turn(net: &mut Net, host: u32) {
-    let faults = net.faults(host);
-    net.host(host).calls_before_turn = net.host(host).calls;
-    let mut until = net.now + TURN;
-    let of = host as usize;
-    if let Some(mut how) = net.decisions.chance(Matter::Stall, of, faults.stalls) {
-        let nanos = faults.stall_max.as_nanos() as u64;
-        let stall = Duration::from_nanos(how.below(nanos));
-        until = until + stall;
-        net.log(host, "stall", Key::NONE, stall.as_nanos() as u64);
-    }
-    if let Some(mut how) = net.decisions.chance(Matter::ClockJump, of, faults.clock_jumps) {
-        let nanos = faults.clock_jump_max.as_nanos() as u64;
-        let jump = Duration::from_nanos(how.below(nanos));
-        let ahead = net.host(host).ahead;
-        net.host(host).ahead = ahead.saturating_add(jump);
-        net.log(host, "clock jump", Key::NONE, jump.as_nanos() as u64);
-    }
-    net.pass(until);
 }
 
 /// What the two that are taken change, nobody here can see: the simulated kernel holds no small write back.
@@ -176,7 +72,7 @@ impl Driver for SimDriver {
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
         net.begin_jobs(self.host);
-        begin_turn(&mut net, self.host);
+        net.begin_turn(self.host);
         if let Err(error) = net.call(self.host, Call::Poll) {
             self.events.clear();
             if error.kind() != io::ErrorKind::Interrupted {
@@ -486,6 +382,10 @@ impl Driver for SimDriver {
         let mut net = self.network.net.borrow_mut();
         net.call(self.host, Call::SendDatagram)?;
         net.send_datagram(socket.key, data, Some(from), Some(inet(to)?))
+    }
+
+    fn is_writable(&self, socket: &SimSocket) -> bool {
+        self.network.net.borrow().is_writable(socket.key)
     }
 
     fn set_membership(

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::decisions::Decisions;
-use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
 use super::net::Net;
+use super::sim_driver::SimDriver;
 use super::socket::Owner;
 use crate::address::SocketAddress;
 use crate::clock::Time;

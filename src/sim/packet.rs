@@ -142,7 +142,7 @@ impl Net {
         let shown = |it| if datagram.local.is_ipv6() { mapped(it) } else { it };
         let (from, to) = (shown(from), to.map(|to| shown(SocketAddr::new(to, 0)).ip()));
         let to = to.filter(|_| datagram.local.ip().is_unspecified());
-        datagram.put(from, to, data);
+        datagram.put(from, to, data, None);
         self.wake(receiver);
     }
 

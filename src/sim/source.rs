@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use super::driver::SimDriver;
 use super::network::Network;
+use super::sim_driver::SimDriver;
 use super::socket::{Kind, Sock};
 use crate::driver::{RawSource, StreamKind};
 use crate::key::Key;

@@ -24,6 +24,14 @@ const QUEUE_LEN_MAX: usize = 10;
 /// What the kernel's usual send buffer holds of one datagram.
 const LENGTH_MAX: usize = 212_992 - 32;
 
+/// That buffer (`net.core.wmem_default`).
+const SEND_BUFFER_BYTES: usize = 212_992;
+
+/// What a datagram takes of it as long as nobody has read it, with the kernel's bookkeeping (measured on Linux 6.18).
+fn cost(length: usize) -> usize {
+    (length + 320).next_power_of_two() + 256
+}
+
 /// What a Unix datagram socket has besides.
 #[derive(Debug, Default)]
 pub(crate) struct UnixDatagram {
@@ -33,11 +41,16 @@ pub(crate) struct UnixDatagram {
     is_peer_full: bool,
     /// Sockets that are connected to this one, and found no room.
     waiters: Vec<Key>,
+    /// What its receivers have not read takes so much of its buffer.
+    unread_bytes: usize,
 }
 
 impl Datagram {
-    pub(super) fn is_peer_full(&self) -> bool {
-        self.unix.as_ref().is_some_and(|unix| unix.is_peer_full)
+    /// As far as a Unix socket has anything to say to it: whether it is writable (unix(7); a quarter of the buffer, as
+    /// in the kernel).
+    pub(super) fn has_unix_room(&self) -> bool {
+        let unix = self.unix.as_ref();
+        unix.is_none_or(|unix| !unix.is_peer_full && 4 * unix.unread_bytes <= SEND_BUFFER_BYTES)
     }
 
     pub(super) fn take_waiters(&mut self) -> Vec<Key> {
@@ -112,6 +125,11 @@ impl Net {
             Some(SocketAddress::Inet(_)) => return Err(os_error(io::ErrorKind::InvalidInput)),
             Some(SocketAddress::Unnamed) => return Err(no_name()),
             _ if data.len() > LENGTH_MAX => return Err(Errno::MSGSIZE.into()),
+            _ if self.is_buffer_full(key) => {
+                self.arm(key, Readiness::WRITABLE);
+                self.log_error(host, "send", key, "WouldBlock");
+                return Err(os_error(io::ErrorKind::WouldBlock));
+            }
             Some(SocketAddress::Unix(name)) => self.receiver_at(host, name, Some(key)),
             None => self.living_peer(key),
         };
@@ -138,10 +156,32 @@ impl Net {
         self.log_sent(key, data);
         let Some(from) = self.datagram(key).map(|sender| sender.local) else { return Ok(()) };
         if let Some(receiver) = self.datagram(receiver_key) {
-            receiver.put(from, None, data.to_vec());
+            receiver.put(from, None, data.to_vec(), Some(key));
+        }
+        if let Some(unix) = self.unix_datagram(key) {
+            unix.unread_bytes += cost(data.len());
         }
         self.wake(receiver_key);
         Ok(())
+    }
+
+    fn is_buffer_full(&mut self, key: Key) -> bool {
+        self.unix_datagram(key).is_some_and(|unix| unix.unread_bytes >= SEND_BUFFER_BYTES)
+    }
+
+    /// A datagram of so many bytes fills its sender's buffer no longer, because it was read, or never will be.
+    pub(super) fn give_back(&mut self, sender: Option<Key>, length: usize) {
+        let Some(sender) = sender else { return };
+        let Some(unix) = self.unix_datagram(sender) else { return };
+        unix.unread_bytes -= cost(length);
+        if 4 * unix.unread_bytes <= SEND_BUFFER_BYTES {
+            self.wake_writable(sender);
+        }
+    }
+
+    /// Whether a socket would be reported as writable.
+    pub(super) fn is_writable(&self, key: Key) -> bool {
+        self.sockets.get(key).is_some_and(|sock| sock.readiness().contains(Readiness::WRITABLE))
     }
 
     /// Whom a socket is connected to; it is told once that it is gone.

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use oneloop::address::UnixName;
 use oneloop::{
-    Connection, Datagram, DatagramHandler, DatagramOptions, DatagramSocket, Error, HandlerId,
-    Interface, Key, ListenOptions, ReactorLimits, SocketAddress, StreamHandler, TimerId,
+    Connection, Datagram, DatagramHandler, DatagramLimits, DatagramOptions, DatagramSocket, Error,
+    HandlerId, Interface, Key, ListenOptions, ReactorLimits, SocketAddress, StreamHandler, TimerId,
 };
 
 use super::world::*;
@@ -88,6 +88,13 @@ struct Player {
 }
 
 impl Player {
+    fn new() -> Player {
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        let reactor = Reactor::with_limits(ReactorLimits::new().connections_max(16)).unwrap();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Player { reactor, sockets: Vec::new(), saw: Rc::default(), number }
+    }
+
     fn name(&self, name: &str) -> UnixName {
         let own = format!("oneloop-among-{}-{}-{name}", process::id(), self.number);
         UnixName::from_abstract(own).unwrap()
@@ -199,11 +206,25 @@ impl Player {
     }
 }
 
+/// How many datagrams of so many bytes leave for a socket that is connected to the sender and reads nothing meanwhile.
+pub(crate) fn leaving_unread(bytes: usize) -> u64 {
+    let mut player = Player::new();
+    let limits = DatagramLimits::new().datagrams_per_turn_max(1000).bytes_per_turn_max(usize::MAX);
+    player.bind(Some(player.name("one").into()), &DatagramOptions::new().limits(limits));
+    let reader = DatagramOptions::new().connect(player.name("one"));
+    player.bind(Some(player.name("two").into()), &reader);
+    player.settle();
+    let to: SocketAddress = player.name("two").into();
+    for _ in 0..500 {
+        player.send(0, Some(to.clone()), bytes);
+    }
+    // It would read in the next one.
+    player.reactor.turn(Some(Duration::ZERO)).unwrap();
+    player.reactor.stats().datagrams_out
+}
+
 pub(crate) fn play(steps: &[Among]) -> Vec<Saw> {
-    static NEXT: AtomicU8 = AtomicU8::new(0);
-    let reactor = Reactor::with_limits(ReactorLimits::new().connections_max(16)).unwrap();
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut player = Player { reactor, sockets: Vec::new(), saw: Rc::default(), number };
+    let mut player = Player::new();
     steps.iter().for_each(|step| player.play(*step));
     player.saw.take()
 }

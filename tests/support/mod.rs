@@ -34,6 +34,7 @@ pub mod office;
 mod random;
 pub mod raw;
 mod recorder;
+pub mod unix_datagrams;
 pub mod world;
 
 pub use self::client::*;

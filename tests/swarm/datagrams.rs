@@ -225,6 +225,8 @@ pub(crate) fn datagrams_by_name(sim: &mut Simulation) {
     let (asker, dropped) = (pair.asker(sim), sim[pair.asker].stats().datagrams_dropped);
     let told = asker.full + asker.failed.len() as u64;
     assert!(dropped <= told, "{dropped} dropped, {told} told");
+    let is_in_time = !asker.failed.contains(&ErrorKind::WouldBlock);
+    assert!(is_gone || is_in_time, "given up, although the receiver reads");
 }
 
 /// Asks all questions, of somebody who may be gone before the end.

@@ -9,6 +9,11 @@
 //! next one when an answer has come. Printed is the processor time of the server's thread for each datagram, which
 //! contains their way through loopback to the clients' sockets, and its system calls.
 //!
+//! Then a flow in one direction, to who only receives: sent one by one or as one (GSO), and received with recvfrom(2), or
+//! gathered by the kernel with recvmsg(2) (GRO). Loopback gathers nothing that was sent one by one; what was sent as one
+//! it leaves together for who asked for that. Printed is the processor time for each datagram, of the receiver's thread
+//! and of both threads, because on loopback the sender does a part of the receiver's work.
+//!
 //! All ways take turns within one run. Compare the lines of one run: the nanoseconds are the machine's.
 //!
 //! ```sh
@@ -17,6 +22,8 @@
 
 #[cfg(target_os = "linux")]
 mod batches;
+#[cfg(target_os = "linux")]
+mod flow;
 #[cfg(target_os = "linux")]
 mod measure;
 

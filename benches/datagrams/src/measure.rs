@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::batches::{Echo, WAYS};
+use crate::flow;
 
 /// How many clients there are, how many datagrams each has in flight, and how many bytes they have.
 const LOADS: [(usize, usize, usize); 4] = [(1, 128, 64), (16, 8, 64), (16, 8, 1200), (128, 1, 64)];
@@ -56,10 +57,10 @@ pub(crate) fn main() -> io::Result<()> {
             );
         }
     }
-    Ok(())
+    flow::main(count, rounds)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

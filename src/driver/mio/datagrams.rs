@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
@@ -90,6 +91,13 @@ pub(super) fn adopt(
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok((address, None)),
         Err(error) => Err(error),
     }
+}
+
+/// Whether it would be reported as writable: of an error the send tells.
+pub(super) fn is_writable(socket: &OwnedFd) -> bool {
+    let mut descriptors = [PollFd::new(socket, PollFlags::OUT)];
+    let count = retrying(|| rustix::event::poll(&mut descriptors, Some(&Timespec::default())));
+    count.is_ok_and(|count| count > 0)
 }
 
 fn set_options(socket: &OwnedFd, address: SocketAddr, options: &DatagramOptions) -> io::Result<()> {

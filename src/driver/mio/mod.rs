@@ -302,6 +302,10 @@ impl Driver for Mio {
         }
     }
 
+    fn is_writable(&self, socket: &OwnedFd) -> bool {
+        datagrams::is_writable(socket)
+    }
+
     fn set_membership(
         &self,
         socket: &OwnedFd,

@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::invalid;
 use crate::driver::Mio;
 use crate::handler::StreamHandler;
 use crate::listener::{ListenOptions, ListenerId};
+use crate::reactor::places::invalid;
 use crate::reactor::reconfigure::drains;
 use crate::reactor::{HandlerId, Reactor};
 

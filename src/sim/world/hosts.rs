@@ -9,7 +9,7 @@ use crate::limits::ReactorLimits;
 use crate::listener::ListenOptions;
 use crate::signal::Signal;
 use crate::sim::addresses::numbered;
-use crate::sim::driver::SimDriver;
+use crate::sim::sim_driver::SimDriver;
 
 impl Simulation {
     #[track_caller]

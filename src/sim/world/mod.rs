@@ -20,10 +20,10 @@ use std::thread;
 
 use super::client::{Client, End};
 use super::decisions::{Decision, Decisions, Numbers};
-use super::driver::SimDriver;
 use super::faults::{Faults, Kernel};
 use super::network::{Network, SimHost};
 use super::report::{self, Name};
+use super::sim_driver::SimDriver;
 use super::trace::{Entry, Named};
 use super::{environment, failure};
 use crate::clock::Time;
