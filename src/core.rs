@@ -97,6 +97,8 @@ pub(crate) struct Core {
     pub(crate) write_left: usize,
     /// What `on_data` failed with.
     pub(crate) error: Option<Error>,
+    /// Of the connection that was last shown frames: in which turn, and how many more it may be in that.
+    pub(crate) frames_left: (Key, u64, usize),
 
     /// The flags of a connection that may take the short way; none of them while every step is to be
     /// logged or timed, which the general code does.
@@ -154,6 +156,7 @@ impl Core {
             direct_max: 0,
             write_left: 0,
             error: None,
+            frames_left: (Key::NONE, 0, 0),
             common: COMMON,
             now,
             is_poll_full: false,
