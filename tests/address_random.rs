@@ -254,6 +254,13 @@ fn any_text_is_read_or_refused() {
 }
 
 #[test]
+fn a_part_that_an_error_shows_is_short_also_where_its_characters_are_escaped() {
+    for c in ["\u{1a}", "\u{200b}", "\u{e0001}"] {
+        read(&format!("!{}", c.repeat(36)));
+    }
+}
+
+#[test]
 fn an_address_with_one_change_is_read_or_refused() {
     let chars: Vec<char> = "[]:%*/@.-_, \0\nü019afx".chars().collect();
     for seed in 0..SEEDS {

@@ -49,14 +49,21 @@ pub(super) struct Excerpt<'a>(&'a str);
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const CHARS_MAX: usize = 40;
-        let mut chars = self.0.chars();
-        for c in chars.by_ref().take(CHARS_MAX) {
-            match c {
-                '"' | '\'' | '\\' => write!(f, "{c}")?,
-                _ => write!(f, "{}", c.escape_debug())?,
+        let mut left = CHARS_MAX;
+        for c in self.0.chars() {
+            let is_plain = matches!(c, '"' | '\'' | '\\');
+            let width = if is_plain { 1 } else { c.escape_debug().len() };
+            if width > left {
+                return f.write_str("…");
+            }
+            left -= width;
+            if is_plain {
+                write!(f, "{c}")?;
+            } else {
+                write!(f, "{}", c.escape_debug())?;
             }
         }
-        if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
+        Ok(())
     }
 }
 
