@@ -8,7 +8,7 @@ use oneloop::codec::{
     LineEnd, Lines, VarintPrefixed,
 };
 
-use properties::{Codec, Outcome, is_found_again, is_the_same_however_it_is_cut, run};
+use properties::{Codec, Outcome, is_found_again, is_the_same_in_pieces, run};
 
 const LONE_CR: FrameError = FrameError::Malformed("a line has a CR without an LF in it");
 const LONE_LF: FrameError = FrameError::Malformed("a line ends with LF and not with CR LF");
@@ -40,6 +40,7 @@ fn each_of(alphabet: &[u8], len_max: u32, mut call: impl FnMut(&[u8])) {
 /// All streams of at most `len_max` of these bytes, cut in all ways.
 fn all_are_the_same_however_they_are_cut<C: Codec>(codec: &C, alphabet: &[u8], len_max: u32) {
     each_of(alphabet, len_max, |stream| {
+        let whole = decode(codec, stream);
         for cuts in 0..1u32 << stream.len().saturating_sub(1) {
             let mut pieces: Vec<&[u8]> = Vec::new();
             let mut from = 0;
@@ -50,7 +51,7 @@ fn all_are_the_same_however_they_are_cut<C: Codec>(codec: &C, alphabet: &[u8], l
                 }
             }
             pieces.push(&stream[from..]);
-            is_the_same_however_it_is_cut(codec, &pieces);
+            is_the_same_in_pieces(codec, &pieces, &whole);
         }
     });
 }
@@ -93,6 +94,8 @@ fn a_line_may_be_as_long_as_its_limit_and_not_longer() {
         assert_eq!(frames(&lines, format!("abc{ending}").as_bytes()), ["abc"]);
         assert_eq!(error(&lines, format!("abcd{ending}").as_bytes()), FrameError::TooLong(3));
         assert_eq!(error(&lines, b"abcd"), FrameError::TooLong(3), "before its end is there");
+        let may_end = end != LineEnd::Lf;
+        assert_eq!(decode(&lines, b"abc\r").error.is_none(), may_end, "{end:?}");
     }
 }
 
@@ -118,6 +121,7 @@ fn a_delimiter_is_found_where_it_first_ends() {
     assert_eq!(error(&Delimited::new(b"--", 3), b"abcd--"), FrameError::TooLong(3));
     assert_eq!(error(&Delimited::new(b"--", 3), b"abcd-"), FrameError::TooLong(3));
     assert_eq!(decode(&Delimited::new(b"--", 3), b"abc-").error, None, "it may end here");
+    assert_eq!(error(&Delimited::new(b"-.-", 3), b"abc--"), FrameError::TooLong(3), "not any more");
 }
 
 #[test]

@@ -89,6 +89,7 @@ pub fn run<C: Codec>(codec: &C, pieces: &[&[u8]], heeds_need: bool) -> Outcome {
                 Ok(Some((frame, taken))) => {
                     let frame = C::keep(frame);
                     assert!((1..=rest.len()).contains(&taken), "it took up {taken} bytes");
+                    assert!(need <= taken, "it needed {need} bytes and took up {taken}");
                     let bytes = &rest[..taken];
                     assert!(
                         codec.is_written(&frame, bytes),
@@ -113,17 +114,15 @@ pub fn run<C: Codec>(codec: &C, pieces: &[&[u8]], heeds_need: bool) -> Outcome {
     outcome
 }
 
-/// The frames, and the error, are the same however the input is cut.
-pub fn is_the_same_however_it_is_cut<C: Codec>(codec: &C, pieces: &[&[u8]]) {
-    let input = pieces.concat();
-    let whole = run(codec, &[&input], false);
+/// The frames, and the error, are what they are of the `whole`.
+pub fn is_the_same_in_pieces<C: Codec>(codec: &C, pieces: &[&[u8]], whole: &Outcome) {
     for heeds_need in [false, true] {
-        assert_eq!(run(codec, pieces, heeds_need), whole, "{pieces:?}, need: {heeds_need}");
+        assert_eq!(&run(codec, pieces, heeds_need), whole, "{pieces:?}, need: {heeds_need}");
     }
 }
 
-/// No frame is over its limit, and what is refused as too long could not have become one that is not. `unlimited` is
-/// the same codec with another limit, and `head` how many bytes of a frame do not count.
+/// No frame is over its limit; what is refused as too long could not have become one that is not, and what waits for
+/// more can become one. `unlimited` is the same codec with another limit, and `head` how many bytes do not count.
 fn keeps_its_limit<C: Codec>(
     codec: &C,
     unlimited: &C,
@@ -134,22 +133,32 @@ fn keeps_its_limit<C: Codec>(
     let outcome = run(codec, &[input], false);
     let is_over = |frame: &[u8]| frame.len() - head > bytes_max;
     assert!(!outcome.frames.iter().any(|frame| is_over(frame)), "over {bytes_max}: {outcome:?}");
-    if outcome.error != Some(FrameError::TooLong(bytes_max)) {
-        return;
-    }
     let rest = &input[outcome.taken..];
     let mut end = Vec::new();
     let _ = unlimited.encode(b"", &mut end);
-    for tail in 0..=end.len() {
-        let mut input = [rest, &end[tail..]].concat();
-        let mut decoder = unlimited.clone();
-        let is_short = matches!(decoder.decode(&input), Ok(None));
-        if is_short && decoder.need() < 1 << 16 {
-            input.resize(decoder.need().max(input.len()), 0);
+    // A part of the end may be there.
+    let ended = |tail: usize| [rest, &end[tail..]].concat();
+    match outcome.error {
+        Some(FrameError::TooLong(_)) => {
+            for mut input in (0..=end.len()).map(ended) {
+                let mut decoder = unlimited.clone();
+                let is_short = matches!(decoder.decode(&input), Ok(None));
+                if is_short && decoder.need() < 1 << 16 {
+                    input.resize(decoder.need().max(input.len()), 0);
+                }
+                if let Ok(Some((frame, _))) = unlimited.clone().decode(&input) {
+                    let frame = C::keep(frame);
+                    assert!(is_over(&frame), "{frame:?} is not over {bytes_max}");
+                }
+            }
         }
-        if let Ok(Some((frame, _))) = unlimited.clone().decode(&input) {
-            let frame = C::keep(frame);
-            assert!(is_over(&frame), "{frame:?} is not over {bytes_max}");
+        Some(_) => {}
+        None => {
+            let mut decoder = codec.clone();
+            let waits = matches!(decoder.decode(rest), Ok(None));
+            let is_frame = |input: Vec<u8>| matches!(codec.clone().decode(&input), Ok(Some(_)));
+            let can_end = decoder.need() > 0 || (0..end.len()).map(ended).any(is_frame);
+            assert!(waits && can_end, "{rest:?} cannot become a frame, and waits");
         }
     }
 }
@@ -199,12 +208,17 @@ impl<'a> Case<'a> {
 
 /// All of it, for one codec. Pieces of the input are frames to encode, too.
 fn holds<C: Codec>(codec: &C, unlimited: &C, bytes_max: usize, head: usize, case: Case<'_>) {
+    const PIECES_MAX: usize = 20;
     let pieces = case.pieces();
     let input = pieces.concat();
-    is_the_same_however_it_is_cut(codec, &pieces);
+    is_the_same_in_pieces(codec, &pieces, &run(codec, &[&input], false));
+    is_found_again(codec, &input);
     keeps_its_limit(codec, unlimited, bytes_max, head, &input);
-    for frame in pieces.into_iter().chain([&input[..]]) {
-        is_found_again(codec, frame);
+    let mut len = 0;
+    for piece in pieces.into_iter().take(PIECES_MAX) {
+        is_found_again(codec, piece);
+        len += piece.len();
+        keeps_its_limit(codec, unlimited, bytes_max, head, &input[..len]);
     }
 }
 
