@@ -20,6 +20,7 @@ use crate::error::{Error, Sent};
 use crate::key::Key;
 use crate::limits::ReactorLimits;
 use crate::listener::Listener;
+use crate::one_line::OneLine;
 use crate::random::random;
 use crate::readiness::Readiness;
 use crate::source::Raw;
@@ -95,8 +96,8 @@ pub(crate) struct Core {
     pub(crate) direct_max: usize,
     /// How many bytes the source that runs may still write in this phase.
     pub(crate) write_left: usize,
-    /// What `on_data` failed with.
-    pub(crate) error: Option<Error>,
+    /// What `on_data` failed with, for the log.
+    pub(crate) error: Option<OneLine<Error>>,
     /// Of the connection that was last shown frames: in which turn, and how many more it may be in that.
     pub(crate) frames_left: (Key, u64, usize),
 

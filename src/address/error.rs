@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::one_line::OneLine;
+
 /// A text is no address, or a name none of a Unix socket.
 ///
 /// Its text is for people: one line that says which part is wrong, what is wrong with it and, where that is
@@ -40,31 +42,9 @@ pub(super) fn fail<T>(message: impl Into<Box<str>>) -> Result<T> {
 }
 
 /// A part of the text as messages show it: it may come from anywhere, and the message go to a log.
-pub(super) fn excerpt(text: &str) -> Excerpt<'_> {
-    Excerpt(text)
-}
-
-pub(super) struct Excerpt<'a>(&'a str);
-
-impl fmt::Display for Excerpt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const CHARS_MAX: usize = 40;
-        let mut left = CHARS_MAX;
-        for c in self.0.chars() {
-            let is_plain = matches!(c, '"' | '\'' | '\\');
-            let width = if is_plain { 1 } else { c.escape_debug().len() };
-            if width > left {
-                return f.write_str("…");
-            }
-            left -= width;
-            if is_plain {
-                write!(f, "{c}")?;
-            } else {
-                write!(f, "{}", c.escape_debug())?;
-            }
-        }
-        Ok(())
-    }
+pub(super) fn excerpt(text: &str) -> OneLine<&str> {
+    const CHARS_MAX: usize = 40;
+    OneLine::cut(text, CHARS_MAX)
 }
 
 /// A character as messages show it.
