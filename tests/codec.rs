@@ -186,6 +186,53 @@ fn a_length_that_no_memory_has_room_for_is_too_long() {
     }
 }
 
+/// Against numbers that are wide enough for every sum.
+#[test]
+fn no_length_overflows_whatever_is_added_to_it() {
+    let powers = [0, 1, 8, 16, 31, 32, 33, 63].map(|bits| 1u64 << bits);
+    let around = |n: u64| [n.wrapping_sub(1), n, n.wrapping_add(1)];
+    let lengths = || [0, 9, 17, u64::MAX].into_iter().chain(powers).flat_map(around);
+    let widths =
+        [LengthWidth::U8, LengthWidth::U16, LengthWidth::U32, LengthWidth::U64].into_iter();
+    for ((width, bytes), length) in
+        widths.zip([1, 2, 4, 8]).flat_map(|w| lengths().map(move |l| (w, l)))
+    {
+        let length = if bytes == 8 { length } else { length % (1 << (8 * bytes)) };
+        for (bytes_max, offset) in
+            [0, 1, 255, 1 << 20, usize::MAX].into_iter().flat_map(|max| [0, 1, 7].map(|o| (max, o)))
+        {
+            for counts_header in [false, true] {
+                let mut codec = LengthPrefixed::new(width, bytes_max).offset(offset);
+                if counts_header {
+                    codec = codec.counts_header();
+                }
+                let header = [&[0; 8][..offset], &length.to_be_bytes()[8 - bytes..]].concat();
+                let result = codec.decode(&header).map(|frame| frame.map(|(_, taken)| taken));
+                let header_len = header.len() as i128;
+                let body = i128::from(length) - if counts_header { header_len } else { 0 };
+                let whole = body + header_len;
+                let fits = body <= bytes_max as i128 && whole <= usize::MAX as i128;
+                let what = format!("{codec:?}, {length}");
+                match result {
+                    Err(FrameError::Malformed(_)) => assert!(body < 0, "{what}"),
+                    Err(_) => assert!(body >= 0 && !fits, "{what}"),
+                    Ok(Some(taken)) => assert!(body == 0 && taken == header.len(), "{what}"),
+                    Ok(None) => {
+                        assert!(body > 0 && fits && codec.need() as i128 == whole, "{what}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_length_behind_more_bytes_than_memory_has_never_comes() {
+    let mut codec = LengthPrefixed::new(LengthWidth::U8, 3).offset(usize::MAX);
+    assert_eq!(codec.decode(b"abcdef"), Ok(None));
+    assert_eq!(codec.need(), usize::MAX);
+}
+
 #[test]
 fn a_varint_ends_within_64_bits() {
     let over = FrameError::Malformed("the length of a frame is over 64 bits");
