@@ -153,6 +153,25 @@ impl Connection<'_> {
         !self.stream().has(PAUSED | SHOW | CLOSING | DEAD) && !self.is_over_high()
     }
 
+    /// How many more frames its handler may be shown in this turn.
+    pub(crate) fn frames_left(&self) -> usize {
+        let core = &*self.context.core;
+        match core.frames_left {
+            (key, turn, left) if (key, turn) == (self.key, core.stats.turns) => left,
+            _ => self.stream().limits.frames_per_turn_max,
+        }
+    }
+
+    /// Now it is so many. If these are none, the rest of the input, if there is any, is for the next turn.
+    pub(crate) fn set_frames_left(&mut self, left: usize, has_rest: bool) {
+        let core = &mut *self.context.core;
+        core.frames_left = (self.key, core.stats.turns, left);
+        if left == 0 && has_rest {
+            core.stats.budgets_exhausted += 1;
+            self.again();
+        }
+    }
+
     /// Appends a copy of `data` to the output. All that the callbacks of one run send leaves in one
     /// write at the end of that run; what the kernel does not take is queued.
     #[inline]

@@ -20,6 +20,7 @@ use crate::error::{Error, Sent};
 use crate::key::Key;
 use crate::limits::ReactorLimits;
 use crate::listener::Listener;
+use crate::one_line::OneLine;
 use crate::random::random;
 use crate::readiness::Readiness;
 use crate::source::Raw;
@@ -95,8 +96,10 @@ pub(crate) struct Core {
     pub(crate) direct_max: usize,
     /// How many bytes the source that runs may still write in this phase.
     pub(crate) write_left: usize,
-    /// What `on_data` failed with.
-    pub(crate) error: Option<Error>,
+    /// What `on_data` failed with, for the log.
+    pub(crate) error: Option<OneLine<Error>>,
+    /// Of the connection that was last shown frames: in which turn, and how many more it may be in that.
+    pub(crate) frames_left: (Key, u64, usize),
 
     /// The flags of a connection that may take the short way; none of them while every step is to be
     /// logged or timed, which the general code does.
@@ -154,6 +157,7 @@ impl Core {
             direct_max: 0,
             write_left: 0,
             error: None,
+            frames_left: (Key::NONE, 0, 0),
             common: COMMON,
             now,
             is_poll_full: false,

@@ -71,6 +71,7 @@ mod mail;
 mod names;
 #[cfg(feature = "systemd")]
 mod notify;
+mod one_line;
 mod peer;
 mod random;
 mod reactor;

@@ -71,6 +71,10 @@ limits! {
         /// Reads from one connection in one turn. Default 8: small reads are dear, and a peer that
         /// sends byte by byte must not be worth more turns than the others.
         reads_per_turn_max: usize = 8,
+        /// Frames of one connection that a [`Framed`](crate::codec::Framed) handler is shown in one turn; the rest waits
+        /// for the next one. Default 1024: a peer can put as many frames into its bytes as these are, and each of them
+        /// is a call. It is some hundred microseconds, which is what others wait for.
+        frames_per_turn_max: usize = 1024,
         /// Bytes written to one connection in one phase of a turn. Default 256 KiB: a large answer
         /// leaves in a few turns, between which the others are served.
         write_bytes_per_turn_max: usize = 256 * 1024,
@@ -258,6 +262,7 @@ impl Limits {
             (self.connections_per_address_max, "connections_per_address_max"),
             (self.read_bytes_per_turn_max, "read_bytes_per_turn_max"),
             (self.reads_per_turn_max, "reads_per_turn_max"),
+            (self.frames_per_turn_max, "frames_per_turn_max"),
             (self.write_bytes_per_turn_max, "write_bytes_per_turn_max"),
             (self.input_bytes_max, "input_bytes_max"),
             (self.output_bytes_high, "output_bytes_high"),

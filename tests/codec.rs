@@ -1,112 +1,59 @@
 //! Frames: the same ones however the bytes are cut, none over its limit, and encoders' found again.
 
+#[path = "properties/codec.rs"]
+mod properties;
+
 use oneloop::codec::{
-    Decoder, Delimited, Encoder, Fixed, FrameError, LengthPrefixed, LengthWidth, LineEnd, Lines,
-    VarintPrefixed,
+    Decoder, Delimited, Encoder, Fixed, FrameError, LengthFrame, LengthPrefixed, LengthWidth,
+    LineEnd, Lines, VarintPrefixed,
 };
+
+use properties::{Codec, Outcome, is_found_again, is_the_same_in_pieces, run};
 
 const LONE_CR: FrameError = FrameError::Malformed("a line has a CR without an LF in it");
 const LONE_LF: FrameError = FrameError::Malformed("a line ends with LF and not with CR LF");
 
-/// A decoder whose frames can be kept.
-trait Keeping: Decoder + Clone {
-    fn keep(frame: Self::Frame<'_>) -> Vec<u8>;
+fn decode<C: Codec>(codec: &C, stream: &[u8]) -> Outcome {
+    run(codec, &[stream], false)
 }
 
-macro_rules! frames_are_slices {
-    ($($decoder:ty),*) => {$(
-        impl Keeping for $decoder {
-            fn keep(frame: &[u8]) -> Vec<u8> {
-                frame.to_vec()
-            }
-        }
-    )*};
-}
-
-frames_are_slices!(Lines, Delimited, Fixed, VarintPrefixed);
-
-impl Keeping for LengthPrefixed {
-    fn keep(frame: Self::Frame<'_>) -> Vec<u8> {
-        [frame.head, b"|", frame.body].concat()
-    }
-}
-
-/// What came of a stream: whole frames, what is left of one, and an error.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Outcome {
-    frames: Vec<Vec<u8>>,
-    rest: usize,
-    error: Option<FrameError>,
-}
-
-/// Shows a stream in pieces, as a connection would. Checks on the way that what was needed was enough to know.
-fn run<D: Keeping>(decoder: &D, pieces: &[&[u8]]) -> Outcome {
-    let mut decoder = decoder.clone();
-    let (mut input, mut outcome) =
-        (Vec::new(), Outcome { frames: Vec::new(), rest: 0, error: None });
-    for piece in pieces {
-        input.extend_from_slice(piece);
-        let mut consumed = 0;
-        loop {
-            match decoder.decode(&input[consumed..]) {
-                Ok(Some((frame, taken))) => {
-                    assert!(taken > 0, "each frame takes up something");
-                    outcome.frames.push(D::keep(frame));
-                    consumed += taken;
-                }
-                Ok(None) => {
-                    let need = decoder.need();
-                    assert!(need == 0 || need > input.len() - consumed, "it has {need} already");
-                    break;
-                }
-                Err(error) => {
-                    outcome.error = Some(error);
-                    return outcome;
-                }
-            }
-        }
-        input.drain(..consumed);
-    }
-    outcome.rest = input.len();
-    outcome
-}
-
-fn decode<D: Keeping>(decoder: &D, stream: &[u8]) -> Outcome {
-    run(decoder, &[stream])
-}
-
-fn frames<D: Keeping>(decoder: &D, stream: &[u8]) -> Vec<String> {
-    let outcome = decode(decoder, stream);
-    assert_eq!((outcome.rest, outcome.error), (0, None));
+fn frames<C: Codec>(codec: &C, stream: &[u8]) -> Vec<String> {
+    let outcome = decode(codec, stream);
+    assert_eq!((outcome.taken, outcome.error), (stream.len(), None));
     outcome.frames.into_iter().map(|frame| String::from_utf8(frame).unwrap()).collect()
 }
 
-fn error<D: Keeping>(decoder: &D, stream: &[u8]) -> FrameError {
-    decode(decoder, stream).error.expect("it is no frame")
+fn error<C: Codec>(codec: &C, stream: &[u8]) -> FrameError {
+    decode(codec, stream).error.expect("it is no frame")
 }
 
-/// All streams of at most `len_max` of these bytes, cut in all ways.
-fn is_the_same_however_it_is_cut<D: Keeping>(decoder: &D, alphabet: &[u8], len_max: u32) {
+/// Calls it with all texts of at most `len_max` of these bytes.
+fn each_of(alphabet: &[u8], len_max: u32, mut call: impl FnMut(&[u8])) {
     for len in 0..=len_max {
         for number in 0..alphabet.len().pow(len) {
             let digit = |at: u32| number / alphabet.len().pow(at) % alphabet.len();
-            let stream: Vec<u8> = (0..len).map(|at| alphabet[digit(at)]).collect();
-            let whole = decode(decoder, &stream);
-            for cuts in 0..1u32 << len.saturating_sub(1) {
-                let mut pieces: Vec<&[u8]> = Vec::new();
-                let mut from = 0;
-                for at in 1..stream.len() {
-                    if cuts >> (at - 1) & 1 == 1 {
-                        pieces.push(&stream[from..at]);
-                        from = at;
-                    }
-                }
-                pieces.push(&stream[from..]);
-                let cut = run(decoder, &pieces);
-                assert_eq!(cut, whole, "{pieces:?}");
-            }
+            call(&(0..len).map(|at| alphabet[digit(at)]).collect::<Vec<u8>>());
         }
     }
+}
+
+/// All streams of at most `len_max` of these bytes, cut in all ways.
+fn all_are_the_same_however_they_are_cut<C: Codec>(codec: &C, alphabet: &[u8], len_max: u32) {
+    each_of(alphabet, len_max, |stream| {
+        let whole = decode(codec, stream);
+        for cuts in 0..1u32 << stream.len().saturating_sub(1) {
+            let mut pieces: Vec<&[u8]> = Vec::new();
+            let mut from = 0;
+            for at in 1..stream.len() {
+                if cuts >> (at - 1) & 1 == 1 {
+                    pieces.push(&stream[from..at]);
+                    from = at;
+                }
+            }
+            pieces.push(&stream[from..]);
+            is_the_same_in_pieces(codec, &pieces, &whole);
+        }
+    });
 }
 
 #[test]
@@ -147,6 +94,8 @@ fn a_line_may_be_as_long_as_its_limit_and_not_longer() {
         assert_eq!(frames(&lines, format!("abc{ending}").as_bytes()), ["abc"]);
         assert_eq!(error(&lines, format!("abcd{ending}").as_bytes()), FrameError::TooLong(3));
         assert_eq!(error(&lines, b"abcd"), FrameError::TooLong(3), "before its end is there");
+        let may_end = end != LineEnd::Lf;
+        assert_eq!(decode(&lines, b"abc\r").error.is_none(), may_end, "{end:?}");
     }
 }
 
@@ -154,7 +103,7 @@ fn a_line_may_be_as_long_as_its_limit_and_not_longer() {
 fn lines_are_the_same_however_they_are_cut() {
     for end in [LineEnd::LfOrCrLf, LineEnd::Lf, LineEnd::CrLf] {
         for lines in [Lines::new(2).end(end), Lines::new(2).end(end).refuse_lone_cr()] {
-            is_the_same_however_it_is_cut(&lines, b"a\r\n", 6);
+            all_are_the_same_however_they_are_cut(&lines, b"a\r\n", 6);
         }
     }
 }
@@ -162,7 +111,7 @@ fn lines_are_the_same_however_they_are_cut() {
 #[test]
 fn delimited_frames_are_the_same_however_they_are_cut() {
     for delimiter in [&b"-"[..], b"--", b"-.-", b"--."] {
-        is_the_same_however_it_is_cut(&Delimited::new(delimiter, 3), b"-.a", 6);
+        all_are_the_same_however_they_are_cut(&Delimited::new(delimiter, 3), b"-.a", 6);
     }
 }
 
@@ -172,22 +121,23 @@ fn a_delimiter_is_found_where_it_first_ends() {
     assert_eq!(error(&Delimited::new(b"--", 3), b"abcd--"), FrameError::TooLong(3));
     assert_eq!(error(&Delimited::new(b"--", 3), b"abcd-"), FrameError::TooLong(3));
     assert_eq!(decode(&Delimited::new(b"--", 3), b"abc-").error, None, "it may end here");
+    assert_eq!(error(&Delimited::new(b"-.-", 3), b"abc--"), FrameError::TooLong(3), "not any more");
 }
 
 #[test]
 fn frames_of_one_size_are_the_same_however_they_are_cut() {
     assert_eq!(frames(&Fixed::new(3), b"onetwo"), ["one", "two"]);
-    is_the_same_however_it_is_cut(&Fixed::new(3), b"ab", 8);
+    all_are_the_same_however_they_are_cut(&Fixed::new(3), b"ab", 8);
 }
 
 #[test]
 fn frames_with_their_length_are_the_same_however_they_are_cut() {
     let plain = LengthPrefixed::new(LengthWidth::U8, 3);
     for codec in [plain.clone(), plain.clone().offset(1), plain.counts_header()] {
-        is_the_same_however_it_is_cut(&codec, &[0, 1, 2, 9], 6);
+        all_are_the_same_however_they_are_cut(&codec, &[0, 1, 2, 9], 6);
     }
-    is_the_same_however_it_is_cut(&LengthPrefixed::new(LengthWidth::U16, 3), &[0, 1, 2], 7);
-    is_the_same_however_it_is_cut(&VarintPrefixed::new(3), &[0, 1, 2, 0x80], 6);
+    all_are_the_same_however_they_are_cut(&LengthPrefixed::new(LengthWidth::U16, 3), &[0, 1, 2], 7);
+    all_are_the_same_however_they_are_cut(&VarintPrefixed::new(3), &[0, 1, 2, 0x80], 6);
 }
 
 #[test]
@@ -199,17 +149,19 @@ fn a_length_has_its_width_and_its_order() {
         (LengthWidth::U64, &[0, 0, 0, 0, 0, 0, 0, 2]),
     ] {
         let codec = LengthPrefixed::new(width, 80);
-        assert_eq!(frames(&codec, &[big, b"hi"].concat()), ["|hi"]);
+        assert_eq!(frames(&codec, &[big, b"hi"].concat()), ["hi"]);
         let little: Vec<u8> = big.iter().rev().copied().collect();
-        assert_eq!(frames(&codec.little_endian(), &[&little, &b"hi"[..]].concat()), ["|hi"]);
+        assert_eq!(frames(&codec.little_endian(), &[&little, &b"hi"[..]].concat()), ["hi"]);
     }
 }
 
 #[test]
 fn a_length_may_count_the_header_and_stand_behind_other_bytes() {
     let codec = LengthPrefixed::new(LengthWidth::U16, 80).offset(1).counts_header();
-    assert_eq!(frames(&codec, b"T\0\x05hi"), ["T|hi"]);
-    assert_eq!(frames(&codec, b"T\0\x03"), ["T|"]);
+    assert_eq!(frames(&codec, b"T\0\x05hi"), ["Thi"]);
+    let frame = LengthFrame { head: b"T", body: b"hi" };
+    assert_eq!(codec.clone().decode(b"T\0\x05hi and more"), Ok(Some((frame, 5))));
+    assert_eq!(frames(&codec, b"T\0\x03"), ["T"]);
     let less = FrameError::Malformed("the length of a frame is less than its header's");
     assert_eq!(error(&codec, b"T\0\x02"), less);
 }
@@ -217,7 +169,7 @@ fn a_length_may_count_the_header_and_stand_behind_other_bytes() {
 #[test]
 fn a_length_over_its_limit_is_an_error_before_its_bytes_are_there() {
     let codec = LengthPrefixed::new(LengthWidth::U8, 3);
-    assert_eq!(frames(&codec, b"\x03abc"), ["|abc"]);
+    assert_eq!(frames(&codec, b"\x03abc"), ["abc"]);
     assert_eq!(error(&codec, b"\x04"), FrameError::TooLong(3));
     assert_eq!(error(&codec.counts_header(), b"\x05"), FrameError::TooLong(3));
     assert_eq!(frames(&VarintPrefixed::new(3), b"\x03abc"), ["abc"]);
@@ -234,6 +186,53 @@ fn a_length_that_no_memory_has_room_for_is_too_long() {
     }
 }
 
+/// Against numbers that are wide enough for every sum.
+#[test]
+fn no_length_overflows_whatever_is_added_to_it() {
+    let powers = [0, 1, 8, 16, 31, 32, 33, 63].map(|bits| 1u64 << bits);
+    let around = |n: u64| [n.wrapping_sub(1), n, n.wrapping_add(1)];
+    let lengths = || [0, 9, 17, u64::MAX].into_iter().chain(powers).flat_map(around);
+    let widths =
+        [LengthWidth::U8, LengthWidth::U16, LengthWidth::U32, LengthWidth::U64].into_iter();
+    for ((width, bytes), length) in
+        widths.zip([1, 2, 4, 8]).flat_map(|w| lengths().map(move |l| (w, l)))
+    {
+        let length = if bytes == 8 { length } else { length % (1 << (8 * bytes)) };
+        for (bytes_max, offset) in
+            [0, 1, 255, 1 << 20, usize::MAX].into_iter().flat_map(|max| [0, 1, 7].map(|o| (max, o)))
+        {
+            for counts_header in [false, true] {
+                let mut codec = LengthPrefixed::new(width, bytes_max).offset(offset);
+                if counts_header {
+                    codec = codec.counts_header();
+                }
+                let header = [&[0; 8][..offset], &length.to_be_bytes()[8 - bytes..]].concat();
+                let result = codec.decode(&header).map(|frame| frame.map(|(_, taken)| taken));
+                let header_len = header.len() as i128;
+                let body = i128::from(length) - if counts_header { header_len } else { 0 };
+                let whole = body + header_len;
+                let fits = body <= bytes_max as i128 && whole <= usize::MAX as i128;
+                let what = format!("{codec:?}, {length}");
+                match result {
+                    Err(FrameError::Malformed(_)) => assert!(body < 0, "{what}"),
+                    Err(_) => assert!(body >= 0 && !fits, "{what}"),
+                    Ok(Some(taken)) => assert!(body == 0 && taken == header.len(), "{what}"),
+                    Ok(None) => {
+                        assert!(body > 0 && fits && codec.need() as i128 == whole, "{what}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_length_behind_more_bytes_than_memory_has_never_comes() {
+    let mut codec = LengthPrefixed::new(LengthWidth::U8, 3).offset(usize::MAX);
+    assert_eq!(codec.decode(b"abcdef"), Ok(None));
+    assert_eq!(codec.need(), usize::MAX);
+}
+
 #[test]
 fn a_varint_ends_within_64_bits() {
     let over = FrameError::Malformed("the length of a frame is over 64 bits");
@@ -245,43 +244,23 @@ fn a_varint_ends_within_64_bits() {
     assert_eq!(frames(&VarintPrefixed::new(80), &[0x82, 0x80, 0, b'h', b'i']), ["hi"]);
 }
 
-/// What an encoder wrote, its decoder finds again; what it would not find, is refused and leaves no byte.
-fn is_found_again<C: Keeping + Encoder>(codec: &C, alphabet: &[u8], len_max: u32) {
-    for len in 0..=len_max {
-        for number in 0..alphabet.len().pow(len) {
-            let digit = |at: u32| number / alphabet.len().pow(at) % alphabet.len();
-            let frame: Vec<u8> = (0..len).map(|at| alphabet[digit(at)]).collect();
-            let mut bytes = Vec::new();
-            match codec.encode(&frame, &mut bytes) {
-                Ok(()) => {
-                    bytes.extend_from_within(..);
-                    let outcome = decode(codec, &bytes);
-                    let found = outcome
-                        .frames
-                        .iter()
-                        .map(|frame| frame.strip_prefix(b"|").unwrap_or(frame));
-                    assert!(found.eq([&frame, &frame]), "{frame:?} became {outcome:?}");
-                    assert_eq!((outcome.rest, outcome.error), (0, None));
-                }
-                Err(_) => assert_eq!(bytes, b""),
-            }
-        }
-    }
+fn all_are_found_again<C: Codec>(codec: &C, alphabet: &[u8], len_max: u32) {
+    each_of(alphabet, len_max, |frame| is_found_again(codec, frame));
 }
 
 #[test]
 fn what_an_encoder_wrote_its_decoder_finds_again() {
     for end in [LineEnd::LfOrCrLf, LineEnd::Lf, LineEnd::CrLf] {
-        is_found_again(&Lines::new(3).end(end), b"a\r\n", 5);
-        is_found_again(&Lines::new(3).end(end).refuse_lone_cr(), b"a\r\n", 5);
+        all_are_found_again(&Lines::new(3).end(end), b"a\r\n", 5);
+        all_are_found_again(&Lines::new(3).end(end).refuse_lone_cr(), b"a\r\n", 5);
     }
     for delimiter in [&b"-"[..], b"--", b"-.-", b"--."] {
-        is_found_again(&Delimited::new(delimiter, 4), b"-.a", 6);
+        all_are_found_again(&Delimited::new(delimiter, 4), b"-.a", 6);
     }
-    is_found_again(&Fixed::new(2), b"ab", 4);
-    is_found_again(&VarintPrefixed::new(3), b"ab", 5);
-    is_found_again(&LengthPrefixed::new(LengthWidth::U16, 3).little_endian(), b"ab", 5);
-    is_found_again(&LengthPrefixed::new(LengthWidth::U8, 3).counts_header(), b"ab", 5);
+    all_are_found_again(&Fixed::new(2), b"ab", 4);
+    all_are_found_again(&VarintPrefixed::new(3), b"ab", 5);
+    all_are_found_again(&LengthPrefixed::new(LengthWidth::U16, 3).little_endian(), b"ab", 5);
+    all_are_found_again(&LengthPrefixed::new(LengthWidth::U8, 3).counts_header(), b"ab", 5);
 }
 
 #[test]

@@ -369,12 +369,13 @@ fn one_event_per_poll_is_enough_to_serve_a_thousand_ready_connections() {
 #[test]
 fn a_limit_that_makes_no_sense_is_refused_by_name() {
     type Bad = (Limits, &'static str);
-    let bad: [Bad; 9] = [
+    let bad: [Bad; 10] = [
         (Limits::new().accepts_per_turn_max(0), "accepts_per_turn_max"),
         (Limits::new().connections_max(0), "connections_max"),
         (Limits::new().connections_per_address_max(0), "connections_per_address_max"),
         (Limits::new().read_bytes_per_turn_max(0), "read_bytes_per_turn_max"),
         (Limits::new().reads_per_turn_max(0), "reads_per_turn_max"),
+        (Limits::new().frames_per_turn_max(0), "frames_per_turn_max"),
         (Limits::new().input_bytes_max(0), "input_bytes_max"),
         (Limits::new().output_bytes_low(0).output_bytes_high(0), "output_bytes_high"),
         (Limits::new().output_bytes_low(5).output_bytes_high(5), "output_bytes_low"),

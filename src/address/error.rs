@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::one_line::OneLine;
+
 /// A text is no address, or a name none of a Unix socket.
 ///
 /// Its text is for people: one line that says which part is wrong, what is wrong with it and, where that is
@@ -40,24 +42,9 @@ pub(super) fn fail<T>(message: impl Into<Box<str>>) -> Result<T> {
 }
 
 /// A part of the text as messages show it: it may come from anywhere, and the message go to a log.
-pub(super) fn excerpt(text: &str) -> Excerpt<'_> {
-    Excerpt(text)
-}
-
-pub(super) struct Excerpt<'a>(&'a str);
-
-impl fmt::Display for Excerpt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const CHARS_MAX: usize = 40;
-        let mut chars = self.0.chars();
-        for c in chars.by_ref().take(CHARS_MAX) {
-            match c {
-                '"' | '\'' | '\\' => write!(f, "{c}")?,
-                _ => write!(f, "{}", c.escape_debug())?,
-            }
-        }
-        if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
-    }
+pub(super) fn excerpt(text: &str) -> OneLine<&str> {
+    const CHARS_MAX: usize = 40;
+    OneLine::cut(text, CHARS_MAX)
 }
 
 /// A character as messages show it.

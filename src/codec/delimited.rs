@@ -34,6 +34,15 @@ impl Delimited {
         let delimiter = Rc::new(Finder::new(delimiter).into_owned());
         Delimited { delimiter, bytes_max, scanned: 0 }
     }
+
+    /// Whether a frame without its delimiter is not too long yet: one that ends in time begins behind it, or with
+    /// its last bytes.
+    fn may_end(&self, input: &[u8]) -> bool {
+        let delimiter = self.delimiter.needle();
+        let first = (input.len() + 1).saturating_sub(delimiter.len());
+        let last = input.len().min(self.bytes_max);
+        (first..=last).rev().any(|at| delimiter.starts_with(&input[at..]))
+    }
 }
 
 impl Decoder for Delimited {
@@ -43,15 +52,16 @@ impl Decoder for Delimited {
         let len = self.delimiter.needle().len();
         // All but its last byte may have been there the last time.
         let from = self.scanned.saturating_sub(len - 1);
-        let (result, known) = match self.delimiter.find(&input[from..]) {
-            Some(at) => (Some((&input[..from + at], from + at + len)), from + at),
-            None => (None, (input.len() + 1).saturating_sub(len)),
+        let found = self.delimiter.find(&input[from..]).map(|at| from + at);
+        let is_too_long = match found {
+            Some(at) => at > self.bytes_max,
+            None => !self.may_end(input),
         };
-        if known > self.bytes_max {
+        if is_too_long {
             return Err(FrameError::TooLong(self.bytes_max));
         }
-        self.scanned = if result.is_some() { 0 } else { input.len() };
-        Ok(result)
+        self.scanned = if found.is_some() { 0 } else { input.len() };
+        Ok(found.map(|at| (&input[..at], at + len)))
     }
 }
 

@@ -63,7 +63,8 @@ pub trait FrameHandler: 'static {
 
     /// A frame came. After [`close`](Connection::close) none comes any more; while it is
     /// [paused](Connection::pause), or its output over the high watermark, the next one waits; after
-    /// [`again`](Connection::again) it waits for the next turn.
+    /// [`again`](Connection::again), and after as many as one turn may have
+    /// ([`frames_per_turn_max`](crate::Limits::frames_per_turn_max)), it waits for the next turn.
     ///
     /// # Errors
     ///
@@ -187,7 +188,8 @@ pub trait FrameHandler: 'static {
 
 /// Calls `on_frame` for each whole frame that `data` begins with, as long as the connection takes more: until it
 /// is closed, paused or over its high watermark, or `on_frame` asked for the rest in the next turn
-/// ([`again`](Connection::again)). Gives how many bytes the frames took up, which is what
+/// ([`again`](Connection::again)). After [`frames_per_turn_max`](crate::Limits::frames_per_turn_max) frames in one turn
+/// the rest is for the next one, too. Gives how many bytes the frames took up, which is what
 /// [`StreamHandler::on_data`] is to answer. If the decoder knows how many bytes it waits for, it is not called before
 /// they are there ([`need`](Connection::need)).
 ///
@@ -200,17 +202,23 @@ pub fn for_each_frame<D: Decoder>(
     data: &[u8],
     mut on_frame: impl FnMut(&mut Connection<'_>, D::Frame<'_>) -> Result<(), Error>,
 ) -> Result<usize, Error> {
+    let mut left = conn.frames_left();
     let mut consumed = 0;
-    while let Some((frame, taken)) = decoder.decode(&data[consumed..])? {
+    while left > 0 {
+        let Some((frame, taken)) = decoder.decode(&data[consumed..])? else {
+            if decoder.need() > 0 {
+                conn.need(decoder.need());
+            }
+            break;
+        };
         consumed += taken;
+        left -= 1;
         on_frame(conn, frame)?;
         if !conn.takes_more() {
-            return Ok(consumed);
+            break;
         }
     }
-    if decoder.need() > 0 {
-        conn.need(decoder.need());
-    }
+    conn.set_frames_left(left, consumed < data.len());
     Ok(consumed)
 }
 

@@ -95,7 +95,7 @@ impl LengthPrefixed {
     }
 
     fn header_len(&self) -> usize {
-        self.offset + self.width.bytes()
+        self.offset.saturating_add(self.width.bytes())
     }
 
     fn read_length(&self, field: &[u8]) -> u64 {

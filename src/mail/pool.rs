@@ -13,6 +13,7 @@ use super::postbox::Postbox;
 use super::sender::{Letter, PostError};
 use crate::driver::Work;
 use crate::key::Key;
+use crate::one_line::OneLine;
 
 struct Job<M> {
     /// Whom the result is for; `None` for the handler itself.
@@ -178,9 +179,10 @@ impl<M: Send + 'static> Pool<M> {
 }
 
 /// What was said by a panic.
-pub(crate) fn message_of(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn message_of(panic: &(dyn Any + Send)) -> OneLine<&str> {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    OneLine::new(text.unwrap_or("no message"))
 }
 
 impl<M: Send + 'static> Work for Pool<M> {

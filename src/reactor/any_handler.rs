@@ -14,6 +14,7 @@ use crate::error::{CloseReason, ConnectError};
 use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::listener::ListenerId;
+use crate::one_line::OneLine;
 use crate::peer::Peer;
 use crate::signal::Signal;
 use crate::timer::TimerId;
@@ -142,7 +143,7 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
         match self.handler.on_data(self.sessions.get_mut(session), conn, data) {
             Ok(consumed) => consumed,
             Err(error) => {
-                conn.context.core.error = Some(error);
+                conn.context.core.error = Some(OneLine::new(error));
                 FAILED
             }
         }

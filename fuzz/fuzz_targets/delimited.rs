@@ -1,0 +1,7 @@
+//! Frames behind which a delimiter stands.
+#![cfg_attr(fuzzing, no_main)]
+
+#[path = "../../tests/properties/codec.rs"]
+mod properties;
+
+oneloop_fuzz::target!(properties::delimited);

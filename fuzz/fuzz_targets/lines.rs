@@ -1,0 +1,7 @@
+//! Lines, of all ends.
+#![cfg_attr(fuzzing, no_main)]
+
+#[path = "../../tests/properties/codec.rs"]
+mod properties;
+
+oneloop_fuzz::target!(properties::lines);
