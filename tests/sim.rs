@@ -4,16 +4,36 @@
 
 #[path = "sim/addresses.rs"]
 mod addresses;
+#[path = "sim/answerer.rs"]
+mod answerer;
+#[path = "sim/check.rs"]
+mod check;
 #[path = "sim/clients.rs"]
 mod clients;
 #[path = "sim/connect.rs"]
 mod connect;
+#[path = "sim/datagrams.rs"]
+mod datagrams;
+#[path = "sim/deadlines.rs"]
+mod deadlines;
+#[path = "sim/drain.rs"]
+mod drain;
+#[path = "sim/failing.rs"]
+mod failing;
+#[path = "sim/fairness.rs"]
+mod fairness;
+#[path = "sim/framed.rs"]
+mod framed;
 #[path = "sim/harness.rs"]
 mod harness;
 #[path = "sim/hosts.rs"]
 mod hosts;
 #[path = "sim/links.rs"]
 mod links;
+#[path = "sim/long.rs"]
+mod long;
+#[path = "sim/mail.rs"]
+mod mail;
 #[path = "sim/names.rs"]
 mod names;
 #[path = "sim/network.rs"]
@@ -22,12 +42,23 @@ mod network;
 mod orders;
 #[path = "sim/race.rs"]
 mod race;
+#[path = "sim/report.rs"]
+mod report;
+#[path = "sim/sweep.rs"]
+mod sweep;
+#[path = "sim/timers.rs"]
+mod timers;
+#[path = "sim/tiny_frames.rs"]
+mod tiny_frames;
 #[path = "sim/unix.rs"]
 mod unix;
 #[path = "sim/wait.rs"]
 mod wait;
 #[path = "sim/wire.rs"]
 mod wire;
+#[allow(dead_code, reason = "some of them")]
+#[path = "swarm/workloads.rs"]
+mod workloads;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,11 +1,15 @@
 //! All tests of the core that need no kernel, in a simulation that grants only what drivers promise.
 
 #![cfg(feature = "sim")]
-#![allow(clippy::duplicate_mod, reason = "each file brings its support along")]
 
 /// The world of all these files.
 mod support {
     pub(crate) use oneloop::sim::Kernel;
+
+    pub(crate) use self::all::*;
+
+    #[path = "mod.rs"]
+    mod all;
 
     #[path = "sim.rs"]
     pub(crate) mod world;
@@ -13,4 +17,5 @@ mod support {
     pub(crate) const KERNEL: Kernel = Kernel::Contract;
 }
 
-mod simulated;
+#[path = "reactor/mod.rs"]
+mod reactor;

@@ -2,60 +2,56 @@
 //! (`needs_tcp`); files that are mostly about outbound connections are not here.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::duplicate_mod, reason = "each file brings its support along")]
 
 /// The world of all these files.
 mod support {
-    use std::time::Duration;
+    pub(crate) use self::all::world as kernel_world;
+    pub(crate) use self::all::*;
 
-    pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+    #[path = "mod.rs"]
+    mod all;
 
-    #[path = "../kernel/mod.rs"]
-    mod kernel;
-    #[allow(dead_code, unreachable_pub, reason = "the world of TCP has more")]
-    #[path = "world.rs"]
-    mod kernel_world;
     #[path = "unix.rs"]
     pub(crate) mod world;
 }
 
-#[path = "accept.rs"]
+#[path = "reactor/accept.rs"]
 mod accept;
-#[path = "close.rs"]
+#[path = "reactor/close.rs"]
 mod close;
-#[path = "data.rs"]
+#[path = "reactor/data.rs"]
 mod data;
-#[path = "deadline.rs"]
+#[path = "reactor/deadline.rs"]
 mod deadline;
-#[path = "deadline_answers.rs"]
+#[path = "reactor/deadline_answers.rs"]
 mod deadline_answers;
-#[path = "deadline_message.rs"]
+#[path = "reactor/deadline_message.rs"]
 mod deadline_message;
-#[path = "deadline_output.rs"]
+#[path = "reactor/deadline_output.rs"]
 mod deadline_output;
-#[path = "drain.rs"]
+#[path = "reactor/drain.rs"]
 mod drain;
-#[path = "drip.rs"]
+#[path = "reactor/drip.rs"]
 mod drip;
-#[path = "edges.rs"]
+#[path = "reactor/edges.rs"]
 mod edges;
-#[path = "events.rs"]
+#[path = "reactor/events.rs"]
 mod events;
-#[path = "fairness.rs"]
+#[path = "reactor/fairness.rs"]
 mod fairness;
-#[path = "forward.rs"]
+#[path = "reactor/forward.rs"]
 mod forward;
-#[path = "handler.rs"]
+#[path = "reactor/handler.rs"]
 mod handler;
-#[path = "keys.rs"]
+#[path = "reactor/keys.rs"]
 mod keys;
-#[path = "limits.rs"]
+#[path = "reactor/limits.rs"]
 mod limits;
-#[path = "memory.rs"]
+#[path = "reactor/memory.rs"]
 mod memory;
-#[path = "output.rs"]
+#[path = "reactor/output.rs"]
 mod output;
-#[path = "places.rs"]
+#[path = "reactor/places.rs"]
 mod places;
-#[path = "transfer.rs"]
+#[path = "reactor/transfer.rs"]
 mod transfer;

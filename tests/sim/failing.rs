@@ -4,6 +4,11 @@
 
 use std::process::Command;
 
+#[path = "../support/test_name.rs"]
+mod test_name;
+
+use test_name::full_name_of;
+
 /// Runs a test that fails, in a process of its own, with these variables; gives all it printed.
 pub(crate) fn failing(name: &str, variables: &[(&str, &str)]) -> String {
     let (is_ok, text) = run(name, variables);
@@ -19,7 +24,7 @@ pub(crate) fn run(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
         }
     }
     let output = command
-        .args(["--exact", name, "--include-ignored", "--nocapture"])
+        .args(["--exact", &full_name_of(name), "--include-ignored", "--nocapture"])
         .env("RUST_BACKTRACE", "0")
         .env("CARGO_PKG_NAME", "a-crate-that-uses-it")
         .env("CARGO_MANIFEST_DIR", "/somewhere/else")

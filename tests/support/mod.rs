@@ -34,6 +34,7 @@ pub mod office;
 mod random;
 pub mod raw;
 mod recorder;
+mod test_name;
 pub mod unix_datagrams;
 pub mod world;
 
@@ -41,6 +42,7 @@ pub use self::client::*;
 pub use self::echo::Echo;
 pub(crate) use self::random::random;
 pub use self::recorder::*;
+pub(crate) use self::test_name::full_name_of;
 pub use crate::support::world::*;
 
 /// Nothing takes so long unless it is broken.
@@ -341,7 +343,7 @@ pub fn pattern(count: usize) -> Vec<u8> {
 }
 
 /// For tests that count descriptors or memory, or change what belongs to the whole process: runs the
-/// test `name` of this file again, alone in a process of its own. False in the first process, where
+/// test `name` again, alone in a process of its own. False in the first process, where
 /// there is nothing left to do then; true in the second.
 ///
 /// # Panics
@@ -349,25 +351,17 @@ pub fn pattern(count: usize) -> Vec<u8> {
 /// If the test fails there, with its output.
 pub fn alone(name: &str) -> bool {
     // A simulation has descriptors of its own.
-    !HAS_KERNEL || needs_tcp("it is run by itself") && is_alone(name)
+    !HAS_KERNEL || needs_tcp("it is run by itself") && alone_also_in_simulation(name)
 }
 
-/// The same for what belongs to the process in a simulation, too, such as its logger: there `file` is
-/// the module that the test is in.
-pub fn alone_also_in_simulation(file: &str, name: &str) -> bool {
-    match file.split_once("::") {
-        Some((_, modules)) => is_alone(&format!("{modules}::{name}")),
-        None => is_alone(name),
-    }
-}
-
-fn is_alone(name: &str) -> bool {
+/// The same for what belongs to the process in a simulation, too, such as its logger.
+pub fn alone_also_in_simulation(name: &str) -> bool {
     const ALONE: &str = "ONELOOP_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .args(["--exact", &full_name_of(name), "--nocapture", "--test-threads=1"])
         .env(ALONE, "1")
         // Large blocks go back to the system when they are freed (mallopt(3)), so that what is
         // resident tells what is held.

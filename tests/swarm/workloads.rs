@@ -6,7 +6,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
 mod clocks;
-mod datagrams;
+pub(crate) mod datagrams;
 mod deadline_model;
 mod deadlines;
 mod doors;

@@ -1,0 +1,6 @@
+//! The reactor over the kernel's sockets.
+
+mod support;
+
+#[path = "reactor/mod.rs"]
+mod reactor;

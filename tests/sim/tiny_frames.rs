@@ -1,0 +1,106 @@
+//! Many tiny frames: a peer that sends as many frames as fit into its bytes holds nobody up.
+
+use std::collections::BTreeMap;
+
+use oneloop::codec::{FrameHandler, Framed, Lines};
+use oneloop::sim::{Harness, Script, Simulation};
+use oneloop::{CloseReason, Connection, Error, Key, Limits, ListenOptions, ReactorLimits};
+
+/// Counts the frames of each connection in each turn. Answers those that are not empty.
+#[derive(Default)]
+struct Counter {
+    frames: usize,
+    of_a_turn: BTreeMap<(u64, Key), usize>,
+    rest: Vec<u8>,
+}
+
+impl Counter {
+    fn most_in_a_turn(&self) -> usize {
+        self.of_a_turn.values().copied().max().unwrap_or(0)
+    }
+}
+
+impl FrameHandler for Counter {
+    type Decoder = Lines;
+    type Session = ();
+
+    fn decoder(&self) -> Lines {
+        Lines::new(100)
+    }
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_frame(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        line: &[u8],
+    ) -> Result<(), Error> {
+        self.frames += 1;
+        *self.of_a_turn.entry((conn.stats().turns, conn.key())).or_default() += 1;
+        if !line.is_empty() {
+            conn.send(line).ignore();
+        }
+        Ok(())
+    }
+
+    fn on_peer_closed(&mut self, _: &mut (), conn: &mut Connection<'_>, rest: &[u8]) {
+        self.rest = rest.to_vec();
+        conn.close();
+    }
+}
+
+#[test]
+fn of_a_million_empty_frames_no_more_than_frames_per_turn_max_are_shown_in_a_turn() {
+    const FRAMES: usize = 1_000_000;
+    for max in [Limits::new().frames_per_turn_max, 100_000] {
+        let mut sim = Simulation::new(1);
+        let limits = Limits::new().frames_per_turn_max(max);
+        let options = ListenOptions::new().limits(limits);
+        let server =
+            sim.serve_with(Framed::new(Counter::default()), ReactorLimits::new(), &options);
+        let flood = Script::new().send(vec![b'\n'; FRAMES]).shutdown().expect_end();
+        let flood = sim.client(server.address, flood);
+        let ping = sim.client(server.address, Script::new().send("ping\n").expect("ping").close());
+        sim.run_until(|sim| sim.is_done(ping));
+        assert!(sim.handler(server).handler().frames < FRAMES, "while the others come");
+        sim.run_until_idle();
+        sim.assert_done(flood);
+        let counter = sim.handler(server).handler();
+        assert_eq!(counter.frames, FRAMES + 1, "and every one once");
+        let most = counter.most_in_a_turn();
+        assert!(most <= max, "{most} in a turn");
+        assert!(most == max || max > 65_536, "{most} in a turn: a turn's bytes are the bound");
+    }
+}
+
+#[test]
+fn frames_of_several_reads_count_together() {
+    let limits = Limits::new().frames_per_turn_max(5).input_bytes_max(3).reads_per_turn_max(100);
+    let mut harness = Harness::with_limits(Framed::new(Counter::default()), limits);
+    harness.feed([b'\n'; 40]);
+    let counter = harness.handler().handler();
+    assert_eq!((counter.frames, counter.most_in_a_turn()), (40, 5));
+}
+
+#[test]
+fn frames_that_wait_for_the_next_turn_are_shown_before_the_end_is_told() {
+    let limits = Limits::new().frames_per_turn_max(1);
+    let mut harness = Harness::with_limits(Framed::new(Counter::default()), limits);
+    harness.feed("a\nb\nc\nrest");
+    harness.end();
+    assert_eq!(harness.output(), b"abc");
+    assert_eq!(harness.handler().handler().rest, b"rest");
+    assert_eq!(harness.closed(), Some(CloseReason::PeerClosed));
+}
+
+/// Else whoever has just as many frames as its budget would cost a turn that does nothing.
+#[test]
+fn a_budget_that_is_just_enough_asks_for_no_other_turn() {
+    let limits = Limits::new().frames_per_turn_max(3);
+    let mut harness = Harness::with_limits(Framed::new(Counter::default()), limits);
+    harness.feed("a\nb\nc\n");
+    assert_eq!((harness.output(), harness.stats().budgets_exhausted), (b"abc".to_vec(), 0));
+    harness.feed("a\nb\nc\nd\n");
+    assert_eq!((harness.output(), harness.stats().budgets_exhausted), (b"abcd".to_vec(), 1));
+}

@@ -1,0 +1,153 @@
+//! Datagrams that leave in batches: with the feature `udp-batch`, on Linux.
+
+#![cfg(all(feature = "udp-batch", target_os = "linux"))]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt::UdpGroSegment};
+use oneloop::{DatagramLimits, DatagramOptions, Queued, SocketAddress};
+
+use crate::support::datagrams::*;
+use crate::support::*;
+
+/// Receives what was sent as one at once (udp(7), `UDP_GRO`): so that it can be seen what was.
+fn sees_batches() -> UdpSocket {
+    let client = udp();
+    setsockopt(&client, UdpGroSegment, &true).unwrap();
+    client
+}
+
+/// Sends in one run datagrams of these lengths, each full of its number.
+fn sends(to: SocketAddr, lengths: &[usize], options: &DatagramOptions) -> Bound {
+    let (to, lengths) = (SocketAddress::from(to), lengths.to_vec());
+    let datagrams = Datagrams::new(move |socket, call| {
+        if *call == DatagramCall::Bound {
+            for (number, length) in lengths.iter().enumerate() {
+                let data = vec![number as u8; *length];
+                assert_eq!(socket.send_to(&to, &data), Queued::Ok);
+            }
+        }
+    });
+    Bound::with(datagrams, "[::]:0", options)
+}
+
+/// An IPv4 address as a socket for both families has it.
+fn mapped(client: &UdpSocket) -> SocketAddr {
+    let address = client.local_addr().unwrap();
+    (Ipv4Addr::LOCALHOST.to_ipv6_mapped(), address.port()).into()
+}
+
+/// How much comes at once, so many times.
+fn comes(server: &mut Bound, client: &UdpSocket, times: usize) -> Vec<usize> {
+    (0..times).map(|_| server.received(client).0.len()).collect()
+}
+
+#[test]
+fn neighbours_of_one_length_for_one_receiver_leave_as_one() {
+    let client = sees_batches();
+    let mut server = sends(mapped(&client), &[100, 100, 100, 7, 7, 100], &DatagramOptions::new());
+    assert_eq!(comes(&mut server, &client, 3), [300, 14, 100]);
+    assert_eq!(server.reactor.stats().datagrams_out, 6);
+    assert_eq!(server.reactor.stats().datagram_bytes_waiting, 0);
+    assert_idle(&mut server.reactor);
+}
+
+/// A socket that is bound to all addresses answers from the one that was asked.
+#[test]
+fn a_batch_of_answers_leaves_from_where_it_was_asked() {
+    for (bound_to, asked) in
+        [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "127.0.0.2"), ("[::]:0", "::1")]
+    {
+        let datagrams = Datagrams::new(|socket, call| {
+            if let DatagramCall::Datagram(data, from, _) = call {
+                (0..3).for_each(|_| socket.send_to(from, data).ignore());
+            }
+        });
+        let mut server = Bound::with(datagrams, bound_to, &DatagramOptions::new());
+        let port = server.address.port();
+        let asked = SocketAddr::new(asked.parse().unwrap(), port);
+        let client = udp_at(if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" });
+        setsockopt(&client, UdpGroSegment, &true).unwrap();
+        client.send_to(b"hello", asked).unwrap();
+        let (answer, from) = server.received(&client);
+        assert_eq!((&answer[..], from), (&b"hellohellohello"[..], asked));
+    }
+}
+
+#[test]
+fn who_receives_one_by_one_gets_them_whole_and_in_order() {
+    let client = udp();
+    let lengths = [100, 100, 0, 0, 1, 100, 60_000, 60_000, 20_000, 20_000, 20_000, 20_000];
+    let mut server = sends(mapped(&client), &lengths, &DatagramOptions::new());
+    for (number, length) in lengths.into_iter().enumerate() {
+        assert_eq!(server.received(&client).0, vec![number as u8; length], "{number}");
+    }
+    assert_eq!(server.reactor.stats().datagrams_out, lengths.len() as u64);
+    assert_idle(&mut server.reactor);
+}
+
+/// The last one of a turn may go over the bytes, as ever.
+#[test]
+fn a_batch_stays_within_the_budget() {
+    for (limits, expected, turns) in [
+        (DatagramLimits::new().datagrams_per_turn_max(3), vec![300, 300, 200], 3),
+        (DatagramLimits::new().bytes_per_turn_max(399), vec![300, 100, 300, 100], 2),
+    ] {
+        let client = sees_batches();
+        let options = DatagramOptions::new().limits(limits);
+        let mut server = sends(mapped(&client), &[100; 8], &options);
+        assert_eq!(comes(&mut server, &client, expected.len()), expected);
+        assert!(server.reactor.stats().turns >= turns);
+        assert_eq!(server.reactor.stats().datagrams_out, 8);
+    }
+}
+
+/// Without checksums the kernel cannot cut them later.
+#[test]
+fn what_the_kernel_does_not_take_as_one_leaves_one_by_one() {
+    mod option {
+        use nix::{libc, setsockopt_impl, sockopt_impl};
+
+        sockopt_impl!(NoCheck, SetOnly, libc::SOL_SOCKET, libc::SO_NO_CHECK, bool);
+    }
+
+    let client = sees_batches();
+    let to = SocketAddress::from(client.local_addr().unwrap());
+    let datagrams = Datagrams::new(move |socket, call| {
+        if *call == DatagramCall::Bound {
+            (0..5).for_each(|number| socket.send_to(&to, &[number; 100]).ignore());
+        }
+    });
+    let mut server = Bound::new(Datagrams::listens());
+    let handler = server.reactor.add_datagram_handler(datagrams);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    setsockopt(&socket, option::NoCheck, &true).unwrap();
+    server.reactor.bind_fd(handler, socket.into(), &DatagramOptions::new()).unwrap();
+    for number in 0..5 {
+        assert_eq!(server.received(&client).0, [number; 100]);
+    }
+    assert_eq!(server.reactor.stats().datagrams_out, 5);
+    assert_eq!(server.reactor.stats().datagram_errors, 0);
+}
+
+/// The error of one that left earlier meets the batch, which is sent all the same.
+#[test]
+fn an_error_of_an_earlier_datagram_costs_no_batch() {
+    let client = udp();
+    let to = client.local_addr().unwrap();
+    drop(client);
+    let mut server =
+        Bound::with(Datagrams::listens(), "127.0.0.1:0", &DatagramOptions::new().connect(to));
+    server.until("it is bound", |calls| calls.len() == 1);
+    for _ in 0..2 {
+        for _ in 0..5 {
+            server.send(to, b"alike").ignore();
+        }
+        server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    let failures = server.failed();
+    assert!(!failures.is_empty() && failures.iter().all(|(to, _)| to.is_none()), "{failures:?}");
+    let stats = server.reactor.stats();
+    assert_eq!((stats.datagrams_out, stats.datagrams_dropped), (10, 0));
+}
