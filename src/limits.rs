@@ -176,7 +176,8 @@ limits! {
         /// Datagrams received in one turn, and as many sent, or tried on receivers without room; the rest waits for the
         /// next one. Default 64: some hundred microseconds, which is what others wait for.
         datagrams_per_turn_max: usize = 64,
-        /// Bytes received in one turn, and as many sent; the last datagram may go over it. Default 256 KiB.
+        /// Bytes received in one turn, and as many sent; the last datagram may go over it. So may those that were
+        /// [gathered](crate::DatagramOptions::gather) with the last one, and over the number, too. Default 256 KiB.
         bytes_per_turn_max: usize = 256 * 1024,
         /// Datagrams that wait to be sent; one more is dropped, and its sender told so
         /// ([`Queued::Full`](crate::Queued::Full)). Default 1024: the kernel's own queue holds some hundred.

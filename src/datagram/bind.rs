@@ -18,6 +18,9 @@ use crate::key::Key;
 use crate::reactor::places::{self, invalid};
 use crate::reactor::{FOREIGN, HandlerId, Reactor};
 
+/// What the kernel gathers fits into one packet.
+const GATHERED_BYTES_MAX: usize = 65_535;
+
 /// An error of binding, with what was to be bound to.
 fn explain(place: impl Display, error: &io::Error) -> io::Error {
     places::explain(format_args!("bind to {place}"), error)
@@ -211,7 +214,7 @@ impl<D: Driver> Reactor<D> {
         options: &DatagramOptions,
     ) -> io::Result<SocketAddress> {
         let explain = |error| explain(shown(place), &error);
-        options.check(place).map_err(explain)?;
+        self.check_gathering(options).and_then(|()| options.check(place)).map_err(explain)?;
         let config = DatagramConfig { address: place, options };
         let (socket, guard) = self.sockets.driver.bind(&config).map_err(explain)?;
         let is_unix = place.inet().is_none();
@@ -219,6 +222,13 @@ impl<D: Driver> Reactor<D> {
         let address = self.install_datagrams(key, socket, is_unix, peer).map_err(explain)?;
         self.guards.extend(guard.map(|guard| (key, guard)));
         Ok(address)
+    }
+
+    fn check_gathering(&self, options: &DatagramOptions) -> io::Result<()> {
+        match options.gather && self.input.len() < GATHERED_BYTES_MAX {
+            true => Err(invalid("to gather, the limit read_buffer_bytes must be at least 65535")),
+            false => Ok(()),
+        }
     }
 
     /// Gives a key its socket, which is bound, and connected to `peer` if that is anybody. To which address it is bound.
@@ -335,6 +345,7 @@ impl Reactor {
                 return Err(invalid(&message));
             }
         }
+        self.check_gathering(options)?;
         let (address, peer) = crate::driver::Mio::adopt_datagrams(&socket, options)?;
         let key = self.core.new_datagrams(handler.index, Calls::<H>::OBJECT, options);
         if let Some(state) = self.core.datagram_mut(key) {

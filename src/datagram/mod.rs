@@ -86,6 +86,8 @@ pub(crate) struct DatagramState {
     peer: Option<SocketAddress>,
     /// A UDP socket that is bound to all addresses: to which of them a datagram was sent is asked for.
     is_anywhere: bool,
+    /// The kernel may hand over several datagrams together.
+    gathers: bool,
     /// A Unix socket. That a receiver which it names has room again, no event tells it.
     is_unix: bool,
     /// It was made elsewhere, and somebody else may have it open as well.
@@ -143,6 +145,7 @@ impl DatagramState {
             limits: options.limits.clone(),
             peer: None,
             is_anywhere: false,
+            gathers: options.gather,
             is_unix: false,
             is_shared: false,
             is_unbound: true,

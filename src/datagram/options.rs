@@ -54,6 +54,7 @@ pub struct DatagramOptions {
     pub(crate) multicast_interface: Interface,
     pub(crate) receive_buffer_bytes: Option<usize>,
     pub(crate) send_buffer_bytes: Option<usize>,
+    pub(crate) gather: bool,
     pub(crate) only_v6: bool,
     pub(crate) reuse_address: bool,
     pub(crate) reuse_port: bool,
@@ -79,6 +80,7 @@ impl DatagramOptions {
             multicast_interface: Interface::Any,
             receive_buffer_bytes: None,
             send_buffer_bytes: None,
+            gather: false,
             only_v6: false,
             reuse_address: false,
             reuse_port: false,
@@ -98,6 +100,7 @@ impl DatagramOptions {
             (self.multicast_interface != Interface::Any, "multicast_interface", !is_unix),
             // unix(7): it has none of its own, what waits counts for the sender.
             (self.receive_buffer_bytes.is_some(), "receive_buffer_bytes", !is_unix),
+            (self.gather, "gather", !is_unix),
             (self.only_v6, "only_v6", !is_unix),
             (self.reuse_address, "reuse_address", !is_unix),
             (self.reuse_port, "reuse_port", !is_unix),
@@ -110,6 +113,16 @@ impl DatagramOptions {
         }
         check_buffer("receive_buffer_bytes", self.receive_buffer_bytes)?;
         check_buffer("send_buffer_bytes", self.send_buffer_bytes)
+    }
+
+    /// `Unsupported` if it was asked to gather.
+    #[cfg(any(feature = "sim", not(all(feature = "udp-batch", target_os = "linux"))))]
+    pub(crate) fn no_gathering(&self, place: &str) -> io::Result<()> {
+        if self.gather {
+            let message = format!("gather is not to be had {place}");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        }
+        Ok(())
     }
 
     /// `Unsupported` if sizes of buffers were asked for.
@@ -189,6 +202,20 @@ impl DatagramOptions {
     #[must_use]
     pub fn send_buffer_bytes(mut self, bytes: usize) -> DatagramOptions {
         self.send_buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether the kernel hands over together what has come from one sender as neighbours of one length (GRO; udp(7),
+    /// `UDP_GRO`): the handler is shown one datagram after the other, as ever, but up to 64 of them cost one call, and one
+    /// way through the kernel. For sockets to which much comes from few, as in a transfer or a tunnel: a flow that was sent
+    /// in batches took a fifth to a third of the processor time for each datagram to receive, and one that was sent one by
+    /// one, where there is nothing to gather, up to a tenth more. Default no.
+    ///
+    /// `Unsupported` without the feature `udp-batch`, elsewhere than on Linux, and in the simulation. `InvalidInput` if
+    /// [`read_buffer_bytes`](crate::ReactorLimits::read_buffer_bytes) is under 65,535: what is gathered would be cut.
+    #[must_use]
+    pub fn gather(mut self, yes: bool) -> DatagramOptions {
+        self.gather = yes;
         self
     }
 

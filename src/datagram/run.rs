@@ -1,6 +1,8 @@
 //! What the turn does for a datagram socket.
 
 use std::io;
+use std::net::IpAddr;
+use std::ops::Range;
 
 use log::{debug, trace};
 
@@ -106,27 +108,28 @@ impl<D: Driver> Reactor<D> {
     fn receive_datagrams(&mut self, key: Key) {
         let Some(state) = self.core.datagram_mut(key) else { return };
         let limits = &state.limits;
-        let len_max = limits.datagrams_per_turn_max.min(state.drain_left.unwrap_or(usize::MAX));
+        let mut len_left =
+            limits.datagrams_per_turn_max.min(state.drain_left.unwrap_or(usize::MAX));
         let mut bytes_left = limits.bytes_per_turn_max;
-        if len_max == 0 {
+        if len_left == 0 {
             return;
         }
-        for _ in 0..len_max {
+        while len_left > 0 && bytes_left > 0 {
             let Some(Source::Datagram(state)) = self.core.sources.get_mut(key) else { return };
             if state.reason.is_some() || !state.is_readable {
                 return;
             }
-            if bytes_left == 0 {
-                break;
-            }
             let Some((driver, socket)) = self.sockets.with(key) else { return };
-            let received = match state.is_anywhere {
-                true => driver.receive_addressed(socket, &mut self.input),
-                false => {
-                    driver.receive(socket, &mut self.input).map(|(len, from)| (len, from, None))
-                }
+            let received = match (state.gathers, state.is_anywhere) {
+                (true, _) => driver.receive_gathered(socket, &mut self.input),
+                (false, true) => driver
+                    .receive_addressed(socket, &mut self.input)
+                    .map(|(length, from, to)| (length, from, to, length)),
+                (false, false) => driver
+                    .receive(socket, &mut self.input)
+                    .map(|(length, from)| (length, from, None, length)),
             };
-            let (length, from, to) = match received {
+            let (length, from, to, each) = match received {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     state.is_readable = false;
@@ -141,29 +144,53 @@ impl<D: Driver> Reactor<D> {
                         debug!("{key}: nothing but errors");
                         return self.core.end(key, CloseReason::Io(error.kind()));
                     }
+                    len_left -= 1;
                     continue;
                 }
             };
-            bytes_left = bytes_left.saturating_sub(length);
+            trace!("{key}: {length} bytes from {from}, {each} each");
             state.errors = 0;
-            if let Some(left) = &mut state.drain_left {
-                *left -= 1;
+            bytes_left = bytes_left.saturating_sub(length);
+            // One at least, which may be empty.
+            let mut start = 0;
+            while start == 0 || start < length {
+                let end = length.min(start + each.max(1));
+                self.show_datagram(key, start..end, &from, to);
+                len_left = len_left.saturating_sub(1);
+                start = end.max(1);
             }
-            trace!("{key}: {length} bytes from {from}");
-            let data = &self.input[..length.min(self.input.len())];
-            let datagram = Datagram { data, from: &from, to, length };
-            let stats = &mut self.core.stats;
-            stats.datagrams_in += 1;
-            stats.datagrams_truncated += u64::from(datagram.is_truncated());
-            // As `call_datagram`, beside the buffer.
-            let (handler, calls, context) = (state.handler, state.calls, state.context);
-            let context = Context { core: &mut self.core, host: &self.sockets, handler: context };
-            let came = to.map(|to| (&from, to));
-            let mut socket = DatagramSocket { context, key, came };
-            calls.datagram(&mut *self.handlers[usize::from(handler)], &mut socket, datagram);
         }
         self.core.stats.budgets_exhausted += 1;
         self.core.queue(key);
+    }
+
+    /// Shows a datagram, which was received to this place; what is not there was cut off.
+    fn show_datagram(
+        &mut self,
+        key: Key,
+        place: Range<usize>,
+        from: &SocketAddress,
+        to: Option<IpAddr>,
+    ) {
+        let Some(Source::Datagram(state)) = self.core.sources.get_mut(key) else { return };
+        if state.reason.is_some() {
+            return; // it was closed by one that was received with it
+        }
+        if let Some(left) = &mut state.drain_left {
+            *left = left.saturating_sub(1);
+        }
+        let length = place.len();
+        let data = &self.input[place.start..place.end.min(self.input.len())];
+        let datagram = Datagram { data, from, to, length };
+        let stats = &mut self.core.stats;
+        stats.datagrams_in += 1;
+        stats.datagrams_truncated += u64::from(datagram.is_truncated());
+        // As `call_datagram`, beside the buffer.
+        let (handler, calls, context) = (state.handler, state.calls, state.context);
+        let context = Context { core: &mut self.core, host: &self.sockets, handler: context };
+        let came = to.map(|to| (from, to));
+        let mut socket = DatagramSocket { context, key, came };
+        calls.datagram(&mut *self.handlers[usize::from(handler)], &mut socket, datagram);
     }
 
     pub(super) fn tell_failed(&mut self, key: Key, to: Option<&SocketAddress>, error: &io::Error) {

@@ -298,6 +298,16 @@ pub trait Driver: Sized {
     ) -> io::Result<(usize, SocketAddress, Option<IpAddr>)> {
         self.receive(socket, buffer).map(|(length, from)| (length, from, None))
     }
+    /// The same of a UDP socket that [gathers](crate::DatagramOptions::gather): several datagrams of one sender to one
+    /// address, one behind the other. The last number is how many bytes each of them has; the last one may have fewer.
+    fn receive_gathered(
+        &self,
+        socket: &Self::Socket,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddress, Option<IpAddr>, usize)> {
+        let (length, from, to) = self.receive_addressed(socket, buffer)?;
+        Ok((length, from, to, length))
+    }
     /// Sends one datagram, to whom the socket is connected if `to` says nothing.
     fn send_datagram(
         &self,

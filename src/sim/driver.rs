@@ -321,6 +321,7 @@ impl Driver for SimDriver {
         }
         let DatagramConfig { address, options } = *config;
         options.no_buffers("in the simulation")?;
+        options.no_gathering("in the simulation")?;
         let (net, host) = (&self.network.net, self.host);
         let (key, guard) = match address {
             SocketAddress::Inet(address) => {

@@ -144,7 +144,7 @@ fn what_a_receiver_has_no_room_for_is_lost() {
 
 /// What nobody there could see the effect of is not taken in silence.
 #[test]
-fn sizes_of_the_kernels_buffers_are_not_to_be_had() {
+fn what_the_simulated_kernel_does_not_have_is_refused() {
     struct Idle;
 
     impl DatagramHandler for Idle {
@@ -157,6 +157,7 @@ fn sizes_of_the_kernels_buffers_are_not_to_be_had() {
     for (options, name) in [
         (DatagramOptions::new().receive_buffer_bytes(9), "receive_buffer_bytes"),
         (DatagramOptions::new().send_buffer_bytes(9), "send_buffer_bytes"),
+        (DatagramOptions::new().gather(true), "gather"),
     ] {
         let error = sim[id].bind_with(handler, "*:0", &options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);

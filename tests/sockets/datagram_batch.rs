@@ -1,11 +1,14 @@
-//! Datagrams that leave in batches: with the feature `udp-batch`, on Linux.
+//! Datagrams that leave and come in batches: with the feature `udp-batch`, on Linux.
 
 #![cfg(all(feature = "udp-batch", target_os = "linux"))]
 
+use std::io::{ErrorKind, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt::UdpGroSegment};
+use nix::sys::socket::sockopt::UdpGroSegment;
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt};
 use oneloop::{DatagramLimits, DatagramOptions, Queued, SocketAddress};
 
 use crate::support::datagrams::*;
@@ -150,4 +153,89 @@ fn an_error_of_an_earlier_datagram_costs_no_batch() {
     assert!(!failures.is_empty() && failures.iter().all(|(to, _)| to.is_none()), "{failures:?}");
     let stats = server.reactor.stats();
     assert_eq!((stats.datagrams_out, stats.datagrams_dropped), (10, 0));
+}
+
+/// Sends these bytes as datagrams of so many each, in one.
+fn send_as_one(client: &UdpSocket, to: SocketAddr, data: &[u8], each: u16) {
+    let (slices, segments) = ([IoSlice::new(data)], [ControlMessage::UdpGsoSegments(&each)]);
+    let to = SockaddrStorage::from(to);
+    sendmsg(client.as_raw_fd(), &slices, &segments, MsgFlags::empty(), Some(&to)).unwrap();
+}
+
+/// One more than the budget of a turn comes with the first call: so they have come together.
+#[test]
+fn what_was_gathered_is_shown_one_by_one_with_its_sender() {
+    let limits = DatagramLimits::new().datagrams_per_turn_max(1);
+    let options = DatagramOptions::new().gather(true).limits(limits);
+    for bound_to in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+        let mut server = Bound::with(Datagrams::echo(), bound_to, &options);
+        server.until("it is bound", |calls| calls.len() == 1);
+        let client = udp();
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address.port()));
+        send_as_one(&client, to, &pattern(250), 100);
+        server.reactor.turn(Some(DEADLINE)).unwrap();
+        let shown = server.shown();
+        assert_eq!(shown.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50], "{bound_to}");
+        assert_eq!(shown.concat(), pattern(250));
+        for part in pattern(250).chunks(100) {
+            assert_eq!(server.received(&client), (part.to_vec(), to));
+        }
+        // Of the others nothing is changed.
+        client.send_to(b"", to).unwrap();
+        client.send_to(b"alone", to).unwrap();
+        assert_eq!(server.received(&client).0, b"");
+        assert_eq!(server.received(&client).0, b"alone");
+        assert_eq!(server.reactor.stats().datagrams_in, 5);
+        assert_idle(&mut server.reactor);
+    }
+}
+
+#[test]
+fn the_largest_that_can_be_gathered_comes_whole() {
+    let options = DatagramOptions::new().gather(true);
+    let mut server = Bound::with(Datagrams::listens(), "127.0.0.1:0", &options);
+    let client = udp();
+    send_as_one(&client, server.address, &pattern(64 * 1000), 1000);
+    server.until("it comes", |calls| calls.len() == 65);
+    assert_eq!(server.shown().concat(), pattern(64 * 1000));
+    assert_eq!(server.reactor.stats().datagrams_truncated, 0);
+}
+
+#[test]
+fn what_was_gathered_with_the_one_that_closes_the_socket_is_not_shown() {
+    let datagrams = Datagrams::new(|socket, call| {
+        if matches!(call, DatagramCall::Datagram(..)) {
+            socket.close();
+        }
+    });
+    let mut server = Bound::with(datagrams, "127.0.0.1:0", &DatagramOptions::new().gather(true));
+    send_as_one(&udp(), server.address, &[7; 300], 100);
+    server.until("it is closed", |calls| matches!(calls.last(), Some(DatagramCall::Close(..))));
+    assert_eq!(server.shown().len(), 1);
+}
+
+#[test]
+fn a_buffer_that_would_cut_what_is_gathered_is_refused() {
+    let mut server =
+        Bound::with_buffer(Datagrams::listens(), "127.0.0.1:0", &DatagramOptions::new(), 65_534);
+    let options = DatagramOptions::new().gather(true);
+    let error = server.reactor.bind_with(server.handler, "127.0.0.1:0", &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("read_buffer_bytes"), "{error}");
+    let error = server.reactor.bind_fd(server.handler, udp().into(), &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn an_inherited_socket_gathers_too() {
+    let limits = DatagramLimits::new().datagrams_per_turn_max(1);
+    let options = DatagramOptions::new().gather(true).limits(limits);
+    let mut server = Bound::new(Datagrams::listens());
+    let (socket, client) = (udp(), udp());
+    let address = socket.local_addr().unwrap();
+    server.reactor.bind_fd(server.handler, socket.into(), &options).unwrap();
+    server.until("both are bound", |calls| calls.len() == 2);
+    send_as_one(&client, address, &[7; 300], 100);
+    server.reactor.turn(Some(DEADLINE)).unwrap();
+    assert_eq!(server.shown().len(), 3);
 }

@@ -402,6 +402,7 @@ fn a_unix_socket_has_no_options_of_ip() {
         (DatagramOptions::new().multicast_ttl(1), "multicast_ttl"),
         (DatagramOptions::new().multicast_interface(LO), "multicast_interface"),
         (DatagramOptions::new().reuse_port(true), "reuse_port"),
+        (DatagramOptions::new().gather(true), "gather"),
     ] {
         let mut reactor = Reactor::new().unwrap();
         let handler = reactor.add_datagram_handler(Datagrams::listens());
@@ -426,4 +427,14 @@ fn a_limit_of_zero_is_named() {
     let options = DatagramOptions::new().limits(limits);
     let error = server.reactor.bind_with(server.handler, "127.0.0.1:0", &options).unwrap_err();
     assert_eq!(error.to_string(), "the limit queue_len_max is 0; it must be at least 1");
+}
+
+#[cfg(not(feature = "udp-batch"))]
+#[test]
+fn what_needs_a_feature_is_refused_without_it() {
+    let mut server = Bound::new(Datagrams::listens());
+    let options = DatagramOptions::new().gather(true);
+    let error = server.reactor.bind_with(server.handler, "127.0.0.1:0", &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("the feature udp-batch"), "{error}");
 }

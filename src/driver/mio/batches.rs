@@ -1,14 +1,20 @@
-//! Datagrams in batches, by generic segmentation offload: udp(7), `UDP_SEGMENT`.
+//! Datagrams in batches, by generic segmentation offload: udp(7), `UDP_SEGMENT` and `UDP_GRO`.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
+use nix::sys::socket::sockopt::UdpGroSegment;
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt};
 
 use super::destination::Source;
 use crate::address::SocketAddress;
 use crate::driver::Batch;
+
+/// Has the kernel hand over together what belongs together.
+pub(super) fn gather(socket: &OwnedFd) -> io::Result<()> {
+    Ok(setsockopt(socket, UdpGroSegment, &true)?)
+}
 
 /// Sends them as one, which the kernel cuts as late as it can. None if it cannot, and has sent nothing, or if there is
 /// only one.

@@ -27,6 +27,7 @@ pub(super) fn bind(config: &DatagramConfig<'_>) -> io::Result<(OwnedFd, Option<B
     match address {
         SocketAddress::Inet(address) => {
             set_options(&socket, *address, options)?;
+            gather(&socket, options)?;
             #[cfg(target_os = "linux")]
             destination::ask_for(&socket, *address)?;
             rustix::net::bind(&socket, address)?;
@@ -84,6 +85,7 @@ pub(super) fn adopt(
         }
         let only_v6 = address.is_ipv6() && sockopt::ipv6_v6only(socket)?;
         set_multicast(socket, address, only_v6, options)?;
+        gather(socket, options)?;
     }
     connect(socket, options)?;
     match peer_address(socket) {
@@ -91,6 +93,16 @@ pub(super) fn adopt(
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok((address, None)),
         Err(error) => Err(error),
     }
+}
+
+#[cfg(all(feature = "udp-batch", target_os = "linux"))]
+fn gather(socket: &OwnedFd, options: &DatagramOptions) -> io::Result<()> {
+    if options.gather { super::batches::gather(socket) } else { Ok(()) }
+}
+
+#[cfg(not(all(feature = "udp-batch", target_os = "linux")))]
+fn gather(_: &OwnedFd, options: &DatagramOptions) -> io::Result<()> {
+    options.no_gathering("without the feature udp-batch, and elsewhere than on Linux")
 }
 
 /// Whether it would be reported as writable: of an error the send tells.

@@ -41,10 +41,12 @@ fn retrying<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
     }
 }
 
+/// How many bytes came, who sent them, to which address if that was asked for, and how many bytes each datagram has, if
+/// several were gathered.
 pub(super) fn receive(
     socket: &OwnedFd,
     buffer: &mut [u8],
-) -> io::Result<(usize, SocketAddress, Option<IpAddr>)> {
+) -> io::Result<(usize, SocketAddress, Option<IpAddr>, usize)> {
     let mut control = Control([0; 128]);
     retrying(|| {
         let mut slices = [IoSliceMut::new(&mut *buffer)];
@@ -52,10 +54,18 @@ pub(super) fn receive(
         let (control, flags) = (Some(&mut control.0[..]), MsgFlags::MSG_TRUNC);
         let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, control, flags)?;
         let from = message.address.as_ref().and_then(inet).ok_or(Errno::EAFNOSUPPORT)?;
-        let told = message.cmsgs().ok(); // unless somebody asked for more than fits
-        let to = told.and_then(|mut told| told.find_map(|told| destination(&told)));
+        let (mut to, mut each) = (None, message.bytes);
+        // None if somebody asked for more than fits.
+        for told in message.cmsgs().into_iter().flatten() {
+            match told {
+                ControlMessageOwned::UdpGroSegments(bytes) => {
+                    each = usize::try_from(bytes).unwrap_or(each);
+                }
+                told => to = to.or_else(|| destination(&told)),
+            }
+        }
         let to = to.map(|to| of_family(from, to));
-        Ok((message.bytes, SocketAddress::Inet(from), to))
+        Ok((message.bytes, SocketAddress::Inet(from), to, each))
     })
 }
 

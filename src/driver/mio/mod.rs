@@ -280,6 +280,15 @@ impl Driver for Mio {
         socket: &OwnedFd,
         buffer: &mut [u8],
     ) -> io::Result<(usize, SocketAddress, Option<IpAddr>)> {
+        destination::receive(socket, buffer).map(|(length, from, to, _)| (length, from, to))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn receive_gathered(
+        &self,
+        socket: &OwnedFd,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddress, Option<IpAddr>, usize)> {
         destination::receive(socket, buffer)
     }
 
