@@ -29,7 +29,8 @@
 //! Start at [`StreamHandler`], where all calls of a connection's life stand on one page (for datagrams, at
 //! [`DatagramHandler`]), then
 //! [`Connection`] for what a handler may do, [`Reactor`] for more than one listener, and [`Limits`] for
-//! what bounds it. How it works inside is told in `ARCHITECTURE.md`.
+//! what bounds it. For protocols of lines or other messages [`codec`] finds where each one ends. How to write a server
+//! step by step, and its tests, is told in `docs/your-first-server.md`; how all this works inside in `ARCHITECTURE.md`.
 //!
 //! # Platform notes
 //!
