@@ -7,7 +7,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
 use crate::example::{Example, run_client};
@@ -86,6 +86,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(stream: TcpStream) -> Client {
+        stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         let reader = BufReader::new(stream.try_clone().unwrap());
@@ -135,6 +136,11 @@ impl Client {
         self.reader.read_exact(&mut received).unwrap();
         let (received, expected) = (received.escape_ascii(), expected.escape_ascii());
         assert_eq!(received.to_string(), expected.to_string());
+    }
+
+    /// Says that no more comes, and goes on to read.
+    pub fn shutdown(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// All that comes until the server ends the connection, by an end of file or a reset.
