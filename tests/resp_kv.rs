@@ -1,15 +1,15 @@
 //! The key-value server, and the clients of Redis: redis-cli, redis-benchmark, and the library for Python.
 
 mod example;
-#[path = "resp_kv/server.rs"]
-mod server;
+#[path = "resp_kv/program.rs"]
+mod program;
 mod support;
 
 use std::path::Path;
 use std::process::Stdio;
 
 use example::{run_client, start_client};
-use server::{Server, command};
+use program::{Server, command};
 
 #[test]
 fn redis_cli_has_the_answers_of_redis_about_strings() {

@@ -1,8 +1,8 @@
 //! The key-value server's append-only file: what is in it after the server was killed, stopped, or cut off.
 
 mod example;
-#[path = "resp_kv/server.rs"]
-mod server;
+#[path = "resp_kv/program.rs"]
+mod program;
 mod support;
 
 use std::fs::{self, OpenOptions};
@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Instant;
 
 use example::{path_of, run_client, start_client};
-use server::{Server, command};
+use program::{Server, command};
 use support::DEADLINE;
 
 /// A file in a directory of its own, which goes with this value.
