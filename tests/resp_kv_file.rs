@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use example::{path_of, run_client, start_client};
+use example::{Example, path_of, run_client, start_client};
 use program::{Server, command};
 use support::DEADLINE;
 
@@ -140,8 +140,10 @@ fn a_torn_last_record_is_cut_off_with_a_warning() {
     let whole = file.bytes().len();
     file.serve("always").connect().ask(&["SET", "torn", "2"]);
     file.cut(3);
+    let path = file.path();
+    let arguments = ["127.0.0.1:0", "--appendonly", path.to_str().unwrap()];
+    Example::run("resp_kv", &arguments).wait_for_line("cut off");
     let server = file.serve("always");
-    server.process.wait_for_line("cut");
     let mut client = server.connect();
     assert_eq!(client.ask(&["GET", "whole"]), "1");
     assert_eq!(client.ask(&["GET", "torn"]), "nil");

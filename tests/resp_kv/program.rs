@@ -45,7 +45,8 @@ impl Server {
     pub fn redis_cli(&self, options: &[&str], commands: &str) -> String {
         let port = self.port();
         let arguments = [&["-p", &port], options].concat();
-        String::from_utf8(run_client("redis-cli", &arguments, commands.as_bytes())).unwrap()
+        let printed = run_client("redis-cli", &arguments, commands.as_bytes());
+        String::from_utf8_lossy(&printed).into_owned()
     }
 
     /// Bytes of the server that are resident now.
