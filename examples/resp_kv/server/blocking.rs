@@ -7,7 +7,7 @@ use oneloop::{Connection, Context, TimerId};
 
 use super::Server;
 use super::bytes::Bytes;
-use super::commands::{Failure, Outcome, Side, float};
+use super::commands::{Args, Failure, Outcome, Side, float};
 use super::reply::Reply;
 
 /// Who waits for a key, the one first who has waited longest.
@@ -21,31 +21,15 @@ pub(crate) struct Blocked {
     timer: Option<TimerId>,
 }
 
-pub(crate) fn blpop(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
-    pop(server, conn, client, args, Side::Left)
+pub(crate) fn blpop(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    pop(server, conn, args, Side::Left)
 }
 
-pub(crate) fn brpop(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
-    pop(server, conn, client, args, Side::Right)
+pub(crate) fn brpop(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    pop(server, conn, args, Side::Right)
 }
 
-fn pop(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-    side: Side,
-) -> Outcome {
+fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
     let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
     let timeout =
         float(timeout).map_err(|_| Failure::new("ERR timeout is not a float or out of range"))?;
@@ -54,16 +38,17 @@ fn pop(
     }
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|_| Failure::new("ERR timeout is out of range"))?;
-    let database = server.clients[client].database;
+    let database = server.clients[server.current].database;
     for key in keys {
         if let Some(element) = server.pop_recorded(database, key, side)? {
-            element_reply(&mut server.reply(client), key, &element);
+            element_reply(&mut server.reply(), key, &element);
             return Ok(());
         }
     }
+    let client = server.current;
     let this = &mut server.clients[client];
     if this.transaction.is_some() {
-        server.reply(client).null_array(); // nothing waits in a transaction
+        server.reply().null_array(); // nothing waits in a transaction
         return Ok(());
     }
     let timer = (!timeout.is_zero()).then(|| conn.set_timer(timeout));
@@ -79,7 +64,7 @@ fn pop(
     Ok(())
 }
 
-fn element_reply(reply: &mut Reply<'_>, key: &[u8], element: &[u8]) {
+fn element_reply(reply: &mut Reply, key: &[u8], element: &[u8]) {
     reply.array(2);
     reply.bulk(key);
     reply.bulk(element);
@@ -101,7 +86,7 @@ impl Server {
     }
 
     /// A key was changed: if it is a list now, those who wait for its elements get them.
-    pub(crate) fn serve_waiting(&mut self, cx: &mut Context<'_>, touched: &(usize, Bytes)) {
+    pub(crate) fn serve_waiting(&mut self, cx: &mut Context, touched: &(usize, Bytes)) {
         while let Some(queue) = self.waiting.get(touched)
             && let Some(client) = queue.front().copied()
             && let Some(blocked) = &self.clients[client].blocked
@@ -114,9 +99,9 @@ impl Server {
     /// Ends a client's wait with this reply.
     pub(crate) fn unblock(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut Context,
         client: usize,
-        reply: impl FnOnce(&mut Reply<'_>),
+        reply: impl FnOnce(&mut Reply),
     ) {
         self.forget_waiting(cx, client);
         let mut message = Vec::new();
@@ -126,14 +111,14 @@ impl Server {
     }
 
     /// It has waited for as long as it wanted to.
-    pub(crate) fn time_out(&mut self, cx: &mut Context<'_>, client: usize) {
+    pub(crate) fn time_out(&mut self, cx: &mut Context, client: usize) {
         if self.clients[client].blocked.is_some() {
             self.unblock(cx, client, |reply| reply.null_array());
         }
     }
 
     /// Takes a client out of the queues.
-    pub(crate) fn forget_waiting(&mut self, cx: &mut Context<'_>, client: usize) {
+    pub(crate) fn forget_waiting(&mut self, cx: &mut Context, client: usize) {
         let Some(blocked) = self.clients[client].blocked.take() else { return };
         if let Some(timer) = blocked.timer {
             cx.cancel_timer(timer);

@@ -6,12 +6,14 @@ mod blocking;
 mod bytes;
 mod clients;
 mod commands;
-mod connection;
-mod info;
+mod execute;
 mod journal;
+mod keys;
+mod output;
 mod pattern;
 mod protocol;
 mod pubsub;
+mod replay;
 mod reply;
 mod store;
 mod table;
@@ -31,17 +33,15 @@ use slab::Slab;
 use self::append_only::AppendOnly;
 use self::blocking::Waiting;
 use self::clients::{Client, Pause};
-use self::commands::{Command, Failure, Outcome, Run};
+use self::commands::Command;
+use self::output::REPLY_BYTES;
 use self::protocol::{COMMAND_BYTES_MAX, Commands};
 use self::pubsub::Subscriptions;
-use self::reply::Reply;
-use self::store::{Keys, Store};
+use self::store::Store;
 use self::transactions::Watched;
 
 pub(crate) use self::append_only::{Policy, RecordFile, Written};
 
-/// Replies are collected until there are so many bytes of them, or nothing is left to do.
-const REPLY_BYTES: usize = 32 * 1024;
 /// How often keys are looked for whose deadline has passed, if there are any with one. Whoever asks for such a key before that
 /// does not find it.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
@@ -50,12 +50,13 @@ const EXPIRED_PER_TURN: usize = 1000;
 
 /// A key-value store that speaks the protocol of Redis.
 pub(crate) struct Server {
-    pub(crate) store: Store,
+    store: Store,
     commands: HashMap<&'static [u8], &'static Command, ahash::RandomState>,
     clients: Slab<Client>,
-    /// Replies to the client whose commands are carried out now, which is `speaker`.
-    out: Vec<u8>,
+    /// The client whose commands are carried out, its connection, and the replies to it.
+    current: usize,
     speaker: Option<Key>,
+    out: Vec<u8>,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
     waiting: Waiting,
@@ -94,8 +95,9 @@ impl Server {
             store: Store::new(seed),
             commands,
             clients: Slab::new(),
-            out: Vec::new(),
+            current: 0,
             speaker: None,
+            out: Vec::new(),
             append_only: None,
             subscriptions: Subscriptions::default(),
             waiting: Waiting::default(),
@@ -145,134 +147,20 @@ impl Server {
         }
     }
 
-    fn look_up(&self, name: &[u8]) -> Option<&'static Command> {
-        let mut lower = [0; 32];
-        let lower = lower.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        self.commands.get(&*lower).copied()
-    }
-
-    /// Replies to the client whose command is carried out.
-    fn reply(&mut self, client: usize) -> Reply<'_> {
-        Reply::new(&mut self.out, self.clients[client].protocol)
-    }
-
-    /// Carries out one command, or says why not.
-    fn execute(&mut self, conn: &mut Connection<'_>, client: usize, args: &[&[u8]]) {
-        let Some(name) = args.first() else { return };
-        self.commands_total += 1;
-        let known = self.look_up(name);
-        let this = &mut self.clients[client];
-        this.last_active = conn.now();
-        let checked = match known {
-            None => Err(unknown(args)),
-            Some(command) => {
-                this.last_command = command.name;
-                this.check(command, args.len()).map(|()| command)
-            }
-        };
-        match checked {
-            Err(failure) => {
-                this.spoil_transaction();
-                self.reply(client).error(&failure.0);
-            }
-            Ok(command) if self.is_paused(client, command) => self.postpone(conn, client, args),
-            Ok(command) if self.clients[client].queues(command) => {
-                self.queue(client, command, args)
-            }
-            Ok(command) => {
-                self.run(conn, client, command, args);
-                if !self.store.touched.is_empty() {
-                    self.handle_touched(conn);
-                }
-            }
-        }
-    }
-
-    fn run(
-        &mut self,
-        conn: &mut Connection<'_>,
-        client: usize,
-        command: &'static Command,
-        args: &[&[u8]],
-    ) {
-        let outcome = match command.run {
-            Run::Server(run) => run(self, conn, client, args),
-            Run::Keys(run) => {
-                let Client { protocol, database, .. } = self.clients[client];
-                let mut reply = Reply::new(&mut self.out, protocol);
-                run_on_keys(run, &mut self.store.keys(database), args, &mut reply)
-            }
-        };
-        if let Err(failure) = outcome {
-            self.reply(client).error(&failure.0);
-        }
-    }
-
-    /// Somebody watches or waits for keys, and some of them were changed.
-    fn handle_touched(&mut self, cx: &mut Context<'_>) {
-        let mut at = 0;
-        while let Some(touched) = self.store.touched.get(at).cloned() {
-            at += 1;
-            self.spoil_watchers(&touched);
-            self.serve_waiting(cx, &touched);
-        }
-        self.store.touched.clear();
-    }
-
-    /// Sends the replies that were collected; or keeps them, until what they acknowledge is on the disk.
-    fn flush(&mut self, conn: &mut Connection<'_>, client: usize) {
-        if self.out.is_empty() && !self.clients[client].is_closing {
-            return;
-        }
-        let closes = self.clients[client].is_closing;
-        match &mut self.append_only {
-            Some(append_only) if append_only.is_behind(&self.store.journal) => {
-                append_only.hold(&self.store.journal, conn.key(), &self.out, closes);
-                conn.pause(); // so that there is an end to what is kept
-            }
-            _ => {
-                conn.send(&self.out).ignore();
-                if closes {
-                    conn.close();
-                }
-            }
-        }
-        self.out.clear();
-        if self.out.capacity() > 8 * REPLY_BYTES {
-            self.out = Vec::new();
-        }
-    }
-
-    /// Sends to another client, or to the one whose command is carried out.
-    fn deliver(&mut self, cx: &mut Context<'_>, client: usize, message: &Rc<[u8]>) {
-        let key = self.clients[client].key;
-        if self.speaker == Some(key) {
-            self.out.extend_from_slice(message);
-            return;
-        }
-        match &mut self.append_only {
-            Some(append_only) if append_only.is_behind(&self.store.journal) => {
-                append_only.hold(&self.store.journal, key, message, false);
-            }
-            _ => cx.send_shared_to(key, Rc::clone(message)).ignore(),
-        }
-    }
-
-    /// The clock is read once a turn, as everything in it happens at once.
-    fn begin(&mut self, conn: &Connection<'_>) {
+    /// What every callback begins with that carries out commands.
+    fn begin(&mut self, conn: &Connection, client: usize) {
         self.read_clock(conn);
+        self.current = client;
         self.speaker = Some(conn.key());
     }
 
-    fn read_clock(&mut self, cx: &Context<'_>) {
+    fn read_clock(&mut self, cx: &Context) {
         let since = cx.wall_clock().duration_since(SystemTime::UNIX_EPOCH);
         self.store.now = since.map_or(0, |since| since.as_millis() as u64);
     }
 
     /// What every callback ends with that may have changed something.
-    fn end(&mut self, cx: &mut Context<'_>) {
+    fn end(&mut self, cx: &mut Context) {
         self.speaker = None;
         if let Some(append_only) = &mut self.append_only {
             append_only.write(&mut self.store.journal);
@@ -283,35 +171,10 @@ impl Server {
     }
 }
 
-/// Carries out a command on keys, and records it if it changed something.
-fn run_on_keys(
-    run: fn(&mut Keys<'_>, &[&[u8]], &mut Reply<'_>) -> Outcome,
-    keys: &mut Keys<'_>,
-    args: &[&[u8]],
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let changes = keys.store.changes;
-    let outcome = run(keys, args, reply);
-    let has_own_record = keys.store.journal.take_own_record();
-    if keys.store.changes != changes && !has_own_record {
-        keys.store.journal.record(keys.number, args);
-    }
-    outcome
-}
-
-fn unknown(args: &[&[u8]]) -> Failure {
-    let mut text =
-        format!("ERR unknown command '{}', with args beginning with: ", commands::quote(args[0]));
-    for argument in args[1..].iter().take(8) {
-        text.push_str(&format!("'{}' ", commands::quote(argument)));
-    }
-    Failure::from(text)
-}
-
 impl StreamHandler for Server {
     type Session = Session;
 
-    fn on_start(&mut self, cx: &mut Context<'_>) {
+    fn on_start(&mut self, cx: &mut Context) {
         self.started = cx.now();
         if let Some(append_only) = &mut self.append_only {
             append_only.start(cx);
@@ -319,7 +182,7 @@ impl StreamHandler for Server {
         self.end(cx);
     }
 
-    fn on_open(&mut self, conn: &mut Connection<'_>) -> Session {
+    fn on_open(&mut self, conn: &mut Connection) -> Session {
         self.clients_total += 1;
         let client = self.clients.insert(Client::new(self.clients_total, conn));
         Session { client, commands: Commands::default() }
@@ -328,7 +191,7 @@ impl StreamHandler for Server {
     fn on_data(
         &mut self,
         session: &mut Session,
-        conn: &mut Connection<'_>,
+        conn: &mut Connection,
         data: &[u8],
     ) -> Result<usize, Error> {
         let client = session.client;
@@ -336,13 +199,13 @@ impl StreamHandler for Server {
             conn.pause(); // whoever serves it resumes it
             return Ok(0);
         }
-        self.begin(conn);
+        self.begin(conn, client);
         let result = for_each_frame(&mut session.commands, conn, data, |conn, command| {
             match command {
-                protocol::Command::Array(args) => self.execute(conn, client, &args),
+                protocol::Command::Array(args) => self.execute(conn, &args),
                 protocol::Command::Inline(words) => {
                     let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-                    self.execute(conn, client, &args);
+                    self.execute(conn, &args);
                 }
             }
             let this = &self.clients[client];
@@ -350,7 +213,7 @@ impl StreamHandler for Server {
                 conn.pause(); // for the rest of the commands
             }
             if self.out.len() >= REPLY_BYTES || this.is_closing {
-                self.flush(conn, client);
+                self.flush(conn);
             }
             Ok(())
         });
@@ -359,9 +222,9 @@ impl StreamHandler for Server {
                 Some(FrameError::TooLong(_)) => "too big a command".into(),
                 _ => error.to_string(),
             };
-            self.reply(client).error(&format!("ERR Protocol error: {error}"));
+            self.reply().error(&format!("ERR Protocol error: {error}"));
         }
-        self.flush(conn, client);
+        self.flush(conn);
         self.end(conn);
         // Who has sent nothing more is not paused: that it leaves is to be noticed.
         if self.clients[client].blocked.is_some()
@@ -372,23 +235,23 @@ impl StreamHandler for Server {
         result
     }
 
-    fn on_poke(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
+    fn on_poke(&mut self, session: &mut Session, conn: &mut Connection) {
         let Some(args) = self.clients[session.client].postponed.take() else { return };
         let args: Vec<&[u8]> = args.iter().map(|argument| &**argument).collect();
-        self.begin(conn);
+        self.begin(conn, session.client);
         self.commands_total -= 1;
         conn.resume();
-        self.execute(conn, session.client, &args);
-        self.flush(conn, session.client);
+        self.execute(conn, &args);
+        self.flush(conn);
         self.end(conn);
     }
 
-    fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
+    fn on_timer(&mut self, session: &mut Session, conn: &mut Connection, _: TimerId) {
         self.time_out(conn, session.client);
         self.end(conn);
     }
 
-    fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
+    fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context) {
         self.read_clock(cx);
         if self.expiry == Some(timer) {
             let has_more = self.store.expire(EXPIRED_PER_TURN);
@@ -402,7 +265,14 @@ impl StreamHandler for Server {
         self.end(cx);
     }
 
-    fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context<'_>) {
+    /// Who waits for an element of a list would wait for ever.
+    fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
+        if self.clients[session.client].blocked.is_some() || !conn.is_paused() {
+            conn.close();
+        }
+    }
+
+    fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context) {
         self.forget_waiting(cx, session.client);
         self.unwatch(session.client);
         self.unsubscribe_all(session.client);
@@ -411,7 +281,7 @@ impl StreamHandler for Server {
 }
 
 impl oneloop::MessageHandler<Written> for Server {
-    fn on_handler_message(&mut self, written: Written, cx: &mut Context<'_>) {
+    fn on_handler_message(&mut self, written: Written, cx: &mut Context) {
         let Some(append_only) = &mut self.append_only else { return };
         if let Err(error) = append_only.handle_written(written, cx) {
             log::error!("the append-only file: {error}");

@@ -8,7 +8,8 @@ use oneloop::{Connection, Context};
 
 use super::Server;
 use super::bytes::Bytes;
-use super::commands::{Failure, Outcome, is_word};
+use super::clients::Client;
+use super::commands::{Args, Failure, Outcome, is_word};
 use super::pattern;
 use super::reply::Reply;
 
@@ -56,7 +57,7 @@ impl Server {
     /// Whom it went to, counted.
     fn send_to_subscribers(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut Context,
         subscribers: &[usize],
         parts: &[&[u8]],
     ) -> usize {
@@ -68,83 +69,59 @@ impl Server {
         subscribers.len()
     }
 
-    /// Adds or removes a subscription, and tells the client.
-    fn change(&mut self, client: usize, kind: Kind, name: &[u8], is_on: bool) {
-        let this = &mut self.clients[client];
-        let (own, name_bytes) = match kind {
-            Kind::Channel => (&mut this.channels, Bytes::from(name)),
-            Kind::Pattern => (&mut this.patterns, Bytes::from(name)),
-        };
-        let all = self.subscriptions.of(kind);
-        if is_on {
-            own.insert(name_bytes.clone());
-            all.entry(name_bytes).or_default().insert(client);
-        } else {
-            own.remove(name);
-            if let Some(subscribers) = all.get_mut(name) {
-                subscribers.remove(&client);
-                if subscribers.is_empty() {
-                    all.remove(name);
-                }
-            }
-        }
-        self.confirm(client, kind, Some(name), is_on);
+    fn subscribe(&mut self, kind: Kind, name: &[u8]) {
+        let name = Bytes::from(name);
+        self.clients[self.current].subscribed(kind).insert(name.clone());
+        self.subscriptions.of(kind).entry(name).or_default().insert(self.current);
     }
 
-    fn confirm(&mut self, client: usize, kind: Kind, name: Option<&[u8]>, is_on: bool) {
-        let count = self.clients[client].subscriptions();
-        let word = match (kind, is_on) {
-            (Kind::Channel, true) => "subscribe",
-            (Kind::Channel, false) => "unsubscribe",
-            (Kind::Pattern, true) => "psubscribe",
-            (Kind::Pattern, false) => "punsubscribe",
-        };
-        let mut reply = self.reply(client);
+    fn unsubscribe(&mut self, client: usize, kind: Kind, name: &[u8]) {
+        self.clients[client].subscribed(kind).remove(name);
+        let all = self.subscriptions.of(kind);
+        if let Some(subscribers) = all.get_mut(name) {
+            subscribers.remove(&client);
+            if subscribers.is_empty() {
+                all.remove(name);
+            }
+        }
+    }
+
+    /// Without a word.
+    pub(crate) fn unsubscribe_all(&mut self, client: usize) {
+        for kind in [Kind::Channel, Kind::Pattern] {
+            for name in self.clients[client].subscribed(kind).clone() {
+                self.unsubscribe(client, kind, &name);
+            }
+        }
+    }
+
+    /// Tells the client what became of its subscription.
+    fn confirm(&mut self, word: &str, name: Option<&[u8]>) {
+        let count = self.clients[self.current].subscriptions();
+        let mut reply = self.reply();
         reply.push(3);
         reply.bulk(word.as_bytes());
         reply.bulk_or_null(name);
         reply.count(count);
     }
 
-    fn remove_subscriptions(&mut self, client: usize, kind: Kind, names: &[&[u8]]) {
-        let this = &self.clients[client];
-        let own = match kind {
-            Kind::Channel => &this.channels,
-            Kind::Pattern => &this.patterns,
-        };
-        let names: Vec<Bytes> = match names {
-            [] => own.iter().cloned().collect(),
-            names => names.iter().map(|name| Bytes::from(*name)).collect(),
-        };
-        if names.is_empty() {
-            self.confirm(client, kind, None, false);
-        }
-        for name in names {
-            self.change(client, kind, &name, false);
-        }
-    }
-
-    /// Without a word.
-    pub(crate) fn unsubscribe_all(&mut self, client: usize) {
-        let len = self.out.len();
-        self.remove_subscriptions(client, Kind::Channel, &[]);
-        self.remove_subscriptions(client, Kind::Pattern, &[]);
-        self.out.truncate(len);
-    }
-
     /// How much may wait for a client depends on whether it subscribes.
-    fn set_limits(&self, conn: &mut Connection<'_>, client: usize) {
-        let is_subscriber = self.clients[client].subscriptions() > 0;
+    fn set_limits(&self, conn: &mut Connection) {
+        let is_subscriber = self.clients[self.current].subscriptions() > 0;
         conn.set_limits(if is_subscriber { &self.subscriber_limits } else { &self.limits });
     }
 }
 
-pub(crate) fn publish(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
+impl Client {
+    fn subscribed(&mut self, kind: Kind) -> &mut BTreeSet<Bytes> {
+        match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+        }
+    }
+}
+
+pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let (channel, text) = (args[1], args[2]);
     let subscribers = server.subscriptions.channels.get(channel);
     let subscribers: Vec<usize> = subscribers.into_iter().flatten().copied().collect();
@@ -159,80 +136,61 @@ pub(crate) fn publish(
         let parts: [&[u8]; 4] = [b"pmessage", &pattern, channel, text];
         receivers += server.send_to_subscribers(conn, &subscribers, &parts);
     }
-    server.reply(client).count(receivers);
+    server.reply().count(receivers);
     Ok(())
 }
 
-fn add(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-    kind: Kind,
-) -> Outcome {
+fn add(server: &mut Server, conn: &mut Connection, args: Args, kind: Kind, word: &str) -> Outcome {
     for name in &args[1..] {
-        server.change(client, kind, name, true);
+        server.subscribe(kind, name);
+        server.confirm(word, Some(name));
     }
-    server.set_limits(conn, client);
+    server.set_limits(conn);
     Ok(())
 }
 
+/// Without names, from all.
 fn remove(
     server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
+    conn: &mut Connection,
+    args: Args,
     kind: Kind,
+    word: &str,
 ) -> Outcome {
-    server.remove_subscriptions(client, kind, &args[1..]);
-    server.set_limits(conn, client);
+    let names: Vec<Bytes> = match args[1..] {
+        [] => server.clients[server.current].subscribed(kind).iter().cloned().collect(),
+        ref names => names.iter().map(|name| Bytes::from(*name)).collect(),
+    };
+    if names.is_empty() {
+        server.confirm(word, None);
+    }
+    for name in names {
+        server.unsubscribe(server.current, kind, &name);
+        server.confirm(word, Some(&name));
+    }
+    server.set_limits(conn);
     Ok(())
 }
 
-pub(crate) fn subscribe(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
-    add(server, conn, client, args, Kind::Channel)
+pub(crate) fn subscribe(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    add(server, conn, args, Kind::Channel, "subscribe")
 }
 
-pub(crate) fn psubscribe(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
-    add(server, conn, client, args, Kind::Pattern)
+pub(crate) fn psubscribe(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    add(server, conn, args, Kind::Pattern, "psubscribe")
 }
 
-pub(crate) fn unsubscribe(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
-    remove(server, conn, client, args, Kind::Channel)
+pub(crate) fn unsubscribe(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    remove(server, conn, args, Kind::Channel, "unsubscribe")
 }
 
-pub(crate) fn punsubscribe(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
-    remove(server, conn, client, args, Kind::Pattern)
+pub(crate) fn punsubscribe(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    remove(server, conn, args, Kind::Pattern, "punsubscribe")
 }
 
 /// PUBSUB: who subscribes to what.
-pub(crate) fn pubsub(
-    server: &mut Server,
-    _: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
-    let mut reply = Reply::new(&mut server.out, server.clients[client].protocol);
+pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    let mut reply = Reply::new(&mut server.out, server.clients[server.current].protocol);
     let channels = &server.subscriptions.channels;
     match args[1..] {
         [command] if is_word(command, "CHANNELS") => {

@@ -7,7 +7,7 @@ use oneloop::Connection;
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
-use super::commands::{Command, Failure, Kind, Outcome};
+use super::commands::{Args, Command, Failure, Kind, Outcome};
 
 /// Which clients watch a key.
 pub(crate) type Watched = BTreeMap<(usize, Bytes), BTreeSet<usize>>;
@@ -33,10 +33,8 @@ impl Transaction {
 impl Client {
     /// Whether a command is not carried out now but in EXEC.
     pub(crate) fn queues(&self, command: &Command) -> bool {
-        const NOT_QUEUED: [&str; 7] =
-            ["multi", "exec", "discard", "watch", "quit", "reset", "unwatch"];
-        self.transaction.is_some()
-            && (!NOT_QUEUED.contains(&command.name) || command.name == "unwatch")
+        const NOT_QUEUED: [&str; 6] = ["multi", "exec", "discard", "watch", "quit", "reset"];
+        self.transaction.is_some() && !NOT_QUEUED.contains(&command.name)
     }
 
     pub(crate) fn spoil_transaction(&mut self) {
@@ -47,10 +45,10 @@ impl Client {
 }
 
 impl Server {
-    pub(crate) fn queue(&mut self, client: usize, command: &'static Command, args: &[&[u8]]) {
-        let transaction = self.clients[client].transaction.get_or_insert_default();
+    pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
+        let transaction = self.clients[self.current].transaction.get_or_insert_default();
         transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
-        self.reply(client).simple("QUEUED");
+        self.reply().simple("QUEUED");
     }
 
     /// A key was changed: the transactions of those who watch it will not be carried out.
@@ -75,72 +73,52 @@ impl Server {
     }
 }
 
-pub(crate) fn multi(
-    server: &mut Server,
-    _: &mut Connection<'_>,
-    client: usize,
-    _: &[&[u8]],
-) -> Outcome {
-    let transaction = &mut server.clients[client].transaction;
+pub(crate) fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+    let transaction = &mut server.clients[server.current].transaction;
     if transaction.is_some() {
         return Err(Failure::new("ERR MULTI calls can not be nested"));
     }
     *transaction = Some(Transaction::default());
-    server.reply(client).ok();
+    server.reply().ok();
     Ok(())
 }
 
-pub(crate) fn exec(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    _: &[&[u8]],
-) -> Outcome {
-    let this = &mut server.clients[client];
+pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
+    let this = &mut server.clients[server.current];
     let transaction = this.transaction.take().ok_or(Failure::new("ERR EXEC without MULTI"))?;
     let is_stale = this.is_spoiled;
-    server.unwatch(client);
+    server.unwatch(server.current);
     if transaction.is_spoiled {
         return Err(Failure::new("EXECABORT Transaction discarded because of previous errors."));
     }
     if is_stale {
-        server.reply(client).null_array();
+        server.reply().null_array();
         return Ok(());
     }
     // So that commands know that they are in one.
-    server.clients[client].transaction = Some(Transaction::default());
+    server.clients[server.current].transaction = Some(Transaction::default());
     let start = server.store.journal.len();
-    server.reply(client).array(transaction.len());
+    server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
         let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
-        server.run(conn, client, command, &args);
+        server.run(conn, command, &args);
     }
     server.store.journal.make_atomic(start);
-    server.clients[client].transaction = None;
+    server.clients[server.current].transaction = None;
     Ok(())
 }
 
-pub(crate) fn discard(
-    server: &mut Server,
-    _: &mut Connection<'_>,
-    client: usize,
-    _: &[&[u8]],
-) -> Outcome {
-    if server.clients[client].transaction.take().is_none() {
+pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+    if server.clients[server.current].transaction.take().is_none() {
         return Err(Failure::new("ERR DISCARD without MULTI"));
     }
-    server.unwatch(client);
-    server.reply(client).ok();
+    server.unwatch(server.current);
+    server.reply().ok();
     Ok(())
 }
 
-pub(crate) fn watch(
-    server: &mut Server,
-    _: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
-    let this = &mut server.clients[client];
+pub(crate) fn watch(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    let this = &mut server.clients[server.current];
     if this.transaction.is_some() {
         return Err(Failure::new("ERR WATCH inside MULTI is not allowed"));
     }
@@ -148,21 +126,16 @@ pub(crate) fn watch(
         // One that has expired is no key now: that it goes is no change.
         server.store.keys(this.database).contains(key);
         let place = (this.database, Bytes::from(*key));
-        server.watched.entry(place.clone()).or_default().insert(client);
+        server.watched.entry(place.clone()).or_default().insert(server.current);
         this.watched.insert(place);
     }
     server.observe();
-    server.reply(client).ok();
+    server.reply().ok();
     Ok(())
 }
 
-pub(crate) fn unwatch(
-    server: &mut Server,
-    _: &mut Connection<'_>,
-    client: usize,
-    _: &[&[u8]],
-) -> Outcome {
-    server.unwatch(client);
-    server.reply(client).ok();
+pub(crate) fn unwatch(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+    server.unwatch(server.current);
+    server.reply().ok();
     Ok(())
 }

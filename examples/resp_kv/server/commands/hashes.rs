@@ -1,9 +1,10 @@
 //! Hashes: fields with values under one key.
 
 use super::super::bytes::Bytes;
+use super::super::keys::Keys;
 use super::super::reply::Reply;
-use super::super::store::{Keys, Store, Value};
-use super::{Failure, Outcome, float, integer};
+use super::super::store::{Store, Value};
+use super::{Args, Failure, Outcome, float, integer};
 
 impl Keys<'_> {
     /// Sets a field; whether it is new. The key is a hash, or there is none.
@@ -18,7 +19,7 @@ impl Keys<'_> {
     }
 }
 
-fn set_fields(keys: &mut Keys<'_>, args: &[&[u8]], command: &str) -> Result<usize, Failure> {
+fn set_fields(keys: &mut Keys, args: Args, command: &str) -> Result<usize, Failure> {
     let (pairs, []) = args[2..].as_chunks::<2>() else {
         return Err(Failure::wrong_arguments(command));
     };
@@ -28,18 +29,18 @@ fn set_fields(keys: &mut Keys<'_>, args: &[&[u8]], command: &str) -> Result<usiz
     Ok(new)
 }
 
-pub(crate) fn hset(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.count(set_fields(keys, args, "hset")?);
     Ok(())
 }
 
-pub(crate) fn hmset(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hmset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     set_fields(keys, args, "hmset")?;
     reply.ok();
     Ok(())
 }
 
-pub(crate) fn hsetnx(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hsetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let is_new = keys.field(args[1], args[2])?.is_none();
     if is_new {
         keys.set_field(args[1], args[2], args[3]);
@@ -49,12 +50,12 @@ pub(crate) fn hsetnx(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>)
     Ok(())
 }
 
-pub(crate) fn hget(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.bulk_or_null(keys.field(args[1], args[2])?.map(|value| &**value));
     Ok(())
 }
 
-pub(crate) fn hmget(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hmget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.hash(args[1])?;
     reply.array(args.len() - 2);
     for field in &args[2..] {
@@ -64,7 +65,7 @@ pub(crate) fn hmget(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) 
     Ok(())
 }
 
-pub(crate) fn hdel(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let removed = match keys.hash(args[1])? {
         Some(hash) => args[2..].iter().filter(|field| hash.remove(field).is_some()).count(),
         None => 0,
@@ -77,22 +78,22 @@ pub(crate) fn hdel(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -
     Ok(())
 }
 
-pub(crate) fn hexists(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hexists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.integer(keys.field(args[1], args[2])?.is_some().into());
     Ok(())
 }
 
-pub(crate) fn hlen(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.count(keys.hash(args[1])?.map_or(0, |hash| hash.len()));
     Ok(())
 }
 
-pub(crate) fn hstrlen(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hstrlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.count(keys.field(args[1], args[2])?.map_or(0, |value| value.len()));
     Ok(())
 }
 
-pub(crate) fn hgetall(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hgetall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.hash(args[1])?;
     reply.map(hash.as_ref().map_or(0, |hash| hash.len()));
     for (field, value) in hash.iter().flat_map(|hash| hash.iter()) {
@@ -102,21 +103,21 @@ pub(crate) fn hgetall(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>
     Ok(())
 }
 
-pub(crate) fn hkeys(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hkeys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.hash(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
     hash.iter().flat_map(|hash| hash.iter()).for_each(|(field, _)| reply.bulk(field));
     Ok(())
 }
 
-pub(crate) fn hvals(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hvals(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.hash(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
     hash.iter().flat_map(|hash| hash.iter()).for_each(|(_, value)| reply.bulk(value));
     Ok(())
 }
 
-pub(crate) fn hincrby(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let by = integer(args[3])?;
     let not_a_number = |_| Failure::new("ERR hash value is not an integer");
     let number = match keys.field(args[1], args[2])? {
@@ -132,7 +133,7 @@ pub(crate) fn hincrby(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>
     Ok(())
 }
 
-pub(crate) fn hincrbyfloat(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hincrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let by = float(args[3])?;
     let not_a_number = |_| Failure::new("ERR hash value is not a float");
     let sum = by

@@ -1,9 +1,10 @@
 //! What concerns keys of any type.
 
+use super::super::keys::Keys;
 use super::super::pattern;
 use super::super::reply::Reply;
-use super::super::store::{Keys, NEVER};
-use super::{Failure, Outcome, integer, is_word};
+use super::super::store::NEVER;
+use super::{Args, Failure, Outcome, integer, is_word};
 
 /// How a command tells a time.
 #[derive(Clone, Copy)]
@@ -79,9 +80,9 @@ impl Keys<'_> {
 }
 
 fn expire_in(
-    keys: &mut Keys<'_>,
-    args: &[&[u8]],
-    reply: &mut Reply<'_>,
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
     (command, unit): (&str, Unit),
 ) -> Outcome {
     let invalid = || format!("ERR invalid expire time in '{command}' command");
@@ -116,24 +117,24 @@ fn expire_in(
     Ok(())
 }
 
-pub(crate) fn expire(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn expire(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     expire_in(keys, args, reply, ("expire", Unit::Seconds))
 }
 
-pub(crate) fn pexpire(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn pexpire(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     expire_in(keys, args, reply, ("pexpire", Unit::Millis))
 }
 
-pub(crate) fn expireat(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn expireat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     expire_in(keys, args, reply, ("expireat", Unit::SecondsSince1970))
 }
 
-pub(crate) fn pexpireat(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn pexpireat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     expire_in(keys, args, reply, ("pexpireat", Unit::MillisSince1970))
 }
 
 /// -2 without a key, -1 without a deadline.
-fn deadline(keys: &mut Keys<'_>, key: &[u8], of: impl FnOnce(u64, u64) -> u64) -> i64 {
+fn deadline(keys: &mut Keys, key: &[u8], of: impl FnOnce(u64, u64) -> u64) -> i64 {
     match keys.expires(key) {
         None => -2,
         Some(NEVER) => -1,
@@ -141,48 +142,48 @@ fn deadline(keys: &mut Keys<'_>, key: &[u8], of: impl FnOnce(u64, u64) -> u64) -
     }
 }
 
-pub(crate) fn ttl(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn ttl(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.integer(deadline(keys, args[1], |at, now| (at.saturating_sub(now) + 500) / 1000));
     Ok(())
 }
 
-pub(crate) fn pttl(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn pttl(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.integer(deadline(keys, args[1], |at, now| at.saturating_sub(now)));
     Ok(())
 }
 
-pub(crate) fn expiretime(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn expiretime(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.integer(deadline(keys, args[1], |at, _| (at + 500) / 1000));
     Ok(())
 }
 
-pub(crate) fn pexpiretime(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn pexpiretime(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.integer(deadline(keys, args[1], |at, _| at));
     Ok(())
 }
 
-pub(crate) fn persist(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn persist(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.integer(keys.persist(args[1]).into());
     Ok(())
 }
 
-pub(crate) fn del(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn del(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.count(args[1..].iter().filter(|key| keys.remove(key).is_some()).count());
     Ok(())
 }
 
-pub(crate) fn exists(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn exists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.count(args[1..].iter().filter(|key| keys.contains(key)).count());
     Ok(())
 }
 
-pub(crate) fn type_of(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn type_of(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.simple(keys.get(args[1]).map_or("none", |value| value.type_name()));
     Ok(())
 }
 
 /// Whether it was done: not if the new name is taken and `overwrites` is not said.
-fn rename_to(keys: &mut Keys<'_>, args: &[&[u8]], overwrites: bool) -> Result<bool, Failure> {
+fn rename_to(keys: &mut Keys, args: Args, overwrites: bool) -> Result<bool, Failure> {
     let (from, to) = (args[1], args[2]);
     let expires = keys.expires(from).ok_or(Failure::NO_SUCH_KEY)?;
     if !overwrites && keys.contains(to) {
@@ -196,19 +197,19 @@ fn rename_to(keys: &mut Keys<'_>, args: &[&[u8]], overwrites: bool) -> Result<bo
     Ok(true)
 }
 
-pub(crate) fn rename(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     rename_to(keys, args, true)?;
     reply.ok();
     Ok(())
 }
 
-pub(crate) fn renamenx(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn renamenx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.integer(rename_to(keys, args, false)?.into());
     Ok(())
 }
 
 /// It takes as long as there are keys, as the real one: for people, and for tests.
-pub(crate) fn keys_like(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn keys_like(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (mut found, _) = keys.scan(0, usize::MAX);
     found.retain(|(key, _)| pattern::matches(args[1], key));
     reply.array(found.len());
@@ -216,18 +217,18 @@ pub(crate) fn keys_like(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'
     Ok(())
 }
 
-pub(crate) fn randomkey(keys: &mut Keys<'_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn randomkey(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
     reply.bulk_or_null(keys.random_key().as_deref());
     Ok(())
 }
 
-pub(crate) fn dbsize(keys: &mut Keys<'_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
     reply.count(keys.len());
     Ok(())
 }
 
 /// Whether the memory is given back at once or later makes no difference here.
-fn check_flush(args: &[&[u8]]) -> Outcome {
+fn check_flush(args: Args) -> Outcome {
     match args {
         [_] => Ok(()),
         [_, how] if is_word(how, "SYNC") || is_word(how, "ASYNC") => Ok(()),
@@ -235,14 +236,14 @@ fn check_flush(args: &[&[u8]]) -> Outcome {
     }
 }
 
-pub(crate) fn flushdb(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn flushdb(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     check_flush(args)?;
     keys.clear();
     reply.ok();
     Ok(())
 }
 
-pub(crate) fn flushall(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn flushall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     check_flush(args)?;
     for number in 0..super::super::store::DATABASES {
         keys.store.keys(number).clear();

@@ -1,9 +1,10 @@
 //! Lists, as far as nobody waits for their elements; who does is in `blocking.rs`.
 
 use super::super::bytes::Bytes;
+use super::super::keys::Keys;
 use super::super::reply::Reply;
-use super::super::store::{Keys, List, Value};
-use super::{Failure, Outcome, count, integer, is_word, range};
+use super::super::store::{List, Value};
+use super::{Args, Failure, Outcome, count, integer, is_word, range};
 
 /// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,12 +56,7 @@ impl Keys<'_> {
     }
 }
 
-fn push(
-    keys: &mut Keys<'_>,
-    args: &[&[u8]],
-    reply: &mut Reply<'_>,
-    (side, makes): (Side, bool),
-) -> Outcome {
+fn push(keys: &mut Keys, args: Args, reply: &mut Reply, (side, makes): (Side, bool)) -> Outcome {
     let (key, elements) = (args[1], &args[2..]);
     if keys.list(key)?.is_none() && !makes {
         reply.integer(0);
@@ -74,31 +70,32 @@ fn push(
     Ok(())
 }
 
-pub(crate) fn lpush(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn lpush(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     push(keys, args, reply, (Side::Left, true))
 }
 
-pub(crate) fn rpush(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn rpush(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     push(keys, args, reply, (Side::Right, true))
 }
 
-pub(crate) fn lpushx(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn lpushx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     push(keys, args, reply, (Side::Left, false))
 }
 
-pub(crate) fn rpushx(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn rpushx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     push(keys, args, reply, (Side::Right, false))
 }
 
-fn pop(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>, side: Side) -> Outcome {
-    let [_, key, wanted @ ..] = args else { return Err(Failure::SYNTAX) };
-    let wanted = match wanted {
+fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
+    let key = args[1];
+    let wanted = match args[2..] {
         [] => {
             reply.bulk_or_null(keys.pop(key, side)?.as_deref());
             return Ok(());
         }
         [wanted] => count(wanted)?,
-        _ => return Err(Failure::SYNTAX),
+        _ if side == Side::Left => return Err(Failure::wrong_arguments("lpop")),
+        _ => return Err(Failure::wrong_arguments("rpop")),
     };
     let Some(len) = keys.list(key)?.map(|list| list.len()) else {
         reply.null_array();
@@ -111,15 +108,15 @@ fn pop(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>, side: Side) -
     Ok(())
 }
 
-pub(crate) fn lpop(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn lpop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     pop(keys, args, reply, Side::Left)
 }
 
-pub(crate) fn rpop(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn rpop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     pop(keys, args, reply, Side::Right)
 }
 
-pub(crate) fn llen(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn llen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.count(keys.list(args[1])?.map_or(0, |list| list.len()));
     Ok(())
 }
@@ -130,7 +127,7 @@ fn position(index: i64, len: usize) -> Option<usize> {
     usize::try_from(index).ok().filter(|index| *index < len)
 }
 
-pub(crate) fn lindex(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn lindex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let index = integer(args[2])?;
     let list = keys.list(args[1])?;
     let element = list.and_then(|list| position(index, list.len()).map(|index| &*list[index]));
@@ -138,7 +135,7 @@ pub(crate) fn lindex(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>)
     Ok(())
 }
 
-pub(crate) fn lset(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let index = integer(args[2])?;
     let list = keys.list(args[1])?.ok_or(Failure::NO_SUCH_KEY)?;
     let index = position(index, list.len()).ok_or(Failure::OUT_OF_RANGE)?;
@@ -148,7 +145,7 @@ pub(crate) fn lset(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -
     Ok(())
 }
 
-pub(crate) fn lrange(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     let Some(list) = keys.list(args[1])? else {
         reply.array(0);
@@ -160,7 +157,7 @@ pub(crate) fn lrange(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>)
     Ok(())
 }
 
-pub(crate) fn ltrim(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     if let Some(list) = keys.list(args[1])? {
         let range = range(start, stop, list.len());
@@ -173,7 +170,7 @@ pub(crate) fn ltrim(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) 
     Ok(())
 }
 
-pub(crate) fn linsert(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn linsert(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let behind = match args[2] {
         place if is_word(place, "BEFORE") => 0,
         place if is_word(place, "AFTER") => 1,
@@ -194,7 +191,7 @@ pub(crate) fn linsert(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>
 }
 
 /// Removes so many elements that are equal, from the end if negative, all if 0.
-pub(crate) fn lrem(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = integer(args[2])?;
     let Some(list) = keys.list(args[1])? else {
         reply.integer(0);
@@ -218,10 +215,10 @@ pub(crate) fn lrem(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -
 }
 
 fn move_element(
-    keys: &mut Keys<'_>,
+    keys: &mut Keys,
     (from, to): (&[u8], &[u8]),
     sides: (Side, Side),
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Outcome {
     keys.list(to)?;
     let Some(element) = keys.pop(from, sides.0)? else {
@@ -236,11 +233,11 @@ fn move_element(
     Ok(())
 }
 
-pub(crate) fn lmove(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn lmove(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let sides = (Side::parse(args[3])?, Side::parse(args[4])?);
     move_element(keys, (args[1], args[2]), sides, reply)
 }
 
-pub(crate) fn rpoplpush(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn rpoplpush(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     move_element(keys, (args[1], args[2]), (Side::Right, Side::Left), reply)
 }

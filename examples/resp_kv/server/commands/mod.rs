@@ -1,6 +1,10 @@
 //! The commands: one table, and a file for each family.
 
+mod client;
+mod connection;
+mod describe;
 mod hashes;
+mod info;
 mod keys;
 mod lists;
 mod scan;
@@ -14,9 +18,11 @@ use oneloop::Connection;
 
 use super::Server;
 use super::bytes::Bytes;
+use super::keys::Keys;
 use super::reply::Reply;
-use super::store::{Hash, Keys, List, Set, Value};
+use super::store::{Hash, List, Set, Value};
 
+pub(crate) use self::connection::database;
 pub(crate) use self::lists::Side;
 pub(crate) use self::table::COMMANDS;
 
@@ -46,10 +52,13 @@ pub(crate) enum Kind {
 /// What carries out a command, and writes one reply unless it fails.
 pub(crate) enum Run {
     /// It needs nothing but the keys of a database: so it can be carried out again from the record of changes.
-    Keys(fn(&mut Keys<'_>, &[&[u8]], &mut Reply<'_>) -> Outcome),
-    /// It may be about all that the server knows. The number is that of the client.
-    Server(fn(&mut Server, &mut Connection<'_>, usize, &[&[u8]]) -> Outcome),
+    Keys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
+    /// It may be about all that the server knows. The client is the current one.
+    Server(fn(&mut Server, &mut Connection, Args) -> Outcome),
 }
+
+/// A command's arguments, the first of which is its name.
+pub(crate) type Args<'a> = &'a [&'a [u8]];
 
 pub(crate) type Outcome = Result<(), Failure>;
 

@@ -1,9 +1,9 @@
 //! Walks in steps: SCAN and its like.
 
+use super::super::keys::Keys;
 use super::super::pattern;
 use super::super::reply::Reply;
-use super::super::store::Keys;
-use super::{Failure, Outcome, count, is_word};
+use super::{Args, Failure, Outcome, count, is_word};
 
 /// Entries looked at in a step, if the client does not say how many.
 const COUNT: usize = 10;
@@ -43,13 +43,13 @@ impl<'a> Options<'a> {
     }
 }
 
-fn begin(reply: &mut Reply<'_>, cursor: u64) {
+fn begin(reply: &mut Reply, cursor: u64) {
     let mut digits = itoa::Buffer::new();
     reply.array(2);
     reply.bulk(digits.format(cursor).as_bytes());
 }
 
-pub(crate) fn scan(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let options = Options::parse(args[1], &args[2..], true)?;
     let (mut found, cursor) = keys.scan(options.cursor, options.count);
     found.retain(|(key, value)| {
@@ -62,7 +62,7 @@ pub(crate) fn scan(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -
     Ok(())
 }
 
-pub(crate) fn hscan(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn hscan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let options = Options::parse(args[2], &args[3..], false)?;
     let Some(hash) = keys.hash(args[1])? else {
         begin(reply, 0);
@@ -80,7 +80,7 @@ pub(crate) fn hscan(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) 
     Ok(())
 }
 
-pub(crate) fn sscan(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn sscan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let options = Options::parse(args[2], &args[3..], false)?;
     let Some(set) = keys.set_of(args[1])? else {
         begin(reply, 0);

@@ -1,11 +1,12 @@
 //! Sets: members under one key, each once.
 
 use super::super::bytes::Bytes;
+use super::super::keys::Keys;
 use super::super::reply::Reply;
-use super::super::store::{Keys, NEVER, Set, Value};
-use super::{Failure, Outcome, count, integer};
+use super::super::store::{NEVER, Set, Value};
+use super::{Args, Failure, Outcome, count, integer};
 
-pub(crate) fn sadd(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     keys.set_of(args[1])?;
     let set = keys.get_or_insert(args[1], |store| Value::Set(Box::new(store.new_set())));
     let Value::Set(set) = set else { unreachable!("asked before") };
@@ -17,7 +18,7 @@ pub(crate) fn sadd(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -
     Ok(())
 }
 
-pub(crate) fn srem(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn srem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let removed = match keys.set_of(args[1])? {
         Some(set) => args[2..].iter().filter(|member| set.remove(member).is_some()).count(),
         None => 0,
@@ -30,17 +31,17 @@ pub(crate) fn srem(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -
     Ok(())
 }
 
-pub(crate) fn scard(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn scard(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.count(keys.set_of(args[1])?.map_or(0, |set| set.len()));
     Ok(())
 }
 
-pub(crate) fn sismember(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn sismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.integer(keys.set_of(args[1])?.is_some_and(|set| set.contains(args[2])).into());
     Ok(())
 }
 
-pub(crate) fn smismember(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn smismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let set = keys.set_of(args[1])?;
     reply.array(args.len() - 2);
     for member in &args[2..] {
@@ -49,14 +50,14 @@ pub(crate) fn smismember(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<
     Ok(())
 }
 
-pub(crate) fn smembers(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let set = keys.set_of(args[1])?;
     reply.set(set.as_ref().map_or(0, |set| set.len()));
     set.iter().flat_map(|set| set.iter()).for_each(|(member, ())| reply.bulk(member));
     Ok(())
 }
 
-pub(crate) fn smove(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn smove(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (from, to, member) = (args[1], args[2], args[3]);
     keys.set_of(to)?;
     let is_member = keys.set_of(from)?.is_some_and(|set| set.contains(member));
@@ -77,13 +78,13 @@ pub(crate) fn smove(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) 
 }
 
 /// A member by chance.
-fn random_member(keys: &mut Keys<'_>, key: &[u8]) -> Result<Option<Bytes>, Failure> {
+fn random_member(keys: &mut Keys, key: &[u8]) -> Result<Option<Bytes>, Failure> {
     let random = keys.store.random();
     let set = keys.set_of(key)?;
     Ok(set.and_then(|set| set.random_slot(random).map(|slot| set.key(slot).clone())))
 }
 
-fn pop_member(keys: &mut Keys<'_>, key: &[u8]) -> Result<Option<Bytes>, Failure> {
+fn pop_member(keys: &mut Keys, key: &[u8]) -> Result<Option<Bytes>, Failure> {
     let member = random_member(keys, key)?;
     if let (Some(member), Some(set)) = (&member, keys.set_of(key)?) {
         set.remove(member);
@@ -95,7 +96,7 @@ fn pop_member(keys: &mut Keys<'_>, key: &[u8]) -> Result<Option<Bytes>, Failure>
     Ok(member)
 }
 
-pub(crate) fn spop(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = match args[2..] {
         [] => {
             reply.bulk_or_null(pop_member(keys, args[1])?.as_deref());
@@ -113,7 +114,7 @@ pub(crate) fn spop(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -
 }
 
 /// One member; so many different ones; or, negative, so many of which some may be the same.
-pub(crate) fn srandmember(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn srandmember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = match args[2..] {
         [] => {
             reply.bulk_or_null(random_member(keys, args[1])?.as_deref());
@@ -155,7 +156,7 @@ enum Operation {
 }
 
 /// What the operation makes of the sets under these keys; a key that is not there is the empty set.
-fn combine(keys: &mut Keys<'_>, names: &[&[u8]], operation: Operation) -> Result<Set, Failure> {
+fn combine(keys: &mut Keys, names: &[&[u8]], operation: Operation) -> Result<Set, Failure> {
     let mut result = keys.store.new_set();
     if let Some(first) = keys.set_of(names[0])? {
         first.iter().for_each(|(member, ())| {
@@ -186,24 +187,14 @@ fn combine(keys: &mut Keys<'_>, names: &[&[u8]], operation: Operation) -> Result
     Ok(result)
 }
 
-fn answer(
-    keys: &mut Keys<'_>,
-    args: &[&[u8]],
-    reply: &mut Reply<'_>,
-    operation: Operation,
-) -> Outcome {
+fn answer(keys: &mut Keys, args: Args, reply: &mut Reply, operation: Operation) -> Outcome {
     let result = combine(keys, &args[1..], operation)?;
     reply.set(result.len());
     result.iter().for_each(|(member, ())| reply.bulk(member));
     Ok(())
 }
 
-fn store(
-    keys: &mut Keys<'_>,
-    args: &[&[u8]],
-    reply: &mut Reply<'_>,
-    operation: Operation,
-) -> Outcome {
+fn store(keys: &mut Keys, args: Args, reply: &mut Reply, operation: Operation) -> Outcome {
     let result = combine(keys, &args[2..], operation)?;
     reply.count(result.len());
     if result.is_empty() {
@@ -214,26 +205,26 @@ fn store(
     Ok(())
 }
 
-pub(crate) fn sinter(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn sinter(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     answer(keys, args, reply, Operation::Intersection)
 }
 
-pub(crate) fn sunion(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn sunion(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     answer(keys, args, reply, Operation::Union)
 }
 
-pub(crate) fn sdiff(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn sdiff(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     answer(keys, args, reply, Operation::Difference)
 }
 
-pub(crate) fn sinterstore(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn sinterstore(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     store(keys, args, reply, Operation::Intersection)
 }
 
-pub(crate) fn sunionstore(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn sunionstore(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     store(keys, args, reply, Operation::Union)
 }
 
-pub(crate) fn sdiffstore(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn sdiffstore(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     store(keys, args, reply, Operation::Difference)
 }

@@ -1,18 +1,19 @@
 //! Strings, and numbers in them.
 
 use super::super::bytes::Bytes;
+use super::super::keys::Keys;
 use super::super::protocol::BULK_BYTES_MAX;
 use super::super::reply::Reply;
-use super::super::store::{Keys, NEVER, Value};
+use super::super::store::{NEVER, Value};
 use super::keys::Unit;
-use super::{Failure, Outcome, float, integer, is_word};
+use super::{Args, Failure, Outcome, float, integer, is_word};
 
-pub(crate) fn get(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn get(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.bulk_or_null(keys.string(args[1])?.map(|string| &**string));
     Ok(())
 }
 
-pub(crate) fn strlen(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn strlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.count(keys.string(args[1])?.map_or(0, |string| string.len()));
     Ok(())
 }
@@ -32,7 +33,7 @@ struct Options {
 }
 
 impl Options {
-    fn parse(now: u64, args: &[&[u8]], command: &str) -> Result<Options, Failure> {
+    fn parse(now: u64, args: Args, command: &str) -> Result<Options, Failure> {
         let mut options = Options { deadline: None, if_exists: None, get: false };
         let is_set = command == "set";
         let mut args = args.iter();
@@ -63,7 +64,7 @@ impl Options {
     }
 }
 
-pub(crate) fn set(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (key, value) = (args[1], args[2]);
     if args.len() == 3 {
         keys.set(key, Value::String(Bytes::from(value)), NEVER);
@@ -105,9 +106,9 @@ impl Keys<'_> {
 }
 
 fn set_with_deadline(
-    keys: &mut Keys<'_>,
-    args: &[&[u8]],
-    reply: &mut Reply<'_>,
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
     (command, unit): (&str, Unit),
 ) -> Outcome {
     let at = unit.deadline_after(args[2], keys.store.now, command)?;
@@ -117,15 +118,15 @@ fn set_with_deadline(
     Ok(())
 }
 
-pub(crate) fn setex(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn setex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     set_with_deadline(keys, args, reply, ("setex", Unit::Seconds))
 }
 
-pub(crate) fn psetex(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn psetex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     set_with_deadline(keys, args, reply, ("psetex", Unit::Millis))
 }
 
-pub(crate) fn setnx(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn setnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let is_new = !keys.contains(args[1]);
     if is_new {
         keys.set(args[1], Value::String(Bytes::from(args[2])), NEVER);
@@ -134,19 +135,19 @@ pub(crate) fn setnx(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) 
     Ok(())
 }
 
-pub(crate) fn getset(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn getset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     get(keys, args, reply)?;
     keys.set(args[1], Value::String(Bytes::from(args[2])), NEVER);
     Ok(())
 }
 
-pub(crate) fn getdel(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn getdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     get(keys, args, reply)?;
     keys.remove(args[1]);
     Ok(())
 }
 
-pub(crate) fn getex(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn getex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let options = Options::parse(keys.store.now, &args[2..], "getex")?;
     get(keys, args, reply)?;
     match options.deadline {
@@ -159,7 +160,7 @@ pub(crate) fn getex(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) 
     Ok(())
 }
 
-pub(crate) fn mget(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn mget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.array(args.len() - 1);
     for key in &args[1..] {
         // What is no string is not there, for once.
@@ -168,7 +169,7 @@ pub(crate) fn mget(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -
     Ok(())
 }
 
-pub(crate) fn mset(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn mset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let pairs = pairs(args, "mset")?;
     for pair in pairs {
         keys.set(pair[0], Value::String(Bytes::from(pair[1])), NEVER);
@@ -177,7 +178,7 @@ pub(crate) fn mset(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -
     Ok(())
 }
 
-pub(crate) fn msetnx(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn msetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let pairs = pairs(args, "msetnx")?;
     let are_new = !pairs.iter().any(|pair| keys.contains(pair[0]));
     if are_new {
@@ -196,7 +197,7 @@ fn pairs<'a, 'b>(args: &'a [&'b [u8]], command: &str) -> Result<&'a [[&'b [u8]; 
     }
 }
 
-pub(crate) fn append(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn append(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (key, more) = (args[1], args[2]);
     if keys.string(key)?.map_or(0, |string| string.len()) + more.len() > BULK_BYTES_MAX {
         return Err(Failure::TOO_LONG);
@@ -209,7 +210,7 @@ pub(crate) fn append(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>)
     Ok(())
 }
 
-pub(crate) fn getrange(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn getrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     match keys.string(args[1])? {
         Some(string) => reply.bulk(&string[super::range(start, stop, string.len())]),
@@ -218,7 +219,7 @@ pub(crate) fn getrange(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_
     Ok(())
 }
 
-pub(crate) fn setrange(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn setrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (key, part) = (args[1], args[3]);
     let offset = usize::try_from(integer(args[2])?)
         .map_err(|_| Failure::new("ERR offset is out of range"))?;
@@ -236,7 +237,7 @@ pub(crate) fn setrange(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_
     Ok(())
 }
 
-fn add(keys: &mut Keys<'_>, key: &[u8], by: i64, reply: &mut Reply<'_>) -> Outcome {
+fn add(keys: &mut Keys, key: &[u8], by: i64, reply: &mut Reply) -> Outcome {
     let number = keys.string(key)?.map_or(Ok(0), |string| integer(string))?;
     let number =
         number.checked_add(by).ok_or(Failure::new("ERR increment or decrement would overflow"))?;
@@ -248,24 +249,24 @@ fn add(keys: &mut Keys<'_>, key: &[u8], by: i64, reply: &mut Reply<'_>) -> Outco
     Ok(())
 }
 
-pub(crate) fn incr(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn incr(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     add(keys, args[1], 1, reply)
 }
 
-pub(crate) fn decr(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn decr(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     add(keys, args[1], -1, reply)
 }
 
-pub(crate) fn incrby(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn incrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     add(keys, args[1], integer(args[2])?, reply)
 }
 
-pub(crate) fn decrby(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn decrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let by = integer(args[2])?.checked_neg().ok_or(Failure::new("ERR decrement would overflow"))?;
     add(keys, args[1], by, reply)
 }
 
-pub(crate) fn incrbyfloat(keys: &mut Keys<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let key = args[1];
     let sum = keys.string(key)?.map_or(Ok(0.0), |string| float(string))? + float(args[2])?;
     if !sum.is_finite() {

@@ -1,9 +1,12 @@
 //! The table of commands. Names, arities and places of keys are those of Redis, for the libraries that ask.
 
-use super::super::{blocking, clients, connection, info, pubsub, transactions};
+use super::super::{blocking, pubsub, transactions};
 use super::Kind::{Other, PubSub, Read, Write};
 use super::Run::{Keys, Server};
-use super::{Command, Kind, Run, hashes, keys, lists, scan, sets, strings};
+use super::{
+    Command, Kind, Run, client, connection, describe, hashes, info, keys, lists, scan, sets,
+    strings,
+};
 
 /// Commands without keys among their arguments.
 const NONE: (i32, i32, i32) = (0, 0, 0);
@@ -122,10 +125,10 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("reset", "connection", 1, Other, NONE, Server(connection::reset)),
     row("hello", "connection", -1, Other, NONE, Server(connection::hello)),
     row("auth", "connection", -2, Other, NONE, Server(connection::auth)),
-    row("client", "connection", -2, Other, NONE, Server(clients::client)),
+    row("client", "connection", -2, Other, NONE, Server(client::client)),
     row("info", "server", -1, Other, NONE, Server(info::info)),
     row("config", "server", -2, Other, NONE, Server(connection::config)),
-    row("command", "server", -1, Other, NONE, Server(connection::command)),
+    row("command", "server", -1, Other, NONE, Server(describe::command)),
     row("time", "server", 1, Other, NONE, Server(connection::time)),
     row("shutdown", "server", -1, Other, NONE, Server(connection::shutdown)),
 ];

@@ -4,14 +4,15 @@ use std::fmt::Write;
 
 use oneloop::Connection;
 
-use super::Server;
-use super::commands::{Outcome, is_word};
-use super::store::DATABASES;
+use super::super::Server;
+use super::super::clients::Client;
+use super::super::store::DATABASES;
+use super::{Args, Outcome, is_word};
 
 /// The version of Redis whose commands these are.
 pub(crate) const REDIS_VERSION: &str = "7.0.0";
 
-const SECTIONS: [(&str, fn(&Server, &Connection<'_>) -> String); 6] = [
+const SECTIONS: [(&str, fn(&Server, &Connection) -> String); 6] = [
     ("Server", of_server),
     ("Clients", of_clients),
     ("Persistence", of_persistence),
@@ -20,12 +21,7 @@ const SECTIONS: [(&str, fn(&Server, &Connection<'_>) -> String); 6] = [
     ("Keyspace", of_keyspace),
 ];
 
-pub(crate) fn info(
-    server: &mut Server,
-    conn: &mut Connection<'_>,
-    client: usize,
-    args: &[&[u8]],
-) -> Outcome {
+pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let mut text = String::new();
     for (name, section) in SECTIONS {
         let is_wanted = |wanted: &&[u8]| {
@@ -37,11 +33,11 @@ pub(crate) fn info(
             text.push_str(&format!("{separator}# {name}\r\n{}", section(server, conn)));
         }
     }
-    server.reply(client).verbatim(&text);
+    server.reply().verbatim(&text);
     Ok(())
 }
 
-fn of_server(server: &Server, conn: &Connection<'_>) -> String {
+fn of_server(server: &Server, conn: &Connection) -> String {
     let uptime = (conn.now() - server.started).as_secs();
     format!(
         "redis_version:{REDIS_VERSION}\r\nredis_mode:standalone\r\nserver_name:oneloop resp_kv\r\narch_bits:64\r\n\
@@ -50,10 +46,9 @@ fn of_server(server: &Server, conn: &Connection<'_>) -> String {
     )
 }
 
-fn of_clients(server: &Server, _: &Connection<'_>) -> String {
-    let count = |is: fn(&super::Client) -> bool| {
-        server.clients.iter().filter(|(_, client)| is(client)).count()
-    };
+fn of_clients(server: &Server, _: &Connection) -> String {
+    let count =
+        |is: fn(&Client) -> bool| server.clients.iter().filter(|(_, client)| is(client)).count();
     format!(
         "connected_clients:{}\r\nblocked_clients:{}\r\npubsub_clients:{}\r\n",
         server.clients.len(),
@@ -62,7 +57,7 @@ fn of_clients(server: &Server, _: &Connection<'_>) -> String {
     )
 }
 
-fn of_persistence(server: &Server, _: &Connection<'_>) -> String {
+fn of_persistence(server: &Server, _: &Connection) -> String {
     let is_on = server.append_only.is_some();
     format!(
         "loading:0\r\naof_enabled:{}\r\nchanges_since_start:{}\r\n",
@@ -71,7 +66,7 @@ fn of_persistence(server: &Server, _: &Connection<'_>) -> String {
     )
 }
 
-fn of_stats(server: &Server, conn: &Connection<'_>) -> String {
+fn of_stats(server: &Server, conn: &Connection) -> String {
     let stats = conn.stats();
     format!(
         "total_connections_received:{}\r\ntotal_commands_processed:{}\r\ntotal_net_input_bytes:{}\r\n\
@@ -84,7 +79,7 @@ fn of_stats(server: &Server, conn: &Connection<'_>) -> String {
     )
 }
 
-fn of_loop(_: &Server, conn: &Connection<'_>) -> String {
+fn of_loop(_: &Server, conn: &Connection) -> String {
     let stats = conn.stats();
     let mut text = String::new();
     let numbers = [
@@ -110,7 +105,7 @@ fn of_loop(_: &Server, conn: &Connection<'_>) -> String {
     text
 }
 
-fn of_keyspace(server: &Server, _: &Connection<'_>) -> String {
+fn of_keyspace(server: &Server, _: &Connection) -> String {
     let mut text = String::new();
     for number in 0..DATABASES {
         let (keys, expires) = server.store.counts(number);
