@@ -56,7 +56,11 @@ fn what_never_ends_is_refused() {
         client.send(start.as_bytes());
         client.send("1".repeat(70_000));
         let answer = client.rest();
-        assert!(answer.starts_with(b"-ERR Protocol error: "), "{start:?}: {}", answer.escape_ascii());
+        assert!(
+            answer.starts_with(b"-ERR Protocol error: "),
+            "{start:?}: {}",
+            answer.escape_ascii()
+        );
     }
 }
 

@@ -21,8 +21,11 @@ pub fn serve(sim: &mut Simulation) -> Served<Server> {
 /// A server that reads a file and goes on in it; what is torn is cut off.
 pub fn serve_file(sim: &mut Simulation, disk: &Disk, policy: Policy) -> Served<Server> {
     let mut server = Server::new(|| sim.random());
-    let replayed = server.replay(&disk.lock().bytes[..]).expect("the file is good");
-    disk.lock().bytes.truncate(replayed.whole_bytes as usize);
+    let mut file = disk.lock();
+    let replayed = server.replay(&file.bytes[..]).expect("the file is good");
+    file.bytes.truncate(replayed.whole_bytes as usize);
+    file.synced = file.bytes.len();
+    drop(file);
     let inbox = server.append_to(disk.clone(), policy);
     let options = ListenOptions::new().limits(Server::limits());
     let served = sim.serve_with(server, ReactorLimits::new().connections_max(64), &options);
@@ -41,7 +44,6 @@ pub struct Contents {
     pub synced: usize,
     /// Before it has more bytes, the machine crashes.
     pub bytes_max: Option<usize>,
-    pub has_crashed: bool,
 }
 
 impl Disk {
@@ -55,8 +57,7 @@ impl RecordFile for Disk {
         let mut file = self.lock();
         let room = file.bytes_max.map_or(usize::MAX, |max| max.saturating_sub(file.bytes.len()));
         file.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        file.has_crashed |= bytes.len() > room;
-        if file.has_crashed { Err(io::Error::other("nobody hears of it")) } else { Ok(()) }
+        if bytes.len() > room { Err(io::Error::other("nobody hears of it")) } else { Ok(()) }
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -93,7 +94,8 @@ pub fn encode(sim: &mut Simulation, command: &[String]) -> Vec<u8> {
         let end = if sim.random().is_multiple_of(2) { "\n" } else { "\r\n" };
         return (command.join(" ") + end).into_bytes();
     }
-    let words: String = command.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+    let words: String =
+        command.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
     format!("*{}\r\n{words}", command.len()).into_bytes()
 }
 
