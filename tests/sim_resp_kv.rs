@@ -430,7 +430,7 @@ fn a_file_that_is_damaged_is_refused_or_read_and_never_a_panic() {
 fn written() -> (Vec<u8>, Vec<Option<String>>) {
     let (mut sim, disk) = (Simulation::new(1), Disk::default());
     let served = serve_file(&mut sim, &disk, Policy::Always);
-    let commands: Vec<_> = (0..20).flat_map(|_| any_batch(&mut sim, "client0")).collect();
+    let commands: Vec<_> = (0..8).flat_map(|_| any_batch(&mut sim, "client0")).collect();
     let bytes: Vec<u8> = commands.iter().flat_map(|command| encode(&mut sim, command)).collect();
     let client = sim.client(served.address, Script::new().send(bytes));
     sim.run_until_idle();
