@@ -153,18 +153,15 @@ impl AppendOnly {
 
     /// Has the journal's records written, if nothing is being written.
     pub(crate) fn write(&mut self, journal: &mut Journal) {
-        if journal.len() > 0 {
-            self.taken += journal.len() as u64;
-            lock(&self.shared.waiting).append(&mut journal.take());
-        }
-        let has_records = self.taken > self.written;
-        let has_unsynced = self.is_sync_due && self.taken > self.synced;
-        if self.is_writing || !(has_records || has_unsynced) {
+        let has_unsynced = self.is_sync_due && self.recorded(journal) > self.synced;
+        if self.is_writing || (journal.len() == 0 && !has_unsynced) {
             return;
         }
-        let sync = self.policy == Policy::Always || mem::take(&mut self.is_sync_due);
+        self.taken += journal.len() as u64;
+        lock(&self.shared.waiting).append(&mut journal.take());
+        let sync = mem::take(&mut self.is_sync_due) || self.policy == Policy::Always;
         let shared = Arc::clone(&self.shared);
-        // When the reactor has ended nobody takes it; `finish` does it then.
+        // When the reactor has ended nobody takes the job; `finish` does it then.
         self.is_writing = self.helper.run(move || shared.write(sync)).is_ok();
     }
 

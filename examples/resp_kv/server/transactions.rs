@@ -9,6 +9,9 @@ use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Command, Failure, Kind, Outcome};
 
+/// What a client may queue: as much as a few of the largest commands.
+const TRANSACTION_BYTES_MAX: usize = 256 << 20;
+
 /// Which clients watch a key.
 pub(crate) type Watched = BTreeMap<(usize, Bytes), BTreeSet<usize>>;
 
@@ -16,6 +19,7 @@ pub(crate) type Watched = BTreeMap<(usize, Bytes), BTreeSet<usize>>;
 #[derive(Default)]
 pub(crate) struct Transaction {
     queued: Vec<(&'static Command, Vec<Bytes>)>,
+    bytes: usize,
     /// One of its commands was refused.
     is_spoiled: bool,
 }
@@ -47,8 +51,15 @@ impl Client {
 impl Server {
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
-        transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
-        self.reply().simple("QUEUED");
+        transaction.bytes += args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
+        if transaction.bytes > TRANSACTION_BYTES_MAX {
+            transaction.is_spoiled = true;
+            transaction.queued = Vec::new();
+            self.reply().error("ERR the transaction is too large");
+        } else {
+            transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
+            self.reply().simple("QUEUED");
+        }
     }
 
     /// A key was changed: the transactions of those who watch it will not be carried out.
