@@ -7,7 +7,7 @@ use oneloop::Connection;
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
-use super::commands::{Args, Command, Failure, Kind, Outcome};
+use super::commands::{Args, Command, Failure, Outcome};
 
 /// What a client may queue: as much as a few of the largest commands.
 const TRANSACTION_BYTES_MAX: usize = 256 << 20;
@@ -30,7 +30,7 @@ impl Transaction {
     }
 
     pub(crate) fn writes(&self) -> bool {
-        self.queued.iter().any(|(command, _)| matches!(command.kind, Kind::Write | Kind::PubSub))
+        self.queued.iter().any(|(command, _)| command.writes())
     }
 }
 
@@ -128,14 +128,17 @@ pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outco
     Ok(())
 }
 
-pub(crate) fn watch(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
-    let this = &mut server.clients[server.current];
+pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    let this = &server.clients[server.current];
     if this.transaction.is_some() {
         return Err(Failure::new("ERR WATCH inside MULTI is not allowed"));
     }
+    // That a key has expired before is no change: those that have go now, and who has watched them is told.
+    let mut keys = server.store.keys(this.database);
+    args[1..].iter().for_each(|key| _ = keys.contains(key));
+    server.handle_touched(conn);
+    let this = &mut server.clients[server.current];
     for key in &args[1..] {
-        // One that has expired is no key now: that it goes is no change.
-        server.store.keys(this.database).contains(key);
         let place = (this.database, Bytes::from(*key));
         server.watched.entry(place.clone()).or_default().insert(server.current);
         this.watched.insert(place);
