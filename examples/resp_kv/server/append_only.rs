@@ -59,7 +59,8 @@ pub(crate) struct Written {
 struct Shared {
     /// Records that nobody has begun to write.
     waiting: Mutex<Vec<u8>>,
-    file: Mutex<Box<dyn RecordFile>>,
+    /// None after an error: what would be written behind half a record could not be read.
+    file: Mutex<Option<Box<dyn RecordFile>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,9 +70,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     /// Writes what waits. The file is locked first, so that batches are written in their order.
     fn write(&self, sync: bool) -> Written {
-        let mut file = lock(&self.file);
+        let mut open = lock(&self.file);
         let records = mem::take(&mut *lock(&self.waiting));
-        let result = file.append(&records).and_then(|()| if sync { file.sync() } else { Ok(()) });
+        let result = match &mut *open {
+            Some(file) => {
+                file.append(&records).and_then(|()| if sync { file.sync() } else { Ok(()) })
+            }
+            None => Err(io::Error::other("nothing is written after an error")),
+        };
+        if result.is_err() {
+            *open = None;
+        }
         Written { bytes: records.len() as u64, is_synced: sync, result }
     }
 }
@@ -101,7 +110,7 @@ struct Held {
 impl AppendOnly {
     pub(crate) fn new(file: impl RecordFile, policy: Policy) -> (AppendOnly, Inbox<Written>) {
         let (helper, inbox) = blocking(1, 1);
-        let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Box::new(file)) };
+        let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Some(Box::new(file))) };
         let append_only = AppendOnly {
             policy,
             shared: Arc::new(shared),

@@ -187,7 +187,7 @@ impl StreamHandler for Server {
     fn on_open(&mut self, conn: &mut Connection) -> Session {
         self.clients_total += 1;
         let client = self.clients.insert(Client::new(self.clients_total, conn));
-        Session { client, commands: Commands::default() }
+        Session { client, commands: Commands::new(COMMAND_BYTES_MAX) }
     }
 
     fn on_data(
