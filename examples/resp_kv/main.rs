@@ -22,6 +22,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use oneloop::{ListenOptions, Reactor, ReactorLimits};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::server::{Policy, Server};
 
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: &Arguments) -> io::Result<()> {
+    raise_descriptor_limit();
     let mut reactor =
         Reactor::with_limits(ReactorLimits::new().memory_bytes_max(BUFFER_BYTES_MAX))?;
     reactor.drain_on_signals(DRAIN_TIMEOUT)?;
@@ -87,6 +89,14 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;
     reactor.handler_mut(server).finish()
+}
+
+/// Each client takes one, and the soft limit is mostly 1024, for the sake of programs that use select(2).
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        log::warn!("the limit of descriptors stays as it is: {error}");
+    }
 }
 
 /// From the operating system, by way of the standard library's own use of it.

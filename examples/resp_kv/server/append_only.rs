@@ -59,7 +59,8 @@ pub(crate) struct Written {
 struct Shared {
     /// Records that nobody has begun to write.
     waiting: Mutex<Vec<u8>>,
-    file: Mutex<Box<dyn RecordFile>>,
+    /// None after an error: what would be written behind half a record could not be read.
+    file: Mutex<Option<Box<dyn RecordFile>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,9 +70,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     /// Writes what waits. The file is locked first, so that batches are written in their order.
     fn write(&self, sync: bool) -> Written {
-        let mut file = lock(&self.file);
+        let mut open = lock(&self.file);
         let records = mem::take(&mut *lock(&self.waiting));
-        let result = file.append(&records).and_then(|()| if sync { file.sync() } else { Ok(()) });
+        let result = match &mut *open {
+            Some(file) => {
+                file.append(&records).and_then(|()| if sync { file.sync() } else { Ok(()) })
+            }
+            None => Err(io::Error::other("nothing is written after an error")),
+        };
+        if result.is_err() {
+            *open = None;
+        }
         Written { bytes: records.len() as u64, is_synced: sync, result }
     }
 }
@@ -101,7 +110,7 @@ struct Held {
 impl AppendOnly {
     pub(crate) fn new(file: impl RecordFile, policy: Policy) -> (AppendOnly, Inbox<Written>) {
         let (helper, inbox) = blocking(1, 1);
-        let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Box::new(file)) };
+        let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Some(Box::new(file))) };
         let append_only = AppendOnly {
             policy,
             shared: Arc::new(shared),
@@ -153,18 +162,15 @@ impl AppendOnly {
 
     /// Has the journal's records written, if nothing is being written.
     pub(crate) fn write(&mut self, journal: &mut Journal) {
-        if journal.len() > 0 {
-            self.taken += journal.len() as u64;
-            lock(&self.shared.waiting).append(&mut journal.take());
-        }
-        let has_records = self.taken > self.written;
-        let has_unsynced = self.is_sync_due && self.taken > self.synced;
-        if self.is_writing || !(has_records || has_unsynced) {
+        let has_unsynced = self.is_sync_due && self.recorded(journal) > self.synced;
+        if self.is_writing || (journal.len() == 0 && !has_unsynced) {
             return;
         }
-        let sync = self.policy == Policy::Always || mem::take(&mut self.is_sync_due);
+        self.taken += journal.len() as u64;
+        lock(&self.shared.waiting).append(&mut journal.take());
+        let sync = mem::take(&mut self.is_sync_due) || self.policy == Policy::Always;
         let shared = Arc::clone(&self.shared);
-        // When the reactor has ended nobody takes it; `finish` does it then.
+        // When the reactor has ended nobody takes the job; `finish` does it then.
         self.is_writing = self.helper.run(move || shared.write(sync)).is_ok();
     }
 

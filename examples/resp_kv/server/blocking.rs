@@ -7,6 +7,7 @@ use oneloop::{Connection, Context, TimerId};
 
 use super::Server;
 use super::bytes::Bytes;
+use super::clients::Client;
 use super::commands::{Args, Failure, Outcome, Side, float};
 use super::reply::Reply;
 
@@ -21,15 +22,7 @@ pub(crate) struct Blocked {
     timer: Option<TimerId>,
 }
 
-pub(crate) fn blpop(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    pop(server, conn, args, Side::Left)
-}
-
-pub(crate) fn brpop(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    pop(server, conn, args, Side::Right)
-}
-
-fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
+pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
     let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
     let timeout =
         float(timeout).map_err(|_| Failure::new("ERR timeout is not a float or out of range"))?;
@@ -89,10 +82,16 @@ impl Server {
     pub(crate) fn serve_waiting(&mut self, cx: &mut Context, touched: &(usize, Bytes)) {
         while let Some(queue) = self.waiting.get(touched)
             && let Some(client) = queue.front().copied()
-            && let Some(blocked) = &self.clients[client].blocked
-            && let Ok(Some(element)) = self.pop_recorded(touched.0, &touched.1, blocked.side)
+            && let Client { blocked: Some(blocked), key, .. } = &self.clients[client]
         {
-            self.unblock(cx, client, |reply| element_reply(reply, &touched.1, &element));
+            let (side, key) = (blocked.side, *key);
+            if !cx.is_open(key) {
+                self.forget_waiting(cx, client); // it is closing, and would lose the element
+            } else if let Ok(Some(element)) = self.pop_recorded(touched.0, &touched.1, side) {
+                self.unblock(cx, client, |reply| element_reply(reply, &touched.1, &element));
+            } else {
+                break;
+            }
         }
     }
 

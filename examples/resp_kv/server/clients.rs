@@ -8,7 +8,7 @@ use oneloop::{Connection, Context, Key, Time, TimerId};
 use super::Server;
 use super::blocking::Blocked;
 use super::bytes::Bytes;
-use super::commands::{Args, Command, Failure, Kind, Outcome, integer, quote};
+use super::commands::{Args, Command, Failure, Outcome, integer, quote};
 use super::transactions::Transaction;
 
 pub(crate) struct Client {
@@ -156,7 +156,7 @@ impl Server {
         let writes = match (command.name, &client.transaction) {
             ("exec", Some(transaction)) => transaction.writes(),
             (_, Some(_)) => false, // it is only queued
-            _ => matches!(command.kind, Kind::Write | Kind::PubSub),
+            _ => command.writes(),
         };
         pause.is_for_reads || writes
     }

@@ -4,7 +4,7 @@ use oneloop::{Connection, Context};
 
 use super::Server;
 use super::clients::Client;
-use super::commands::{Args, Command, Failure, Outcome, Run, quote};
+use super::commands::{Args, Command, Failure, Outcome, Run, is_word, quote};
 use super::keys::Keys;
 use super::reply::Reply;
 
@@ -33,6 +33,8 @@ impl Server {
             }
         };
         match checked {
+            // A browser that was told to send a form here means no good: what follows are no commands.
+            Err(_) if is_word(name, "POST") || is_word(name, "Host:") => client.is_closing = true,
             Err(failure) => self.refuse(known, &failure),
             Ok(command) if self.is_paused(command) => self.postpone(conn, args),
             Ok(command) if self.clients[self.current].queues(command) => self.queue(command, args),

@@ -28,12 +28,10 @@ impl Journal {
     }
 
     /// Adds a record that takes the place of the command that runs: one that says the same for all times, of a deadline from
-    /// now or a member by chance. No arguments: nothing is recorded.
+    /// now or a member by chance.
     pub(crate) fn record_instead(&mut self, database: usize, arguments: &[&[u8]]) {
         self.has_own_record = true;
-        if !arguments.is_empty() {
-            self.record(database, arguments);
-        }
+        self.record(database, arguments);
     }
 
     /// Whether the command that has run made its own record.

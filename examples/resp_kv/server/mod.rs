@@ -113,14 +113,16 @@ impl Server {
         }
     }
 
-    /// Limits for the server's listener. Clients may be idle for ever, as pools of connections are; a command may be large, and
-    /// so may a reply: the reactor's memory is what bounds them.
+    /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as in pools of connections,
+    /// and may leave its replies where they are; a command may be large, and so may a reply. The reactor's memory is what
+    /// bounds them all.
     pub(crate) fn limits() -> Limits {
         Limits::new()
             .input_bytes_max(COMMAND_BYTES_MAX + 64 * 1024)
             .output_bytes_max(usize::MAX)
             .output_bytes_soft(usize::MAX)
             .idle_timeout(Duration::MAX)
+            .write_stall_timeout(Duration::MAX)
             .message_timeout(Duration::MAX)
     }
 
@@ -185,7 +187,7 @@ impl StreamHandler for Server {
     fn on_open(&mut self, conn: &mut Connection) -> Session {
         self.clients_total += 1;
         let client = self.clients.insert(Client::new(self.clients_total, conn));
-        Session { client, commands: Commands::default() }
+        Session { client, commands: Commands::new(COMMAND_BYTES_MAX) }
     }
 
     fn on_data(

@@ -25,8 +25,8 @@ pub(crate) enum Command<'a> {
 }
 
 /// Finds commands in what a client sends. It looks at each byte once, but for the few of a length that is cut.
-#[derive(Default)]
 pub(crate) struct Commands {
+    bytes_max: usize,
     /// How far it has looked into a command that is not whole.
     offset: usize,
     /// Arguments of it that are still to come.
@@ -54,6 +54,11 @@ impl Decoder for Commands {
 }
 
 impl Commands {
+    /// Finds commands of at most so many bytes.
+    pub(crate) fn new(bytes_max: usize) -> Commands {
+        Commands { bytes_max, offset: 0, missing: 0, found: Vec::new(), need: 0 }
+    }
+
     fn decode_array<'a>(
         &mut self,
         input: &'a [u8],
@@ -114,8 +119,8 @@ impl Commands {
     }
 
     fn check_size(&self, more: usize) -> Result<(), FrameError> {
-        let is_too_long = self.offset + more > COMMAND_BYTES_MAX;
-        if is_too_long { Err(FrameError::TooLong(COMMAND_BYTES_MAX)) } else { Ok(()) }
+        let is_too_long = self.offset + more > self.bytes_max;
+        if is_too_long { Err(FrameError::TooLong(self.bytes_max)) } else { Ok(()) }
     }
 
     fn decode_inline<'a>(

@@ -30,7 +30,7 @@ impl Subscriptions {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     Channel,
     Pattern,
 }
@@ -62,11 +62,15 @@ impl Server {
         parts: &[&[u8]],
     ) -> usize {
         let mut message = Message { parts, versions: [None, None] };
+        let mut count = 0;
         for client in subscribers {
-            let protocol = self.clients[*client].protocol;
-            self.deliver(cx, *client, message.version(protocol));
+            let Client { protocol, key, .. } = self.clients[*client];
+            if cx.is_open(key) {
+                count += 1;
+                self.deliver(cx, *client, message.version(protocol));
+            }
         }
-        subscribers.len()
+        count
     }
 
     fn subscribe(&mut self, kind: Kind, name: &[u8]) {
@@ -106,7 +110,7 @@ impl Server {
     }
 
     /// How much may wait for a client depends on whether it subscribes.
-    fn set_limits(&self, conn: &mut Connection) {
+    pub(crate) fn set_limits(&self, conn: &mut Connection) {
         let is_subscriber = self.clients[self.current].subscriptions() > 0;
         conn.set_limits(if is_subscriber { &self.subscriber_limits } else { &self.limits });
     }
@@ -140,7 +144,13 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
     Ok(())
 }
 
-fn add(server: &mut Server, conn: &mut Connection, args: Args, kind: Kind, word: &str) -> Outcome {
+pub(crate) fn add(
+    server: &mut Server,
+    conn: &mut Connection,
+    args: Args,
+    kind: Kind,
+    word: &str,
+) -> Outcome {
     for name in &args[1..] {
         server.subscribe(kind, name);
         server.confirm(word, Some(name));
@@ -150,7 +160,7 @@ fn add(server: &mut Server, conn: &mut Connection, args: Args, kind: Kind, word:
 }
 
 /// Without names, from all.
-fn remove(
+pub(crate) fn remove(
     server: &mut Server,
     conn: &mut Connection,
     args: Args,
@@ -170,22 +180,6 @@ fn remove(
     }
     server.set_limits(conn);
     Ok(())
-}
-
-pub(crate) fn subscribe(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    add(server, conn, args, Kind::Channel, "subscribe")
-}
-
-pub(crate) fn psubscribe(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    add(server, conn, args, Kind::Pattern, "psubscribe")
-}
-
-pub(crate) fn unsubscribe(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    remove(server, conn, args, Kind::Channel, "unsubscribe")
-}
-
-pub(crate) fn punsubscribe(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    remove(server, conn, args, Kind::Pattern, "punsubscribe")
 }
 
 /// PUBSUB: who subscribes to what.

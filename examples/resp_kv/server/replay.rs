@@ -9,10 +9,12 @@ use oneloop::codec::Decoder;
 use super::Server;
 use super::commands::{Args, Run};
 use super::execute::run_on_keys;
-use super::protocol::{Command, Commands};
+use super::protocol::{COMMAND_BYTES_MAX, Command, Commands};
 use super::reply::Reply;
 
 const READ_BYTES: usize = 1 << 20;
+/// A record says in more words what a command said: a moment in place of a time from now.
+const RECORD_BYTES_MAX: usize = COMMAND_BYTES_MAX + 1024;
 
 /// What was found in an append-only file.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl Server {
     /// Those of reading; `InvalidData` for what is no record, with its place.
     pub(crate) fn replay(&mut self, mut file: impl Read) -> io::Result<Replayed> {
         let mut replay = Replay { server: self, database: 0, transaction: None, commands: 0 };
-        let mut decoder = Commands::default();
+        let mut decoder = Commands::new(RECORD_BYTES_MAX);
         let (mut input, mut used, mut whole, mut before) = (Vec::new(), 0, 0, 0);
         replay.server.store.journal.is_replaying = true;
         loop {

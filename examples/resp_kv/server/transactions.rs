@@ -7,7 +7,10 @@ use oneloop::Connection;
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
-use super::commands::{Args, Command, Failure, Kind, Outcome};
+use super::commands::{Args, Command, Failure, Outcome};
+
+/// What a client may queue: as much as a few of the largest commands.
+const TRANSACTION_BYTES_MAX: usize = 256 << 20;
 
 /// Which clients watch a key.
 pub(crate) type Watched = BTreeMap<(usize, Bytes), BTreeSet<usize>>;
@@ -16,6 +19,7 @@ pub(crate) type Watched = BTreeMap<(usize, Bytes), BTreeSet<usize>>;
 #[derive(Default)]
 pub(crate) struct Transaction {
     queued: Vec<(&'static Command, Vec<Bytes>)>,
+    bytes: usize,
     /// One of its commands was refused.
     is_spoiled: bool,
 }
@@ -26,7 +30,7 @@ impl Transaction {
     }
 
     pub(crate) fn writes(&self) -> bool {
-        self.queued.iter().any(|(command, _)| matches!(command.kind, Kind::Write | Kind::PubSub))
+        self.queued.iter().any(|(command, _)| command.writes())
     }
 }
 
@@ -47,8 +51,15 @@ impl Client {
 impl Server {
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
-        transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
-        self.reply().simple("QUEUED");
+        transaction.bytes += args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
+        if transaction.bytes > TRANSACTION_BYTES_MAX {
+            transaction.is_spoiled = true;
+            transaction.queued = Vec::new();
+            self.reply().error("ERR the transaction is too large");
+        } else {
+            transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
+            self.reply().simple("QUEUED");
+        }
     }
 
     /// A key was changed: the transactions of those who watch it will not be carried out.
@@ -117,14 +128,17 @@ pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outco
     Ok(())
 }
 
-pub(crate) fn watch(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
-    let this = &mut server.clients[server.current];
+pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    let this = &server.clients[server.current];
     if this.transaction.is_some() {
         return Err(Failure::new("ERR WATCH inside MULTI is not allowed"));
     }
+    // That a key has expired before is no change: those that have go now, and who has watched them is told.
+    let mut keys = server.store.keys(this.database);
+    args[1..].iter().for_each(|key| _ = keys.contains(key));
+    server.handle_touched(conn);
+    let this = &mut server.clients[server.current];
     for key in &args[1..] {
-        // One that has expired is no key now: that it goes is no change.
-        server.store.keys(this.database).contains(key);
         let place = (this.database, Bytes::from(*key));
         server.watched.entry(place.clone()).or_default().insert(server.current);
         this.watched.insert(place);

@@ -1,6 +1,6 @@
 //! CLIENT: what clients may know of each other, and do to each other.
 
-use oneloop::{Connection, Time};
+use oneloop::Connection;
 
 use super::super::Server;
 use super::super::bytes::Bytes;
@@ -8,7 +8,6 @@ use super::super::clients::Client;
 use super::{Args, Failure, Outcome, count, integer, is_word, quote};
 
 pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    let now = conn.now();
     let this = &mut server.clients[server.current];
     let (command, rest) = (args[1], &args[2..]);
     match (command, rest) {
@@ -36,10 +35,10 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             server.reply().ok();
         }
         (_, []) if is_word(command, "INFO") => {
-            let line = this.describe(now);
+            let line = this.describe(conn.now());
             server.reply().verbatim(&line);
         }
-        _ if is_word(command, "LIST") => list(server, now, rest)?,
+        _ if is_word(command, "LIST") => list(server, conn, rest)?,
         _ if is_word(command, "KILL") => kill(server, conn, rest)?,
         (_, [millis, mode @ ..]) if is_word(command, "PAUSE") && mode.len() < 2 => {
             let is_for_reads = match mode {
@@ -68,8 +67,11 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
     Ok(())
 }
 
-fn list(server: &mut Server, now: Time, args: Args) -> Outcome {
-    let wants: Box<dyn Fn(&Client) -> bool> = match args {
+/// Which clients are meant.
+type Filter<'a> = Box<dyn Fn(&Client) -> bool + 'a>;
+
+fn list(server: &mut Server, conn: &Connection, args: Args) -> Outcome {
+    let wants: Filter = match args {
         [] => Box::new(|_| true),
         [option, name] if is_word(option, "TYPE") => {
             Box::new(|client| is_word(name, client.type_name()))
@@ -82,9 +84,9 @@ fn list(server: &mut Server, now: Time, args: Args) -> Outcome {
         _ => return Err(Failure::SYNTAX),
     };
     let mut clients: Vec<&Client> = server.clients.iter().map(|(_, client)| client).collect();
-    clients.retain(|client| wants(client));
+    clients.retain(|client| wants(client) && conn.is_open(client.key));
     clients.sort_by_key(|client| client.id);
-    let lines: String = clients.iter().map(|client| client.describe(now)).collect();
+    let lines: String = clients.iter().map(|client| client.describe(conn.now())).collect();
     server.reply().verbatim(&lines);
     Ok(())
 }
@@ -92,7 +94,7 @@ fn list(server: &mut Server, now: Time, args: Args) -> Outcome {
 /// The old form, of one address, tells that there is no such client; the new one, of filters, counts.
 fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let (mut skips_me, mut is_old) = (true, false);
-    let mut filters: Vec<Box<dyn Fn(&Client) -> bool + '_>> = Vec::new();
+    let mut filters: Vec<Filter> = Vec::new();
     if let [address] = args {
         (skips_me, is_old) = (false, true);
         filters.push(Box::new(move |client| client.address.as_bytes() == *address));
@@ -119,7 +121,8 @@ fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     }
     let mut killed = 0;
     for (slot, other) in &mut server.clients {
-        if filters.iter().all(|filter| filter(other)) && !(skips_me && slot == server.current) {
+        let is_meant = conn.is_open(other.key) && filters.iter().all(|filter| filter(other));
+        if is_meant && !(skips_me && slot == server.current) {
             killed += 1;
             if slot == server.current {
                 other.is_closing = true; // it gets its reply

@@ -5,7 +5,6 @@ use std::time::Duration;
 use oneloop::Connection;
 
 use super::super::append_only::Policy;
-use super::super::clients::Client;
 use super::super::protocol::BULK_BYTES_MAX;
 use super::super::store::DATABASES;
 use super::super::{Server, pattern};
@@ -18,22 +17,17 @@ pub(crate) fn ping(server: &mut Server, _: &mut Connection, args: Args) -> Outco
     if args.len() > 2 {
         return Err(Failure::wrong_arguments("ping"));
     }
-    let Client { protocol, .. } = server.clients[server.current];
-    let is_subscriber = protocol == 2 && server.clients[server.current].subscriptions() > 0;
+    let this = &server.clients[server.current];
+    let is_subscriber = this.protocol == 2 && this.subscriptions() > 0;
     let mut reply = server.reply();
-    match args[1..] {
-        [text] if is_subscriber => {
+    match args.get(1) {
+        text if is_subscriber => {
             reply.array(2);
             reply.bulk(b"pong");
-            reply.bulk(text);
+            reply.bulk(text.unwrap_or(&&b""[..]));
         }
-        [] if is_subscriber => {
-            reply.array(2);
-            reply.bulk(b"pong");
-            reply.bulk(b"");
-        }
-        [text] => reply.bulk(text),
-        _ => reply.simple("PONG"),
+        Some(text) => reply.bulk(text),
+        None => reply.simple("PONG"),
     }
     Ok(())
 }
@@ -61,9 +55,10 @@ pub(crate) fn quit(server: &mut Server, _: &mut Connection, _: Args) -> Outcome 
     Ok(())
 }
 
-pub(crate) fn reset(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+pub(crate) fn reset(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
     server.unwatch(server.current);
     server.unsubscribe_all(server.current);
+    server.set_limits(conn);
     let this = &mut server.clients[server.current];
     this.transaction = None;
     this.database = 0;

@@ -12,7 +12,9 @@ use super::{Args, Outcome, is_word};
 /// The version of Redis whose commands these are.
 pub(crate) const REDIS_VERSION: &str = "7.0.0";
 
-const SECTIONS: [(&str, fn(&Server, &Connection) -> String); 6] = [
+type Section = fn(&Server, &Connection) -> String;
+
+const SECTIONS: [(&str, Section); 6] = [
     ("Server", of_server),
     ("Clients", of_clients),
     ("Persistence", of_persistence),

@@ -79,11 +79,12 @@ impl Keys<'_> {
     }
 }
 
-fn expire_in(
+pub(crate) fn expire(
     keys: &mut Keys,
     args: Args,
     reply: &mut Reply,
-    (command, unit): (&str, Unit),
+    command: &str,
+    unit: Unit,
 ) -> Outcome {
     let invalid = || format!("ERR invalid expire time in '{command}' command");
     let at = unit.deadline(integer(args[2])?, keys.store.now).ok_or_else(invalid)?;
@@ -117,48 +118,18 @@ fn expire_in(
     Ok(())
 }
 
-pub(crate) fn expire(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    expire_in(keys, args, reply, ("expire", Unit::Seconds))
-}
-
-pub(crate) fn pexpire(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    expire_in(keys, args, reply, ("pexpire", Unit::Millis))
-}
-
-pub(crate) fn expireat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    expire_in(keys, args, reply, ("expireat", Unit::SecondsSince1970))
-}
-
-pub(crate) fn pexpireat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    expire_in(keys, args, reply, ("pexpireat", Unit::MillisSince1970))
-}
-
-/// -2 without a key, -1 without a deadline.
-fn deadline(keys: &mut Keys, key: &[u8], of: impl FnOnce(u64, u64) -> u64) -> i64 {
-    match keys.expires(key) {
+/// The deadline of a key, as `of` tells it of the deadline and the time: -2 without a key, -1 without a deadline.
+pub(crate) fn deadline(
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
+    of: fn(u64, u64) -> u64,
+) -> Outcome {
+    reply.integer(match keys.expires(args[1]) {
         None => -2,
         Some(NEVER) => -1,
         Some(at) => of(at, keys.store.now) as i64,
-    }
-}
-
-pub(crate) fn ttl(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(deadline(keys, args[1], |at, now| (at.saturating_sub(now) + 500) / 1000));
-    Ok(())
-}
-
-pub(crate) fn pttl(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(deadline(keys, args[1], |at, now| at.saturating_sub(now)));
-    Ok(())
-}
-
-pub(crate) fn expiretime(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(deadline(keys, args[1], |at, _| (at + 500) / 1000));
-    Ok(())
-}
-
-pub(crate) fn pexpiretime(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(deadline(keys, args[1], |at, _| at));
+    });
     Ok(())
 }
 
@@ -182,29 +153,24 @@ pub(crate) fn type_of(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome
     Ok(())
 }
 
-/// Whether it was done: not if the new name is taken and `overwrites` is not said.
-fn rename_to(keys: &mut Keys, args: Args, overwrites: bool) -> Result<bool, Failure> {
+/// `RENAMENX` keeps what has the new name.
+pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply, is_nx: bool) -> Outcome {
     let (from, to) = (args[1], args[2]);
     let expires = keys.expires(from).ok_or(Failure::NO_SUCH_KEY)?;
-    if !overwrites && keys.contains(to) {
-        return Ok(false);
+    if is_nx && keys.contains(to) {
+        reply.integer(0);
+        return Ok(());
     }
     if from != to
         && let Some(value) = keys.remove(from)
     {
         keys.set(to, value, expires);
     }
-    Ok(true)
-}
-
-pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    rename_to(keys, args, true)?;
-    reply.ok();
-    Ok(())
-}
-
-pub(crate) fn renamenx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(rename_to(keys, args, false)?.into());
+    if is_nx {
+        reply.integer(1)
+    } else {
+        reply.ok()
+    }
     Ok(())
 }
 

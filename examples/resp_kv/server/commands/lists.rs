@@ -56,9 +56,16 @@ impl Keys<'_> {
     }
 }
 
-fn push(keys: &mut Keys, args: Args, reply: &mut Reply, (side, makes): (Side, bool)) -> Outcome {
+/// `only_if_there`: without a list it makes none.
+pub(crate) fn push(
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
+    side: Side,
+    only_if_there: bool,
+) -> Outcome {
     let (key, elements) = (args[1], &args[2..]);
-    if keys.list(key)?.is_none() && !makes {
+    if keys.list(key)?.is_none() && only_if_there {
         reply.integer(0);
         return Ok(());
     }
@@ -70,23 +77,7 @@ fn push(keys: &mut Keys, args: Args, reply: &mut Reply, (side, makes): (Side, bo
     Ok(())
 }
 
-pub(crate) fn lpush(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    push(keys, args, reply, (Side::Left, true))
-}
-
-pub(crate) fn rpush(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    push(keys, args, reply, (Side::Right, true))
-}
-
-pub(crate) fn lpushx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    push(keys, args, reply, (Side::Left, false))
-}
-
-pub(crate) fn rpushx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    push(keys, args, reply, (Side::Right, false))
-}
-
-fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
+pub(crate) fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
     let key = args[1];
     let wanted = match args[2..] {
         [] => {
@@ -106,14 +97,6 @@ fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
         reply.bulk_or_null(keys.pop(key, side)?.as_deref());
     }
     Ok(())
-}
-
-pub(crate) fn lpop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    pop(keys, args, reply, Side::Left)
-}
-
-pub(crate) fn rpop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    pop(keys, args, reply, Side::Right)
 }
 
 pub(crate) fn llen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {

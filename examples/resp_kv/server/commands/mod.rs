@@ -39,6 +39,13 @@ pub(crate) struct Command {
     pub(crate) run: Run,
 }
 
+impl Command {
+    /// Whether others may notice it: CLIENT PAUSE can be for these alone.
+    pub(crate) fn writes(&self) -> bool {
+        self.kind == Kind::Write || self.name == "publish"
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Read,

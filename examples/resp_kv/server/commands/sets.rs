@@ -149,7 +149,7 @@ pub(crate) fn srandmember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
 }
 
 #[derive(Clone, Copy)]
-enum Operation {
+pub(crate) enum Operation {
     Intersection,
     Union,
     Difference,
@@ -187,14 +187,24 @@ fn combine(keys: &mut Keys, names: &[&[u8]], operation: Operation) -> Result<Set
     Ok(result)
 }
 
-fn answer(keys: &mut Keys, args: Args, reply: &mut Reply, operation: Operation) -> Outcome {
+pub(crate) fn combined(
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
+    operation: Operation,
+) -> Outcome {
     let result = combine(keys, &args[1..], operation)?;
     reply.set(result.len());
     result.iter().for_each(|(member, ())| reply.bulk(member));
     Ok(())
 }
 
-fn store(keys: &mut Keys, args: Args, reply: &mut Reply, operation: Operation) -> Outcome {
+pub(crate) fn store_combined(
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
+    operation: Operation,
+) -> Outcome {
     let result = combine(keys, &args[2..], operation)?;
     reply.count(result.len());
     if result.is_empty() {
@@ -203,28 +213,4 @@ fn store(keys: &mut Keys, args: Args, reply: &mut Reply, operation: Operation) -
         keys.set(args[1], Value::Set(Box::new(result)), NEVER);
     }
     Ok(())
-}
-
-pub(crate) fn sinter(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    answer(keys, args, reply, Operation::Intersection)
-}
-
-pub(crate) fn sunion(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    answer(keys, args, reply, Operation::Union)
-}
-
-pub(crate) fn sdiff(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    answer(keys, args, reply, Operation::Difference)
-}
-
-pub(crate) fn sinterstore(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    store(keys, args, reply, Operation::Intersection)
-}
-
-pub(crate) fn sunionstore(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    store(keys, args, reply, Operation::Union)
-}
-
-pub(crate) fn sdiffstore(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    store(keys, args, reply, Operation::Difference)
 }

@@ -105,25 +105,18 @@ impl Keys<'_> {
     }
 }
 
-fn set_with_deadline(
+pub(crate) fn set_with_deadline(
     keys: &mut Keys,
     args: Args,
     reply: &mut Reply,
-    (command, unit): (&str, Unit),
+    command: &str,
+    unit: Unit,
 ) -> Outcome {
     let at = unit.deadline_after(args[2], keys.store.now, command)?;
     keys.set(args[1], Value::String(Bytes::from(args[3])), at);
     keys.record_string(args[1], args[3], at);
     reply.ok();
     Ok(())
-}
-
-pub(crate) fn setex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    set_with_deadline(keys, args, reply, ("setex", Unit::Seconds))
-}
-
-pub(crate) fn psetex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    set_with_deadline(keys, args, reply, ("psetex", Unit::Millis))
 }
 
 pub(crate) fn setnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -237,7 +230,8 @@ pub(crate) fn setrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcom
     Ok(())
 }
 
-fn add(keys: &mut Keys, key: &[u8], by: i64, reply: &mut Reply) -> Outcome {
+pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Outcome {
+    let key = args[1];
     let number = keys.string(key)?.map_or(Ok(0), |string| integer(string))?;
     let number =
         number.checked_add(by).ok_or(Failure::new("ERR increment or decrement would overflow"))?;
@@ -249,21 +243,13 @@ fn add(keys: &mut Keys, key: &[u8], by: i64, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn incr(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    add(keys, args[1], 1, reply)
-}
-
-pub(crate) fn decr(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    add(keys, args[1], -1, reply)
-}
-
 pub(crate) fn incrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    add(keys, args[1], integer(args[2])?, reply)
+    add(keys, args, reply, integer(args[2])?)
 }
 
 pub(crate) fn decrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let by = integer(args[2])?.checked_neg().ok_or(Failure::new("ERR decrement would overflow"))?;
-    add(keys, args[1], by, reply)
+    add(keys, args, reply, by)
 }
 
 pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {

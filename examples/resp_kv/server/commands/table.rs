@@ -1,8 +1,12 @@
 //! The table of commands. Names, arities and places of keys are those of Redis, for the libraries that ask.
 
+use super::super::pubsub::Kind::{Channel, Pattern};
 use super::super::{blocking, pubsub, transactions};
 use super::Kind::{Other, PubSub, Read, Write};
 use super::Run::{Keys, Server};
+use super::keys::Unit::{Millis, MillisSince1970, Seconds, SecondsSince1970};
+use super::lists::Side::{Left, Right};
+use super::sets::Operation::{Difference, Intersection, Union};
 use super::{
     Command, Kind, Run, client, connection, describe, hashes, info, keys, lists, scan, sets,
     strings,
@@ -10,7 +14,7 @@ use super::{
 
 /// Commands without keys among their arguments.
 const NONE: (i32, i32, i32) = (0, 0, 0);
-/// The first argument is a key; the first two; all; every other one.
+/// The first argument is a key; the first two are; all are.
 const FIRST: (i32, i32, i32) = (1, 1, 1);
 const TWO: (i32, i32, i32) = (1, 2, 1);
 const ALL: (i32, i32, i32) = (1, -1, 1);
@@ -20,8 +24,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("get", "string", 2, Read, FIRST, Keys(strings::get)),
     row("set", "string", -3, Write, FIRST, Keys(strings::set)),
     row("setnx", "string", 3, Write, FIRST, Keys(strings::setnx)),
-    row("setex", "string", 4, Write, FIRST, Keys(strings::setex)),
-    row("psetex", "string", 4, Write, FIRST, Keys(strings::psetex)),
+    row("setex", "string", 4, Write, FIRST, Keys(|k, a, r| strings::set_with_deadline(k, a, r, "setex", Seconds))),
+    row("psetex", "string", 4, Write, FIRST, Keys(|k, a, r| strings::set_with_deadline(k, a, r, "psetex", Millis))),
     row("getset", "string", 3, Write, FIRST, Keys(strings::getset)),
     row("getdel", "string", 2, Write, FIRST, Keys(strings::getdel)),
     row("getex", "string", -2, Write, FIRST, Keys(strings::getex)),
@@ -32,8 +36,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("strlen", "string", 2, Read, FIRST, Keys(strings::strlen)),
     row("getrange", "string", 4, Read, FIRST, Keys(strings::getrange)),
     row("setrange", "string", 4, Write, FIRST, Keys(strings::setrange)),
-    row("incr", "string", 2, Write, FIRST, Keys(strings::incr)),
-    row("decr", "string", 2, Write, FIRST, Keys(strings::decr)),
+    row("incr", "string", 2, Write, FIRST, Keys(|k, a, r| strings::add(k, a, r, 1))),
+    row("decr", "string", 2, Write, FIRST, Keys(|k, a, r| strings::add(k, a, r, -1))),
     row("incrby", "string", 3, Write, FIRST, Keys(strings::incrby)),
     row("decrby", "string", 3, Write, FIRST, Keys(strings::decrby)),
     row("incrbyfloat", "string", 3, Write, FIRST, Keys(strings::incrbyfloat)),
@@ -41,18 +45,18 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("unlink", "generic", -2, Write, ALL, Keys(keys::del)),
     row("exists", "generic", -2, Read, ALL, Keys(keys::exists)),
     row("touch", "generic", -2, Read, ALL, Keys(keys::exists)),
-    row("expire", "generic", -3, Write, FIRST, Keys(keys::expire)),
-    row("pexpire", "generic", -3, Write, FIRST, Keys(keys::pexpire)),
-    row("expireat", "generic", -3, Write, FIRST, Keys(keys::expireat)),
-    row("pexpireat", "generic", -3, Write, FIRST, Keys(keys::pexpireat)),
-    row("ttl", "generic", 2, Read, FIRST, Keys(keys::ttl)),
-    row("pttl", "generic", 2, Read, FIRST, Keys(keys::pttl)),
-    row("expiretime", "generic", 2, Read, FIRST, Keys(keys::expiretime)),
-    row("pexpiretime", "generic", 2, Read, FIRST, Keys(keys::pexpiretime)),
+    row("expire", "generic", -3, Write, FIRST, Keys(|k, a, r| keys::expire(k, a, r, "expire", Seconds))),
+    row("pexpire", "generic", -3, Write, FIRST, Keys(|k, a, r| keys::expire(k, a, r, "pexpire", Millis))),
+    row("expireat", "generic", -3, Write, FIRST, Keys(|k, a, r| keys::expire(k, a, r, "expireat", SecondsSince1970))),
+    row("pexpireat", "generic", -3, Write, FIRST, Keys(|k, a, r| keys::expire(k, a, r, "pexpireat", MillisSince1970))),
+    row("ttl", "generic", 2, Read, FIRST, Keys(|k, a, r| keys::deadline(k, a, r, |at, now| (at.saturating_sub(now) + 500) / 1000))),
+    row("pttl", "generic", 2, Read, FIRST, Keys(|k, a, r| keys::deadline(k, a, r, |at, now| at.saturating_sub(now)))),
+    row("expiretime", "generic", 2, Read, FIRST, Keys(|k, a, r| keys::deadline(k, a, r, |at, _| (at + 500) / 1000))),
+    row("pexpiretime", "generic", 2, Read, FIRST, Keys(|k, a, r| keys::deadline(k, a, r, |at, _| at))),
     row("persist", "generic", 2, Write, FIRST, Keys(keys::persist)),
     row("type", "generic", 2, Read, FIRST, Keys(keys::type_of)),
-    row("rename", "generic", 3, Write, TWO, Keys(keys::rename)),
-    row("renamenx", "generic", 3, Write, TWO, Keys(keys::renamenx)),
+    row("rename", "generic", 3, Write, TWO, Keys(|k, a, r| keys::rename(k, a, r, false))),
+    row("renamenx", "generic", 3, Write, TWO, Keys(|k, a, r| keys::rename(k, a, r, true))),
     row("keys", "generic", 2, Read, NONE, Keys(keys::keys_like)),
     row("scan", "generic", -2, Read, NONE, Keys(scan::scan)),
     row("randomkey", "generic", 1, Read, NONE, Keys(keys::randomkey)),
@@ -74,12 +78,12 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("hincrby", "hash", 4, Write, FIRST, Keys(hashes::hincrby)),
     row("hincrbyfloat", "hash", 4, Write, FIRST, Keys(hashes::hincrbyfloat)),
     row("hscan", "hash", -3, Read, FIRST, Keys(scan::hscan)),
-    row("lpush", "list", -3, Write, FIRST, Keys(lists::lpush)),
-    row("rpush", "list", -3, Write, FIRST, Keys(lists::rpush)),
-    row("lpushx", "list", -3, Write, FIRST, Keys(lists::lpushx)),
-    row("rpushx", "list", -3, Write, FIRST, Keys(lists::rpushx)),
-    row("lpop", "list", -2, Write, FIRST, Keys(lists::lpop)),
-    row("rpop", "list", -2, Write, FIRST, Keys(lists::rpop)),
+    row("lpush", "list", -3, Write, FIRST, Keys(|k, a, r| lists::push(k, a, r, Left, false))),
+    row("rpush", "list", -3, Write, FIRST, Keys(|k, a, r| lists::push(k, a, r, Right, false))),
+    row("lpushx", "list", -3, Write, FIRST, Keys(|k, a, r| lists::push(k, a, r, Left, true))),
+    row("rpushx", "list", -3, Write, FIRST, Keys(|k, a, r| lists::push(k, a, r, Right, true))),
+    row("lpop", "list", -2, Write, FIRST, Keys(|k, a, r| lists::pop(k, a, r, Left))),
+    row("rpop", "list", -2, Write, FIRST, Keys(|k, a, r| lists::pop(k, a, r, Right))),
     row("llen", "list", 2, Read, FIRST, Keys(lists::llen)),
     row("lindex", "list", 3, Read, FIRST, Keys(lists::lindex)),
     row("lset", "list", 4, Write, FIRST, Keys(lists::lset)),
@@ -89,8 +93,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("lrem", "list", 4, Write, FIRST, Keys(lists::lrem)),
     row("lmove", "list", 5, Write, TWO, Keys(lists::lmove)),
     row("rpoplpush", "list", 3, Write, TWO, Keys(lists::rpoplpush)),
-    row("blpop", "list", -3, Write, (1, -2, 1), Server(blocking::blpop)),
-    row("brpop", "list", -3, Write, (1, -2, 1), Server(blocking::brpop)),
+    row("blpop", "list", -3, Write, (1, -2, 1), Server(|s, c, a| blocking::pop(s, c, a, Left))),
+    row("brpop", "list", -3, Write, (1, -2, 1), Server(|s, c, a| blocking::pop(s, c, a, Right))),
     row("sadd", "set", -3, Write, FIRST, Keys(sets::sadd)),
     row("srem", "set", -3, Write, FIRST, Keys(sets::srem)),
     row("scard", "set", 2, Read, FIRST, Keys(sets::scard)),
@@ -100,18 +104,18 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("smove", "set", 4, Write, TWO, Keys(sets::smove)),
     row("spop", "set", -2, Write, FIRST, Keys(sets::spop)),
     row("srandmember", "set", -2, Read, FIRST, Keys(sets::srandmember)),
-    row("sinter", "set", -2, Read, ALL, Keys(sets::sinter)),
-    row("sunion", "set", -2, Read, ALL, Keys(sets::sunion)),
-    row("sdiff", "set", -2, Read, ALL, Keys(sets::sdiff)),
-    row("sinterstore", "set", -3, Write, ALL, Keys(sets::sinterstore)),
-    row("sunionstore", "set", -3, Write, ALL, Keys(sets::sunionstore)),
-    row("sdiffstore", "set", -3, Write, ALL, Keys(sets::sdiffstore)),
+    row("sinter", "set", -2, Read, ALL, Keys(|k, a, r| sets::combined(k, a, r, Intersection))),
+    row("sunion", "set", -2, Read, ALL, Keys(|k, a, r| sets::combined(k, a, r, Union))),
+    row("sdiff", "set", -2, Read, ALL, Keys(|k, a, r| sets::combined(k, a, r, Difference))),
+    row("sinterstore", "set", -3, Write, ALL, Keys(|k, a, r| sets::store_combined(k, a, r, Intersection))),
+    row("sunionstore", "set", -3, Write, ALL, Keys(|k, a, r| sets::store_combined(k, a, r, Union))),
+    row("sdiffstore", "set", -3, Write, ALL, Keys(|k, a, r| sets::store_combined(k, a, r, Difference))),
     row("sscan", "set", -3, Read, FIRST, Keys(scan::sscan)),
     row("publish", "pubsub", 3, PubSub, NONE, Server(pubsub::publish)),
-    row("subscribe", "pubsub", -2, PubSub, NONE, Server(pubsub::subscribe)),
-    row("psubscribe", "pubsub", -2, PubSub, NONE, Server(pubsub::psubscribe)),
-    row("unsubscribe", "pubsub", -1, PubSub, NONE, Server(pubsub::unsubscribe)),
-    row("punsubscribe", "pubsub", -1, PubSub, NONE, Server(pubsub::punsubscribe)),
+    row("subscribe", "pubsub", -2, PubSub, NONE, Server(|s, c, a| pubsub::add(s, c, a, Channel, "subscribe"))),
+    row("psubscribe", "pubsub", -2, PubSub, NONE, Server(|s, c, a| pubsub::add(s, c, a, Pattern, "psubscribe"))),
+    row("unsubscribe", "pubsub", -1, PubSub, NONE, Server(|s, c, a| pubsub::remove(s, c, a, Channel, "unsubscribe"))),
+    row("punsubscribe", "pubsub", -1, PubSub, NONE, Server(|s, c, a| pubsub::remove(s, c, a, Pattern, "punsubscribe"))),
     row("pubsub", "pubsub", -2, PubSub, NONE, Server(pubsub::pubsub)),
     row("multi", "transactions", 1, Other, NONE, Server(transactions::multi)),
     row("exec", "transactions", 1, Other, NONE, Server(transactions::exec)),
