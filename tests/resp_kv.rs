@@ -96,18 +96,18 @@ const LINES: usize = 1 + 2 + 10 + 5 + 1;
 
 #[test]
 fn redis_benchmark_runs_without_a_pipeline() {
-    benchmark(TESTS, LINES, &["-c", "50", "-P", "1", "-n", "2000"]);
+    benchmark(TESTS, LINES, &["-c", "50", "-P", "1", "-n", "1000"]);
 }
 
 #[test]
 fn redis_benchmark_runs_with_a_pipeline() {
-    benchmark(TESTS, LINES, &["-c", "50", "-P", "16", "-n", "8000", "-r", "1000"]);
+    benchmark(TESTS, LINES, &["-c", "50", "-P", "16", "-n", "3000", "-r", "1000"]);
 }
 
 /// Three of its tests: it takes its time to connect so many, and does so for each.
 #[test]
 fn redis_benchmark_runs_with_a_thousand_connections() {
-    benchmark("set,get,lpush", 1 + 3, &["-c", "1000", "-P", "1", "-n", "5000"]);
+    benchmark("set,get,lpush", 1 + 3, &["-c", "1000", "-P", "1", "-n", "3000"]);
 }
 
 #[test]
