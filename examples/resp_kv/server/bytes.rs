@@ -9,7 +9,7 @@ const INLINE_BYTES_MAX: usize = 22;
 
 /// A string of bytes in 24 bytes: keys and values are mostly short, and an allocation for each of them would take
 /// more memory than they do, and a miss of the cache with every look.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Bytes {
     /// The first so many bytes of the array.
     Inline(u8, [u8; INLINE_BYTES_MAX]),
