@@ -1,0 +1,208 @@
+//! The append-only file: written and synced by a helper thread.
+//!
+//! Records are written in batches: while one is on its way to the disk, the next one is collected. So with the policy
+//! `always` one fsync(2) is for all clients that wait for it, and the replies to them wait with it: also those that only read,
+//! for they may have read what is not on the disk.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use oneloop::{Blocking, Context, Inbox, Key, blocking};
+
+use super::journal::Journal;
+
+/// How many bytes of records may wait for a disk that is slow, before clients wait for it.
+const BACKLOG_BYTES_MAX: u64 = 64 << 20;
+
+/// When what was written is synced to the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Policy {
+    /// Before it is acknowledged: a crash of the machine loses nothing that was.
+    Always,
+    /// Each second: it loses no more than that.
+    EverySecond,
+    /// When the kernel likes to. A crash of the process loses no more than of the other policies' last moment.
+    Never,
+}
+
+/// A file that grows. In tests it may be none.
+pub(crate) trait RecordFile: Send + 'static {
+    /// Writes all bytes at its end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns when all that was written will outlive a crash of the machine.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl RecordFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// What the helper thread did.
+pub(crate) struct Written {
+    bytes: u64,
+    is_synced: bool,
+    result: io::Result<()>,
+}
+
+/// What the helper thread and the loop share.
+struct Shared {
+    /// Records that nobody has begun to write.
+    waiting: Mutex<Vec<u8>>,
+    /// None after an error: what would be written behind half a record could not be read.
+    file: Mutex<Option<Box<dyn RecordFile>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Writes what waits. The file is locked first, so that batches are written in their order.
+    fn write(&self, sync: bool) -> Written {
+        let mut open = lock(&self.file);
+        let records = mem::take(&mut *lock(&self.waiting));
+        let result = match &mut *open {
+            Some(file) => {
+                file.append(&records).and_then(|()| if sync { file.sync() } else { Ok(()) })
+            }
+            None => Err(io::Error::other("nothing is written after an error")),
+        };
+        if result.is_err() {
+            *open = None;
+        }
+        Written { bytes: records.len() as u64, is_synced: sync, result }
+    }
+}
+
+/// The loop's side of the file.
+pub(crate) struct AppendOnly {
+    policy: Policy,
+    shared: Arc<Shared>,
+    helper: Blocking<Written>,
+    /// Bytes of records taken from the journal, written, and synced.
+    taken: u64,
+    written: u64,
+    synced: u64,
+    is_writing: bool,
+    is_sync_due: bool,
+    held: VecDeque<Held>,
+}
+
+/// What is sent to a connection when the file has come so far.
+struct Held {
+    until: u64,
+    key: Key,
+    bytes: Box<[u8]>,
+    closes: bool,
+}
+
+impl AppendOnly {
+    pub(crate) fn new(file: impl RecordFile, policy: Policy) -> (AppendOnly, Inbox<Written>) {
+        let (helper, inbox) = blocking(1, 1);
+        let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Some(Box::new(file))) };
+        let append_only = AppendOnly {
+            policy,
+            shared: Arc::new(shared),
+            helper,
+            taken: 0,
+            written: 0,
+            synced: 0,
+            is_writing: false,
+            is_sync_due: false,
+            held: VecDeque::new(),
+        };
+        (append_only, inbox)
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    pub(crate) fn start(&mut self, cx: &mut Context) {
+        if self.policy == Policy::EverySecond {
+            cx.set_handler_interval(Duration::from_secs(1));
+        }
+    }
+
+    /// A second is over.
+    pub(crate) fn sync_soon(&mut self) {
+        self.is_sync_due = true;
+    }
+
+    /// Bytes of records up to now.
+    fn recorded(&self, journal: &Journal) -> u64 {
+        self.taken + journal.len() as u64
+    }
+
+    /// Whether replies have to wait: for the sync, or because the disk is slow; or for those that wait already.
+    pub(crate) fn is_behind(&self, journal: &Journal) -> bool {
+        let safe = match self.policy {
+            Policy::Always => self.synced,
+            Policy::EverySecond | Policy::Never => self.written + BACKLOG_BYTES_MAX,
+        };
+        !self.held.is_empty() || self.recorded(journal) > safe
+    }
+
+    /// Keeps a message for a connection until all records up to now are safe.
+    pub(crate) fn hold(&mut self, journal: &Journal, key: Key, bytes: &[u8], closes: bool) {
+        let until = self.recorded(journal);
+        self.held.push_back(Held { until, key, bytes: bytes.into(), closes });
+    }
+
+    /// Has the journal's records written, if nothing is being written.
+    pub(crate) fn write(&mut self, journal: &mut Journal) {
+        let has_unsynced = self.is_sync_due && self.recorded(journal) > self.synced;
+        if self.is_writing || (journal.len() == 0 && !has_unsynced) {
+            return;
+        }
+        self.taken += journal.len() as u64;
+        lock(&self.shared.waiting).append(&mut journal.take());
+        let sync = mem::take(&mut self.is_sync_due) || self.policy == Policy::Always;
+        let shared = Arc::clone(&self.shared);
+        // When the reactor has ended nobody takes the job; `finish` does it then.
+        self.is_writing = self.helper.run(move || shared.write(sync)).is_ok();
+    }
+
+    /// A batch was written: sends what waited for it.
+    ///
+    /// # Errors
+    ///
+    /// It was not. What is in the file then, nobody knows.
+    pub(crate) fn handle_written(&mut self, written: Written, cx: &mut Context) -> io::Result<()> {
+        written.result?;
+        self.is_writing = false;
+        self.written += written.bytes;
+        if written.is_synced {
+            self.synced = self.written;
+        }
+        let safe = if self.policy == Policy::Always { self.synced } else { self.written };
+        while self.held.front().is_some_and(|held| held.until <= safe)
+            && let Some(held) = self.held.pop_front()
+        {
+            cx.send_to(held.key, &held.bytes).ignore();
+            cx.resume_key(held.key);
+            if held.closes {
+                cx.close_key(held.key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and syncs the rest, on this thread; waits for the helper, if it is at work.
+    pub(crate) fn finish(&mut self, journal: &mut Journal) -> io::Result<()> {
+        let mut records = journal.take();
+        lock(&self.shared.waiting).append(&mut records);
+        self.shared.write(true).result
+    }
+}

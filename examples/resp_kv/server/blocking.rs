@@ -1,0 +1,141 @@
+//! BLPOP and BRPOP: clients that wait for an element of a list. They block nobody: a client that waits is an entry in a queue.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use oneloop::{Connection, Context, TimerId};
+
+use super::Server;
+use super::bytes::Bytes;
+use super::clients::Client;
+use super::commands::{Args, Failure, Outcome, Side, float};
+use super::reply::Reply;
+
+/// Who waits for a key, the one first who has waited longest.
+pub(crate) type Waiting = BTreeMap<(usize, Bytes), VecDeque<usize>>;
+
+/// What a client waits for.
+pub(crate) struct Blocked {
+    database: usize,
+    keys: Vec<Bytes>,
+    side: Side,
+    timer: Option<TimerId>,
+}
+
+pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
+    let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
+    let timeout =
+        float(timeout).map_err(|_| Failure::new("ERR timeout is not a float or out of range"))?;
+    if timeout < 0.0 {
+        return Err(Failure::new("ERR timeout is negative"));
+    }
+    let timeout = Duration::try_from_secs_f64(timeout)
+        .map_err(|_| Failure::new("ERR timeout is out of range"))?;
+    let database = server.clients[server.current].database;
+    for key in keys {
+        if let Some(element) = server.pop_recorded(database, key, side)? {
+            element_reply(&mut server.reply(), key, &element);
+            return Ok(());
+        }
+    }
+    let client = server.current;
+    let this = &mut server.clients[client];
+    if this.transaction.is_some() {
+        server.reply().null_array(); // nothing waits in a transaction
+        return Ok(());
+    }
+    let timer = (!timeout.is_zero()).then(|| conn.set_timer(timeout));
+    let keys: Vec<Bytes> = keys.iter().map(|key| Bytes::from(*key)).collect();
+    for key in &keys {
+        let queue = server.waiting.entry((database, key.clone())).or_default();
+        if !queue.contains(&client) {
+            queue.push_back(client);
+        }
+    }
+    this.blocked = Some(Blocked { database, keys, side, timer });
+    server.observe();
+    Ok(())
+}
+
+fn element_reply(reply: &mut Reply, key: &[u8], element: &[u8]) {
+    reply.array(2);
+    reply.bulk(key);
+    reply.bulk(element);
+}
+
+impl Server {
+    /// Takes an element off a list; in the record of changes nobody has waited for it.
+    fn pop_recorded(
+        &mut self,
+        database: usize,
+        key: &[u8],
+        side: Side,
+    ) -> Result<Option<Bytes>, Failure> {
+        let element = self.store.keys(database).pop(key, side)?;
+        if element.is_some() {
+            self.store.journal.record(database, &[side.pop_command(), key]);
+        }
+        Ok(element)
+    }
+
+    /// A key was changed: if it is a list now, those who wait for its elements get them.
+    pub(crate) fn serve_waiting(&mut self, cx: &mut Context, touched: &(usize, Bytes)) {
+        while let Some(queue) = self.waiting.get(touched)
+            && let Some(client) = queue.front().copied()
+            && let Client { blocked: Some(blocked), key, .. } = &self.clients[client]
+        {
+            let (side, key) = (blocked.side, *key);
+            if !cx.is_open(key) {
+                self.forget_waiting(cx, client); // it is closing, and would lose the element
+            } else if let Ok(Some(element)) = self.pop_recorded(touched.0, &touched.1, side) {
+                self.unblock(cx, client, |reply| element_reply(reply, &touched.1, &element));
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Ends a client's wait with this reply.
+    pub(crate) fn unblock(
+        &mut self,
+        cx: &mut Context,
+        client: usize,
+        reply: impl FnOnce(&mut Reply),
+    ) {
+        self.forget_waiting(cx, client);
+        let mut message = Vec::new();
+        reply(&mut Reply::new(&mut message, self.clients[client].protocol));
+        self.deliver(cx, client, &message.into());
+        cx.resume_key(self.clients[client].key);
+    }
+
+    /// It has waited for as long as it wanted to.
+    pub(crate) fn time_out(&mut self, cx: &mut Context, client: usize) {
+        if self.clients[client].blocked.is_some() {
+            self.unblock(cx, client, |reply| reply.null_array());
+        }
+    }
+
+    /// Takes a client out of the queues.
+    pub(crate) fn forget_waiting(&mut self, cx: &mut Context, client: usize) {
+        let Some(blocked) = self.clients[client].blocked.take() else { return };
+        if let Some(timer) = blocked.timer {
+            cx.cancel_timer(timer);
+        }
+        for key in blocked.keys {
+            let place = (blocked.database, key);
+            if let Some(queue) = self.waiting.get_mut(&place) {
+                queue.retain(|other| *other != client);
+                if queue.is_empty() {
+                    self.waiting.remove(&place);
+                }
+            }
+        }
+        self.observe();
+    }
+
+    /// Has the store note which keys are changed, if somebody wants to know.
+    pub(crate) fn observe(&mut self) {
+        self.store.is_observed = !self.waiting.is_empty() || !self.watched.is_empty();
+    }
+}

@@ -1,0 +1,193 @@
+//! What is known of each client.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use oneloop::{Connection, Context, Key, Time, TimerId};
+
+use super::Server;
+use super::blocking::Blocked;
+use super::bytes::Bytes;
+use super::commands::{Args, Command, Failure, Outcome, integer, quote};
+use super::transactions::Transaction;
+
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    pub(crate) key: Key,
+    pub(crate) address: String,
+    pub(crate) name: Bytes,
+    pub(crate) library: [Bytes; 2],
+    since: Time,
+    pub(crate) last_active: Time,
+    pub(crate) last_command: &'static str,
+    pub(crate) database: usize,
+    pub(crate) protocol: u8,
+    pub(crate) transaction: Option<Transaction>,
+    /// Keys that it watches, and whether one of them was changed since.
+    pub(crate) watched: BTreeSet<(usize, Bytes)>,
+    pub(crate) is_spoiled: bool,
+    pub(crate) channels: BTreeSet<Bytes>,
+    pub(crate) patterns: BTreeSet<Bytes>,
+    pub(crate) blocked: Option<Blocked>,
+    /// A command that came while clients were paused.
+    pub(crate) postponed: Option<Vec<Bytes>>,
+    /// When the replies are sent.
+    pub(crate) is_closing: bool,
+}
+
+/// CLIENT PAUSE: until the timer fires, or CLIENT UNPAUSE.
+pub(crate) struct Pause {
+    pub(crate) timer: TimerId,
+    ends: Time,
+    is_for_reads: bool,
+}
+
+impl Client {
+    pub(crate) fn new(id: u64, conn: &Connection) -> Client {
+        Client {
+            id,
+            key: conn.key(),
+            address: conn
+                .peer_address()
+                .map_or_else(|_| "?:0".into(), |address| address.to_string()),
+            name: Bytes::default(),
+            library: Default::default(),
+            since: conn.now(),
+            last_active: conn.now(),
+            last_command: "NULL",
+            database: 0,
+            protocol: 2,
+            transaction: None,
+            watched: BTreeSet::new(),
+            is_spoiled: false,
+            channels: BTreeSet::new(),
+            patterns: BTreeSet::new(),
+            blocked: None,
+            postponed: None,
+            is_closing: false,
+        }
+    }
+
+    /// Whether its next commands have to stay where they are.
+    pub(crate) fn must_wait(&self) -> bool {
+        self.blocked.is_some() || self.postponed.is_some() || self.is_closing
+    }
+
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.channels.len() + self.patterns.len()
+    }
+
+    /// Whether it may call a command with so many arguments now.
+    pub(crate) fn check(&self, command: &Command, arguments: usize) -> Outcome {
+        let wanted = command.arity.unsigned_abs() as usize;
+        if arguments < wanted || (command.arity > 0 && arguments > wanted) {
+            return Err(Failure::wrong_arguments(command.name));
+        }
+        // In version 2 a message could not be told from a reply.
+        const ALLOWED: [&str; 7] =
+            ["ping", "subscribe", "psubscribe", "unsubscribe", "punsubscribe", "quit", "reset"];
+        if self.protocol == 2 && self.subscriptions() > 0 && !ALLOWED.contains(&command.name) {
+            return Err(Failure::from(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
+                 this context",
+                command.name
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_name(&mut self, name: &[u8]) -> Outcome {
+        let is_plain = name.iter().all(u8::is_ascii_graphic);
+        if !is_plain {
+            return Err(Failure::new(
+                "ERR Client names cannot contain spaces, newlines or special characters.",
+            ));
+        }
+        self.name = Bytes::from(name);
+        Ok(())
+    }
+
+    fn flags(&self) -> String {
+        let flags = [
+            (self.transaction.is_some(), 'x'),
+            (self.blocked.is_some(), 'b'),
+            (self.subscriptions() > 0, 'P'),
+            (self.is_spoiled, 'd'),
+            (self.is_closing, 'c'),
+        ];
+        let set: String = flags.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
+        if set.is_empty() { "N".into() } else { set }
+    }
+
+    /// The line of CLIENT LIST.
+    pub(crate) fn describe(&self, now: Time) -> String {
+        format!(
+            "id={} addr={} name={} age={} idle={} flags={} db={} sub={} psub={} multi={} watch={} cmd={} user=default \
+             lib-name={} lib-ver={} resp={}\n",
+            self.id,
+            self.address,
+            quote(&self.name),
+            (now - self.since).as_secs(),
+            (now - self.last_active).as_secs(),
+            self.flags(),
+            self.database,
+            self.channels.len(),
+            self.patterns.len(),
+            self.transaction.as_ref().map_or(-1, |transaction| transaction.len() as i64),
+            self.watched.len(),
+            self.last_command,
+            quote(&self.library[0]),
+            quote(&self.library[1]),
+            self.protocol,
+        )
+    }
+
+    /// What CLIENT LIST and KILL call it.
+    pub(crate) fn type_name(&self) -> &'static str {
+        if self.subscriptions() > 0 { "pubsub" } else { "normal" }
+    }
+}
+
+impl Server {
+    /// Whether CLIENT PAUSE holds for this command of this client.
+    pub(crate) fn is_paused(&self, command: &Command) -> bool {
+        let Some(pause) = &self.pause else { return false };
+        let client = &self.clients[self.current];
+        let writes = match (command.name, &client.transaction) {
+            ("exec", Some(transaction)) => transaction.writes(),
+            (_, Some(_)) => false, // it is only queued
+            _ => command.writes(),
+        };
+        pause.is_for_reads || writes
+    }
+
+    /// Keeps a command for later, and all that follow it where they are.
+    pub(crate) fn postpone(&mut self, conn: &mut Connection, args: Args) {
+        self.clients[self.current].postponed =
+            Some(args.iter().map(|arg| Bytes::from(*arg)).collect());
+        conn.pause();
+    }
+
+    pub(crate) fn unpause(&mut self, cx: &mut Context) {
+        let Some(pause) = self.pause.take() else { return };
+        cx.cancel_timer(pause.timer);
+        for (_, client) in self.clients.iter().filter(|(_, client)| client.postponed.is_some()) {
+            cx.poke(client.key);
+        }
+    }
+
+    pub(crate) fn pause(&mut self, cx: &mut Context, millis: &[u8], is_for_reads: bool) -> Outcome {
+        let millis = integer(millis).ok().and_then(|millis| u64::try_from(millis).ok());
+        let millis = millis.ok_or(Failure::new("ERR timeout is not an integer or out of range"))?;
+        let mut ends = cx.now() + Duration::from_millis(millis);
+        let mut is_for_reads = is_for_reads;
+        if let Some(old) = self.pause.take() {
+            cx.cancel_timer(old.timer);
+            ends = ends.max(old.ends);
+            is_for_reads |= old.is_for_reads;
+        }
+        let timer = cx.set_handler_timer(ends - cx.now());
+        self.pause = Some(Pause { timer, ends, is_for_reads });
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+//! What a client asks about its connection and about the server.
+
+use std::time::Duration;
+
+use oneloop::Connection;
+
+use super::super::append_only::Policy;
+use super::super::protocol::BULK_BYTES_MAX;
+use super::super::store::DATABASES;
+use super::super::{Server, pattern};
+use super::{Args, Failure, Outcome, integer, is_word, quote};
+
+/// How long SHUTDOWN waits for clients that do not take their replies.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) fn ping(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    if args.len() > 2 {
+        return Err(Failure::wrong_arguments("ping"));
+    }
+    let this = &server.clients[server.current];
+    let is_subscriber = this.protocol == 2 && this.subscriptions() > 0;
+    let mut reply = server.reply();
+    match args.get(1) {
+        text if is_subscriber => {
+            reply.array(2);
+            reply.bulk(b"pong");
+            reply.bulk(text.unwrap_or(&&b""[..]));
+        }
+        Some(text) => reply.bulk(text),
+        None => reply.simple("PONG"),
+    }
+    Ok(())
+}
+
+pub(crate) fn echo(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    server.reply().bulk(args[1]);
+    Ok(())
+}
+
+/// The number of a database.
+pub(crate) fn database(number: &[u8]) -> Result<usize, Failure> {
+    let number = usize::try_from(integer(number)?).ok().filter(|number| *number < DATABASES);
+    number.ok_or(Failure::new("ERR DB index is out of range"))
+}
+
+pub(crate) fn select(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    server.clients[server.current].database = database(args[1])?;
+    server.reply().ok();
+    Ok(())
+}
+
+pub(crate) fn quit(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+    server.clients[server.current].is_closing = true;
+    server.reply().ok();
+    Ok(())
+}
+
+pub(crate) fn reset(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
+    server.unwatch(server.current);
+    server.unsubscribe_all(server.current);
+    server.set_limits(conn);
+    let this = &mut server.clients[server.current];
+    this.transaction = None;
+    this.database = 0;
+    this.protocol = 2;
+    this.set_name(b"")?;
+    server.reply().simple("RESET");
+    Ok(())
+}
+
+pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    let this = &mut server.clients[server.current];
+    let (mut protocol, mut options) = (this.protocol, &args[1..]);
+    if let [version, rest @ ..] = options {
+        options = rest;
+        protocol = match integer(version) {
+            Ok(2) => 2,
+            Ok(3) => 3,
+            Ok(_) => return Err(Failure::new("NOPROTO unsupported protocol version")),
+            Err(_) => {
+                return Err(Failure::new("ERR Protocol version is not an integer or out of range"));
+            }
+        };
+    }
+    match options {
+        [] => {}
+        [option, name] if is_word(option, "SETNAME") => this.set_name(name)?,
+        [option, ..] if is_word(option, "AUTH") => return Err(NO_PASSWORD),
+        [option, ..] => {
+            let what = quote(option);
+            return Err(format!("ERR Syntax error in HELLO option '{what}'").into());
+        }
+    }
+    this.protocol = protocol;
+    let id = this.id as i64;
+    let mut reply = server.reply();
+    reply.map(7);
+    for (name, value) in [("server", "redis"), ("version", super::info::REDIS_VERSION)] {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    for (name, number) in [("proto", protocol.into()), ("id", id)] {
+        reply.bulk(name.as_bytes());
+        reply.integer(number);
+    }
+    for (name, value) in [("mode", "standalone"), ("role", "master")] {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"modules");
+    reply.array(0);
+    Ok(())
+}
+
+const NO_PASSWORD: Failure = Failure::new(
+    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is \
+     correct?",
+);
+
+pub(crate) fn auth(_: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+    Err(NO_PASSWORD)
+}
+
+/// All clients get the replies to what they have sent, and what is recorded is written.
+pub(crate) fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    let known = ["NOSAVE", "SAVE", "NOW", "FORCE"];
+    if !args[1..].iter().all(|option| known.iter().any(|name| is_word(option, name))) {
+        return Err(Failure::SYNTAX);
+    }
+    log::info!("SHUTDOWN");
+    server.clients[server.current].is_closing = true;
+    conn.drain(SHUTDOWN_TIMEOUT);
+    Ok(())
+}
+
+pub(crate) fn time(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
+    let since = conn.wall_clock().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    let mut reply = server.reply();
+    reply.array(2);
+    reply.bulk(since.as_secs().to_string().as_bytes());
+    reply.bulk(since.subsec_micros().to_string().as_bytes());
+    Ok(())
+}
+
+/// CONFIG GET, of what clients ask for; what is configured is an argument of the program, and stays.
+pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    if !is_word(args[1], "GET") || args.len() < 3 {
+        return Err(Failure::new("ERR only CONFIG GET is known here"));
+    }
+    let policy = server.append_only.as_ref().map(|append_only| append_only.policy());
+    let settings = [
+        ("appendonly", if policy.is_some() { "yes" } else { "no" }.to_owned()),
+        (
+            "appendfsync",
+            match policy {
+                Some(Policy::Always) => "always",
+                Some(Policy::Never) => "no",
+                Some(Policy::EverySecond) | None => "everysec",
+            }
+            .to_owned(),
+        ),
+        ("client-output-buffer-limit", "normal 0 0 0 pubsub 33554432 8388608 60".to_owned()),
+        ("databases", DATABASES.to_string()),
+        ("maxmemory", "0".to_owned()),
+        ("proto-max-bulk-len", BULK_BYTES_MAX.to_string()),
+        ("save", String::new()),
+        ("timeout", "0".to_owned()),
+    ];
+    let is_wanted = |name: &str| {
+        args[2..]
+            .iter()
+            .any(|wanted| pattern::matches(&wanted.to_ascii_lowercase(), name.as_bytes()))
+    };
+    let wanted: Vec<_> = settings.iter().filter(|(name, _)| is_wanted(name)).collect();
+    let mut reply = server.reply();
+    reply.map(wanted.len());
+    for (name, value) in wanted {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    Ok(())
+}

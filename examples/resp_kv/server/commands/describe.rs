@@ -1,0 +1,73 @@
+//! COMMAND: the table of commands, for the clients that want to know it.
+
+use oneloop::Connection;
+
+use super::super::Server;
+use super::super::reply::Reply;
+use super::{Args, COMMANDS, Command, Failure, Kind, Outcome, is_word};
+
+pub(crate) fn command(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    let named = |names: &[&[u8]]| names.iter().map(|name| server.look_up(name)).collect();
+    let all = || COMMANDS.iter().map(Some).collect();
+    let rows: Vec<Option<&Command>> = match args[1..] {
+        [] => all(),
+        [part] if is_word(part, "COUNT") => {
+            server.reply().count(COMMANDS.len());
+            return Ok(());
+        }
+        [part] if is_word(part, "LIST") => {
+            let mut reply = server.reply();
+            reply.array(COMMANDS.len());
+            COMMANDS.iter().for_each(|row| reply.bulk(row.name.as_bytes()));
+            return Ok(());
+        }
+        [part] if is_word(part, "INFO") => all(),
+        [part, ref names @ ..] if is_word(part, "INFO") => named(names),
+        [part, ref names @ ..] if is_word(part, "DOCS") => {
+            let rows = if names.is_empty() { all() } else { named(names) };
+            describe_briefly(&mut server.reply(), &rows);
+            return Ok(());
+        }
+        _ => return Err(Failure::SYNTAX),
+    };
+    let mut reply = server.reply();
+    reply.array(rows.len());
+    rows.iter().for_each(|row| describe(&mut reply, *row));
+    Ok(())
+}
+
+fn describe(reply: &mut Reply, row: Option<&Command>) {
+    let Some(row) = row else { return reply.null_array() };
+    reply.array(10);
+    reply.bulk(row.name.as_bytes());
+    reply.integer(row.arity.into());
+    let flag = row.kind.flag();
+    reply.set(usize::from(flag.is_some()));
+    flag.iter().for_each(|flag| reply.simple(flag));
+    let (first, last, step) = row.keys;
+    [first, last, step].iter().for_each(|number| reply.integer((*number).into()));
+    // Categories of rights, hints, where else keys may be, parts: none.
+    (0..4).for_each(|_| reply.array(0));
+}
+
+/// Of those that there are: what redis-cli needs to help with typing.
+fn describe_briefly(reply: &mut Reply, rows: &[Option<&Command>]) {
+    reply.map(rows.iter().flatten().count());
+    for row in rows.iter().flatten() {
+        reply.bulk(row.name.as_bytes());
+        reply.map(1);
+        reply.bulk(b"group");
+        reply.bulk(row.group.as_bytes());
+    }
+}
+
+impl Kind {
+    fn flag(self) -> Option<&'static str> {
+        match self {
+            Kind::Read => Some("readonly"),
+            Kind::Write => Some("write"),
+            Kind::PubSub => Some("pubsub"),
+            Kind::Other => None,
+        }
+    }
+}

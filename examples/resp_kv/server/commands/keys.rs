@@ -1,0 +1,219 @@
+//! What concerns keys of any type.
+
+use super::super::keys::Keys;
+use super::super::pattern;
+use super::super::reply::Reply;
+use super::super::store::NEVER;
+use super::{Args, Failure, Outcome, integer, is_word};
+
+/// How a command tells a time.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    Seconds,
+    Millis,
+    SecondsSince1970,
+    MillisSince1970,
+}
+
+impl Unit {
+    /// The option of SET and GETEX with this name.
+    pub(crate) fn of_option(name: &[u8]) -> Option<Unit> {
+        const OPTIONS: [(&str, Unit); 4] = [
+            ("EX", Unit::Seconds),
+            ("PX", Unit::Millis),
+            ("EXAT", Unit::SecondsSince1970),
+            ("PXAT", Unit::MillisSince1970),
+        ];
+        OPTIONS.iter().find(|(option, _)| is_word(name, option)).map(|(_, unit)| *unit)
+    }
+
+    /// The moment in milliseconds since 1970; 0 for all that are earlier. `None` for one that is too late.
+    pub(crate) fn deadline(self, number: i64, now: u64) -> Option<u64> {
+        let millis = match self {
+            Unit::Seconds | Unit::SecondsSince1970 => number.checked_mul(1000)?,
+            Unit::Millis | Unit::MillisSince1970 => number,
+        };
+        let at = match self {
+            Unit::Seconds | Unit::Millis => millis.checked_add_unsigned(now)?,
+            Unit::SecondsSince1970 | Unit::MillisSince1970 => millis,
+        };
+        Some(u64::try_from(at).unwrap_or(0))
+    }
+
+    /// The moment for a key that is set together with it: the number is more than 0.
+    pub(crate) fn deadline_after(
+        self,
+        number: &[u8],
+        now: u64,
+        command: &str,
+    ) -> Result<u64, Failure> {
+        let number = integer(number)?;
+        let at = self.deadline(number, now).filter(|_| number > 0);
+        at.ok_or_else(|| format!("ERR invalid expire time in '{command}' command").into())
+    }
+}
+
+impl Keys<'_> {
+    /// Gives a key that is there a deadline; one that has passed removes it.
+    pub(crate) fn expire_at(&mut self, key: &[u8], at: u64) {
+        let number = self.number;
+        if at <= self.store.now && !self.store.journal.is_replaying {
+            self.remove(key);
+            self.store.journal.record_instead(number, &[b"DEL", key]);
+        } else {
+            self.set_expires(key, at);
+            let mut digits = itoa::Buffer::new();
+            let at = digits.format(at).as_bytes();
+            self.store.journal.record_instead(number, &[b"PEXPIREAT", key, at]);
+        }
+    }
+
+    /// Takes a key's deadline away, if it had one.
+    pub(crate) fn persist(&mut self, key: &[u8]) -> bool {
+        let had_one = self.expires(key).is_some_and(|expires| expires != NEVER);
+        if had_one {
+            self.set_expires(key, NEVER);
+            self.store.journal.record_instead(self.number, &[b"PERSIST", key]);
+        }
+        had_one
+    }
+}
+
+pub(crate) fn expire(
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
+    command: &str,
+    unit: Unit,
+) -> Outcome {
+    let invalid = || format!("ERR invalid expire time in '{command}' command");
+    let at = unit.deadline(integer(args[2])?, keys.store.now).ok_or_else(invalid)?;
+    let old = keys.expires(args[1]);
+    let mut is_wanted = old.is_some();
+    for option in &args[3..] {
+        // Which never expires counts as the latest of all.
+        is_wanted &= match old {
+            _ if is_word(option, "NX") => old == Some(NEVER),
+            _ if is_word(option, "XX") => old != Some(NEVER),
+            _ if is_word(option, "GT") => old.is_some_and(|old| at > old),
+            _ if is_word(option, "LT") => old.is_some_and(|old| at < old),
+            _ => {
+                return Err(format!("ERR Unsupported option {}", super::quote(option)).into());
+            }
+        };
+    }
+    let has = |word| args[3..].iter().any(|option| is_word(option, word));
+    if has("NX") && (has("XX") || has("GT") || has("LT")) {
+        return Err(Failure::new(
+            "ERR NX and XX, GT or LT options at the same time are not compatible",
+        ));
+    }
+    if has("GT") && has("LT") {
+        return Err(Failure::new("ERR GT and LT options at the same time are not compatible"));
+    }
+    if is_wanted {
+        keys.expire_at(args[1], at);
+    }
+    reply.integer(is_wanted.into());
+    Ok(())
+}
+
+/// The deadline of a key, as `of` tells it of the deadline and the time: -2 without a key, -1 without a deadline.
+pub(crate) fn deadline(
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
+    of: fn(u64, u64) -> u64,
+) -> Outcome {
+    reply.integer(match keys.expires(args[1]) {
+        None => -2,
+        Some(NEVER) => -1,
+        Some(at) => of(at, keys.store.now) as i64,
+    });
+    Ok(())
+}
+
+pub(crate) fn persist(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    reply.integer(keys.persist(args[1]).into());
+    Ok(())
+}
+
+pub(crate) fn del(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    reply.count(args[1..].iter().filter(|key| keys.remove(key).is_some()).count());
+    Ok(())
+}
+
+pub(crate) fn exists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    reply.count(args[1..].iter().filter(|key| keys.contains(key)).count());
+    Ok(())
+}
+
+pub(crate) fn type_of(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    reply.simple(keys.get(args[1]).map_or("none", |value| value.type_name()));
+    Ok(())
+}
+
+/// `RENAMENX` keeps what has the new name.
+pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply, is_nx: bool) -> Outcome {
+    let (from, to) = (args[1], args[2]);
+    let expires = keys.expires(from).ok_or(Failure::NO_SUCH_KEY)?;
+    if is_nx && keys.contains(to) {
+        reply.integer(0);
+        return Ok(());
+    }
+    if from != to
+        && let Some(value) = keys.remove(from)
+    {
+        keys.set(to, value, expires);
+    }
+    if is_nx {
+        reply.integer(1)
+    } else {
+        reply.ok()
+    }
+    Ok(())
+}
+
+/// It takes as long as there are keys, as the real one: for people, and for tests.
+pub(crate) fn keys_like(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let (mut found, _) = keys.scan(0, usize::MAX);
+    found.retain(|(key, _)| pattern::matches(args[1], key));
+    reply.array(found.len());
+    found.iter().for_each(|(key, _)| reply.bulk(key));
+    Ok(())
+}
+
+pub(crate) fn randomkey(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
+    reply.bulk_or_null(keys.random_key().as_deref());
+    Ok(())
+}
+
+pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
+    reply.count(keys.len());
+    Ok(())
+}
+
+/// Whether the memory is given back at once or later makes no difference here.
+fn check_flush(args: Args) -> Outcome {
+    match args {
+        [_] => Ok(()),
+        [_, how] if is_word(how, "SYNC") || is_word(how, "ASYNC") => Ok(()),
+        _ => Err(Failure::SYNTAX),
+    }
+}
+
+pub(crate) fn flushdb(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    check_flush(args)?;
+    keys.clear();
+    reply.ok();
+    Ok(())
+}
+
+pub(crate) fn flushall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    check_flush(args)?;
+    for number in 0..super::super::store::DATABASES {
+        keys.store.keys(number).clear();
+    }
+    reply.ok();
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! The commands: one table, and a file for each family.
+
+mod client;
+mod connection;
+mod describe;
+mod hashes;
+mod info;
+mod keys;
+mod lists;
+mod scan;
+mod sets;
+mod strings;
+mod table;
+
+use std::borrow::Cow;
+
+use oneloop::Connection;
+
+use super::Server;
+use super::bytes::Bytes;
+use super::keys::Keys;
+use super::reply::Reply;
+use super::store::{Hash, List, Set, Value};
+
+pub(crate) use self::connection::database;
+pub(crate) use self::lists::Side;
+pub(crate) use self::table::COMMANDS;
+
+/// One row of the table.
+pub(crate) struct Command {
+    pub(crate) name: &'static str,
+    /// Its family, as Redis' documents sort them.
+    pub(crate) group: &'static str,
+    /// How many arguments it has with its name; if negative, at least so many.
+    pub(crate) arity: i32,
+    pub(crate) kind: Kind,
+    /// Which arguments are keys: the first, the last (from the end if negative), and every how many; zeros for none.
+    pub(crate) keys: (i32, i32, i32),
+    pub(crate) run: Run,
+}
+
+impl Command {
+    /// Whether others may notice it: CLIENT PAUSE can be for these alone.
+    pub(crate) fn writes(&self) -> bool {
+        self.kind == Kind::Write || self.name == "publish"
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    /// Takes part in publishing messages.
+    PubSub,
+    /// About the connection, the server or a transaction.
+    Other,
+}
+
+/// What carries out a command, and writes one reply unless it fails.
+pub(crate) enum Run {
+    /// It needs nothing but the keys of a database: so it can be carried out again from the record of changes.
+    Keys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
+    /// It may be about all that the server knows. The client is the current one.
+    Server(fn(&mut Server, &mut Connection, Args) -> Outcome),
+}
+
+/// A command's arguments, the first of which is its name.
+pub(crate) type Args<'a> = &'a [&'a [u8]];
+
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Why a command was not carried out: what its client is told, which begins with the kind of error.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) Cow<'static, str>);
+
+impl Failure {
+    pub(crate) const SYNTAX: Failure = Failure::new("ERR syntax error");
+    pub(crate) const NOT_AN_INTEGER: Failure =
+        Failure::new("ERR value is not an integer or out of range");
+    pub(crate) const NOT_A_FLOAT: Failure = Failure::new("ERR value is not a valid float");
+    pub(crate) const NO_SUCH_KEY: Failure = Failure::new("ERR no such key");
+    pub(crate) const OUT_OF_RANGE: Failure = Failure::new("ERR index out of range");
+    pub(crate) const NOT_POSITIVE: Failure =
+        Failure::new("ERR value is out of range, must be positive");
+    pub(crate) const TOO_LONG: Failure =
+        Failure::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    const WRONG_TYPE: Failure =
+        Failure::new("WRONGTYPE Operation against a key holding the wrong kind of value");
+
+    pub(crate) const fn new(text: &'static str) -> Failure {
+        Failure(Cow::Borrowed(text))
+    }
+
+    pub(crate) fn wrong_arguments(command: &str) -> Failure {
+        Failure(format!("ERR wrong number of arguments for '{command}' command").into())
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Failure {
+        Failure(text.into())
+    }
+}
+
+/// An integer as the protocol writes it: no plus sign, no zeros in front, no spaces.
+pub(crate) fn integer(text: &[u8]) -> Result<i64, Failure> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let is_plain = matches!(digits, [b'1'..=b'9', ..]) || text == b"0";
+    let number = str::from_utf8(text).ok().filter(|_| is_plain).and_then(|text| text.parse().ok());
+    number.ok_or(Failure::NOT_AN_INTEGER)
+}
+
+/// A count, which is not negative.
+pub(crate) fn count(text: &[u8]) -> Result<usize, Failure> {
+    let number = integer(text).ok().and_then(|number| usize::try_from(number).ok());
+    number.ok_or(Failure::NOT_POSITIVE)
+}
+
+pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
+    let is_plain = text.first().is_some_and(|byte| !byte.is_ascii_whitespace());
+    let number = str::from_utf8(text).ok().filter(|_| is_plain).and_then(|text| text.parse().ok());
+    number.filter(|number: &f64| !number.is_nan()).ok_or(Failure::NOT_A_FLOAT)
+}
+
+pub(crate) fn is_word(argument: &[u8], word: &str) -> bool {
+    argument.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// Text of a client in an error: no longer than a line, and nothing that is not printed.
+pub(crate) fn quote(argument: &[u8]) -> String {
+    argument[..argument.len().min(128)].escape_ascii().to_string()
+}
+
+/// The part of `len` elements from `start` to `stop` inclusive, each counted from the end if negative.
+fn range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
+    let len = len as i64;
+    let from_start = |index: i64| if index < 0 { index.saturating_add(len) } else { index };
+    let start = from_start(start).clamp(0, len);
+    let stop = from_start(stop).saturating_add(1).clamp(start, len);
+    start as usize..stop as usize
+}
+
+/// The values of keys by their types.
+impl Keys<'_> {
+    fn string(&mut self, key: &[u8]) -> Result<Option<&Bytes>, Failure> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(string)) => Ok(Some(string)),
+            Some(_) => Err(Failure::WRONG_TYPE),
+        }
+    }
+
+    fn hash(&mut self, key: &[u8]) -> Result<Option<&mut Hash>, Failure> {
+        match self.get_mut(key) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(hash)),
+            Some(_) => Err(Failure::WRONG_TYPE),
+        }
+    }
+
+    pub(crate) fn list(&mut self, key: &[u8]) -> Result<Option<&mut List>, Failure> {
+        match self.get_mut(key) {
+            None => Ok(None),
+            Some(Value::List(list)) => Ok(Some(list)),
+            Some(_) => Err(Failure::WRONG_TYPE),
+        }
+    }
+
+    fn set_of(&mut self, key: &[u8]) -> Result<Option<&mut Set>, Failure> {
+        match self.get_mut(key) {
+            None => Ok(None),
+            Some(Value::Set(set)) => Ok(Some(set)),
+            Some(_) => Err(Failure::WRONG_TYPE),
+        }
+    }
+}

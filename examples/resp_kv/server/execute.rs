@@ -1,0 +1,113 @@
+//! Carrying out commands.
+
+use oneloop::{Connection, Context};
+
+use super::Server;
+use super::clients::Client;
+use super::commands::{Args, Command, Failure, Outcome, Run, is_word, quote};
+use super::keys::Keys;
+use super::reply::Reply;
+
+impl Server {
+    /// The command of this name, in letters of either case.
+    pub(crate) fn look_up(&self, name: &[u8]) -> Option<&'static Command> {
+        let mut lower = [0; 32];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        self.commands.get(&*lower).copied()
+    }
+
+    /// Carries out a command of the current client, now or when its time has come; or says why not.
+    pub(crate) fn execute(&mut self, conn: &mut Connection, args: Args) {
+        let Some(name) = args.first() else { return };
+        self.commands_total += 1;
+        let known = self.look_up(name);
+        let client = &mut self.clients[self.current];
+        client.last_active = conn.now();
+        let checked = match known {
+            None => Err(unknown(args)),
+            Some(command) => {
+                client.last_command = command.name;
+                client.check(command, args.len()).map(|()| command)
+            }
+        };
+        match checked {
+            // A browser that was told to send a form here means no good: what follows are no commands.
+            Err(_) if is_word(name, "POST") || is_word(name, "Host:") => client.is_closing = true,
+            Err(failure) => self.refuse(known, &failure),
+            Ok(command) if self.is_paused(command) => self.postpone(conn, args),
+            Ok(command) if self.clients[self.current].queues(command) => self.queue(command, args),
+            Ok(command) => {
+                self.run(conn, command, args);
+                self.handle_touched(conn);
+            }
+        }
+    }
+
+    /// Tells the current client why a command is not carried out; a transaction of which it was to be a part will not be either.
+    fn refuse(&mut self, command: Option<&Command>, failure: &Failure) {
+        let client = &mut self.clients[self.current];
+        client.spoil_transaction();
+        if command.is_some_and(|command| command.name == "exec") {
+            client.transaction = None;
+            self.unwatch(self.current);
+            let reason = failure.0.trim_start_matches("ERR ");
+            let text = format!("EXECABORT Transaction discarded because of: {reason}");
+            self.reply().error(&text);
+        } else {
+            self.reply().error(&failure.0);
+        }
+    }
+
+    /// Carries out a command of the current client, which may.
+    pub(crate) fn run(&mut self, conn: &mut Connection, command: &'static Command, args: Args) {
+        let outcome = match command.run {
+            Run::Server(run) => run(self, conn, args),
+            Run::Keys(run) => {
+                let Client { protocol, database, .. } = self.clients[self.current];
+                let mut reply = Reply::new(&mut self.out, protocol);
+                run_on_keys(run, &mut self.store.keys(database), args, &mut reply)
+            }
+        };
+        if let Err(failure) = outcome {
+            self.reply().error(&failure.0);
+        }
+    }
+
+    /// Tells those who watch keys, or wait for them, of the keys that were changed.
+    pub(crate) fn handle_touched(&mut self, cx: &mut Context) {
+        let mut at = 0;
+        while let Some(touched) = self.store.touched.get(at).cloned() {
+            at += 1;
+            self.spoil_watchers(&touched);
+            self.serve_waiting(cx, &touched);
+        }
+        self.store.touched.clear();
+    }
+}
+
+/// Carries out a command on keys, and records it if it changed something.
+pub(crate) fn run_on_keys(
+    run: fn(&mut Keys, Args, &mut Reply) -> Outcome,
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
+) -> Outcome {
+    let changes = keys.store.changes;
+    let outcome = run(keys, args, reply);
+    let has_own_record = keys.store.journal.take_own_record();
+    if keys.store.changes != changes && !has_own_record {
+        keys.store.journal.record(keys.number, args);
+    }
+    outcome
+}
+
+fn unknown(args: Args) -> Failure {
+    let name = quote(args[0]);
+    let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
+    for argument in args[1..].iter().take(8) {
+        text.push_str(&format!("'{}' ", quote(argument)));
+    }
+    Failure::from(text)
+}

@@ -1,0 +1,75 @@
+//! The record of changes: the commands that make the same store again, as they go to the append-only file.
+
+/// Collects records until they are taken. It is off until a file is there to take them.
+#[derive(Default)]
+pub(crate) struct Journal {
+    pub(crate) is_on: bool,
+    /// Its records are being carried out: what time has done to the keys stands in them, too.
+    pub(crate) is_replaying: bool,
+    records: Vec<u8>,
+    /// The database that the last record was about.
+    database: Option<usize>,
+    /// The command that runs has made its own record.
+    has_own_record: bool,
+}
+
+impl Journal {
+    /// Adds a record of a command in this database.
+    pub(crate) fn record(&mut self, database: usize, arguments: &[&[u8]]) {
+        if !self.is_on {
+            return;
+        }
+        if self.database != Some(database) {
+            self.database = Some(database);
+            let mut digits = itoa::Buffer::new();
+            self.write(&[b"SELECT", digits.format(database).as_bytes()]);
+        }
+        self.write(arguments);
+    }
+
+    /// Adds a record that takes the place of the command that runs: one that says the same for all times, of a deadline from
+    /// now or a member by chance.
+    pub(crate) fn record_instead(&mut self, database: usize, arguments: &[&[u8]]) {
+        self.has_own_record = true;
+        self.record(database, arguments);
+    }
+
+    /// Whether the command that has run made its own record.
+    pub(crate) fn take_own_record(&mut self) -> bool {
+        std::mem::take(&mut self.has_own_record)
+    }
+
+    /// How many bytes of records wait to be taken.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Makes all records from byte `start` on one transaction, of which a reader carries out all or nothing.
+    pub(crate) fn make_atomic(&mut self, start: usize) {
+        if self.len() > start {
+            let records = self.records.split_off(start);
+            self.write(&[b"MULTI"]);
+            self.records.extend_from_slice(&records);
+            self.write(&[b"EXEC"]);
+        }
+    }
+
+    /// Takes the records.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.records)
+    }
+
+    fn write(&mut self, arguments: &[&[u8]]) {
+        let mut digits = itoa::Buffer::new();
+        self.records.push(b'*');
+        self.records.extend_from_slice(digits.format(arguments.len()).as_bytes());
+        self.records.extend_from_slice(b"\r\n");
+        for argument in arguments {
+            self.records.push(b'$');
+            self.records.extend_from_slice(digits.format(argument.len()).as_bytes());
+            self.records.extend_from_slice(b"\r\n");
+            self.records.extend_from_slice(argument);
+            self.records.extend_from_slice(b"\r\n");
+        }
+    }
+}

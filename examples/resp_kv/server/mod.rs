@@ -1,0 +1,295 @@
+//! The server: one handler for all clients. It knows no socket, no clock and no file, so that it runs in simulation as it
+//! does in the world.
+
+mod append_only;
+mod blocking;
+mod bytes;
+mod clients;
+mod commands;
+mod execute;
+mod journal;
+mod keys;
+mod output;
+mod pattern;
+mod protocol;
+mod pubsub;
+mod replay;
+mod reply;
+mod store;
+mod table;
+mod transactions;
+
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use oneloop::codec::{FrameError, for_each_frame};
+use oneloop::{
+    CloseReason, Connection, Context, Error, Inbox, Key, Limits, StreamHandler, Time, TimerId,
+};
+use slab::Slab;
+
+use self::append_only::AppendOnly;
+use self::blocking::Waiting;
+use self::clients::{Client, Pause};
+use self::commands::Command;
+use self::output::REPLY_BYTES;
+use self::protocol::{COMMAND_BYTES_MAX, Commands};
+use self::pubsub::Subscriptions;
+use self::store::Store;
+use self::transactions::Watched;
+
+pub(crate) use self::append_only::{Policy, RecordFile, Written};
+
+/// How often keys are looked for whose deadline has passed, if there are any with one. Whoever asks for such a key before that
+/// does not find it.
+const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
+/// So many of them are removed in a turn.
+const EXPIRED_PER_TURN: usize = 1000;
+
+/// A key-value store that speaks the protocol of Redis.
+pub(crate) struct Server {
+    store: Store,
+    commands: HashMap<&'static [u8], &'static Command, ahash::RandomState>,
+    clients: Slab<Client>,
+    /// The client whose commands are carried out, its connection, and the replies to it.
+    current: usize,
+    speaker: Option<Key>,
+    out: Vec<u8>,
+    append_only: Option<AppendOnly>,
+    subscriptions: Subscriptions,
+    waiting: Waiting,
+    watched: Watched,
+    pause: Option<Pause>,
+    expiry: Option<TimerId>,
+    started: Time,
+    clients_total: u64,
+    commands_total: u64,
+    /// For clients that do not subscribe, and for those that do.
+    limits: Rc<Limits>,
+    subscriber_limits: Rc<Limits>,
+    failure: Option<io::Error>,
+}
+
+/// What is remembered about a connection here; the rest is its [`Client`].
+pub(crate) struct Session {
+    client: usize,
+    commands: Commands,
+}
+
+impl Server {
+    /// With chance from `seed`, that keys which collide cannot be found out.
+    pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Server {
+        let names = ahash::RandomState::with_seeds(seed(), seed(), seed(), seed());
+        let mut commands = HashMap::with_hasher(names);
+        commands.extend(commands::COMMANDS.iter().map(|row| (row.name.as_bytes(), row)));
+        let limits = Server::limits();
+        // The policy of Redis for subscribers: 32 MB at once, or 8 MB for a minute.
+        let subscriber_limits = limits
+            .clone()
+            .output_bytes_max(32 << 20)
+            .output_bytes_soft(8 << 20)
+            .output_soft_timeout(Duration::from_secs(60));
+        Server {
+            store: Store::new(seed),
+            commands,
+            clients: Slab::new(),
+            current: 0,
+            speaker: None,
+            out: Vec::new(),
+            append_only: None,
+            subscriptions: Subscriptions::default(),
+            waiting: Waiting::default(),
+            watched: Watched::default(),
+            pause: None,
+            expiry: None,
+            started: Time::default(),
+            clients_total: 0,
+            commands_total: 0,
+            limits: Rc::new(limits),
+            subscriber_limits: Rc::new(subscriber_limits),
+            failure: None,
+        }
+    }
+
+    /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as in pools of connections,
+    /// and may leave its replies where they are; a command may be large, and so may a reply. The reactor's memory is what
+    /// bounds them all.
+    pub(crate) fn limits() -> Limits {
+        Limits::new()
+            .input_bytes_max(COMMAND_BYTES_MAX + 64 * 1024)
+            .output_bytes_max(usize::MAX)
+            .output_bytes_soft(usize::MAX)
+            .idle_timeout(Duration::MAX)
+            .write_stall_timeout(Duration::MAX)
+            .message_timeout(Duration::MAX)
+    }
+
+    /// Records all changes in a file from now on. The inbox is to be attached to this handler.
+    pub(crate) fn append_to(&mut self, file: impl RecordFile, policy: Policy) -> Inbox<Written> {
+        let (append_only, inbox) = AppendOnly::new(file, policy);
+        self.append_only = Some(append_only);
+        self.store.journal.is_on = true;
+        inbox
+    }
+
+    /// After the reactor has stopped: writes what is left to write.
+    ///
+    /// # Errors
+    ///
+    /// Why the server ended, or why not everything could be written.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        match &mut self.append_only {
+            Some(append_only) => append_only.finish(&mut self.store.journal),
+            None => Ok(()),
+        }
+    }
+
+    /// What every callback begins with that carries out commands.
+    fn begin(&mut self, conn: &Connection, client: usize) {
+        self.read_clock(conn);
+        self.current = client;
+        self.speaker = Some(conn.key());
+    }
+
+    fn read_clock(&mut self, cx: &Context) {
+        let since = cx.wall_clock().duration_since(SystemTime::UNIX_EPOCH);
+        self.store.now = since.map_or(0, |since| since.as_millis() as u64);
+    }
+
+    /// What every callback ends with that may have changed something.
+    fn end(&mut self, cx: &mut Context) {
+        self.speaker = None;
+        if let Some(append_only) = &mut self.append_only {
+            append_only.write(&mut self.store.journal);
+        }
+        if self.expiry.is_none() && self.store.has_deadlines() {
+            self.expiry = Some(cx.set_handler_timer(EXPIRY_PERIOD));
+        }
+    }
+}
+
+impl StreamHandler for Server {
+    type Session = Session;
+
+    fn on_start(&mut self, cx: &mut Context) {
+        self.started = cx.now();
+        if let Some(append_only) = &mut self.append_only {
+            append_only.start(cx);
+        }
+        self.end(cx);
+    }
+
+    fn on_open(&mut self, conn: &mut Connection) -> Session {
+        self.clients_total += 1;
+        let client = self.clients.insert(Client::new(self.clients_total, conn));
+        Session { client, commands: Commands::new(COMMAND_BYTES_MAX) }
+    }
+
+    fn on_data(
+        &mut self,
+        session: &mut Session,
+        conn: &mut Connection,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let client = session.client;
+        if self.clients[client].must_wait() {
+            conn.pause(); // whoever serves it resumes it
+            return Ok(0);
+        }
+        self.begin(conn, client);
+        let result = for_each_frame(&mut session.commands, conn, data, |conn, command| {
+            match command {
+                protocol::Command::Array(args) => self.execute(conn, &args),
+                protocol::Command::Inline(words) => {
+                    let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                    self.execute(conn, &args);
+                }
+            }
+            let this = &self.clients[client];
+            if this.must_wait() {
+                conn.pause(); // for the rest of the commands
+            }
+            if self.out.len() >= REPLY_BYTES || this.is_closing {
+                self.flush(conn);
+            }
+            Ok(())
+        });
+        if let Err(error) = &result {
+            let error = match error.downcast_ref() {
+                Some(FrameError::TooLong(_)) => "too big a command".into(),
+                _ => error.to_string(),
+            };
+            self.reply().error(&format!("ERR Protocol error: {error}"));
+        }
+        self.flush(conn);
+        self.end(conn);
+        // Who has sent nothing more is not paused: that it leaves is to be noticed.
+        if self.clients[client].blocked.is_some()
+            && matches!(result, Ok(used) if used == data.len())
+        {
+            conn.resume();
+        }
+        result
+    }
+
+    fn on_poke(&mut self, session: &mut Session, conn: &mut Connection) {
+        let Some(args) = self.clients[session.client].postponed.take() else { return };
+        let args: Vec<&[u8]> = args.iter().map(|argument| &**argument).collect();
+        self.begin(conn, session.client);
+        self.commands_total -= 1;
+        conn.resume();
+        self.execute(conn, &args);
+        self.flush(conn);
+        self.end(conn);
+    }
+
+    fn on_timer(&mut self, session: &mut Session, conn: &mut Connection, _: TimerId) {
+        self.time_out(conn, session.client);
+        self.end(conn);
+    }
+
+    fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context) {
+        self.read_clock(cx);
+        if self.expiry == Some(timer) {
+            let has_more = self.store.expire(EXPIRED_PER_TURN);
+            self.expiry = has_more.then(|| cx.set_handler_timer(Duration::ZERO));
+            self.handle_touched(cx);
+        } else if self.pause.as_ref().is_some_and(|pause| pause.timer == timer) {
+            self.unpause(cx);
+        } else if let Some(append_only) = &mut self.append_only {
+            append_only.sync_soon();
+        }
+        self.end(cx);
+    }
+
+    /// Who waits for an element of a list would wait for ever.
+    fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
+        if self.clients[session.client].blocked.is_some() || !conn.is_paused() {
+            conn.close();
+        }
+    }
+
+    fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context) {
+        self.forget_waiting(cx, session.client);
+        self.unwatch(session.client);
+        self.unsubscribe_all(session.client);
+        self.clients.remove(session.client);
+    }
+}
+
+impl oneloop::MessageHandler<Written> for Server {
+    fn on_handler_message(&mut self, written: Written, cx: &mut Context) {
+        let Some(append_only) = &mut self.append_only else { return };
+        if let Err(error) = append_only.handle_written(written, cx) {
+            log::error!("the append-only file: {error}");
+            self.failure = Some(error);
+            cx.stop(); // nothing that it could not keep is acknowledged
+        }
+        self.end(cx);
+    }
+}

@@ -1,0 +1,57 @@
+//! When replies leave.
+
+use std::rc::Rc;
+
+use oneloop::{Connection, Context};
+
+use super::Server;
+use super::reply::Reply;
+
+/// Replies are collected until there are so many bytes of them, or no command is left.
+pub(crate) const REPLY_BYTES: usize = 32 * 1024;
+
+impl Server {
+    /// Writes replies to the current client.
+    pub(crate) fn reply(&mut self) -> Reply<'_> {
+        Reply::new(&mut self.out, self.clients[self.current].protocol)
+    }
+
+    /// Sends the replies that were collected; or keeps them, until what they acknowledge is on the disk.
+    pub(crate) fn flush(&mut self, conn: &mut Connection) {
+        let closes = self.clients[self.current].is_closing;
+        if self.out.is_empty() && !closes {
+            return;
+        }
+        match &mut self.append_only {
+            Some(append_only) if append_only.is_behind(&self.store.journal) => {
+                append_only.hold(&self.store.journal, conn.key(), &self.out, closes);
+                conn.pause(); // so that there is an end to what is kept
+            }
+            _ => {
+                conn.send(&self.out).ignore();
+                if closes {
+                    conn.close();
+                }
+            }
+        }
+        self.out.clear();
+        if self.out.capacity() > 8 * REPLY_BYTES {
+            self.out = Vec::new();
+        }
+    }
+
+    /// Sends to any client.
+    pub(crate) fn deliver(&mut self, cx: &mut Context, client: usize, message: &Rc<[u8]>) {
+        let key = self.clients[client].key;
+        if self.speaker == Some(key) {
+            self.out.extend_from_slice(message); // behind the replies that wait there
+            return;
+        }
+        match &mut self.append_only {
+            Some(append_only) if append_only.is_behind(&self.store.journal) => {
+                append_only.hold(&self.store.journal, key, message, false);
+            }
+            _ => cx.send_shared_to(key, Rc::clone(message)).ignore(),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Where one command ends and the next one begins: the Redis serialization protocol as clients send it
+//! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>), and commands typed as lines.
+
+use memchr::memchr;
+use oneloop::codec::{Decoder, FrameError};
+use smallvec::SmallVec;
+
+/// The longest argument. Redis takes 512 MiB; here a command is kept in memory until it is whole, and that many
+/// megabytes are no small key or value any more.
+pub(crate) const BULK_BYTES_MAX: usize = 64 << 20;
+/// The longest command: one such argument, and some more.
+pub(crate) const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + INLINE_BYTES_MAX;
+const INLINE_BYTES_MAX: usize = 64 << 10;
+const ARGUMENTS_MAX: u64 = 1 << 20;
+
+/// The arguments of a command, the first of which is its name; none at all is no command.
+pub(crate) type Arguments<'a> = SmallVec<[&'a [u8]; 8]>;
+
+/// One command.
+pub(crate) enum Command<'a> {
+    /// As programs send it: an array of strings, which are borrowed from the input.
+    Array(Arguments<'a>),
+    /// As people type it: the words of a line, without the quotes.
+    Inline(Vec<Vec<u8>>),
+}
+
+/// Finds commands in what a client sends. It looks at each byte once, but for the few of a length that is cut.
+pub(crate) struct Commands {
+    bytes_max: usize,
+    /// How far it has looked into a command that is not whole.
+    offset: usize,
+    /// Arguments of it that are still to come.
+    missing: usize,
+    /// Where the ones before stand.
+    found: Vec<(u32, u32)>,
+    /// So many bytes are wanted before it is worth to look again.
+    need: usize,
+}
+
+impl Decoder for Commands {
+    type Frame<'a> = Command<'a>;
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(Command<'a>, usize)>, FrameError> {
+        match input.first() {
+            None => Ok(None),
+            Some(b'*') => self.decode_array(input),
+            Some(_) => self.decode_inline(input),
+        }
+    }
+
+    fn need(&self) -> usize {
+        self.need
+    }
+}
+
+impl Commands {
+    /// Finds commands of at most so many bytes.
+    pub(crate) fn new(bytes_max: usize) -> Commands {
+        Commands { bytes_max, offset: 0, missing: 0, found: Vec::new(), need: 0 }
+    }
+
+    fn decode_array<'a>(
+        &mut self,
+        input: &'a [u8],
+    ) -> Result<Option<(Command<'a>, usize)>, FrameError> {
+        self.need = 0;
+        if self.offset == 0 {
+            const INVALID: FrameError = FrameError::Malformed("invalid multibulk length");
+            let Some((count, used)) = length(&input[1..]).ok_or(INVALID)? else { return Ok(None) };
+            let count = count.unwrap_or(0); // less than nothing is nothing
+            if count > ARGUMENTS_MAX {
+                return Err(INVALID);
+            }
+            self.offset = 1 + used;
+            self.missing = count as usize;
+        }
+        while self.missing > 0 {
+            let Some((start, len)) = self.bulk(&input[self.offset..])? else { return Ok(None) };
+            let start = self.offset + start;
+            self.found.push((start as u32, len as u32));
+            self.offset = start + len + 2;
+            self.missing -= 1;
+        }
+        let argument = |(start, len): &(u32, u32)| &input[*start as usize..][..*len as usize];
+        let arguments = self.found.iter().map(argument).collect();
+        let taken = std::mem::take(&mut self.offset);
+        if self.found.capacity() > 32 {
+            self.found = Vec::new();
+        }
+        self.found.clear();
+        Ok(Some((Command::Array(arguments), taken)))
+    }
+
+    /// Where the next argument stands, which `input` begins with, and its length.
+    fn bulk(&mut self, input: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
+        const INVALID: FrameError = FrameError::Malformed("invalid bulk length");
+        match input.first() {
+            None => return Ok(None),
+            Some(b'$') => {}
+            Some(_) => return Err(FrameError::Malformed("expected '$'")),
+        }
+        let Some((len, used)) = length(&input[1..]).ok_or(INVALID)? else {
+            return self.check_size(input.len()).map(|()| None);
+        };
+        let len = usize::try_from(len.ok_or(INVALID)?).map_err(|_| INVALID)?;
+        if len > BULK_BYTES_MAX {
+            return Err(INVALID);
+        }
+        let start = 1 + used;
+        self.check_size(start + len + 2)?;
+        if input.len() < start + len + 2 {
+            self.need = self.offset + start + len + 2;
+            return Ok(None);
+        }
+        if &input[start + len..start + len + 2] != b"\r\n" {
+            return Err(FrameError::Malformed("expected CRLF after a bulk"));
+        }
+        Ok(Some((start, len)))
+    }
+
+    fn check_size(&self, more: usize) -> Result<(), FrameError> {
+        let is_too_long = self.offset + more > self.bytes_max;
+        if is_too_long { Err(FrameError::TooLong(self.bytes_max)) } else { Ok(()) }
+    }
+
+    fn decode_inline<'a>(
+        &mut self,
+        input: &'a [u8],
+    ) -> Result<Option<(Command<'a>, usize)>, FrameError> {
+        const TOO_BIG: FrameError = FrameError::Malformed("too big inline request");
+        let Some(end) = memchr(b'\n', &input[self.offset..]) else {
+            self.offset = input.len();
+            return if self.offset > INLINE_BYTES_MAX { Err(TOO_BIG) } else { Ok(None) };
+        };
+        let end = std::mem::take(&mut self.offset) + end;
+        if end > INLINE_BYTES_MAX {
+            return Err(TOO_BIG);
+        }
+        let words =
+            words(&input[..end]).ok_or(FrameError::Malformed("unbalanced quotes in request"))?;
+        Ok(Some((Command::Inline(words), end + 1)))
+    }
+}
+
+/// A number, negative as `None`, and how many bytes it takes up with its line's end. `Some(None)`: not whole yet; `None`:
+/// no number.
+fn length(input: &[u8]) -> Option<Option<(Option<u64>, usize)>> {
+    let is_negative = input.first() == Some(&b'-');
+    let start = usize::from(is_negative);
+    let mut number: u64 = 0;
+    for (at, byte) in input.iter().enumerate().skip(start) {
+        match byte {
+            b'0'..=b'9' => {
+                number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+            }
+            b'\r' if at > start => {
+                return match input.get(at + 1) {
+                    None => Some(None),
+                    Some(b'\n') => Some(Some(((!is_negative).then_some(number), at + 2))),
+                    Some(_) => None,
+                };
+            }
+            _ => return None,
+        }
+        if at > 20 {
+            return None; // of leading zeros there is no end
+        }
+    }
+    Some(None)
+}
+
+/// The words of a line. In double quotes `\n`, `\x41` and the like stand for other bytes, in single quotes only `\'`. `None`:
+/// a quote does not end, or ends within a word.
+fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_ascii();
+    while let Some(first) = rest.first() {
+        let mut word = Vec::new();
+        rest = match first {
+            b'"' | b'\'' => quoted(rest, &mut word)?,
+            _ => {
+                let mut rest = rest;
+                while let Some(byte) = rest.first().filter(|byte| !byte.is_ascii_whitespace()) {
+                    if matches!(byte, b'"' | b'\'') {
+                        rest = quoted(rest, &mut word)?;
+                        break;
+                    }
+                    word.push(*byte);
+                    rest = &rest[1..];
+                }
+                rest
+            }
+        };
+        words.push(word);
+        rest = rest.trim_ascii_start();
+    }
+    Some(words)
+}
+
+/// Adds what stands in the quotes that `input` begins with; gives the rest.
+fn quoted<'a>(input: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let (quote, mut rest) = (input[0], &input[1..]);
+    loop {
+        match rest {
+            [byte, after @ ..] if *byte == quote => {
+                return after.first().is_none_or(u8::is_ascii_whitespace).then_some(after);
+            }
+            [b'\\', b'x', high, low, after @ ..]
+                if quote == b'"' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
+                word.push(digit(*high) << 4 | digit(*low));
+                rest = after;
+            }
+            [b'\\', escaped, after @ ..] if quote == b'"' => {
+                word.push(match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'a' => 7,
+                    other => *other,
+                });
+                rest = after;
+            }
+            [b'\\', b'\'', after @ ..] if quote == b'\'' => {
+                word.push(b'\'');
+                rest = after;
+            }
+            [byte, after @ ..] => {
+                word.push(*byte);
+                rest = after;
+            }
+            [] => return None,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it; who does not take what waits for it is dropped
+//! by the limits of its connection, and delays nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use oneloop::{Connection, Context};
+
+use super::Server;
+use super::bytes::Bytes;
+use super::clients::Client;
+use super::commands::{Args, Failure, Outcome, is_word};
+use super::pattern;
+use super::reply::Reply;
+
+/// Clients by their channels and patterns.
+#[derive(Default)]
+pub(crate) struct Subscriptions {
+    channels: BTreeMap<Bytes, BTreeSet<usize>>,
+    patterns: BTreeMap<Bytes, BTreeSet<usize>>,
+}
+
+impl Subscriptions {
+    fn of(&mut self, kind: Kind) -> &mut BTreeMap<Bytes, BTreeSet<usize>> {
+        match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Channel,
+    Pattern,
+}
+
+/// A message in the two versions of the protocol, made when the first one wants it.
+struct Message<'a> {
+    parts: &'a [&'a [u8]],
+    versions: [Option<Rc<[u8]>>; 2],
+}
+
+impl Message<'_> {
+    fn version(&mut self, protocol: u8) -> &Rc<[u8]> {
+        self.versions[usize::from(protocol == 3)].get_or_insert_with(|| {
+            let mut bytes = Vec::new();
+            let mut reply = Reply::new(&mut bytes, protocol);
+            reply.push(self.parts.len());
+            self.parts.iter().for_each(|part| reply.bulk(part));
+            bytes.into()
+        })
+    }
+}
+
+impl Server {
+    /// Whom it went to, counted.
+    fn send_to_subscribers(
+        &mut self,
+        cx: &mut Context,
+        subscribers: &[usize],
+        parts: &[&[u8]],
+    ) -> usize {
+        let mut message = Message { parts, versions: [None, None] };
+        let mut count = 0;
+        for client in subscribers {
+            let Client { protocol, key, .. } = self.clients[*client];
+            if cx.is_open(key) {
+                count += 1;
+                self.deliver(cx, *client, message.version(protocol));
+            }
+        }
+        count
+    }
+
+    fn subscribe(&mut self, kind: Kind, name: &[u8]) {
+        let name = Bytes::from(name);
+        self.clients[self.current].subscribed(kind).insert(name.clone());
+        self.subscriptions.of(kind).entry(name).or_default().insert(self.current);
+    }
+
+    fn unsubscribe(&mut self, client: usize, kind: Kind, name: &[u8]) {
+        self.clients[client].subscribed(kind).remove(name);
+        let all = self.subscriptions.of(kind);
+        if let Some(subscribers) = all.get_mut(name) {
+            subscribers.remove(&client);
+            if subscribers.is_empty() {
+                all.remove(name);
+            }
+        }
+    }
+
+    /// Without a word.
+    pub(crate) fn unsubscribe_all(&mut self, client: usize) {
+        for kind in [Kind::Channel, Kind::Pattern] {
+            for name in self.clients[client].subscribed(kind).clone() {
+                self.unsubscribe(client, kind, &name);
+            }
+        }
+    }
+
+    /// Tells the client what became of its subscription.
+    fn confirm(&mut self, word: &str, name: Option<&[u8]>) {
+        let count = self.clients[self.current].subscriptions();
+        let mut reply = self.reply();
+        reply.push(3);
+        reply.bulk(word.as_bytes());
+        reply.bulk_or_null(name);
+        reply.count(count);
+    }
+
+    /// How much may wait for a client depends on whether it subscribes.
+    pub(crate) fn set_limits(&self, conn: &mut Connection) {
+        let is_subscriber = self.clients[self.current].subscriptions() > 0;
+        conn.set_limits(if is_subscriber { &self.subscriber_limits } else { &self.limits });
+    }
+}
+
+impl Client {
+    fn subscribed(&mut self, kind: Kind) -> &mut BTreeSet<Bytes> {
+        match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+        }
+    }
+}
+
+pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    let (channel, text) = (args[1], args[2]);
+    let subscribers = server.subscriptions.channels.get(channel);
+    let subscribers: Vec<usize> = subscribers.into_iter().flatten().copied().collect();
+    let mut receivers =
+        server.send_to_subscribers(conn, &subscribers, &[b"message", channel, text]);
+    let patterns = server.subscriptions.patterns.iter();
+    let matching = patterns.filter(|(pattern, _)| pattern::matches(pattern, channel));
+    let matching: Vec<(Bytes, Vec<usize>)> = matching
+        .map(|(pattern, subscribers)| (pattern.clone(), subscribers.iter().copied().collect()))
+        .collect();
+    for (pattern, subscribers) in matching {
+        let parts: [&[u8]; 4] = [b"pmessage", &pattern, channel, text];
+        receivers += server.send_to_subscribers(conn, &subscribers, &parts);
+    }
+    server.reply().count(receivers);
+    Ok(())
+}
+
+pub(crate) fn add(
+    server: &mut Server,
+    conn: &mut Connection,
+    args: Args,
+    kind: Kind,
+    word: &str,
+) -> Outcome {
+    for name in &args[1..] {
+        server.subscribe(kind, name);
+        server.confirm(word, Some(name));
+    }
+    server.set_limits(conn);
+    Ok(())
+}
+
+/// Without names, from all.
+pub(crate) fn remove(
+    server: &mut Server,
+    conn: &mut Connection,
+    args: Args,
+    kind: Kind,
+    word: &str,
+) -> Outcome {
+    let names: Vec<Bytes> = match args[1..] {
+        [] => server.clients[server.current].subscribed(kind).iter().cloned().collect(),
+        ref names => names.iter().map(|name| Bytes::from(*name)).collect(),
+    };
+    if names.is_empty() {
+        server.confirm(word, None);
+    }
+    for name in names {
+        server.unsubscribe(server.current, kind, &name);
+        server.confirm(word, Some(&name));
+    }
+    server.set_limits(conn);
+    Ok(())
+}
+
+/// PUBSUB: who subscribes to what.
+pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    let mut reply = Reply::new(&mut server.out, server.clients[server.current].protocol);
+    let channels = &server.subscriptions.channels;
+    match args[1..] {
+        [command] if is_word(command, "CHANNELS") => {
+            reply.array(channels.len());
+            channels.keys().for_each(|channel| reply.bulk(channel));
+        }
+        [command, pattern] if is_word(command, "CHANNELS") => {
+            let names = channels.keys().filter(|channel| pattern::matches(pattern, channel));
+            let names: Vec<&Bytes> = names.collect();
+            reply.array(names.len());
+            names.iter().for_each(|name| reply.bulk(name));
+        }
+        [command, ref names @ ..] if is_word(command, "NUMSUB") => {
+            reply.array(2 * names.len());
+            for name in names {
+                reply.bulk(name);
+                reply.count(channels.get(*name).map_or(0, BTreeSet::len));
+            }
+        }
+        [command] if is_word(command, "NUMPAT") => {
+            reply.count(server.subscriptions.patterns.len());
+        }
+        _ => return Err(Failure::SYNTAX),
+    }
+    Ok(())
+}

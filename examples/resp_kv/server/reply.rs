@@ -1,0 +1,103 @@
+//! What the server says, in either version of the protocol.
+
+/// Writes replies for one client, in the version of the protocol that it speaks (2, or 3 after `HELLO 3`).
+pub(crate) struct Reply<'a> {
+    out: &'a mut Vec<u8>,
+    protocol: u8,
+}
+
+impl<'a> Reply<'a> {
+    pub(crate) fn new(out: &'a mut Vec<u8>, protocol: u8) -> Reply<'a> {
+        Reply { out, protocol }
+    }
+
+    pub(crate) fn ok(&mut self) {
+        self.out.extend_from_slice(b"+OK\r\n");
+    }
+
+    pub(crate) fn simple(&mut self, text: &str) {
+        self.line(b'+', text.as_bytes());
+    }
+
+    /// The text begins with the kind of error, such as `ERR`. It may quote the client, but an error is one line.
+    pub(crate) fn error(&mut self, text: &str) {
+        self.line(b'-', text.replace(['\r', '\n'], " ").as_bytes());
+    }
+
+    pub(crate) fn integer(&mut self, number: i64) {
+        let mut digits = itoa::Buffer::new();
+        self.line(b':', digits.format(number).as_bytes());
+    }
+
+    pub(crate) fn count(&mut self, count: usize) {
+        self.integer(count as i64);
+    }
+
+    pub(crate) fn bulk(&mut self, bytes: &[u8]) {
+        self.header(b'$', bytes.len());
+        self.out.extend_from_slice(bytes);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    pub(crate) fn bulk_or_null(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.bulk(bytes),
+            None => self.null(),
+        }
+    }
+
+    pub(crate) fn null(&mut self) {
+        self.either(b"$-1\r\n", b"_\r\n");
+    }
+
+    /// The null that stands for an array: of EXEC, and of a blocking pop that timed out.
+    pub(crate) fn null_array(&mut self) {
+        self.either(b"*-1\r\n", b"_\r\n");
+    }
+
+    /// Text for people.
+    pub(crate) fn verbatim(&mut self, text: &str) {
+        if self.protocol == 2 {
+            return self.bulk(text.as_bytes());
+        }
+        self.header(b'=', text.len() + "txt:".len());
+        self.out.extend_from_slice(b"txt:");
+        self.out.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// So many replies follow.
+    pub(crate) fn array(&mut self, len: usize) {
+        self.header(b'*', len);
+    }
+
+    /// So many pairs follow.
+    pub(crate) fn map(&mut self, pairs: usize) {
+        if self.protocol == 2 { self.header(b'*', 2 * pairs) } else { self.header(b'%', pairs) }
+    }
+
+    /// So many members follow.
+    pub(crate) fn set(&mut self, len: usize) {
+        self.header(if self.protocol == 2 { b'*' } else { b'~' }, len);
+    }
+
+    /// So many parts follow of something that the client did not ask for now.
+    pub(crate) fn push(&mut self, len: usize) {
+        self.header(if self.protocol == 2 { b'*' } else { b'>' }, len);
+    }
+
+    fn header(&mut self, kind: u8, len: usize) {
+        let mut digits = itoa::Buffer::new();
+        self.line(kind, digits.format(len).as_bytes());
+    }
+
+    fn line(&mut self, kind: u8, text: &[u8]) {
+        self.out.push(kind);
+        self.out.extend_from_slice(text);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn either(&mut self, two: &[u8], three: &[u8]) {
+        self.out.extend_from_slice(if self.protocol == 2 { two } else { three });
+    }
+}

@@ -1,0 +1,136 @@
+//! What the server keeps: numbered databases of keys with values, some of which expire.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use ahash::RandomState;
+
+use super::bytes::Bytes;
+use super::journal::Journal;
+use super::keys::Keys;
+use super::table::Table;
+
+pub(crate) const DATABASES: usize = 16;
+/// The deadline of a key that does not expire.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+pub(crate) type Hash = Table<Bytes>;
+pub(crate) type List = VecDeque<Bytes>;
+pub(crate) type Set = Table<()>;
+
+/// What a key stands for.
+pub(crate) enum Value {
+    String(Bytes),
+    Hash(Box<Hash>),
+    List(Box<List>),
+    Set(Box<Set>),
+}
+
+impl Value {
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Value::String(_) => "string",
+            Value::Hash(_) => "hash",
+            Value::List(_) => "list",
+            Value::Set(_) => "set",
+        }
+    }
+}
+
+/// A value with its deadline: milliseconds of the calendar's time since 1970.
+pub(crate) struct Object {
+    pub(crate) value: Value,
+    pub(crate) expires: u64,
+}
+
+/// All that is kept, and what was changed.
+pub(crate) struct Store {
+    pub(crate) databases: Vec<Database>,
+    pub(crate) hasher: Rc<RandomState>,
+    /// State of the generator that chooses members and keys "at random".
+    random: u64,
+    /// The calendar's time in milliseconds since 1970, as of this turn of the loop.
+    pub(crate) now: u64,
+    /// How often something was changed.
+    pub(crate) changes: u64,
+    /// Somebody watches keys or waits for them: those that change are noted in `touched`.
+    pub(crate) is_observed: bool,
+    pub(crate) touched: Vec<(usize, Bytes)>,
+    /// The record of all changes.
+    pub(crate) journal: Journal,
+    pub(crate) expired_total: u64,
+}
+
+pub(crate) struct Database {
+    pub(crate) keys: Table<Object>,
+    /// Deadlines with the slots of their keys, the first one first.
+    pub(crate) deadlines: BTreeSet<(u64, usize)>,
+}
+
+impl Store {
+    /// `seed` is what its secrets and its chance come from; whoever does not know it cannot find keys that collide.
+    pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Store {
+        let hasher = Rc::new(RandomState::with_seeds(seed(), seed(), seed(), seed()));
+        let database = || Database { keys: Table::new(&hasher), deadlines: BTreeSet::new() };
+        Store {
+            databases: std::iter::repeat_with(database).take(DATABASES).collect(),
+            hasher: Rc::clone(&hasher),
+            random: seed() | 1,
+            now: 0,
+            changes: 0,
+            is_observed: false,
+            touched: Vec::new(),
+            journal: Journal::default(),
+            expired_total: 0,
+        }
+    }
+
+    /// The keys of one database, to read and change.
+    pub(crate) fn keys(&mut self, number: usize) -> Keys<'_> {
+        Keys { store: self, number }
+    }
+
+    /// Removes up to `count` keys whose deadline has passed; whether more of them wait.
+    pub(crate) fn expire(&mut self, mut count: usize) -> bool {
+        for number in 0..DATABASES {
+            let now = self.now;
+            while let Some((deadline, slot)) = self.databases[number].deadlines.first().copied()
+                && deadline <= now
+            {
+                if count == 0 {
+                    return true;
+                }
+                count -= 1;
+                self.keys(number).remove_expired(slot);
+            }
+        }
+        false
+    }
+
+    /// Whether some key will expire.
+    pub(crate) fn has_deadlines(&self) -> bool {
+        self.databases.iter().any(|database| !database.deadlines.is_empty())
+    }
+
+    /// Keys, and those of them that will expire.
+    pub(crate) fn counts(&self, number: usize) -> (usize, usize) {
+        let database = &self.databases[number];
+        (database.keys.len(), database.deadlines.len())
+    }
+
+    /// A number by chance (xorshift64*, Vigna 2016), not for secrets.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn new_hash(&self) -> Value {
+        Value::Hash(Box::new(Table::new(&self.hasher)))
+    }
+
+    pub(crate) fn new_set(&self) -> Set {
+        Table::new(&self.hasher)
+    }
+}

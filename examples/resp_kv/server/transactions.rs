@@ -1,0 +1,155 @@
+//! MULTI, EXEC, DISCARD and WATCH.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oneloop::Connection;
+
+use super::Server;
+use super::bytes::Bytes;
+use super::clients::Client;
+use super::commands::{Args, Command, Failure, Outcome};
+
+/// What a client may queue: as much as a few of the largest commands.
+const TRANSACTION_BYTES_MAX: usize = 256 << 20;
+
+/// Which clients watch a key.
+pub(crate) type Watched = BTreeMap<(usize, Bytes), BTreeSet<usize>>;
+
+/// What a client has queued since MULTI.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    queued: Vec<(&'static Command, Vec<Bytes>)>,
+    bytes: usize,
+    /// One of its commands was refused.
+    is_spoiled: bool,
+}
+
+impl Transaction {
+    pub(crate) fn len(&self) -> usize {
+        self.queued.len()
+    }
+
+    pub(crate) fn writes(&self) -> bool {
+        self.queued.iter().any(|(command, _)| command.writes())
+    }
+}
+
+impl Client {
+    /// Whether a command is not carried out now but in EXEC.
+    pub(crate) fn queues(&self, command: &Command) -> bool {
+        const NOT_QUEUED: [&str; 6] = ["multi", "exec", "discard", "watch", "quit", "reset"];
+        self.transaction.is_some() && !NOT_QUEUED.contains(&command.name)
+    }
+
+    pub(crate) fn spoil_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.is_spoiled = true;
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
+        let transaction = self.clients[self.current].transaction.get_or_insert_default();
+        transaction.bytes += args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
+        if transaction.bytes > TRANSACTION_BYTES_MAX {
+            transaction.is_spoiled = true;
+            transaction.queued = Vec::new();
+            self.reply().error("ERR the transaction is too large");
+        } else {
+            transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
+            self.reply().simple("QUEUED");
+        }
+    }
+
+    /// A key was changed: the transactions of those who watch it will not be carried out.
+    pub(crate) fn spoil_watchers(&mut self, touched: &(usize, Bytes)) {
+        for client in self.watched.get(touched).into_iter().flatten() {
+            self.clients[*client].is_spoiled = true;
+        }
+    }
+
+    pub(crate) fn unwatch(&mut self, client: usize) {
+        let this = &mut self.clients[client];
+        this.is_spoiled = false;
+        for place in std::mem::take(&mut this.watched) {
+            if let Some(watchers) = self.watched.get_mut(&place) {
+                watchers.remove(&client);
+                if watchers.is_empty() {
+                    self.watched.remove(&place);
+                }
+            }
+        }
+        self.observe();
+    }
+}
+
+pub(crate) fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+    let transaction = &mut server.clients[server.current].transaction;
+    if transaction.is_some() {
+        return Err(Failure::new("ERR MULTI calls can not be nested"));
+    }
+    *transaction = Some(Transaction::default());
+    server.reply().ok();
+    Ok(())
+}
+
+pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
+    let this = &mut server.clients[server.current];
+    let transaction = this.transaction.take().ok_or(Failure::new("ERR EXEC without MULTI"))?;
+    let is_stale = this.is_spoiled;
+    server.unwatch(server.current);
+    if transaction.is_spoiled {
+        return Err(Failure::new("EXECABORT Transaction discarded because of previous errors."));
+    }
+    if is_stale {
+        server.reply().null_array();
+        return Ok(());
+    }
+    // So that commands know that they are in one.
+    server.clients[server.current].transaction = Some(Transaction::default());
+    let start = server.store.journal.len();
+    server.reply().array(transaction.len());
+    for (command, args) in transaction.queued {
+        let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
+        server.run(conn, command, &args);
+    }
+    server.store.journal.make_atomic(start);
+    server.clients[server.current].transaction = None;
+    Ok(())
+}
+
+pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+    if server.clients[server.current].transaction.take().is_none() {
+        return Err(Failure::new("ERR DISCARD without MULTI"));
+    }
+    server.unwatch(server.current);
+    server.reply().ok();
+    Ok(())
+}
+
+pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    let this = &server.clients[server.current];
+    if this.transaction.is_some() {
+        return Err(Failure::new("ERR WATCH inside MULTI is not allowed"));
+    }
+    // That a key has expired before is no change: those that have go now, and who has watched them is told.
+    let mut keys = server.store.keys(this.database);
+    args[1..].iter().for_each(|key| _ = keys.contains(key));
+    server.handle_touched(conn);
+    let this = &mut server.clients[server.current];
+    for key in &args[1..] {
+        let place = (this.database, Bytes::from(*key));
+        server.watched.entry(place.clone()).or_default().insert(server.current);
+        this.watched.insert(place);
+    }
+    server.observe();
+    server.reply().ok();
+    Ok(())
+}
+
+pub(crate) fn unwatch(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+    server.unwatch(server.current);
+    server.reply().ok();
+    Ok(())
+}

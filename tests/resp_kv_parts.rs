@@ -1,0 +1,271 @@
+//! Parts of the key-value server that are of use by themselves: where commands end, patterns, the table and its strings.
+
+#[path = "../examples/resp_kv/server/bytes.rs"]
+mod bytes;
+#[path = "../examples/resp_kv/server/pattern.rs"]
+mod pattern;
+#[path = "../examples/resp_kv/server/protocol.rs"]
+mod protocol;
+#[path = "../examples/resp_kv/server/table.rs"]
+#[allow(dead_code)] // what other tests call by way of the server
+mod table;
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use oneloop::codec::{Decoder, FrameError};
+
+use bytes::Bytes;
+use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, Commands};
+use table::Table;
+
+/// What came of a stream: the arguments of each command, what is left, and an error.
+#[derive(PartialEq, Eq, Debug)]
+struct Outcome {
+    commands: Vec<Vec<Vec<u8>>>,
+    rest: usize,
+    error: Option<FrameError>,
+}
+
+/// Shows a stream in pieces, as a connection would.
+fn decode(pieces: &[&[u8]]) -> Outcome {
+    let mut decoder = Commands::new(COMMAND_BYTES_MAX);
+    let mut outcome = Outcome { commands: Vec::new(), rest: 0, error: None };
+    let mut input = Vec::new();
+    for piece in pieces {
+        input.extend_from_slice(piece);
+        let mut consumed = 0;
+        loop {
+            match decoder.decode(&input[consumed..]) {
+                Ok(Some((command, taken))) => {
+                    consumed += taken;
+                    outcome.commands.push(match command {
+                        Command::Array(args) => args.iter().map(|arg| arg.to_vec()).collect(),
+                        Command::Inline(words) => words,
+                    });
+                }
+                Ok(None) => {
+                    let need = decoder.need();
+                    assert!(need == 0 || need > input.len() - consumed, "it has {need} already");
+                    break;
+                }
+                Err(error) => {
+                    outcome.error = Some(error);
+                    return outcome;
+                }
+            }
+        }
+        input.drain(..consumed);
+    }
+    outcome.rest = input.len();
+    outcome
+}
+
+/// xorshift64 (Marsaglia 2003): the same numbers each time.
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[test]
+fn short_streams_are_the_same_commands_in_whatever_pieces_they_come() {
+    const ALPHABET: &[u8] = b"*$1-\r\n\"";
+    for len in 1..=5 {
+        for number in 0..ALPHABET.len().pow(len) {
+            let byte = |at: u32| ALPHABET[number / ALPHABET.len().pow(at) % ALPHABET.len()];
+            let stream: Vec<u8> = (0..len).map(byte).collect();
+            let whole = decode(&[&stream]);
+            for cut in 1..stream.len() {
+                assert_eq!(decode(&[&stream[..cut], &stream[cut..]]), whole, "{stream:?} {cut}");
+            }
+            let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+            assert_eq!(decode(&bytes), whole, "{stream:?} byte by byte");
+        }
+    }
+}
+
+#[test]
+fn pipelines_are_the_same_commands_in_whatever_pieces_they_come() {
+    for seed in 1..300 {
+        let mut state = seed;
+        let (mut stream, mut expected) = (Vec::new(), Vec::new());
+        for _ in 0..1 + random(&mut state) % 5 {
+            let mut argument = || vec![b'a'; (random(&mut state) % 40) as usize];
+            let args = [argument(), b"\r\n$*".to_vec(), argument()];
+            if seed % 3 == 0 {
+                stream.extend_from_slice(b"\"a\\x0d\\n\"  'b\\'' c\r\n");
+                expected.push(vec![b"a\r\n".to_vec(), b"b'".to_vec(), b"c".to_vec()]);
+            }
+            stream.extend_from_slice(b"*3\r\n");
+            for argument in &args {
+                stream.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+                stream.extend_from_slice(argument);
+                stream.extend_from_slice(b"\r\n");
+            }
+            expected.push(args.to_vec());
+        }
+        let mut pieces = Vec::new();
+        let mut rest = &stream[..];
+        while !rest.is_empty() {
+            let (piece, behind) =
+                rest.split_at(rest.len().min(1 + (random(&mut state) % 20) as usize));
+            pieces.push(piece);
+            rest = behind;
+        }
+        let expected = Outcome { commands: expected, rest: 0, error: None };
+        assert_eq!(decode(&pieces), expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_length_is_refused_before_anything_of_that_length_has_come() {
+    let too_long = format!("*2\r\n${}\r\n", BULK_BYTES_MAX + 1);
+    for stream in ["*1048577\r\n", "*1\r\n$-1\r\n", too_long.as_str(), "*99999999999999999999"] {
+        assert!(decode(&[stream.as_bytes()]).error.is_some(), "{stream:?}");
+    }
+    let all = format!("*2\r\n${BULK_BYTES_MAX}\r\n");
+    assert_eq!(decode(&[all.as_bytes()]).error, None);
+}
+
+#[test]
+fn a_command_is_refused_that_is_too_long_as_a_whole() {
+    let half = BULK_BYTES_MAX / 2 + 50_000;
+    let head = format!("*3\r\n${half}\r\n");
+    let bulk = [&vec![b'x'; half][..], format!("\r\n${half}\r\n").as_bytes()].concat();
+    let error = decode(&[head.as_bytes(), &bulk]).error;
+    assert_eq!(error, Some(FrameError::TooLong(COMMAND_BYTES_MAX)));
+}
+
+/// Whether it matches, by trying all ways: for short texts.
+fn matches_slowly(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern, text) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => (0..=text.len()).any(|at| matches_slowly(rest, &text[at..])),
+        ([b'?', rest @ ..], [_, text @ ..]) => matches_slowly(rest, text),
+        ([first, rest @ ..], [byte, text @ ..]) if first == byte => matches_slowly(rest, text),
+        _ => false,
+    }
+}
+
+fn words(alphabet: &[u8], len_max: u32) -> Vec<Vec<u8>> {
+    let of_len = |len: u32| {
+        (0..alphabet.len().pow(len)).map(move |number| {
+            (0..len).map(|at| alphabet[number / alphabet.len().pow(at) % alphabet.len()]).collect()
+        })
+    };
+    (0..=len_max).flat_map(of_len).collect()
+}
+
+#[test]
+fn stars_and_question_marks_match_as_if_all_ways_were_tried() {
+    for pattern in words(b"ab*?", 5) {
+        for text in words(b"ab", 5) {
+            let expected = matches_slowly(&pattern, &text);
+            assert_eq!(pattern::matches(&pattern, &text), expected, "{pattern:?} {text:?}");
+        }
+    }
+}
+
+#[test]
+fn classes_ranges_and_escapes_match_bytes() {
+    let cases: [(&str, &str, bool); 14] = [
+        ("h[ae]llo", "hello", true),
+        ("h[ae]llo", "hillo", false),
+        ("h[^e]llo", "hallo", true),
+        ("h[^e]llo", "hello", false),
+        ("h[a-c]llo", "hbllo", true),
+        ("h[c-a]llo", "hbllo", true),
+        ("h[a-c]llo", "hdllo", false),
+        ("h\\?llo", "h?llo", true),
+        ("h\\?llo", "hello", false),
+        ("[\\]]", "]", true),
+        ("[a-]", "-", true),
+        ("*[0-9]*", "key:7:x", true),
+        ("a[b", "ab", true),
+        ("a\\", "a\\", true),
+    ];
+    for (pattern, text, expected) in cases {
+        let found = pattern::matches(pattern.as_bytes(), text.as_bytes());
+        assert_eq!(found, expected, "{pattern} {text}");
+    }
+}
+
+#[test]
+fn a_pattern_of_many_stars_takes_no_longer_than_its_length_times_that_of_the_text() {
+    let pattern = "a*".repeat(1000) + "b";
+    assert!(!pattern::matches(pattern.as_bytes(), &[b'a'; 10_000]));
+}
+
+#[test]
+fn strings_are_the_same_inside_and_outside() {
+    assert_eq!(size_of::<Bytes>(), 24);
+    let mut grown = Bytes::default();
+    for len in 0..100 {
+        let expected: Vec<u8> = (0..len).collect();
+        assert_eq!(*grown, *expected);
+        assert_eq!(Bytes::from(&expected[..]), grown);
+        grown.append(&[len]);
+    }
+}
+
+fn table(seed: u64) -> Table<u64> {
+    Table::new(&Rc::new(ahash::RandomState::with_seeds(seed, 2, 3, 4)))
+}
+
+fn key(number: u64) -> Vec<u8> {
+    format!("key:{number}").into_bytes()
+}
+
+#[test]
+fn a_table_keeps_what_was_put_in_and_not_taken_out() {
+    let (mut table, mut model) = (table(1), std::collections::BTreeMap::new());
+    let mut state = 7;
+    for step in 0..50_000 {
+        let number = random(&mut state) % 2000;
+        if random(&mut state) % 3 == 0 {
+            assert_eq!(table.remove(&key(number)), model.remove(&number));
+        } else {
+            assert_eq!(table.insert(&key(number), step).1, model.insert(number, step));
+        }
+        assert_eq!(table.len(), model.len());
+    }
+    (0..2000).for_each(|number| assert_eq!(table.get(&key(number)), model.get(&number)));
+}
+
+#[test]
+fn a_walk_meets_each_entry_that_was_there_all_the_time_once() {
+    let mut table = table(1);
+    (0..1000).for_each(|number| _ = table.insert(&key(number), 0));
+    let (mut met, mut cursor, mut others) = (BTreeSet::new(), 0, 2000..2400);
+    loop {
+        let (slots, next) = table.scan(cursor, 7);
+        for slot in slots {
+            let is_new = met.insert(table.key(slot).to_vec());
+            assert!(is_new || *table.value(slot) == 1, "one that stays is met once");
+        }
+        // Others come, go, and make it grow meanwhile.
+        for number in others.by_ref().take(20) {
+            table.insert(&key(number), 1);
+            table.remove(&key(number - 30));
+        }
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    (0..1000).for_each(|number| assert!(met.contains(&key(number)), "{number}"));
+}
+
+#[test]
+fn the_order_of_a_table_does_not_depend_on_its_secret() {
+    let [first, second] = [1, 2].map(|seed| {
+        let mut table = table(seed);
+        (0..500).for_each(|number| _ = table.insert(&key(number), number));
+        (0..500).step_by(3).for_each(|number| _ = table.remove(&key(number)));
+        (500..600).for_each(|number| _ = table.insert(&key(number), number));
+        table.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>()
+    });
+    assert_eq!(first, second);
+}
