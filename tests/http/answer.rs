@@ -27,6 +27,29 @@ impl Answer {
     ///
     /// If it is malformed.
     pub fn read(bytes: &[u8], method: &str, is_over: bool) -> Option<(Answer, usize)> {
+        let (mut answer, head_length) = Answer::read_head(bytes, method)?;
+        let rest = &bytes[head_length..];
+        let body_length = match answer.length(method) {
+            Length::Known(length) => {
+                answer.body = rest.get(..length)?.to_vec();
+                length
+            }
+            Length::Chunked => {
+                let (body, length) = chunks(rest)?;
+                answer.body = body;
+                length
+            }
+            Length::ToTheEnd if is_over => {
+                answer.body = rest.to_vec();
+                rest.len()
+            }
+            Length::ToTheEnd => return None,
+        };
+        Some((answer, head_length + body_length))
+    }
+
+    /// The same without its body, whose length must be told in a way that suits the answer.
+    pub fn read_head(bytes: &[u8], method: &str) -> Option<(Answer, usize)> {
         let mut fields = [httparse::EMPTY_HEADER; 64];
         let mut head = httparse::Response::new(&mut fields);
         let parsed = head.parse(bytes);
@@ -45,26 +68,8 @@ impl Answer {
             body: Vec::new(),
             is_chunked: false,
         };
-        let length = answer.length(method);
-        let rest = &bytes[head_length..];
-        let body_length = match length {
-            Length::Known(length) => {
-                answer.body = rest.get(..length)?.to_vec();
-                length
-            }
-            Length::Chunked => {
-                answer.is_chunked = true;
-                let (body, length) = chunks(rest)?;
-                answer.body = body;
-                length
-            }
-            Length::ToTheEnd if is_over => {
-                answer.body = rest.to_vec();
-                rest.len()
-            }
-            Length::ToTheEnd => return None,
-        };
-        Some((answer, head_length + body_length))
+        answer.is_chunked = matches!(answer.length(method), Length::Chunked);
+        Some((answer, head_length))
     }
 
     /// All that was received on a connection which has ended, in answer to requests of these methods.
