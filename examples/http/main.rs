@@ -34,9 +34,9 @@ struct Arguments {
     /// Where to listen
     #[arg(default_value = "127.0.0.1:8080")]
     address: String,
-    /// Seconds that a client may take for a head, say nothing, or take nothing of an answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
-    patience: u64,
+    /// Seconds that a client may take for a head, say nothing, or take nothing of an answer; fractions count
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    patience: Duration,
 }
 
 fn main() -> ExitCode {
@@ -50,12 +50,17 @@ fn main() -> ExitCode {
     }
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    let duration = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.filter(|duration| !duration.is_zero()).ok_or_else(|| "not a number of seconds".into())
+}
+
 fn serve(arguments: &Arguments) -> io::Result<()> {
     let Arguments { directory, address, patience } = arguments;
     let files = Directory::open(directory).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
     })?;
-    let settings = Settings { patience: Duration::from_secs(*patience) };
+    let settings = Settings { patience: *patience };
     let mut reactor = Reactor::new()?;
     let limits = settings.limits();
     let server = server::add(&mut reactor, Arc::new(files), settings)?;

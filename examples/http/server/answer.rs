@@ -81,6 +81,9 @@ impl Server {
             let source = Source::Memory(&entry.bytes);
             return self.send_file(session, conn, request, reply, &entry.meta, source);
         }
+        if let Some(entry) = &known {
+            entry.note_check(conn.now());
+        }
         let (files, path) = (Arc::clone(&self.files), path.into_owned());
         let stamp = known.as_ref().map(|entry| entry.meta.stamp);
         let job = move || Done::Found(look_up(&*files, &path, stamp));
@@ -222,9 +225,8 @@ impl Server {
 }
 
 fn reply<'a>(head: &'a [u8], request: &Request<'_>, keeps_alive: bool) -> Reply<'a> {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let is_head = request.method == Method::Head;
-    Reply { line, is_head, is_1_1: request.is_1_1, keeps_alive }
+    Reply { request: head, is_head, is_1_1: request.is_1_1, keeps_alive }
 }
 
 /// Whether the connection may go on: in a drain, for the requests that are whole.

@@ -82,7 +82,8 @@ pub(super) fn send_echo(
 ) {
     const TYPE: &str = "application/octet-stream";
     let bytes = content(framing, sent);
-    head.begin(conn, 200, reply);
+    // It is what somebody sent: no browser is to take it for a page.
+    head.begin(conn, 200, reply).field("X-Content-Type-Options", "nosniff");
     if framing == Some(Framing::Chunked) {
         let mut content = head.send_open(conn, reply, TYPE);
         let _ = content.write_all(&bytes); // into the output, which does not fail

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use oneloop::codec::{Decoder, FrameError, LineEnd, Lines};
 
-use super::request::CONTENT_BYTES_MAX;
+use super::request::{CONTENT_BYTES_MAX, FIELDS_MAX};
 use super::response::Refused;
 
 /// How the length of a content is told.
@@ -85,8 +85,8 @@ enum Next {
     Data(usize),
     /// The line end that follows them.
     DataEnd,
-    /// A field, or the empty line that ends it all.
-    Trailer,
+    /// A field, or the empty line that ends it all. The first one begins there.
+    Trailer(usize),
 }
 
 impl Chunks {
@@ -131,8 +131,11 @@ impl Chunks {
             }
             match self.next {
                 Next::Size => self.next = self.take_size(line)?,
-                Next::Trailer if line.is_empty() => return Ok(Some(self.at)),
-                Next::Trailer => {}
+                Next::Trailer(start) if line.is_empty() => {
+                    check_trailer(&input[start..self.at])?;
+                    return Ok(Some(self.at));
+                }
+                Next::Trailer(_) => {}
                 Next::Data(_) | Next::DataEnd => self.next = Next::Size,
             }
         }
@@ -147,12 +150,21 @@ impl Chunks {
         }
         let size = str::from_utf8(digits).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
         match size {
-            Some(0) => Ok(Next::Trailer),
+            Some(0) => Ok(Next::Trailer(self.at)),
             Some(size) if size <= CONTENT_BYTES_MAX - self.content_bytes as u64 => {
                 self.content_bytes += size as usize;
                 Ok(Next::Data(size as usize))
             }
             _ => Err(Refused::new(413, "the content is too large")),
         }
+    }
+}
+
+/// Nothing in it matters here, but what is no field might be a request to somebody else.
+fn check_trailer(trailer: &[u8]) -> Result<(), Refused> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    match httparse::parse_headers(trailer, &mut fields) {
+        Ok(status) if status.is_complete() => Ok(()),
+        _ => Err(Refused::new(400, "the trailer is malformed")),
     }
 }

@@ -32,14 +32,14 @@ impl Entry {
         Entry { meta, bytes: bytes.into(), checked: Cell::new(now), is_used: Cell::new(true) }
     }
 
-    /// Whether it may be answered with. If not, it may for a second: whoever asked sees to it that it is looked at
-    /// meanwhile, so that nobody else has to.
+    /// Whether it may be answered with.
     pub(super) fn is_fresh(&self, now: Time) -> bool {
-        if self.checked.get() + FRESH > now {
-            return true;
-        }
+        self.checked.get() + FRESH > now
+    }
+
+    /// Somebody looks at the file now, and waits for that; others need not.
+    pub(super) fn note_check(&self, now: Time) {
         self.checked.set(now);
-        false
     }
 
     fn bytes(&self) -> usize {

@@ -44,7 +44,7 @@ const THREADS: usize = 4;
 /// More than there are connections, each of which has one job at most.
 const JOBS_MAX: usize = 16 * 1024;
 /// Bytes a second that a client must send of a content, or take of an answer.
-const RATE_MIN: u64 = 512;
+const RATE_MIN: f64 = 512.0;
 
 /// What can be set.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ pub(crate) struct Session {
     /// A head, and the content that it waits for.
     content: Option<(Range<usize>, Body)>,
     work: Work,
-    /// Bytes that had come and gone when it was last asked whether that is fast enough.
+    /// Bytes that had come and gone when it was asked last whether that is fast enough.
     bytes_seen: u64,
 }
 
@@ -170,24 +170,26 @@ impl StreamHandler for Server {
         conn: &mut Connection<'_>,
         deadline: Deadline,
     ) -> Option<Duration> {
-        let bytes = conn.bytes_in() + conn.bytes_out();
-        let is_slow = bytes - session.bytes_seen < RATE_MIN * self.patience.as_secs();
-        session.bytes_seen = bytes;
-        let is_ours = match (deadline, &session.work) {
-            // Its beginning is there, and `Message` is for the rest.
+        let goes_on = match (deadline, &session.work) {
+            // `Message` is for the rest of a request that has begun.
             (Deadline::Expect, Work::Request) if !conn.unconsumed().is_empty() => true,
+            // Nor is it the client's fault that a disk is slow.
             (Deadline::Expect, Work::LookUp(..)) => true,
-            (Deadline::Expect, _) => {
-                let is_waiting = matches!(session.work, Work::Stream(_)) && conn.output_len() == 0;
-                is_waiting || conn.output_len() > 0 && !is_slow
-            }
-            (Deadline::Message, _) => session.content.is_some() && !is_slow,
+            (Deadline::Expect, Work::Stream(_)) if conn.output_len() == 0 => true,
+            (Deadline::Expect, _) => conn.output_len() > 0 && self.is_fast(session, conn),
+            (Deadline::Message, _) => session.content.is_some() && self.is_fast(session, conn),
             _ => false,
         };
-        if !is_ours && deadline == Deadline::Message {
-            self.give_up(session, conn, Refused::new(408, "the request takes too long"));
+        match deadline {
+            _ if goes_on => {}
+            Deadline::Message => {
+                self.give_up(session, conn, Refused::new(408, "the request takes too long"));
+            }
+            // An orderly close would wait for the client as long as it takes a byte now and then.
+            _ if conn.output_len() > 0 => conn.abort(),
+            _ => {}
         }
-        is_ours.then_some(self.patience)
+        goes_on.then_some(self.patience)
     }
 
     /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then.
@@ -258,9 +260,20 @@ impl Server {
         Ok(Some(head.end + length))
     }
 
-    /// Sends the next part of a large file.
+    /// Whether enough has come and gone since this was asked last, a patience ago at least.
+    fn is_fast(&self, session: &mut Session, conn: &Connection<'_>) -> bool {
+        let bytes = conn.bytes_in() + conn.bytes_out();
+        let since = bytes - std::mem::replace(&mut session.bytes_seen, bytes);
+        since as f64 >= RATE_MIN * self.patience.as_secs_f64()
+    }
+
+    /// Sends the next part of a large file, or closes.
     fn go_on(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        let Work::Stream(stream) = &mut session.work else { return };
+        let stream = match &mut session.work {
+            Work::Stream(stream) => stream,
+            Work::Close => return conn.close(),
+            Work::Request | Work::LookUp(..) => return,
+        };
         match stream.go_on(conn, &self.jobs) {
             Progress::Waits => {}
             Progress::Failed => conn.abort(),
@@ -273,21 +286,27 @@ impl Server {
 
     /// An answer is sent: what comes next.
     fn finish(&mut self, session: &mut Session, conn: &mut Connection<'_>, keeps_alive: bool) {
-        if !keeps_alive {
-            session.work = Work::Close;
-            return conn.close();
+        if keeps_alive {
+            session.work = Work::Request;
+            if conn.is_paused() {
+                conn.expect_within(self.patience);
+                conn.resume();
+            }
+            return;
         }
-        session.work = Work::Request;
-        if conn.is_paused() {
+        session.work = Work::Close;
+        if conn.is_over_high() {
+            // Not yet: nobody would see to it that the client takes the answer.
             conn.expect_within(self.patience);
-            conn.resume();
+            conn.pause();
+        } else {
+            conn.close();
         }
     }
 
     /// Tells the client why, and closes: where its next request would begin, nobody knows.
     fn give_up(&mut self, session: &mut Session, conn: &mut Connection<'_>, refused: Refused) {
-        let line = b"(no request)";
-        let reply = Reply { line, is_head: false, is_1_1: true, keeps_alive: false };
+        let reply = Reply { request: b"", is_head: false, is_1_1: true, keeps_alive: false };
         self.head.refuse(conn, reply, refused);
         self.finish(session, conn, false);
     }

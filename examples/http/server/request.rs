@@ -9,7 +9,7 @@ use super::head::LINE_BYTES_MAX;
 use super::response::Refused;
 
 /// More fields are refused.
-const FIELDS_MAX: usize = 100;
+pub(super) const FIELDS_MAX: usize = 100;
 /// The largest content.
 pub(super) const CONTENT_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -196,8 +196,10 @@ fn method(name: &str) -> Method {
 
 /// Path and query of a request target (RFC 9112, 3.2).
 fn split_target(target: &str, method: Method) -> Result<(&str, &str), Refused> {
-    if target == "*" && method == Method::Options || method == Method::Known {
-        return Ok((target, "")); // which is not looked at
+    if target == "*" && method == Method::Options
+        || method == Method::Known && !target.starts_with('/')
+    {
+        return Ok((target, "")); // of a CONNECT, say, which is refused anyhow
     }
     let path = match target.split_once("://") {
         Some((scheme, rest))

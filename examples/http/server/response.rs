@@ -30,8 +30,8 @@ impl Refused {
 /// What an answer has to know of its request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply<'a> {
-    /// The request line, or what came of it; for the log.
-    pub(super) line: &'a [u8],
+    /// The head of the request, for the log; empty if it is none.
+    pub(super) request: &'a [u8],
     /// The head is all that is sent.
     pub(super) is_head: bool,
     pub(super) is_1_1: bool,
@@ -57,7 +57,7 @@ impl Head {
         status: u16,
         reply: Reply<'_>,
     ) -> &mut Head {
-        debug!("{}: {} {status}", conn.key(), reply.line.escape_ascii());
+        debug!("{}: {} {status}", conn.key(), first_line(reply.request).escape_ascii());
         self.bytes.clear();
         self.bytes.extend_from_slice(b"HTTP/1.1 ");
         self.bytes.extend_from_slice(status_line(status).as_bytes());
@@ -179,6 +179,10 @@ impl Write for Content<'_, '_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn first_line(head: &[u8]) -> &[u8] {
+    head.split(|byte| *byte == b'\r').next().unwrap_or_default()
 }
 
 /// The status with its name (RFC 9110, 15; RFC 6585).
