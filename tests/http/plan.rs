@@ -35,6 +35,7 @@ pub struct Exchange {
     pub sent: Vec<u8>,
     expected: Expected,
     may_continue: bool,
+    may_time_out: bool,
     files: Arc<Memory>,
 }
 
@@ -64,6 +65,7 @@ impl Exchange {
             sent: sent.into_bytes(),
             expected,
             may_continue: false,
+            may_time_out: false,
             files: Arc::clone(files),
         };
         match random() % 12 {
@@ -139,6 +141,7 @@ impl Exchange {
             sent: HEADS[below(random, HEADS.len())].into(),
             expected: Expected::Status(400),
             may_continue: false,
+            may_time_out: false,
             files: Arc::clone(files),
         }
     }
@@ -147,6 +150,12 @@ impl Exchange {
     pub fn close(mut self) -> Exchange {
         let line = self.sent.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         self.sent.splice(line..line, *b"Connection: close\r\n");
+        self
+    }
+
+    /// Whether the request may not come to the server, or a part of it, who is then tired of waiting.
+    pub fn may_time_out(mut self, may: bool) -> Exchange {
+        self.may_time_out = may;
         self
     }
 
@@ -176,6 +185,9 @@ impl Exchange {
         let body = &bytes[length..];
         if answer.status == 100 {
             return self.check_beginning(body);
+        }
+        if answer.status == 408 && self.may_time_out {
+            return;
         }
         assert_eq!(answer.status, self.status(), "{}: {:?}", shown(&self.sent), answer.fields);
         if answer.field("content-length").is_some() && !matches!(self.expected, Expected::Parts(..))
@@ -215,6 +227,9 @@ impl Exchange {
             let (asked, body) = (shown(&self.sent), shown(&answer.body));
             format!("{asked}: {} {:?} {body}", answer.status, answer.fields)
         };
+        if answer.status == 408 && self.may_time_out {
+            return assert!(answer.is_last(), "{}", seen());
+        }
         assert_eq!(answer.status, self.status(), "{}", seen());
         if let Some(bodies) = self.bodies() {
             assert!(bodies.contains(&answer.body), "{}", seen());
