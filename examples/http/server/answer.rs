@@ -9,25 +9,19 @@ use oneloop::codec::Decoder;
 
 use super::api::{self, Route};
 use super::cache::Entry;
-use super::files::File;
+use super::file_head::{self, Content};
 use super::head::Heads;
 use super::jobs::{Done, Found, is_missing, look_up};
-use super::meta::Meta;
-use super::range::{Piece, Selection, content_range, multipart, select};
+use super::range::Piece;
 use super::request::{Method, Request};
 use super::response::{Refused, Reply};
 use super::stream::Stream;
-use super::{Server, Session, Work};
-use super::{conditional, listing, path};
+use super::{LookUp, Server, Session, Work};
+use super::{listing, path};
 
-/// From this length on a file is not copied into the output.
+/// From this length on a file is shared with the output, and not copied into it, which costs more than it saves for
+/// less.
 const SHARED_BYTES_MIN: usize = 16 * 1024;
-
-/// Where the bytes of an answer come from.
-enum Source<'a> {
-    Memory(&'a Rc<[u8]>),
-    File(Box<dyn File>),
-}
 
 impl Server {
     /// Answers a request, or begins to: `content` as it was sent, `rest` what follows it in the input.
@@ -40,20 +34,20 @@ impl Server {
         content: &[u8],
         rest: &[u8],
     ) {
-        let mut reply = reply(head, request, may_keep(conn, request, rest));
+        let mut reply = reply(conn, head, request, rest);
         match api::route(request) {
             Ok(Route::File) => return self.answer_path(session, conn, head, request, reply),
             Ok(Route::Stats) => {
                 reply.keeps_alive &= reply.is_1_1;
-                api::send_stats(&mut self.head, conn, reply);
+                api::send_stats(&mut self.response, conn, reply);
             }
             Ok(Route::Echo) => {
-                api::send_echo(&mut self.head, conn, reply, request.framing, content);
+                api::send_echo(&mut self.response, conn, reply, request.framing, content);
             }
             Ok(Route::Allow(methods)) => {
-                self.head.begin(conn, 204, reply).field("Allow", methods).send(conn);
+                self.response.begin(conn, 204, reply).field("Allow", methods).send(conn);
             }
-            Err(refused) => self.head.refuse(conn, reply, refused),
+            Err(refused) => self.response.refuse(conn, reply, refused),
         }
         self.finish(session, conn, reply.keeps_alive);
     }
@@ -69,29 +63,25 @@ impl Server {
     ) {
         let path = match path::resolve(request.path) {
             Ok(path) => path,
-            Err(refused) => {
-                self.head.refuse(conn, reply, refused);
-                return self.finish(session, conn, reply.keeps_alive);
-            }
+            Err(refused) => return self.refuse(session, conn, reply, refused),
         };
         let known = self.cache.get(&path);
         if let Some(entry) = &known
             && entry.is_fresh(conn.now())
         {
-            let source = Source::Memory(&entry.bytes);
-            return self.send_file(session, conn, request, reply, &entry.meta, source);
+            return self.send_entry(session, conn, request, reply, entry);
         }
         if let Some(entry) = &known {
             entry.note_check(conn.now());
         }
-        let (files, path) = (Arc::clone(&self.files), path.into_owned());
+        let (files, wanted) = (Arc::clone(&self.files), path.to_string());
         let stamp = known.as_ref().map(|entry| entry.meta.stamp);
-        let job = move || Done::Found(look_up(&*files, &path, stamp));
+        let job = move || Done::Found(look_up(&*files, &wanted, stamp));
         if self.jobs.run_for(conn.key(), job).is_err() {
-            self.head.refuse(conn, reply, Refused::new(503, "too busy"));
-            return self.finish(session, conn, reply.keeps_alive);
+            return self.refuse(session, conn, reply, Refused::new(503, "too busy"));
         }
-        session.work = Work::LookUp(head.into(), known);
+        let look_up = LookUp { head: head.into(), path: path.into_owned(), known };
+        session.work = Work::LookUp(Box::new(look_up));
         conn.pause();
     }
 
@@ -100,163 +90,153 @@ impl Server {
         &mut self,
         session: &mut Session,
         conn: &mut Connection<'_>,
+        look_up: LookUp,
         found: Found,
     ) {
-        let Work::LookUp(head, known) = std::mem::replace(&mut session.work, Work::Request) else {
-            return;
+        let LookUp { head, path, known } = look_up;
+        let request = match Request::parse(&head) {
+            Ok(request) => request,
+            Err(refused) => return self.give_up(session, conn, refused),
         };
-        // They went well before.
-        let Ok(request) = Request::parse(&head) else { return };
-        let Ok(path) = path::resolve(request.path) else { return };
-        let mut reply = reply(&head, &request, may_keep(conn, &request, conn.unconsumed()));
-        let entry = match found {
-            Found::Unchanged => known,
-            Found::Bytes(meta, bytes) => {
+        let mut reply = reply(conn, &head, &request, conn.unconsumed());
+        let other = match (found, known) {
+            (Found::Unchanged, Some(entry)) => {
+                return self.send_entry(session, conn, &request, reply, &entry);
+            }
+            (Found::Bytes(meta, bytes), _) => {
                 let entry = Rc::new(Entry::new(meta, bytes, conn.now()));
                 self.cache.insert(&path, Rc::clone(&entry));
-                Some(entry)
+                return self.send_entry(session, conn, &request, reply, &entry);
             }
-            found => {
+            (found, _) => {
                 self.cache.remove(&path);
-                match found {
-                    Found::File(meta, file) => {
-                        let source = Source::File(file);
-                        return self.send_file(session, conn, &request, reply, &meta, source);
-                    }
-                    Found::Names(names) => {
-                        reply.keeps_alive &= reply.is_1_1;
-                        self.head.begin(conn, 200, reply);
-                        let mut page = self.head.send_open(conn, reply, "text/html; charset=utf-8");
-                        // Into the output, which does not fail.
-                        let _ = listing::write(&mut page, &path, &names);
-                        page.finish();
-                    }
-                    Found::Directory => {
-                        let location = format!("{}/{}", path::encode(&path), request.query);
-                        self.head.begin(conn, 301, reply).field("Location", location);
-                        self.head.send_with(conn, reply, "text/plain; charset=utf-8", b"");
-                    }
-                    Found::Failed(kind) => self.head.refuse(conn, reply, refuse_file(kind)),
-                    Found::Unchanged | Found::Bytes(..) => {}
-                }
-                return self.finish(session, conn, reply.keeps_alive);
+                found
             }
         };
-        if let Some(entry) = entry {
-            let source = Source::Memory(&entry.bytes);
-            self.send_file(session, conn, &request, reply, &entry.meta, source);
+        match other {
+            Found::File(meta, file) => {
+                let content = file_head::send(&mut self.response, conn, &request, reply, &meta);
+                let pieces = match content {
+                    Content::Nothing => Vec::new(),
+                    Content::Whole => vec![Piece::Span(0..meta.stamp.len)],
+                    Content::Pieces(pieces) => pieces,
+                };
+                let stream = Stream::new(file, pieces, reply.keeps_alive);
+                session.work = Work::Stream(Box::new(stream));
+                return self.go_on(session, conn);
+            }
+            Found::Names(names) => {
+                reply.keeps_alive &= reply.is_1_1;
+                self.response.begin(conn, 200, reply);
+                let mut page = self.response.send_open(conn, reply, "text/html; charset=utf-8");
+                // Into the output, which does not fail.
+                let _ = listing::write(&mut page, &path, &names);
+                page.finish();
+            }
+            Found::Directory => {
+                let location = format!("{}/{}", path::encode(&path), request.query);
+                self.response.begin(conn, 301, reply).field("Location", location);
+                self.response.send_with(conn, reply, "text/plain; charset=utf-8", b"");
+            }
+            Found::Failed(kind) => self.response.refuse(conn, reply, refuse_file(kind)),
+            Found::Unchanged | Found::Bytes(..) => {
+                self.response.refuse(conn, reply, refuse_file(ErrorKind::Other));
+            }
         }
+        self.finish(session, conn, reply.keeps_alive);
     }
 
-    /// Answers with a file, or what the request wants of it.
-    fn send_file(
+    /// Answers with a file that is in memory.
+    fn send_entry(
         &mut self,
         session: &mut Session,
         conn: &mut Connection<'_>,
         request: &Request<'_>,
         reply: Reply<'_>,
-        meta: &Meta,
-        source: Source<'_>,
+        entry: &Entry,
     ) {
-        let len = meta.stamp.len;
-        let pieces = match select_of(request, meta) {
-            Err(status @ 304) => {
-                let head = self.head.begin(conn, status, reply);
-                head.fields(meta.validators().as_bytes()).send(conn);
-                return self.finish(session, conn, reply.keeps_alive);
+        match file_head::send(&mut self.response, conn, request, reply, &entry.meta) {
+            Content::Nothing => {}
+            Content::Whole if entry.bytes.len() < SHARED_BYTES_MIN => {
+                conn.send(&entry.bytes).ignore();
             }
-            Err(status) => {
-                self.head.refuse(conn, reply, Refused::new(status, "the file is another one"));
-                return self.finish(session, conn, reply.keeps_alive);
-            }
-            Ok(Selection::Whole) => {
-                self.head.begin(conn, 200, reply).fields(&meta.whole).send(conn);
-                if let (Source::Memory(bytes), false) = (&source, reply.is_head) {
-                    send_all(conn, bytes);
-                    return self.finish(session, conn, reply.keeps_alive);
-                }
-                vec![Piece::Span(0..len)]
-            }
-            Ok(Selection::Unsatisfiable) => {
-                let head = self.head.begin(conn, 416, reply);
-                head.field("Content-Range", format_args!("bytes */{len}"));
-                head.send_with(conn, reply, "text/plain; charset=utf-8", b"");
-                return self.finish(session, conn, reply.keeps_alive);
-            }
-            Ok(Selection::Parts(parts)) => {
-                self.head.begin(conn, 206, reply).fields(meta.validators().as_bytes());
-                let (content_type, pieces) = match &parts[..] {
-                    [part] => {
-                        self.head.field("Content-Range", content_range(part, len));
-                        (meta.content_type.clone(), vec![Piece::Span(part.clone())])
-                    }
-                    parts => {
-                        let boundary = format!("{:016x}{:016x}", conn.random(), conn.random());
-                        let content_type = format!("multipart/byteranges; boundary={boundary}");
-                        (content_type, multipart(parts, meta, &boundary))
-                    }
-                };
-                let length: u64 = pieces.iter().map(Piece::len).sum();
-                self.head.field("Content-Type", content_type).field("Content-Length", length);
-                self.head.send(conn);
-                pieces
-            }
-        };
-        match source {
-            _ if reply.is_head => self.finish(session, conn, reply.keeps_alive),
-            Source::Memory(bytes) => {
+            Content::Whole => conn.send_shared(Rc::clone(&entry.bytes)).ignore(),
+            Content::Pieces(pieces) => {
                 for piece in &pieces {
                     let bytes = match piece {
                         Piece::Text(text) => text.as_bytes(),
-                        Piece::Span(span) => &bytes[span.start as usize..span.end as usize],
+                        Piece::Span(span) => &entry.bytes[span.start as usize..span.end as usize],
                     };
                     conn.send(bytes).ignore();
                 }
-                self.finish(session, conn, reply.keeps_alive);
             }
-            Source::File(file) => {
-                let stream = Stream::new(file, pieces, reply.keeps_alive);
-                session.work = Work::Stream(Box::new(stream));
-                conn.pause();
-                self.go_on(session, conn);
+        }
+        self.finish(session, conn, reply.keeps_alive);
+    }
+
+    /// Tells the client why its request is not answered; the next one may be.
+    fn refuse(
+        &mut self,
+        session: &mut Session,
+        conn: &mut Connection<'_>,
+        reply: Reply<'_>,
+        refused: Refused,
+    ) {
+        self.response.refuse(conn, reply, refused);
+        self.finish(session, conn, reply.keeps_alive);
+    }
+
+    /// Tells the client why, and closes: where its next request would begin, nobody knows.
+    pub(super) fn give_up(
+        &mut self,
+        session: &mut Session,
+        conn: &mut Connection<'_>,
+        refused: Refused,
+    ) {
+        let reply = Reply { request: b"", is_head: false, is_1_1: true, keeps_alive: false };
+        self.refuse(session, conn, reply, refused);
+    }
+
+    /// An answer is sent: what comes next.
+    pub(super) fn finish(
+        &mut self,
+        session: &mut Session,
+        conn: &mut Connection<'_>,
+        keeps_alive: bool,
+    ) {
+        if keeps_alive {
+            session.work = Work::Request;
+            if conn.is_paused() {
+                conn.expect_within(self.patience);
+                conn.resume();
             }
+            return;
+        }
+        session.work = Work::Close;
+        if conn.is_over_high() {
+            // Not yet: nobody would see to it that the client takes the answer.
+            conn.expect_within(self.patience);
+            conn.pause();
+        } else {
+            conn.close();
         }
     }
 }
 
-fn reply<'a>(head: &'a [u8], request: &Request<'_>, keeps_alive: bool) -> Reply<'a> {
-    let is_head = request.method == Method::Head;
-    Reply { request: head, is_head, is_1_1: request.is_1_1, keeps_alive }
-}
-
-/// Whether the connection may go on: in a drain, for the requests that are whole.
-fn may_keep(conn: &Connection<'_>, request: &Request<'_>, rest: &[u8]) -> bool {
+/// What the answer has to know; `rest` is the input behind the request. In a drain the connection goes on for the
+/// requests that are whole.
+fn reply<'a>(
+    conn: &Connection<'_>,
+    head: &'a [u8],
+    request: &Request<'_>,
+    rest: &[u8],
+) -> Reply<'a> {
     let is_last = || !matches!(Heads::default().decode(rest), Ok(Some(_)));
-    request.keeps_alive && !(conn.is_draining() && is_last())
-}
-
-/// # Errors
-///
-/// The status of the answer if it is not the file.
-fn select_of(request: &Request<'_>, meta: &Meta) -> Result<Selection, u16> {
-    if let Some(status) = conditional::judge(request, meta) {
-        return Err(status);
-    }
-    match request.range {
-        Some(range)
-            if request.method == Method::Get && conditional::may_be_partial(request, meta) =>
-        {
-            Ok(select(range, meta.stamp.len))
-        }
-        _ => Ok(Selection::Whole),
-    }
-}
-
-fn send_all(conn: &mut Connection<'_>, bytes: &Rc<[u8]>) {
-    if bytes.len() < SHARED_BYTES_MIN {
-        conn.send(bytes).ignore();
-    } else {
-        conn.send_shared(Rc::clone(bytes)).ignore();
+    Reply {
+        request: head,
+        is_head: request.method == Method::Head,
+        is_1_1: request.is_1_1,
+        keeps_alive: request.keeps_alive && !(conn.is_draining() && is_last()),
     }
 }
 

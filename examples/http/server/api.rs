@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::body::{Framing, content};
 use super::request::{Method, Request};
-use super::response::{Head, Refused, Reply};
+use super::response::{Refused, Reply, ResponseHead};
 
 /// What a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,32 +19,28 @@ pub(super) enum Route {
     Allow(&'static str),
 }
 
-const OF_A_FILE: &str = "GET, HEAD, OPTIONS";
-const OF_ECHO: &str = "POST, OPTIONS";
-const OF_ANY: &str = "GET, HEAD, POST, OPTIONS";
-
 /// # Errors
 ///
 /// There is no such thing, or not with this method.
 pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
-    let (route, allow) = match request.path {
-        "/api/stats" => (Route::Stats, OF_A_FILE),
-        "/api/echo" => (Route::Echo, OF_ECHO),
-        "*" => (Route::Allow(OF_ANY), OF_ANY),
+    let (route, methods) = match request.path {
+        "*" => (Route::Allow("GET, HEAD, POST, OPTIONS"), ""),
+        "/api/echo" => (Route::Echo, "POST, OPTIONS"),
+        "/api/stats" => (Route::Stats, "GET, HEAD, OPTIONS"),
         path if path.starts_with("/api/") => return Err(Refused::new(404, "no such service")),
-        _ => (Route::File, OF_A_FILE),
+        _ => (Route::File, "GET, HEAD, OPTIONS"),
     };
-    match request.method {
-        Method::Unknown => Err(Refused::new(501, "no such method")),
-        Method::Options => Ok(Route::Allow(allow)),
-        Method::Get | Method::Head if allow == OF_A_FILE => Ok(route),
-        Method::Post if allow == OF_ECHO => Ok(route),
-        _ => Err(Refused::method(allow)),
+    match (request.method, route) {
+        (Method::Unknown, _) => Err(Refused::new(501, "no such method")),
+        (_, Route::Allow(_)) | (Method::Post, Route::Echo) => Ok(route),
+        (Method::Get | Method::Head, Route::File | Route::Stats) => Ok(route),
+        (Method::Options, _) => Ok(Route::Allow(methods)),
+        _ => Err(Refused::method(methods)),
     }
 }
 
-/// Sends what the loop did so far, as JSON, whose length is known when it is written.
-pub(super) fn send_stats(head: &mut Head, conn: &mut Connection<'_>, reply: Reply<'_>) {
+/// Sends what the loop did so far, as JSON, whose length is known once it is written.
+pub(super) fn send_stats(head: &mut ResponseHead, conn: &mut Connection<'_>, reply: Reply<'_>) {
     let stats = conn.stats();
     let micros = |duration: std::time::Duration| duration.as_micros() as u64;
     let figures = json!({
@@ -74,7 +70,7 @@ pub(super) fn send_stats(head: &mut Head, conn: &mut Connection<'_>, reply: Repl
 
 /// Sends the content back, in chunks if it came in some.
 pub(super) fn send_echo(
-    head: &mut Head,
+    head: &mut ResponseHead,
     conn: &mut Connection<'_>,
     reply: Reply<'_>,
     framing: Option<Framing>,

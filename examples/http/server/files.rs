@@ -27,12 +27,12 @@ pub(crate) enum Opened {
 
 /// An open file.
 pub(crate) trait File: Send + 'static {
-    /// Reads from `offset` into `buffer`, as much as there is at once; 0 at the end.
+    /// Appends `len` bytes from `offset` on to `bytes`, or as many as there are.
     ///
     /// # Errors
     ///
     /// What went wrong.
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()>;
 }
 
 /// What changes when a file does.
@@ -103,9 +103,11 @@ impl Files for Directory {
 }
 
 impl File for fs::File {
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
         self.seek(SeekFrom::Start(offset))?;
-        self.read(buffer)
+        bytes.reserve_exact(len);
+        self.take(len as u64).read_to_end(bytes)?;
+        Ok(())
     }
 }
 

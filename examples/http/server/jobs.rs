@@ -88,15 +88,10 @@ pub(super) fn read(
     len: usize,
     mut bytes: Vec<u8>,
 ) -> io::Result<Vec<u8>> {
-    bytes.resize(len, 0);
-    let mut filled = 0;
-    while filled < len {
-        match file.read_at(offset + filled as u64, &mut bytes[filled..]) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    bytes.clear();
+    file.read_at(offset, len, &mut bytes)?;
+    if bytes.len() < len {
+        return Err(ErrorKind::UnexpectedEof.into());
     }
     Ok(bytes)
 }

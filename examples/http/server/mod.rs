@@ -6,6 +6,7 @@ mod body;
 mod cache;
 mod conditional;
 mod date;
+mod file_head;
 pub(crate) mod files;
 mod head;
 mod jobs;
@@ -36,7 +37,7 @@ use self::files::Files;
 use self::head::{HEAD_BYTES_MAX, Heads};
 use self::jobs::Done;
 use self::request::{CONTENT_BYTES_MAX, Request, refuse_head};
-use self::response::{Head, Refused, Reply};
+use self::response::{Refused, ResponseHead};
 use self::stream::{Progress, Stream};
 
 /// Helper threads, which wait for disks.
@@ -85,7 +86,7 @@ pub(crate) fn add<D: Driver>(
         files,
         jobs,
         cache: Cache::default(),
-        head: Head::new(),
+        response: ResponseHead::new(),
         patience: settings.patience,
     });
     reactor.attach(server, inbox)?;
@@ -97,7 +98,7 @@ pub(crate) struct Server {
     files: Arc<dyn Files>,
     jobs: Blocking<Done>,
     cache: Cache,
-    head: Head,
+    response: ResponseHead,
     patience: Duration,
 }
 
@@ -116,12 +117,19 @@ pub(crate) struct Session {
 enum Work {
     /// A request.
     Request,
-    /// What there is to answer this head with, and what is known of it.
-    LookUp(Box<[u8]>, Option<Rc<Entry>>),
+    /// A look at a file.
+    LookUp(Box<LookUp>),
     /// The rest of a large file.
     Stream(Box<Stream>),
     /// The end.
     Close,
+}
+
+/// A request whose file is looked up.
+struct LookUp {
+    head: Box<[u8]>,
+    path: String,
+    known: Option<Rc<Entry>>,
 }
 
 impl StreamHandler for Server {
@@ -202,10 +210,14 @@ impl StreamHandler for Server {
 
 impl MessageHandler<Done> for Server {
     fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, done: Done) {
-        match (done, &mut session.work) {
-            (Done::Found(found), _) => self.take_found(session, conn, found),
-            (Done::Read(file, block), Work::Stream(stream)) => {
-                match stream.take_block(conn, file, block) {
+        match (done, std::mem::replace(&mut session.work, Work::Close)) {
+            (Done::Found(found), Work::LookUp(look_up)) => {
+                self.take_found(session, conn, *look_up, found);
+            }
+            (Done::Read(file, block), Work::Stream(mut stream)) => {
+                let taken = stream.take_block(conn, file, block);
+                session.work = Work::Stream(stream);
+                match taken {
                     Ok(()) => self.go_on(session, conn),
                     Err(error) => {
                         // Its length was promised: there is no other way to say that this is not all.
@@ -214,7 +226,7 @@ impl MessageHandler<Done> for Server {
                     }
                 }
             }
-            (Done::Read(..), _) => {}
+            (_, work) => session.work = work,
         }
     }
 }
@@ -282,32 +294,5 @@ impl Server {
                 self.finish(session, conn, keeps_alive);
             }
         }
-    }
-
-    /// An answer is sent: what comes next.
-    fn finish(&mut self, session: &mut Session, conn: &mut Connection<'_>, keeps_alive: bool) {
-        if keeps_alive {
-            session.work = Work::Request;
-            if conn.is_paused() {
-                conn.expect_within(self.patience);
-                conn.resume();
-            }
-            return;
-        }
-        session.work = Work::Close;
-        if conn.is_over_high() {
-            // Not yet: nobody would see to it that the client takes the answer.
-            conn.expect_within(self.patience);
-            conn.pause();
-        } else {
-            conn.close();
-        }
-    }
-
-    /// Tells the client why, and closes: where its next request would begin, nobody knows.
-    fn give_up(&mut self, session: &mut Session, conn: &mut Connection<'_>, refused: Refused) {
-        let reply = Reply { request: b"", is_head: false, is_1_1: true, keeps_alive: false };
-        self.head.refuse(conn, reply, refused);
-        self.finish(session, conn, false);
     }
 }

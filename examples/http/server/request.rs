@@ -85,7 +85,7 @@ impl<'a> Request<'a> {
             path,
             query,
             is_1_1,
-            keeps_alive: is_1_1,
+            keeps_alive: false,
             framing: None,
             expects_continue: false,
             range: None,
@@ -95,15 +95,16 @@ impl<'a> Request<'a> {
             if_modified_since: None,
             if_unmodified_since: None,
         };
-        let mut once = Once::default();
+        let mut said = Said::default();
         for field in parsed.headers.iter() {
-            request.take_field(&mut once, field.name, field.value)?;
+            request.take_field(&mut said, field.name, field.value)?;
         }
-        if is_1_1 && !once.host {
+        if is_1_1 && !said.host {
             return Err(bad("a request of HTTP/1.1 has a Host"));
         }
+        request.keeps_alive = !said.closes && (is_1_1 || said.keeps_alive);
         // RFC 9112, 6.1 and 6.3: who disagrees about the length takes content for a request.
-        request.framing = match (once.content_length, once.transfer_encoding) {
+        request.framing = match (said.content_length, said.transfer_encoding) {
             (Some(_), true) => return Err(bad("Content-Length and Transfer-Encoding")),
             (_, true) if !is_1_1 => return Err(bad("HTTP/1.0 has no Transfer-Encoding")),
             (_, true) => Some(Framing::Chunked),
@@ -116,11 +117,11 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    fn take_field(&mut self, once: &mut Once, name: &str, value: &'a [u8]) -> Result<(), Refused> {
+    fn take_field(&mut self, said: &mut Said, name: &str, value: &'a [u8]) -> Result<(), Refused> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         // By length first: most fields are none of these.
         match name.len() {
-            4 if is("host") => once.take_host(value)?,
+            4 if is("host") => said.take_host(value)?,
             5 if is("range") => self.range = Some(value),
             6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -130,37 +131,36 @@ impl<'a> Request<'a> {
             }
             8 if is("if-range") => self.if_range = Some(value),
             8 if is("if-match") => self.if_match = Some(value),
-            10 if is("connection") => self.take_connection(value),
+            10 if is("connection") => said.take_connection(value),
             13 if is("if-none-match") => self.if_none_match = Some(value),
-            14 if is("content-length") => once.take_content_length(value)?,
+            14 if is("content-length") => said.take_content_length(value)?,
             17 if is("if-modified-since") => self.if_modified_since = Some(value),
-            17 if is("transfer-encoding") => once.take_transfer_encoding(value)?,
+            17 if is("transfer-encoding") => said.take_transfer_encoding(value)?,
             19 if is("if-unmodified-since") => self.if_unmodified_since = Some(value),
             _ => {}
         }
         Ok(())
     }
-
-    fn take_connection(&mut self, value: &[u8]) {
-        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            if option.eq_ignore_ascii_case(b"close") {
-                self.keeps_alive = false;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") && !self.is_1_1 {
-                self.keeps_alive = true;
-            }
-        }
-    }
 }
 
-/// Fields that may come once.
+/// What the fields say together.
 #[derive(Default)]
-struct Once {
+struct Said {
+    closes: bool,
+    keeps_alive: bool,
     host: bool,
     content_length: Option<u64>,
     transfer_encoding: bool,
 }
 
-impl Once {
+impl Said {
+    fn take_connection(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            self.closes |= option.eq_ignore_ascii_case(b"close");
+            self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
     fn take_host(&mut self, value: &[u8]) -> Result<(), Refused> {
         if std::mem::replace(&mut self.host, true) || !is_host(value) {
             return Err(bad("a request has one Host, and a valid one"));

@@ -40,14 +40,14 @@ pub(super) struct Reply<'a> {
 
 /// The head of an answer, written into a buffer that all of them share.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     date: Date,
     bytes: Vec<u8>,
 }
 
-impl Head {
-    pub(super) fn new() -> Head {
-        Head { date: Date::new(), bytes: Vec::new() }
+impl ResponseHead {
+    pub(super) fn new() -> ResponseHead {
+        ResponseHead { date: Date::new(), bytes: Vec::new() }
     }
 
     /// Begins one, with what all have.
@@ -56,7 +56,7 @@ impl Head {
         conn: &Connection<'_>,
         status: u16,
         reply: Reply<'_>,
-    ) -> &mut Head {
+    ) -> &mut ResponseHead {
         debug!("{}: {} {status}", conn.key(), first_line(reply.request).escape_ascii());
         self.bytes.clear();
         self.bytes.extend_from_slice(b"HTTP/1.1 ");
@@ -71,14 +71,14 @@ impl Head {
         self
     }
 
-    pub(super) fn field(&mut self, name: &str, value: impl Display) -> &mut Head {
+    pub(super) fn field(&mut self, name: &str, value: impl Display) -> &mut ResponseHead {
         // Into memory, which does not fail.
         let _ = write!(self.bytes, "{name}: {value}\r\n");
         self
     }
 
     /// Whole fields, with their line ends.
-    pub(super) fn fields(&mut self, fields: &[u8]) -> &mut Head {
+    pub(super) fn fields(&mut self, fields: &[u8]) -> &mut ResponseHead {
         self.bytes.extend_from_slice(fields);
         self
     }

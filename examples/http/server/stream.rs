@@ -54,6 +54,7 @@ impl Stream {
                 Piece::Span(span) => span,
             };
             if conn.is_over_high() {
+                self.block = Vec::new(); // which would be idle for as long as a slow reader likes
                 return Progress::Waits; // for on_drained
             }
             let Some(mut file) = self.file.take() else { return Progress::Waits };
