@@ -19,9 +19,24 @@ impl Memory {
         self.files.lock().unwrap().entry(path.to_string()).or_default().push(bytes.into());
     }
 
-    /// All versions that ever were at `path`.
-    pub fn versions(&self, path: &str) -> Vec<Arc<[u8]>> {
-        self.files.lock().unwrap()[path].clone()
+    /// What is at `path` now.
+    pub fn latest(&self, path: &str) -> Arc<[u8]> {
+        Arc::clone(self.files.lock().unwrap()[path].last().unwrap())
+    }
+
+    /// What was at `path` when it had been modified then.
+    ///
+    /// # Panics
+    ///
+    /// If nothing was.
+    pub fn version(&self, path: &str, last_modified: &str) -> Arc<[u8]> {
+        let files = self.files.lock().unwrap();
+        let count = files[path].len();
+        let is_it =
+            |number: &usize| last_modified == format!("Thu, 01 Jan 1970 00:{number:02}:00 GMT");
+        let number = (1..=count).find(is_it);
+        let number = number.unwrap_or_else(|| panic!("{path} was never modified {last_modified}"));
+        Arc::clone(&files[path][number - 1])
     }
 }
 
@@ -30,9 +45,8 @@ impl Files for Memory {
         let files = self.files.lock().unwrap();
         if let Some(versions) = files.get(path) {
             let bytes = Arc::clone(versions.last().unwrap());
-            // Each is a minute younger.
-            let age = Duration::from_secs(60 * versions.len() as u64);
-            let modified = SystemTime::UNIX_EPOCH + age;
+            // So many minutes after the beginning of time.
+            let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * versions.len() as u64);
             let stamp = Stamp { len: bytes.len() as u64, modified };
             return Ok(Opened::File(Box::new(Open(bytes)), stamp));
         }
@@ -51,11 +65,10 @@ impl Files for Memory {
 struct Open(Arc<[u8]>);
 
 impl File for Open {
-    /// Gives less than there is room for, as a disk may.
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let rest = &self.0[self.0.len().min(offset as usize)..];
-        let count = rest.len().min(buffer.len()).min(10_000);
-        buffer[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
+    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let start = self.0.len().min(offset as usize);
+        let end = self.0.len().min(start + len);
+        bytes.extend_from_slice(&self.0[start..end]);
+        Ok(())
     }
 }
