@@ -1,0 +1,72 @@
+//! An HTTP/1.1 server: the files of a directory, and a little JSON (RFC 9110, RFC 9112).
+//!
+//! It shows a protocol of another's making on one loop: requests that come in pieces or many at once, answered in
+//! order; files that are looked up and read off the loop, and streamed no faster than their reader takes them; small
+//! ones from memory; and clients that are slow, broken or hostile, of whom each is told so and none holds up another.
+//!
+//! Try it: `cargo run --release --features signals --example http -- .`, and in another terminal
+//! `curl -i http://127.0.0.1:8080/README.md`, `curl http://127.0.0.1:8080/api/stats` or
+//! `curl --data-binary @README.md http://127.0.0.1:8080/api/echo`. `RUST_LOG=http=debug` logs each answer. SIGTERM and
+//! Ctrl-C drain it.
+
+mod server;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use oneloop::{ListenOptions, Reactor};
+
+use server::Settings;
+use server::files::Directory;
+
+/// How long a drain may take.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Serves the files of a directory over HTTP.
+#[derive(Parser)]
+struct Arguments {
+    /// What is served, with all below it
+    directory: PathBuf,
+    /// Where to listen
+    #[arg(default_value = "127.0.0.1:8080")]
+    address: String,
+    /// Seconds that a client may take for a head, say nothing, or take nothing of an answer; fractions count
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    patience: Duration,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match serve(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("http: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let duration = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.filter(|duration| !duration.is_zero()).ok_or_else(|| "not a number of seconds".into())
+}
+
+fn serve(arguments: &Arguments) -> io::Result<()> {
+    let Arguments { directory, address, patience } = arguments;
+    let files = Directory::open(directory).map_err(|error| {
+        io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
+    })?;
+    let settings = Settings { patience: *patience };
+    let mut reactor = Reactor::new()?;
+    let limits = settings.limits();
+    let server = server::add(&mut reactor, Arc::new(files), settings)?;
+    let listener = reactor.listen_with(server, address, &ListenOptions::new().limits(limits))?;
+    reactor.drain_on_signals(DRAIN)?;
+    println!("listening on {}", reactor.listener_address(listener)?);
+    reactor.run()?;
+    Ok(())
+}

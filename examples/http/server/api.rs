@@ -1,0 +1,90 @@
+//! What is no file: the loop's own figures, and an echo.
+
+use std::io::Write;
+
+use oneloop::Connection;
+use serde_json::json;
+
+use super::body::{Framing, content};
+use super::request::{Method, Request};
+use super::response::{Refused, Reply, ResponseHead};
+
+/// What a request asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Route {
+    File,
+    Stats,
+    Echo,
+    /// Which methods there are.
+    Allow(&'static str),
+}
+
+/// # Errors
+///
+/// There is no such thing, or not with this method.
+pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
+    let (route, methods) = match request.path {
+        "*" => (Route::Allow("GET, HEAD, POST, OPTIONS"), ""),
+        "/api/echo" => (Route::Echo, "POST, OPTIONS"),
+        "/api/stats" => (Route::Stats, "GET, HEAD, OPTIONS"),
+        path if path.starts_with("/api/") => return Err(Refused::new(404, "no such service")),
+        _ => (Route::File, "GET, HEAD, OPTIONS"),
+    };
+    match (request.method, route) {
+        (Method::Unknown, _) => Err(Refused::new(501, "no such method")),
+        (_, Route::Allow(_)) | (Method::Post, Route::Echo) => Ok(route),
+        (Method::Get | Method::Head, Route::File | Route::Stats) => Ok(route),
+        (Method::Options, _) => Ok(Route::Allow(methods)),
+        _ => Err(Refused::method(methods)),
+    }
+}
+
+/// Sends what the loop did so far, as JSON, whose length is known once it is written.
+pub(super) fn send_stats(head: &mut ResponseHead, conn: &mut Connection<'_>, reply: Reply<'_>) {
+    let stats = conn.stats();
+    let micros = |duration: std::time::Duration| duration.as_micros() as u64;
+    let figures = json!({
+        "connections": stats.connections,
+        "accepts": stats.accepts,
+        "closes": stats.closes_total(),
+        "turns": stats.turns,
+        "events": stats.events,
+        "reads": stats.reads,
+        "writes": stats.writes,
+        "bytes_in": stats.bytes_in,
+        "bytes_out": stats.bytes_out,
+        "memory_bytes": stats.memory_bytes,
+        "turn_micros_p99": micros(stats.turn_time.quantile(0.99)),
+        "timer_lag_micros_p99": micros(stats.timer_lag.quantile(0.99)),
+    });
+    let mut content = head.begin(conn, 200, reply).field("Cache-Control", "no-store").send_open(
+        conn,
+        reply,
+        "application/json",
+    );
+    // Into the output, which does not fail.
+    let _ = serde_json::to_writer_pretty(&mut content, &figures);
+    let _ = content.write_all(b"\n");
+    content.finish();
+}
+
+/// Sends the content back, in chunks if it came in some.
+pub(super) fn send_echo(
+    head: &mut ResponseHead,
+    conn: &mut Connection<'_>,
+    reply: Reply<'_>,
+    framing: Option<Framing>,
+    sent: &[u8],
+) {
+    const TYPE: &str = "application/octet-stream";
+    let bytes = content(framing, sent);
+    // It is what somebody sent: no browser is to take it for a page.
+    head.begin(conn, 200, reply).field("X-Content-Type-Options", "nosniff");
+    if framing == Some(Framing::Chunked) {
+        let mut content = head.send_open(conn, reply, TYPE);
+        let _ = content.write_all(&bytes); // into the output, which does not fail
+        content.finish();
+    } else {
+        head.send_with(conn, reply, TYPE, &bytes);
+    }
+}

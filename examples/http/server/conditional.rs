@@ -1,0 +1,44 @@
+//! Requests that depend on the version that the client has (RFC 9110, 13).
+
+use super::date;
+use super::meta::Meta;
+use super::request::Request;
+
+/// The status of the answer if it is not the file: 304, or 412.
+pub(super) fn judge(request: &Request<'_>, meta: &Meta) -> Option<u16> {
+    // In the order of RFC 9110, 13.2.2.
+    let is_failed = match (request.if_match, request.if_unmodified_since) {
+        (Some(tags), _) => !names(tags, meta, false),
+        (None, Some(date)) => is_older_than(date, meta).unwrap_or(false),
+        (None, None) => false,
+    };
+    if is_failed {
+        return Some(412);
+    }
+    let is_known = match (request.if_none_match, request.if_modified_since) {
+        (Some(tags), _) => names(tags, meta, true),
+        (None, Some(date)) => is_older_than(date, meta).is_some_and(|is_older| !is_older),
+        (None, None) => false,
+    };
+    is_known.then_some(304)
+}
+
+/// Whether a part would fit what the client has (RFC 9110, 13.1.5).
+pub(super) fn may_be_partial(request: &Request<'_>, meta: &Meta) -> bool {
+    request.if_range.is_none_or(|version| {
+        version == meta.etag.as_bytes() || version == meta.last_modified.as_bytes()
+    })
+}
+
+/// Whether the list has this version's tag; one that is said to be weak only if `weak`.
+fn names(tags: &[u8], meta: &Meta, weak: bool) -> bool {
+    tags.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
+        let tag = if weak { tag.strip_prefix(b"W/").unwrap_or(tag) } else { tag };
+        tag == b"*" || tag == meta.etag.as_bytes()
+    })
+}
+
+/// Whether a date is before that of the file; `None` if it is no date.
+fn is_older_than(date: &[u8], meta: &Meta) -> Option<bool> {
+    Some(date::parse(date)? < date::parse(meta.last_modified.as_bytes())?)
+}

@@ -1,0 +1,132 @@
+//! The files that are served, and where they come from.
+
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+/// A tree of files: a [`Directory`], or whatever a test puts in its place. It is called on helper threads, and may
+/// block.
+pub(crate) trait Files: Send + Sync + 'static {
+    /// Opens what is at `path`: names with `/` before each; a directory's may end with one. None of them is empty,
+    /// `.` or `..`.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotADirectory`, `PermissionDenied`, or what else went wrong.
+    fn open(&self, path: &str) -> io::Result<Opened>;
+}
+
+/// What is at a path.
+pub(crate) enum Opened {
+    /// A file, and what tells this version of it from others.
+    File(Box<dyn File>, Stamp),
+    /// A directory, and the names in it in their order, those of directories with a `/` behind them.
+    Directory(Vec<String>),
+}
+
+/// An open file.
+pub(crate) trait File: Send + 'static {
+    /// Appends `len` bytes from `offset` on to `bytes`, or as many as there are.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong.
+    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()>;
+}
+
+/// What changes when a file does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp {
+    /// Its length in bytes.
+    pub(crate) len: u64,
+    /// When it was last written.
+    pub(crate) modified: SystemTime,
+}
+
+/// More names are not listed.
+const NAMES_MAX: usize = 10_000;
+
+/// A directory of the file system. What links lead out of it is not served; that does not hold against somebody who
+/// may change the directory, and does while a file is being opened.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// Serves what is in `root`.
+    ///
+    /// # Errors
+    ///
+    /// It is no directory, or cannot be read.
+    pub(crate) fn open(root: &Path) -> io::Result<Directory> {
+        fs::read_dir(root)?;
+        Ok(Directory { root: root.canonicalize()? })
+    }
+
+    /// Where `path` really is.
+    fn resolve(&self, path: &str) -> io::Result<PathBuf> {
+        let mut full = self.root.clone();
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            // What a platform takes for more than a name, a drive say, leads somewhere else.
+            let mut components = Path::new(name).components();
+            let (Some(Component::Normal(name)), None) = (components.next(), components.next())
+            else {
+                return Err(ErrorKind::NotFound.into());
+            };
+            full.push(name);
+        }
+        let real = full.canonicalize()?;
+        if !real.starts_with(&self.root) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        Ok(real)
+    }
+}
+
+impl Files for Directory {
+    fn open(&self, path: &str) -> io::Result<Opened> {
+        let real = self.resolve(path)?;
+        // Before it is opened, which would wait for a writer if it is a pipe.
+        let metadata = fs::metadata(&real)?;
+        if metadata.is_dir() {
+            return Ok(Opened::Directory(names(&real)?));
+        }
+        if !metadata.is_file() {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let file = fs::File::open(&real)?;
+        let stamp = stamp(&file.metadata()?)?;
+        Ok(Opened::File(Box::new(file), stamp))
+    }
+}
+
+impl File for fs::File {
+    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.seek(SeekFrom::Start(offset))?;
+        bytes.reserve_exact(len);
+        self.take(len as u64).read_to_end(bytes)?;
+        Ok(())
+    }
+}
+
+fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
+    Ok(Stamp { len: metadata.len(), modified: metadata.modified()? })
+}
+
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)?.take(NAMES_MAX) {
+        let entry = entry?;
+        // One that is no UTF-8 has no link.
+        if let Ok(mut name) = entry.file_name().into_string() {
+            if entry.file_type()?.is_dir() {
+                name.push('/');
+            }
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,298 @@
+//! The server: what each connection is doing, and who does it.
+
+mod answer;
+mod api;
+mod body;
+mod cache;
+mod conditional;
+mod date;
+mod file_head;
+pub(crate) mod files;
+mod head;
+mod jobs;
+mod listing;
+mod meta;
+mod path;
+mod range;
+mod request;
+mod response;
+mod stream;
+
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oneloop::codec::Decoder;
+use oneloop::driver::Driver;
+use oneloop::{
+    Blocking, Connection, Deadline, Error, HandlerId, Limits, MessageHandler, Reactor,
+    StreamHandler, blocking,
+};
+
+use self::body::{Body, FRAMING_BYTES_MAX};
+use self::cache::{Cache, Entry};
+use self::files::Files;
+use self::head::{HEAD_BYTES_MAX, Heads};
+use self::jobs::Done;
+use self::request::{CONTENT_BYTES_MAX, Request, refuse_head};
+use self::response::{Refused, ResponseHead};
+use self::stream::{Progress, Stream};
+
+/// Helper threads, which wait for disks.
+const THREADS: usize = 4;
+/// More than there are connections, each of which has one job at most.
+const JOBS_MAX: usize = 16 * 1024;
+/// Bytes a second that a client must send of a content, or take of an answer.
+const RATE_MIN: f64 = 512.0;
+
+/// What can be set.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// How long a client may take for a head, say nothing, or take nothing of an answer.
+    pub(crate) patience: Duration,
+}
+
+impl Settings {
+    /// The limits that the server counts on: those of its listener.
+    pub(crate) fn limits(&self) -> Limits {
+        // Room for a whole request, and for a read beyond it.
+        let content_bytes_max = CONTENT_BYTES_MAX as usize + FRAMING_BYTES_MAX;
+        Limits::new()
+            .input_bytes_max(HEAD_BYTES_MAX + content_bytes_max + 64 * 1024)
+            // The largest answer from memory fits in below, with a block of a large file.
+            .output_bytes_high(256 * 1024)
+            .output_bytes_low(64 * 1024)
+            .output_bytes_soft(4 * 1024 * 1024)
+            .output_bytes_max(4 * 1024 * 1024)
+            .message_timeout(self.patience)
+            .write_stall_timeout(self.patience)
+    }
+}
+
+/// Adds a server of these files to a reactor. Its listeners are to have [its limits](Settings::limits).
+///
+/// # Errors
+///
+/// The helper threads cannot be started.
+pub(crate) fn add<D: Driver>(
+    reactor: &mut Reactor<D>,
+    files: Arc<dyn Files>,
+    settings: Settings,
+) -> io::Result<HandlerId<Server>> {
+    let (jobs, inbox) = blocking(THREADS, JOBS_MAX);
+    let server = reactor.add(Server {
+        files,
+        jobs,
+        cache: Cache::default(),
+        response: ResponseHead::new(),
+        patience: settings.patience,
+    });
+    reactor.attach(server, inbox)?;
+    Ok(server)
+}
+
+/// The server.
+pub(crate) struct Server {
+    files: Arc<dyn Files>,
+    jobs: Blocking<Done>,
+    cache: Cache,
+    response: ResponseHead,
+    patience: Duration,
+}
+
+/// A connection.
+pub(crate) struct Session {
+    heads: Heads,
+    /// A head, and the content that it waits for.
+    content: Option<(Range<usize>, Body)>,
+    work: Work,
+    /// Bytes that had come and gone when it was asked last whether that is fast enough.
+    bytes_seen: u64,
+}
+
+/// What a connection waits for. While it is something of ours it is paused, and the next request stays where it is:
+/// so answers are in order.
+enum Work {
+    /// A request.
+    Request,
+    /// A look at a file.
+    LookUp(Box<LookUp>),
+    /// The rest of a large file.
+    Stream(Box<Stream>),
+    /// The end.
+    Close,
+}
+
+/// A request whose file is looked up.
+struct LookUp {
+    head: Box<[u8]>,
+    path: String,
+    known: Option<Rc<Entry>>,
+}
+
+impl StreamHandler for Server {
+    type Session = Session;
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) -> Session {
+        conn.expect_within(self.patience);
+        Session { heads: Heads::default(), content: None, work: Work::Request, bytes_seen: 0 }
+    }
+
+    fn on_data(
+        &mut self,
+        session: &mut Session,
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let mut consumed = 0;
+        while let Work::Request = session.work
+            && !conn.is_over_high()
+        {
+            match self.take_request(session, conn, &data[consumed..]) {
+                Ok(Some(length)) => consumed += length,
+                Ok(None) => break,
+                Err(refused) => {
+                    self.give_up(session, conn, refused);
+                    break;
+                }
+            }
+        }
+        conn.expect_within(self.patience);
+        Ok(consumed)
+    }
+
+    fn on_drained(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
+        self.go_on(session, conn);
+    }
+
+    /// A client that sends no more may still read.
+    fn on_peer_closed(&mut self, _: &mut Session, conn: &mut Connection<'_>) {
+        conn.close();
+    }
+
+    fn on_deadline(
+        &mut self,
+        session: &mut Session,
+        conn: &mut Connection<'_>,
+        deadline: Deadline,
+    ) -> Option<Duration> {
+        let goes_on = match (deadline, &session.work) {
+            // `Message` is for the rest of a request that has begun.
+            (Deadline::Expect, Work::Request) if !conn.unconsumed().is_empty() => true,
+            // Nor is it the client's fault that a disk is slow.
+            (Deadline::Expect, Work::LookUp(..)) => true,
+            (Deadline::Expect, Work::Stream(_)) if conn.output_len() == 0 => true,
+            (Deadline::Expect, _) => conn.output_len() > 0 && self.is_fast(session, conn),
+            (Deadline::Message, _) => session.content.is_some() && self.is_fast(session, conn),
+            _ => false,
+        };
+        match deadline {
+            _ if goes_on => {}
+            Deadline::Message => {
+                self.give_up(session, conn, Refused::new(408, "the request takes too long"));
+            }
+            // An orderly close would wait for the client as long as it takes a byte now and then.
+            _ if conn.output_len() > 0 => conn.abort(),
+            _ => {}
+        }
+        goes_on.then_some(self.patience)
+    }
+
+    /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then.
+    fn on_drain(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
+        if matches!(session.work, Work::Request) && conn.unconsumed().is_empty() {
+            conn.close();
+        }
+    }
+}
+
+impl MessageHandler<Done> for Server {
+    fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, done: Done) {
+        match (done, std::mem::replace(&mut session.work, Work::Close)) {
+            (Done::Found(found), Work::LookUp(look_up)) => {
+                self.take_found(session, conn, *look_up, found);
+            }
+            (Done::Read(file, block), Work::Stream(mut stream)) => {
+                let taken = stream.take_block(conn, file, block);
+                session.work = Work::Stream(stream);
+                match taken {
+                    Ok(()) => self.go_on(session, conn),
+                    Err(error) => {
+                        // Its length was promised: there is no other way to say that this is not all.
+                        log::debug!("{}: the file cannot be read on: {error}", conn.key());
+                        conn.abort();
+                    }
+                }
+            }
+            (_, work) => session.work = work,
+        }
+    }
+}
+
+impl Server {
+    /// Answers the first request of the input; gives its length, or `None` if it is not whole.
+    ///
+    /// # Errors
+    ///
+    /// What the client is to be told before the connection closes.
+    fn take_request(
+        &mut self,
+        session: &mut Session,
+        conn: &mut Connection<'_>,
+        input: &[u8],
+    ) -> Result<Option<usize>, Refused> {
+        let (head, mut body) = match session.content.take() {
+            Some(waiting) => waiting,
+            None => {
+                let Some((head, end)) = session.heads.decode(input).map_err(refuse_head)? else {
+                    return Ok(None);
+                };
+                let request = Request::parse(head)?;
+                let Some(framing) = request.framing else {
+                    self.answer(session, conn, head, &request, &[], &input[end..]);
+                    return Ok(Some(end));
+                };
+                api::route(&request)?;
+                if request.expects_continue && input.len() == end {
+                    conn.send(b"HTTP/1.1 100 Continue\r\n\r\n").ignore();
+                }
+                (end - head.len()..end, Body::new(framing))
+            }
+        };
+        let (request, rest) = (&input[head.clone()], &input[head.end..]);
+        let Some(length) = body.find_end(rest)? else {
+            conn.need(head.end + body.need());
+            session.content = Some((head, body));
+            return Ok(None);
+        };
+        let (content, rest) = rest.split_at(length);
+        self.answer(session, conn, request, &Request::parse(request)?, content, rest);
+        Ok(Some(head.end + length))
+    }
+
+    /// Whether enough has come and gone since this was asked last, a patience ago at least.
+    fn is_fast(&self, session: &mut Session, conn: &Connection<'_>) -> bool {
+        let bytes = conn.bytes_in() + conn.bytes_out();
+        let since = bytes - std::mem::replace(&mut session.bytes_seen, bytes);
+        since as f64 >= RATE_MIN * self.patience.as_secs_f64()
+    }
+
+    /// Sends the next part of a large file, or closes.
+    fn go_on(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
+        let stream = match &mut session.work {
+            Work::Stream(stream) => stream,
+            Work::Close => return conn.close(),
+            Work::Request | Work::LookUp(..) => return,
+        };
+        match stream.go_on(conn, &self.jobs) {
+            Progress::Waits => {}
+            Progress::Failed => conn.abort(),
+            Progress::Finished => {
+                let keeps_alive = stream.keeps_alive;
+                self.finish(session, conn, keeps_alive);
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What the head of a request says.
+
+use std::mem::MaybeUninit;
+
+use oneloop::codec::FrameError;
+
+use super::body::Framing;
+use super::head::LINE_BYTES_MAX;
+use super::response::Refused;
+
+/// More fields are refused.
+pub(super) const FIELDS_MAX: usize = 100;
+/// The largest content.
+pub(super) const CONTENT_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Method {
+    Get,
+    Head,
+    Post,
+    Options,
+    /// One that HTTP has (RFC 9110, 9.3; RFC 5789), and nothing here.
+    Known,
+    Unknown,
+}
+
+/// A request, as far as this server cares, borrowed from its head.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    /// As it came, without the query; `*` of an OPTIONS that asks about the server.
+    pub(super) path: &'a str,
+    /// With what follows the path.
+    pub(super) query: &'a str,
+    /// HTTP/1.1, not 1.0.
+    pub(super) is_1_1: bool,
+    pub(super) keeps_alive: bool,
+    pub(super) framing: Option<Framing>,
+    pub(super) expects_continue: bool,
+    pub(super) range: Option<&'a [u8]>,
+    pub(super) if_range: Option<&'a [u8]>,
+    pub(super) if_match: Option<&'a [u8]>,
+    pub(super) if_none_match: Option<&'a [u8]>,
+    pub(super) if_modified_since: Option<&'a [u8]>,
+    pub(super) if_unmodified_since: Option<&'a [u8]>,
+}
+
+const fn bad(why: &'static str) -> Refused {
+    Refused::new(400, why)
+}
+
+/// What a client is told about a head that has no end.
+pub(super) fn refuse_head(error: FrameError) -> Refused {
+    match error {
+        FrameError::TooLong(LINE_BYTES_MAX) => Refused::new(414, "the request line is too long"),
+        FrameError::TooLong(_) => Refused::new(431, "the head is too long"),
+        FrameError::Malformed(rule) => bad(rule),
+        _ => bad("that is no head"),
+    }
+}
+
+impl<'a> Request<'a> {
+    /// # Errors
+    ///
+    /// What the client is to be told. After that nobody knows where the next request begins.
+    pub(super) fn parse(head: &'a [u8]) -> Result<Request<'a>, Refused> {
+        let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(head, &mut fields) {
+            Ok(status) if status.is_complete() => {}
+            Ok(_) => return Err(bad("the head ends too early")),
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(Refused::new(431, "too many fields"));
+            }
+            Err(httparse::Error::Version) if names_other_version(head) => {
+                return Err(Refused::new(505, "this server speaks HTTP/1.1"));
+            }
+            Err(_) => return Err(bad("the head is malformed")),
+        }
+        let is_1_1 = parsed.version == Some(1);
+        let method = method(parsed.method.unwrap_or_default());
+        let (path, query) = split_target(parsed.path.unwrap_or_default(), method)?;
+        let mut request = Request {
+            method,
+            path,
+            query,
+            is_1_1,
+            keeps_alive: false,
+            framing: None,
+            expects_continue: false,
+            range: None,
+            if_range: None,
+            if_match: None,
+            if_none_match: None,
+            if_modified_since: None,
+            if_unmodified_since: None,
+        };
+        let mut said = Said::default();
+        for field in parsed.headers.iter() {
+            request.take_field(&mut said, field.name, field.value)?;
+        }
+        if is_1_1 && !said.host {
+            return Err(bad("a request of HTTP/1.1 has a Host"));
+        }
+        request.keeps_alive = !said.closes && (is_1_1 || said.keeps_alive);
+        // RFC 9112, 6.1 and 6.3: who disagrees about the length takes content for a request.
+        request.framing = match (said.content_length, said.transfer_encoding) {
+            (Some(_), true) => return Err(bad("Content-Length and Transfer-Encoding")),
+            (_, true) if !is_1_1 => return Err(bad("HTTP/1.0 has no Transfer-Encoding")),
+            (_, true) => Some(Framing::Chunked),
+            (Some(length), _) if length > CONTENT_BYTES_MAX => {
+                return Err(Refused::new(413, "the content is too large"));
+            }
+            (Some(0) | None, _) => None,
+            (Some(length), _) => Some(Framing::Counted(length as usize)),
+        };
+        Ok(request)
+    }
+
+    fn take_field(&mut self, said: &mut Said, name: &str, value: &'a [u8]) -> Result<(), Refused> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        // By length first: most fields are none of these.
+        match name.len() {
+            4 if is("host") => said.take_host(value)?,
+            5 if is("range") => self.range = Some(value),
+            6 if is("expect") => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Refused::new(417, "100-continue is all that can be expected"));
+                }
+                self.expects_continue = self.is_1_1;
+            }
+            8 if is("if-range") => self.if_range = Some(value),
+            8 if is("if-match") => self.if_match = Some(value),
+            10 if is("connection") => said.take_connection(value),
+            13 if is("if-none-match") => self.if_none_match = Some(value),
+            14 if is("content-length") => said.take_content_length(value)?,
+            17 if is("if-modified-since") => self.if_modified_since = Some(value),
+            17 if is("transfer-encoding") => said.take_transfer_encoding(value)?,
+            19 if is("if-unmodified-since") => self.if_unmodified_since = Some(value),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What the fields say together.
+#[derive(Default)]
+struct Said {
+    closes: bool,
+    keeps_alive: bool,
+    host: bool,
+    content_length: Option<u64>,
+    transfer_encoding: bool,
+}
+
+impl Said {
+    fn take_connection(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            self.closes |= option.eq_ignore_ascii_case(b"close");
+            self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    fn take_host(&mut self, value: &[u8]) -> Result<(), Refused> {
+        if std::mem::replace(&mut self.host, true) || !is_host(value) {
+            return Err(bad("a request has one Host, and a valid one"));
+        }
+        Ok(())
+    }
+
+    fn take_content_length(&mut self, value: &[u8]) -> Result<(), Refused> {
+        match self.content_length.replace(content_length(value)?) {
+            Some(_) => Err(bad("two Content-Lengths")),
+            None => Ok(()),
+        }
+    }
+
+    fn take_transfer_encoding(&mut self, value: &[u8]) -> Result<(), Refused> {
+        if std::mem::replace(&mut self.transfer_encoding, true) {
+            return Err(bad("two Transfer-Encodings"));
+        }
+        check_coding(value)
+    }
+}
+
+fn method(name: &str) -> Method {
+    match name {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        "OPTIONS" => Method::Options,
+        "PUT" | "DELETE" | "PATCH" | "TRACE" | "CONNECT" => Method::Known,
+        _ => Method::Unknown,
+    }
+}
+
+/// Path and query of a request target (RFC 9112, 3.2).
+fn split_target(target: &str, method: Method) -> Result<(&str, &str), Refused> {
+    if target == "*" && method == Method::Options
+        || method == Method::Known && !target.starts_with('/')
+    {
+        return Ok((target, "")); // of a CONNECT, say, which is refused anyhow
+    }
+    let path = match target.split_once("://") {
+        Some((scheme, rest))
+            if ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) =>
+        {
+            rest.find('/').map_or("/", |at| &rest[at..])
+        }
+        _ => target,
+    };
+    if !path.starts_with('/') || path.contains('#') {
+        return Err(bad("the request target is no path"));
+    }
+    Ok(path.split_at(path.find('?').unwrap_or(path.len())))
+}
+
+/// Whether the request line ends with a version that looks like one (RFC 9112, 2.3).
+fn names_other_version(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
+}
+
+/// RFC 9110, 7.2, and RFC 3986, 3.2.2: no more than that it is made of what a host and a port are made of.
+fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte))
+}
+
+fn content_length(value: &[u8]) -> Result<u64, Refused> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(bad("a Content-Length is a number"));
+    }
+    // One that is too large for an integer is too large for this server.
+    Ok(str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX))
+}
+
+fn check_coding(value: &[u8]) -> Result<(), Refused> {
+    let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let mut codings = value.rsplit(|byte| *byte == b',');
+    if !codings.next().is_some_and(is_chunked) || codings.clone().any(is_chunked) {
+        return Err(bad("the last transfer coding is chunked, and no other one"));
+    }
+    if codings.next().is_some() {
+        return Err(Refused::new(501, "chunked is the only transfer coding here"));
+    }
+    Ok(())
+}

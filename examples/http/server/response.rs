@@ -1,0 +1,212 @@
+//! Answers: their heads, refusals, and content whose length is not known when it begins.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use log::debug;
+use oneloop::Connection;
+
+use super::date::Date;
+
+/// Why a request is not answered as it was meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Refused {
+    pub(super) status: u16,
+    why: &'static str,
+    /// The methods that there are, if it is that.
+    allow: Option<&'static str>,
+}
+
+impl Refused {
+    pub(super) const fn new(status: u16, why: &'static str) -> Refused {
+        Refused { status, why, allow: None }
+    }
+
+    pub(super) const fn method(allow: &'static str) -> Refused {
+        Refused { status: 405, why: "not with this method", allow: Some(allow) }
+    }
+}
+
+/// What an answer has to know of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reply<'a> {
+    /// The head of the request, for the log; empty if it is none.
+    pub(super) request: &'a [u8],
+    /// The head is all that is sent.
+    pub(super) is_head: bool,
+    pub(super) is_1_1: bool,
+    pub(super) keeps_alive: bool,
+}
+
+/// The head of an answer, written into a buffer that all of them share.
+#[derive(Debug)]
+pub(super) struct ResponseHead {
+    date: Date,
+    bytes: Vec<u8>,
+}
+
+impl ResponseHead {
+    pub(super) fn new() -> ResponseHead {
+        ResponseHead { date: Date::new(), bytes: Vec::new() }
+    }
+
+    /// Begins one, with what all have.
+    pub(super) fn begin(
+        &mut self,
+        conn: &Connection<'_>,
+        status: u16,
+        reply: Reply<'_>,
+    ) -> &mut ResponseHead {
+        debug!("{}: {} {status}", conn.key(), first_line(reply.request).escape_ascii());
+        self.bytes.clear();
+        self.bytes.extend_from_slice(b"HTTP/1.1 ");
+        self.bytes.extend_from_slice(status_line(status).as_bytes());
+        self.bytes.extend_from_slice(b"\r\nDate: ");
+        self.bytes.extend_from_slice(self.date.text(conn).as_bytes());
+        match (reply.keeps_alive, reply.is_1_1) {
+            (true, true) => self.bytes.extend_from_slice(b"\r\n"),
+            (true, false) => self.bytes.extend_from_slice(b"\r\nConnection: keep-alive\r\n"),
+            (false, _) => self.bytes.extend_from_slice(b"\r\nConnection: close\r\n"),
+        }
+        self
+    }
+
+    pub(super) fn field(&mut self, name: &str, value: impl Display) -> &mut ResponseHead {
+        // Into memory, which does not fail.
+        let _ = write!(self.bytes, "{name}: {value}\r\n");
+        self
+    }
+
+    /// Whole fields, with their line ends.
+    pub(super) fn fields(&mut self, fields: &[u8]) -> &mut ResponseHead {
+        self.bytes.extend_from_slice(fields);
+        self
+    }
+
+    pub(super) fn send(&mut self, conn: &mut Connection<'_>) {
+        self.bytes.extend_from_slice(b"\r\n");
+        conn.send(&self.bytes).ignore();
+    }
+
+    /// Sends a whole answer that has this content.
+    pub(super) fn send_with(
+        &mut self,
+        conn: &mut Connection<'_>,
+        reply: Reply<'_>,
+        content_type: &str,
+        content: &[u8],
+    ) {
+        self.field("Content-Type", content_type).field("Content-Length", content.len());
+        self.send(conn);
+        if !reply.is_head {
+            conn.send(content).ignore();
+        }
+    }
+
+    /// Sends a refusal, as a whole answer.
+    pub(super) fn refuse(&mut self, conn: &mut Connection<'_>, reply: Reply<'_>, refused: Refused) {
+        let Refused { status, why, allow } = refused;
+        self.begin(conn, status, reply);
+        if let Some(allow) = allow {
+            self.field("Allow", allow);
+        }
+        if status == 503 {
+            self.field("Retry-After", 1);
+        }
+        let content = format!("{}: {why}\n", status_line(status));
+        self.send_with(conn, reply, "text/plain; charset=utf-8", content.as_bytes());
+    }
+
+    /// Sends the head of an answer whose length is not known, and gives what its content is to be written to. To
+    /// HTTP/1.1 that is sent in chunks, to 1.0 up to the end of the connection, which `reply` has to say.
+    pub(super) fn send_open<'c, 'r>(
+        &mut self,
+        conn: &'c mut Connection<'r>,
+        reply: Reply<'_>,
+        content_type: &str,
+    ) -> Content<'c, 'r> {
+        debug_assert!(reply.is_1_1 || !reply.keeps_alive);
+        self.field("Content-Type", content_type);
+        if reply.is_1_1 {
+            self.field("Transfer-Encoding", "chunked");
+        }
+        self.send(conn);
+        Content { conn, chunk: Vec::new(), is_chunked: reply.is_1_1, is_dropped: reply.is_head }
+    }
+}
+
+/// Content is sent in chunks of about this size.
+const CHUNK_BYTES: usize = 8 * 1024;
+
+/// Content that is sent as it is made; to be [finished](Content::finish).
+pub(super) struct Content<'c, 'r> {
+    conn: &'c mut Connection<'r>,
+    chunk: Vec<u8>,
+    is_chunked: bool,
+    is_dropped: bool,
+}
+
+impl Content<'_, '_> {
+    fn send_chunk(&mut self) {
+        if !self.is_dropped && !self.chunk.is_empty() {
+            if self.is_chunked {
+                self.conn.send(format!("{:x}\r\n", self.chunk.len()).as_bytes()).ignore();
+                self.chunk.extend_from_slice(b"\r\n");
+            }
+            self.conn.send(&self.chunk).ignore();
+        }
+        self.chunk.clear();
+    }
+
+    /// Sends the rest, and the end.
+    pub(super) fn finish(mut self) {
+        self.send_chunk();
+        if self.is_chunked && !self.is_dropped {
+            self.conn.send(b"0\r\n\r\n").ignore();
+        }
+    }
+}
+
+impl Write for Content<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.chunk.extend_from_slice(bytes);
+        if self.chunk.len() >= CHUNK_BYTES {
+            self.send_chunk();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn first_line(head: &[u8]) -> &[u8] {
+    head.split(|byte| *byte == b'\r').next().unwrap_or_default()
+}
+
+/// The status with its name (RFC 9110, 15; RFC 6585).
+fn status_line(status: u16) -> &'static str {
+    match status {
+        200 => "200 OK",
+        204 => "204 No Content",
+        206 => "206 Partial Content",
+        301 => "301 Moved Permanently",
+        304 => "304 Not Modified",
+        400 => "400 Bad Request",
+        403 => "403 Forbidden",
+        404 => "404 Not Found",
+        405 => "405 Method Not Allowed",
+        408 => "408 Request Timeout",
+        412 => "412 Precondition Failed",
+        413 => "413 Content Too Large",
+        414 => "414 URI Too Long",
+        416 => "416 Range Not Satisfiable",
+        417 => "417 Expectation Failed",
+        431 => "431 Request Header Fields Too Large",
+        501 => "501 Not Implemented",
+        503 => "503 Service Unavailable",
+        505 => "505 HTTP Version Not Supported",
+        _ => "500 Internal Server Error",
+    }
+}

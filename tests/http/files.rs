@@ -1,0 +1,182 @@
+//! Files and directories, asked for with curl(1).
+
+use std::fs;
+
+use crate::site::{HELLO, LARGE, SECRET, Site, until};
+use crate::support::pattern;
+
+#[test]
+fn a_file_is_served_with_all_that_describes_it() {
+    let site = Site::start();
+    let answer = site.ask("/hello.txt", &[]);
+    assert_eq!((answer.status, &answer.body[..]), (200, HELLO));
+    assert_eq!(answer.must_have("content-length"), "13");
+    assert!(answer.must_have("content-type").starts_with("text/plain"));
+    assert_eq!(answer.must_have("accept-ranges"), "bytes");
+    assert!(answer.must_have("etag").ends_with('"'));
+    assert!(answer.must_have("last-modified").ends_with(" GMT"));
+}
+
+#[test]
+fn head_is_get_without_the_body() {
+    let site = Site::start();
+    for path in ["/hello.txt", "/", "/nothing", "/large.bin"] {
+        let (get, head) = (site.ask(path, &[]), site.ask(path, &["--head"]));
+        assert_eq!(head.body, b"");
+        let but_date = |fields: &[(String, Vec<u8>)]| {
+            fields.iter().filter(|(name, _)| name != "date").cloned().collect::<Vec<_>>()
+        };
+        assert_eq!((get.status, but_date(&get.fields)), (head.status, but_date(&head.fields)));
+    }
+}
+
+#[test]
+fn the_content_type_follows_from_the_name() {
+    let site = Site::start();
+    for (name, expected) in [
+        ("a.html", "text/html"),
+        ("a.css", "text/css"),
+        ("a.js", "text/javascript"),
+        ("a.json", "application/json"),
+        ("a.png", "image/png"),
+        ("a.svg", "image/svg+xml"),
+        ("A.JPEG", "image/jpeg"),
+        ("a.wasm", "application/wasm"),
+        ("a.unheardof", "application/octet-stream"),
+        ("a", "application/octet-stream"),
+    ] {
+        fs::write(site.files().join(name), "x").unwrap();
+        let answer = site.ask(&format!("/{name}"), &[]);
+        let type_of = answer.must_have("content-type");
+        assert_eq!(type_of.split(';').next(), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn a_directory_has_its_index() {
+    let site = Site::start();
+    assert_eq!(site.ask("/", &[]).body, b"<h1>index</h1>\n");
+    assert_eq!(site.ask("/directory/", &[]).body, b"<h1>directory</h1>\n");
+    // Relative links in it would otherwise mean something else.
+    let answer = site.ask("/directory", &[]);
+    assert!(matches!(answer.status, 301 | 308), "{answer:?}");
+    assert!(answer.must_have("location").ends_with("/directory/"));
+    assert_eq!(site.curl("/directory", &["--location"]), b"<h1>directory</h1>\n");
+}
+
+#[test]
+fn names_are_percent_encoded_and_a_query_is_no_part_of_them() {
+    let site = Site::start();
+    for path in ["/with%20space.txt", "/%77ith%20space%2etxt", "/with%20space.txt?a=b&c=/../d"] {
+        let answer = site.ask(path, &[]);
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"space"[..]), "{path}");
+    }
+    for path in ["/with%2", "/with%zz", "/with%"] {
+        assert_eq!(site.ask(path, &[]).status, 400, "{path}");
+    }
+}
+
+#[test]
+fn an_empty_file_is_no_error() {
+    let site = Site::start();
+    let answer = site.ask("/empty.txt", &[]);
+    assert_eq!((answer.status, answer.must_have("content-length")), (200, "0"));
+    assert_eq!(answer.body, b"");
+}
+
+#[test]
+fn a_slow_reader_gets_every_byte_of_a_large_file() {
+    const SIZE: usize = 8 << 20;
+    let site = Site::start();
+    let sent = pattern(SIZE);
+    fs::write(site.files().join("huge.bin"), &sent).unwrap();
+    let received = site.place().join("received");
+    let received_name = received.to_str().unwrap();
+    // curl(1) stops reading now and then to keep to it.
+    site.curl("/huge.bin", &["--limit-rate", "6M", "--output", received_name]);
+    assert!(fs::read(&received).unwrap() == sent);
+    // What has come so far is kept, and the rest is asked for.
+    fs::write(&received, &sent[..SIZE / 3]).unwrap();
+    site.curl("/huge.bin", &["--continue-at", "-", "--output", received_name]);
+    assert!(fs::read(&received).unwrap() == sent);
+}
+
+#[test]
+fn a_file_that_is_replaced_is_served_anew() {
+    let site = Site::start();
+    let old = site.ask("/hello.txt", &[]);
+    let new = site.files().join("new");
+    fs::write(&new, "something else").unwrap();
+    fs::rename(new, site.files().join("hello.txt")).unwrap();
+    // It may be remembered for a moment.
+    until("the new file is served", || {
+        let answer = site.ask("/hello.txt", &[]);
+        answer.body == b"something else" && answer.must_have("etag") != old.must_have("etag")
+    });
+}
+
+#[test]
+fn nothing_outside_of_the_directory_is_served() {
+    let site = Site::start();
+    fs::create_dir(site.place().join("files-of-others")).unwrap();
+    fs::write(site.place().join("files-of-others/secret.txt"), SECRET).unwrap();
+    for path in [
+        "/../secret.txt",
+        "/directory/../../secret.txt",
+        "/./.././secret.txt",
+        "//../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/.%2E/secret.txt",
+        "/..%2fsecret.txt",
+        "/%2e%2e%2fsecret.txt",
+        "/directory/..%2f..%2fsecret.txt",
+        "/..%5csecret.txt",
+        "/..\\secret.txt",
+        "/%252e%252e/secret.txt",
+        "/%c0%ae%c0%ae/secret.txt",
+        "/../files-of-others/secret.txt",
+        "/%2e%2e/files-of-others/secret.txt",
+        "/link.txt",
+        "/secret.txt",
+        "/hello.txt%00",
+        "/..%00/secret.txt",
+        "/hello.txt/",
+        "/hello.txt/../../secret.txt",
+        &format!("{}", site.place().join("secret.txt").display()),
+        &format!("/%2f{}", site.place().join("secret.txt").display()),
+    ] {
+        let answer = site.ask(path, &[]);
+        assert!(matches!(answer.status, 400 | 403 | 404), "{path}: {answer:?}");
+        assert!(!answer.body.windows(SECRET.len()).any(|bytes| bytes == SECRET), "{path}");
+    }
+}
+
+#[test]
+fn a_path_that_stays_inside_may_go_up_and_down() {
+    let site = Site::start();
+    for path in ["/directory/../hello.txt", "/./hello.txt", "/directory/%2e%2e/hello.txt"] {
+        let answer = site.ask(path, &[]);
+        // Whether it is served is a matter of taste; what is, is the right one.
+        match answer.status {
+            200 => assert_eq!(answer.body, HELLO, "{path}"),
+            status => assert!(matches!(status, 400 | 403 | 404), "{path}: {answer:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_not_there_is_not_found_and_what_may_not_be_read_is_forbidden() {
+    let site = Site::start();
+    assert_eq!(site.ask("/nothing", &[]).status, 404);
+    assert_eq!(site.ask("/nothing/at/all", &[]).status, 404);
+    assert_eq!(site.ask(&format!("/{}", "a".repeat(300)), &[]).status, 404);
+    assert_eq!(site.ask("/link.txt", &[]).status, 403);
+}
+
+#[test]
+fn a_large_file_is_sent_whole() {
+    let site = Site::start();
+    let answer = site.ask("/large.bin", &[]);
+    assert_eq!(answer.must_have("content-length"), LARGE.to_string());
+    assert!(answer.body == pattern(LARGE));
+}

@@ -1,0 +1,74 @@
+//! Files in memory, for the server in a simulation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use crate::server::files::{File, Files, Opened, Stamp};
+
+/// Files by their paths. Each has versions, which are all kept, to be compared with what was served.
+#[derive(Default)]
+pub struct Memory {
+    files: Mutex<BTreeMap<String, Vec<Arc<[u8]>>>>,
+}
+
+impl Memory {
+    /// Puts another version in the place of what is at `path`, as rename(2) does: who has opened a file has that one.
+    pub fn put(&self, path: &str, bytes: Vec<u8>) {
+        self.files.lock().unwrap().entry(path.to_string()).or_default().push(bytes.into());
+    }
+
+    /// What is at `path` now.
+    pub fn latest(&self, path: &str) -> Arc<[u8]> {
+        Arc::clone(self.files.lock().unwrap()[path].last().unwrap())
+    }
+
+    /// What was at `path` when it had been modified then.
+    ///
+    /// # Panics
+    ///
+    /// If nothing was.
+    pub fn version(&self, path: &str, last_modified: &str) -> Arc<[u8]> {
+        let files = self.files.lock().unwrap();
+        let count = files[path].len();
+        let is_it =
+            |number: &usize| last_modified == format!("Thu, 01 Jan 1970 00:{number:02}:00 GMT");
+        let number = (1..=count).find(is_it);
+        let number = number.unwrap_or_else(|| panic!("{path} was never modified {last_modified}"));
+        Arc::clone(&files[path][number - 1])
+    }
+}
+
+impl Files for Memory {
+    fn open(&self, path: &str) -> io::Result<Opened> {
+        let files = self.files.lock().unwrap();
+        if let Some(versions) = files.get(path) {
+            let bytes = Arc::clone(versions.last().unwrap());
+            // So many minutes after the beginning of time.
+            let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * versions.len() as u64);
+            let stamp = Stamp { len: bytes.len() as u64, modified };
+            return Ok(Opened::File(Box::new(Open(bytes)), stamp));
+        }
+        let directory = if path.ends_with('/') { path.to_string() } else { format!("{path}/") };
+        let below = files.keys().filter_map(|path| path.strip_prefix(&directory));
+        let names: BTreeSet<_> =
+            below.map(|path| path.split_inclusive('/').next().unwrap()).collect();
+        if names.is_empty() {
+            return Err(ErrorKind::NotFound.into());
+        }
+        Ok(Opened::Directory(names.into_iter().map(str::to_string).collect()))
+    }
+}
+
+/// A file that is open.
+struct Open(Arc<[u8]>);
+
+impl File for Open {
+    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let start = self.0.len().min(offset as usize);
+        let end = self.0.len().min(start + len);
+        bytes.extend_from_slice(&self.0[start..end]);
+        Ok(())
+    }
+}

@@ -1,0 +1,343 @@
+//! The example `http` in simulation: on both kernels and under faults, every request has its answer, in order and
+//! once, and no byte of a body is another one.
+
+#![cfg(feature = "sim")]
+#![allow(unreachable_pub, reason = "the modules are parts of a test")]
+
+#[path = "http/answer.rs"]
+mod answer;
+#[path = "http/memory.rs"]
+mod memory;
+#[path = "http/plan.rs"]
+mod plan;
+#[allow(dead_code, reason = "the directory of the file system is the program's")]
+#[path = "../examples/http/server/mod.rs"]
+mod server;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oneloop::sim::{Check, ClientId, End, Faults, ReactorId, Script, Simulation};
+use oneloop::{Ended, ListenOptions, ReactorLimits};
+
+use answer::Answer;
+use memory::Memory;
+use plan::{Exchange, FILES, Random, content};
+use server::Settings;
+
+/// Every so many of the seeds: a debug build walks over everything after every turn.
+const SHARE: u64 = if cfg!(debug_assertions) { 4 } else { 1 };
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A server of files in memory.
+struct Site {
+    reactor: ReactorId,
+    address: SocketAddr,
+    files: Arc<Memory>,
+}
+
+impl Site {
+    fn new(sim: &mut Simulation) -> Site {
+        let files = Arc::new(Memory::default());
+        for (path, length) in FILES {
+            files.put(path, content(path, 0, length));
+        }
+        let reactor = sim.add_reactor(ReactorLimits::new().connections_max(64));
+        let address = SocketAddr::new(sim.ip(reactor), 80);
+        let settings = Settings { patience: PATIENCE };
+        let options = ListenOptions::new().limits(settings.limits());
+        let server = server::add(&mut sim[reactor], Arc::clone(&files) as _, settings).unwrap();
+        sim[reactor].listen_with(server, address, &options).unwrap();
+        Site { reactor, address, files }
+    }
+}
+
+/// A client, and what it asks.
+struct Client {
+    id: ClientId,
+    plan: Rc<Vec<Exchange>>,
+}
+
+/// How a client may end.
+#[derive(Clone, Copy, PartialEq)]
+enum Ends {
+    /// When it has all its answers.
+    Orderly,
+    /// The same, or when the server ends it.
+    AsTheServerLikes,
+    /// Anywhere.
+    Anyhow,
+}
+
+impl Client {
+    /// Any client: it sends requests one by one, all at once, or in pieces that have nothing to do with them; and reads
+    /// the answers slowly, late, or at once.
+    fn any(sim: &mut Simulation, site: &Site, ends: Ends) -> Client {
+        let count = 1 + sim.random() % 10;
+        let random: Random<'_> = &mut || sim.random();
+        let plan = (0..count).map(|_| Exchange::any(random, &site.files));
+        let plan = plan.map(|exchange| exchange.may_time_out(ends == Ends::Anyhow)).collect();
+        Client::with(sim, site, plan, ends)
+    }
+
+    fn with(sim: &mut Simulation, site: &Site, mut plan: Vec<Exchange>, ends: Ends) -> Client {
+        let says_close = sim.random() % 4 == 0;
+        if says_close {
+            let last = plan.pop().unwrap();
+            plan.push(last.close());
+        }
+        let plan = Rc::new(plan);
+        let random: Random<'_> = &mut || sim.random();
+        let script = script(random, &plan, ends, says_close);
+        Client { id: sim.client(site.address, script), plan }
+    }
+
+    /// Whatever became of it: what it received are the answers to its requests, in their order, and the last one may not
+    /// be whole. Gives how many are, and how many bytes there are of the one that is not.
+    fn answers(&self, sim: &Simulation) -> (usize, usize) {
+        let mut received = sim.received(self.id);
+        for (count, exchange) in self.plan.iter().enumerate() {
+            let Some((_, length)) = exchange.read(received) else {
+                exchange.check_beginning(received);
+                return (count, received.len());
+            };
+            received = &received[length..];
+        }
+        assert!(received.is_empty(), "more than was asked for: {}", answer::shown(received));
+        (self.plan.len(), 0)
+    }
+}
+
+fn script(random: Random<'_>, plan: &Rc<Vec<Exchange>>, ends: Ends, says_close: bool) -> Script {
+    let count = plan.len();
+    let one_by_one = random() % 3 == 0;
+    let shuts_down = !one_by_one && random() % 4 == 0;
+    let resets_at = if ends == Ends::Anyhow { random() as usize % (2 * count) } else { count };
+    let mut script = Script::new();
+    if ends != Ends::Orderly {
+        script = script.may_end();
+    }
+    match random() % 6 {
+        0 => script = script.read_slowly(500, Duration::from_millis(20)),
+        1 => script = script.stop_reading(),
+        _ => {}
+    }
+    if !one_by_one {
+        for piece in pieces(random, plan) {
+            script = script.send(piece);
+            if random() % 4 == 0 {
+                script = script.wait(Duration::from_millis(random() % 1_000));
+            }
+        }
+        if random() % 2 == 0 {
+            script = script.wait(Duration::from_millis(random() % 5_000));
+        }
+        if shuts_down {
+            script = script.shutdown();
+        }
+    }
+    script = script.read_on();
+    if random() % 4 == 0 {
+        script = script.read_slowly(2_000, Duration::from_millis(30));
+    }
+    for i in 0..count {
+        if i == resets_at && !shuts_down {
+            return script.reset();
+        }
+        if one_by_one {
+            script = script.send(&plan[i].sent);
+        }
+        let plan = Rc::clone(plan);
+        script = script.expect_with(move |bytes| plan[i].read(bytes).map(|(_, length)| length));
+    }
+    if says_close || shuts_down { script.expect_end() } else { script.close() }
+}
+
+/// All requests, cut anywhere or nowhere.
+fn pieces(random: Random<'_>, plan: &[Exchange]) -> Vec<Vec<u8>> {
+    let bytes = plan.iter().map(|exchange| &exchange.sent[..]).collect::<Vec<_>>().concat();
+    let mut cuts: Vec<_> = (0..random() % 4).map(|_| random() as usize % bytes.len()).collect();
+    cuts.extend([0, bytes.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|ends| bytes[ends[0]..ends[1]].to_vec()).collect()
+}
+
+/// Puts other versions in the place of all files, of the same lengths, while clients ask for them.
+fn replace_files(sim: &mut Simulation, site: &Site) {
+    for version in 1..3 {
+        sim.run_for(Duration::from_millis(300));
+        for (path, length) in FILES {
+            site.files.put(path, content(path, version, length));
+        }
+    }
+}
+
+fn some_clients(sim: &mut Simulation, site: &Site, ends: Ends) -> Vec<Client> {
+    (0..1 + sim.random() % 4).map(|_| Client::any(sim, site, ends)).collect()
+}
+
+/// A second after it was replaced, an older file is served to nobody.
+fn assert_is_up_to_date(sim: &mut Simulation, site: &Site) {
+    sim.run_for(Duration::from_secs(1));
+    let get = |(path, _): (&str, usize)| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let script = Script::new().send(FILES.map(get).concat()).shutdown();
+    let client = sim.client(site.address, script);
+    sim.run_until_idle();
+    let answers = Answer::read_all(sim.received(client), &["GET"; FILES.len()]);
+    for ((path, _), answer) in FILES.iter().zip(answers) {
+        assert!(answer.body == *site.files.latest(path), "{path}: {:?}", answer.fields);
+    }
+}
+
+#[test]
+fn every_request_is_answered_in_order_and_once() {
+    let check = Check::new("every_request_is_answered_in_order_and_once");
+    check.seeds(200 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        let clients = some_clients(sim, &site, Ends::Orderly);
+        replace_files(sim, &site);
+        sim.run_until_idle();
+        sim.assert_all_done();
+        for client in clients {
+            assert_eq!(client.answers(sim), (client.plan.len(), 0));
+        }
+        assert_is_up_to_date(sim, &site);
+        sim.run_for(10 * PATIENCE);
+        sim.assert_empty(site.reactor);
+    });
+}
+
+/// Connections are reset, hosts vanish, descriptors run out: what is received until then is right, and afterwards all
+/// is well.
+#[test]
+fn whatever_happens_what_is_received_is_right() {
+    let check = Check::new("whatever_happens_what_is_received_is_right");
+    check.seeds(200 / SHARE).faults(Faults::some()).run(|sim| {
+        let site = Site::new(sim);
+        let clients = some_clients(sim, &site, Ends::Anyhow);
+        replace_files(sim, &site);
+        sim.run_for(10 * PATIENCE);
+        for client in clients {
+            client.answers(sim);
+        }
+        sim.heal();
+        let last = Client::any(sim, &site, Ends::Orderly);
+        sim.run_for(10 * PATIENCE);
+        sim.assert_done(last.id);
+        assert_eq!(last.answers(sim), (last.plan.len(), 0));
+        sim.run_until_idle();
+        sim.assert_empty(site.reactor);
+    });
+}
+
+/// What comes before it has been answered; what comes after it is not even looked at.
+#[test]
+fn a_request_that_is_refused_is_the_last_one() {
+    let check = Check::new("a_request_that_is_refused_is_the_last_one");
+    check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        let random: Random<'_> = &mut || sim.random();
+        let mut plan: Vec<_> =
+            (0..random() % 5).map(|_| Exchange::any(random, &site.files)).collect();
+        plan.push(Exchange::refused(random, &site.files));
+        let bytes = pieces(random, &plan).concat();
+        let after = "GET /small.txt HTTP/1.1\r\nHost: a\r\n\r\n".repeat(random() as usize % 3);
+        let mut script = Script::new().send(bytes).send(after);
+        let plan = Rc::new(plan);
+        for i in 0..plan.len() {
+            let plan = Rc::clone(&plan);
+            script = script.expect_with(move |bytes| plan[i].read(bytes).map(|(_, length)| length));
+        }
+        sim.client(site.address, script.expect_end());
+        sim.run_until_idle();
+        sim.assert_all_done();
+    });
+}
+
+/// Begun at any moment. Nobody is cut off, and who is under way when it begins is answered.
+#[test]
+fn a_drain_ends_no_answer_in_the_middle() {
+    let check = Check::new("a_drain_ends_no_answer_in_the_middle");
+    check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        let clients = some_clients(sim, &site, Ends::AsTheServerLikes);
+        let moment = sim.random() % 3_000;
+        sim.run_for(Duration::from_millis(moment));
+        sim[site.reactor].drain(10 * PATIENCE);
+        sim.run_for(20 * PATIENCE);
+        let report = sim[site.reactor].report().expect("it has ended");
+        assert_eq!((report.end, report.connections_cut), (Ended::Drained, 0), "{report}");
+        for client in clients {
+            assert_eq!(client.answers(sim).1, 0, "an answer is not whole");
+        }
+    });
+}
+
+/// A large answer is under way, which its reader does not take, and requests wait behind it.
+#[test]
+fn in_a_drain_the_last_answer_says_that_it_is_the_last() {
+    let check = Check::new("in_a_drain_the_last_answer_says_that_it_is_the_last");
+    check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let count = 1 + sim.random() as usize % 5;
+        // More than fits into both sockets.
+        site.files.put("/huge.bin", content("/huge.bin", 0, 1_000_000));
+        let sent = get("/huge.bin") + &get("/small.txt").repeat(count);
+        let script = Script::new().stop_reading().send(sent).wait(Duration::from_secs(2)).read_on();
+        let client = sim.client(site.address, script.may_end());
+        sim.run_for(Duration::from_secs(1));
+        sim[site.reactor].drain(PATIENCE);
+        sim.run_for(2 * PATIENCE);
+        assert_eq!(sim.end(client), Some(End::Ended));
+        let (mut received, mut answers) = (sim.received(client), Vec::new());
+        while let Some((answer, length)) = Answer::read(received, "GET", true) {
+            answers.push(answer);
+            received = &received[length..];
+        }
+        assert_eq!(answers[0].body, *site.files.latest("/huge.bin"));
+        // What was not read yet when the answer before it began may be left to another connection.
+        assert!((2..=1 + count).contains(&answers.len()), "{} answers", answers.len());
+        let last = answers.pop().unwrap();
+        assert!(last.is_last() && !answers.iter().any(Answer::is_last), "{last:?}");
+    });
+}
+
+/// RFC 9110, section 15.5.9.
+#[test]
+fn who_takes_too_long_is_told_so_and_who_is_idle_is_not() {
+    let check = Check::new("who_takes_too_long_is_told_so_and_who_is_idle_is_not");
+    check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        let get = "GET /small.txt HTTP/1.1\r\nHost: a\r\n";
+        let part = Duration::from_millis(PATIENCE.as_millis() as u64 / 4);
+        // A byte now and then is not enough, be it of a head or of a body.
+        let mut slow_head = Script::new().send(get);
+        let mut slow_body =
+            Script::new().send("POST /api/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n");
+        for _ in 0..30 {
+            slow_head = slow_head.send("X").wait(part);
+            slow_body = slow_body.send("X").wait(part);
+        }
+        let slow = [slow_head, slow_body].map(|script| sim.client(site.address, script.may_end()));
+        let stalled = Script::new().send(get.repeat(3)).may_end();
+        let stalled = sim.client(site.address, stalled);
+        let idle = sim.client(site.address, Script::new().expect_end());
+        let served = sim.client(site.address, Script::new().send(format!("{get}\r\n")).may_end());
+        let unread = "GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20);
+        sim.client(site.address, Script::new().stop_reading().send(unread).may_end());
+        sim.run_for(8 * PATIENCE);
+        for client in slow.into_iter().chain([stalled]) {
+            let answers = Answer::read_all(sim.received(client), &["GET"]);
+            assert_eq!(answers[0].status, 408);
+            assert!(answers[0].is_last());
+        }
+        sim.assert_done(idle);
+        let answers = Answer::read_all(sim.received(served), &["GET"]);
+        assert_eq!(answers[0].status, 200);
+        assert_eq!(sim[site.reactor].connections(), 0, "somebody is not cut off");
+    });
+}
