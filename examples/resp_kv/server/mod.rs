@@ -115,7 +115,8 @@ impl Server {
 
     /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as in pools of
     /// connections, and may leave its replies where they are; a command may be large, and so may a reply. The
-    /// reactor's memory is what bounds them all.
+    /// reactor's memory is what bounds them all. But when the server ends it does not wait for long for idle clients,
+    /// which do not notice.
     pub(crate) fn limits() -> Limits {
         Limits::new()
             .input_bytes_max(COMMAND_BYTES_MAX + 64 * 1024)
@@ -124,6 +125,7 @@ impl Server {
             .idle_timeout(Duration::MAX)
             .write_stall_timeout(Duration::MAX)
             .message_timeout(Duration::MAX)
+            .linger_timeout(Duration::from_secs(1))
     }
 
     /// Records all changes in a file from now on. The inbox is to be attached to this handler.
