@@ -224,7 +224,7 @@ fn a_table_keeps_what_was_put_in_and_not_taken_out() {
     let mut state = 7;
     for step in 0..50_000 {
         let number = random(&mut state) % 2000;
-        if random(&mut state) % 3 == 0 {
+        if random(&mut state).is_multiple_of(3) {
             assert_eq!(table.remove(&key(number)), model.remove(&number));
         } else {
             assert_eq!(table.insert(&key(number), step).1, model.insert(number, step));

@@ -1,15 +1,16 @@
 //! A key-value server that redis-cli, redis-benchmark and the client libraries of Redis take for one of their own.
 //!
-//! It shows a protocol of some size on one loop: commands as frames that are borrowed from the input, many of them answered
-//! with one write; clients that wait for each other and block nobody; messages to many; a file that is written by a helper
-//! thread and whose sync is awaited before a reply leaves.
+//! It shows a protocol of some size on one loop: commands as frames that are borrowed from the input, many of them
+//! answered with one write; clients that wait for each other and block nobody; messages to many; a file that is
+//! written by a helper thread and whose sync is awaited before a reply leaves.
 //!
-//! It knows strings, hashes, lists and sets, expiry, transactions, publishing, and both versions of the protocol; `COMMAND
-//! LIST` tells all. It has no replication, no scripts, and no snapshots: what is to outlive it stands in the append-only file.
+//! It knows strings, hashes, lists and sets, expiry, transactions, publishing, and both versions of the protocol;
+//! `COMMAND LIST` tells all. It has no replication, no scripts, and no snapshots: what is to outlive it stands in
+//! the append-only file.
 //!
 //! Try it: `cargo run --release --features signals --example resp_kv`, and in another terminal `redis-cli` or
-//! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. It ends
-//! with a signal, or with SHUTDOWN.
+//! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. It
+//! ends with a signal, or with SHUTDOWN.
 
 mod server;
 
@@ -40,7 +41,8 @@ struct Arguments {
     /// Records all changes in this file, and begins with what stands there.
     #[arg(long, value_name = "FILE")]
     appendonly: Option<PathBuf>,
-    /// When the records are synced to the disk: before a change is acknowledged, once a second, or when the system does.
+    /// When the records are synced to the disk: before a change is acknowledged, once a second, or when the system
+    /// does.
     #[arg(long, value_name = "WHEN", default_value = "everysec", requires = "appendonly")]
     appendfsync: Sync,
 }

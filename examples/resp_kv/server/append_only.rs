@@ -1,8 +1,8 @@
 //! The append-only file: written and synced by a helper thread.
 //!
-//! Records are written in batches: while one is on its way to the disk, the next one is collected. So with the policy
-//! `always` one fsync(2) is for all clients that wait for it, and the replies to them wait with it: also those that only read,
-//! for they may have read what is not on the disk.
+//! Records are written in batches: while one is on its way to the disk, the next one is collected. So with the
+//! policy `always` one fsync(2) is for all clients that wait for it, and the replies to them wait with it: also
+//! those that only read, for they may have read what is not on the disk.
 
 use std::collections::VecDeque;
 use std::fs::File;

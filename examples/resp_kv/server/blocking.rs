@@ -1,4 +1,5 @@
-//! BLPOP and BRPOP: clients that wait for an element of a list. They block nobody: a client that waits is an entry in a queue.
+//! BLPOP and BRPOP: clients that wait for an element of a list. They block nobody: a client that waits is an entry
+//! in a queue.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

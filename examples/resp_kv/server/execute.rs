@@ -45,7 +45,8 @@ impl Server {
         }
     }
 
-    /// Tells the current client why a command is not carried out; a transaction of which it was to be a part will not be either.
+    /// Tells the current client why a command is not carried out; a transaction of which it was to be a part will
+    /// not be either.
     fn refuse(&mut self, command: Option<&Command>, failure: &Failure) {
         let client = &mut self.clients[self.current];
         client.spoil_transaction();

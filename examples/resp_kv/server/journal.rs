@@ -27,8 +27,8 @@ impl Journal {
         self.write(arguments);
     }
 
-    /// Adds a record that takes the place of the command that runs: one that says the same for all times, of a deadline from
-    /// now or a member by chance.
+    /// Adds a record that takes the place of the command that runs: one that says the same for all times, of a
+    /// deadline from now or a member by chance.
     pub(crate) fn record_instead(&mut self, database: usize, arguments: &[&[u8]]) {
         self.has_own_record = true;
         self.record(database, arguments);

@@ -1,5 +1,5 @@
-//! The server: one handler for all clients. It knows no socket, no clock and no file, so that it runs in simulation as it
-//! does in the world.
+//! The server: one handler for all clients. It knows no socket, no clock and no file, so that it runs in simulation
+//! as it does in the world.
 
 mod append_only;
 mod blocking;
@@ -34,7 +34,7 @@ use self::append_only::AppendOnly;
 use self::blocking::Waiting;
 use self::clients::{Client, Pause};
 use self::commands::Command;
-use self::output::REPLY_BYTES;
+use self::output::FLUSH_BYTES;
 use self::protocol::{COMMAND_BYTES_MAX, Commands};
 use self::pubsub::Subscriptions;
 use self::store::Store;
@@ -42,8 +42,8 @@ use self::transactions::Watched;
 
 pub(crate) use self::append_only::{Policy, RecordFile, Written};
 
-/// How often keys are looked for whose deadline has passed, if there are any with one. Whoever asks for such a key before that
-/// does not find it.
+/// How often keys are looked for whose deadline has passed, if there are any with one. Whoever asks for such a key
+/// before that does not find it.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 /// So many of them are removed in a turn.
 const EXPIRED_PER_TURN: usize = 1000;
@@ -113,9 +113,10 @@ impl Server {
         }
     }
 
-    /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as in pools of connections,
-    /// and may leave its replies where they are; a command may be large, and so may a reply. The reactor's memory is what
-    /// bounds them all.
+    /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as in pools of
+    /// connections, and may leave its replies where they are; a command may be large, and so may a reply. The
+    /// reactor's memory is what bounds them all. But when the server ends it does not wait for long for idle clients,
+    /// which do not notice.
     pub(crate) fn limits() -> Limits {
         Limits::new()
             .input_bytes_max(COMMAND_BYTES_MAX + 64 * 1024)
@@ -124,6 +125,7 @@ impl Server {
             .idle_timeout(Duration::MAX)
             .write_stall_timeout(Duration::MAX)
             .message_timeout(Duration::MAX)
+            .linger_timeout(Duration::from_secs(1))
     }
 
     /// Records all changes in a file from now on. The inbox is to be attached to this handler.
@@ -214,7 +216,7 @@ impl StreamHandler for Server {
             if this.must_wait() {
                 conn.pause(); // for the rest of the commands
             }
-            if self.out.len() >= REPLY_BYTES || this.is_closing {
+            if self.out.len() >= FLUSH_BYTES || this.is_closing {
                 self.flush(conn);
             }
             Ok(())

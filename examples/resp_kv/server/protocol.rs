@@ -142,8 +142,8 @@ impl Commands {
     }
 }
 
-/// A number, negative as `None`, and how many bytes it takes up with its line's end. `Some(None)`: not whole yet; `None`:
-/// no number.
+/// A number, negative as `None`, and how many bytes it takes up with its line's end. `Some(None)`: not whole yet;
+/// `None`: no number.
 fn length(input: &[u8]) -> Option<Option<(Option<u64>, usize)>> {
     let is_negative = input.first() == Some(&b'-');
     let start = usize::from(is_negative);
@@ -169,8 +169,8 @@ fn length(input: &[u8]) -> Option<Option<(Option<u64>, usize)>> {
     Some(None)
 }
 
-/// The words of a line. In double quotes `\n`, `\x41` and the like stand for other bytes, in single quotes only `\'`. `None`:
-/// a quote does not end, or ends within a word.
+/// The words of a line. In double quotes `\n`, `\x41` and the like stand for other bytes, in single quotes only
+/// `\'`. `None`: a quote does not end, or ends within a word.
 fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii();

@@ -1,5 +1,5 @@
-//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it; who does not take what waits for it is dropped
-//! by the limits of its connection, and delays nobody.
+//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it; who does not take what waits for it
+//! is dropped by the limits of its connection, and delays nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

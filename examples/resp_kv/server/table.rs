@@ -8,9 +8,9 @@ use slab::Slab;
 
 use super::bytes::Bytes;
 
-/// From keys to values. The entries stand in numbered slots, which they keep for their whole life, and are walked in that
-/// order: so the order does not depend on the hashes, which are secret, and whoever walks in steps, with SCAN, meets every entry
-/// that was there all the time, however the table grows or shrinks meanwhile.
+/// From keys to values. The entries stand in numbered slots, which they keep for their whole life, and are walked
+/// in that order: so the order does not depend on the hashes, which are secret, and whoever walks in steps, with
+/// SCAN, meets every entry that was there all the time, however the table grows or shrinks meanwhile.
 pub(crate) struct Table<V> {
     hasher: Rc<RandomState>,
     index: HashTable<Place>,
@@ -118,8 +118,8 @@ impl<V> Table<V> {
         self.slots.iter().map(|(_, entry)| (&entry.key, &entry.value))
     }
 
-    /// Some step of a walk: the slots in use among those from `cursor` on, about `count` of them, and the cursor for the next
-    /// step, which is 0 at the end.
+    /// Some step of a walk: the slots in use among those from `cursor` on, about `count` of them, and the cursor
+    /// for the next step, which is 0 at the end.
     pub(crate) fn scan(&self, cursor: u64, count: usize) -> (Vec<usize>, u64) {
         let start = usize::try_from(cursor).unwrap_or(usize::MAX).min(self.end);
         let mut found = Vec::new();

@@ -57,11 +57,11 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             unblock(server, conn, id, how.first())?;
         }
         _ => {
-            return Err(Failure::from(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{}'. Try CLIENT LIST, INFO, ID, SETNAME, GETNAME, \
-                 SETINFO, KILL, PAUSE, UNPAUSE or UNBLOCK.",
-                quote(command)
-            )));
+            let what = quote(command);
+            let text = "ERR unknown subcommand or wrong number of arguments for";
+            return Err(
+                format!("{text} '{what}'. Try CLIENT LIST, ID, SETNAME, KILL or PAUSE.").into()
+            );
         }
     }
     Ok(())

@@ -93,6 +93,13 @@ pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 }
 
 impl Keys<'_> {
+    /// Gives a key that is a string, or none, this one; its deadline stays.
+    fn replace_string(&mut self, key: &[u8], string: &[u8]) {
+        *self.get_or_insert(key, |_| Value::String(Bytes::default())) =
+            Value::String(Bytes::from(string));
+        self.touch(key);
+    }
+
     /// Records that a key has this string and this deadline.
     fn record_string(&mut self, key: &[u8], value: &[u8], expires: u64) {
         let (database, journal) = (self.number, &mut self.store.journal);
@@ -222,9 +229,7 @@ pub(crate) fn setrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcom
         let end = end.ok_or(Failure::TOO_LONG)?;
         whole.resize(whole.len().max(end), 0);
         whole[offset..end].copy_from_slice(part);
-        *keys.get_or_insert(key, |_| Value::String(Bytes::default())) =
-            Value::String(Bytes::from(&whole[..]));
-        keys.touch(key);
+        keys.replace_string(key, &whole);
     }
     reply.count(whole.len());
     Ok(())
@@ -236,9 +241,7 @@ pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Ou
     let number =
         number.checked_add(by).ok_or(Failure::new("ERR increment or decrement would overflow"))?;
     let mut digits = itoa::Buffer::new();
-    *keys.get_or_insert(key, |_| Value::String(Bytes::default())) =
-        Value::String(Bytes::from(digits.format(number).as_bytes()));
-    keys.touch(key);
+    keys.replace_string(key, digits.format(number).as_bytes());
     reply.integer(number);
     Ok(())
 }
@@ -259,9 +262,7 @@ pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
         return Err(Failure::new("ERR increment would produce NaN or Infinity"));
     }
     let sum = sum.to_string();
-    *keys.get_or_insert(key, |_| Value::String(Bytes::default())) =
-        Value::String(Bytes::from(sum.as_bytes()));
-    keys.touch(key);
+    keys.replace_string(key, sum.as_bytes());
     let expires = keys.expires(key).unwrap_or(NEVER);
     keys.record_string(key, sum.as_bytes(), expires);
     reply.bulk(sum.as_bytes());
