@@ -34,7 +34,7 @@ use self::append_only::AppendOnly;
 use self::blocking::Waiting;
 use self::clients::{Client, Pause};
 use self::commands::Command;
-use self::output::REPLY_BYTES;
+use self::output::FLUSH_BYTES;
 use self::protocol::{COMMAND_BYTES_MAX, Commands};
 use self::pubsub::Subscriptions;
 use self::store::Store;
@@ -216,7 +216,7 @@ impl StreamHandler for Server {
             if this.must_wait() {
                 conn.pause(); // for the rest of the commands
             }
-            if self.out.len() >= REPLY_BYTES || this.is_closing {
+            if self.out.len() >= FLUSH_BYTES || this.is_closing {
                 self.flush(conn);
             }
             Ok(())

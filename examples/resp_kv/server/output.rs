@@ -5,10 +5,10 @@ use std::rc::Rc;
 use oneloop::{Connection, Context};
 
 use super::Server;
-use super::reply::Reply;
+use super::reply::{REPLY_BYTES_MAX, Reply};
 
 /// Replies are collected until there are so many bytes of them, or no command is left.
-pub(crate) const REPLY_BYTES: usize = 32 * 1024;
+pub(crate) const FLUSH_BYTES: usize = 32 * 1024;
 
 impl Server {
     /// Writes replies to the current client.
@@ -23,6 +23,10 @@ impl Server {
             return;
         }
         match &mut self.append_only {
+            _ if self.out.len() > REPLY_BYTES_MAX => {
+                log::warn!("{}: asked for too large a reply", conn.key());
+                conn.abort();
+            }
             Some(append_only) if append_only.is_behind(&self.store.journal) => {
                 append_only.hold(&self.store.journal, conn.key(), &self.out, closes);
                 conn.pause(); // so that there is an end to what is kept
@@ -35,7 +39,7 @@ impl Server {
             }
         }
         self.out.clear();
-        if self.out.capacity() > 8 * REPLY_BYTES {
+        if self.out.capacity() > 8 * FLUSH_BYTES {
             self.out = Vec::new();
         }
     }

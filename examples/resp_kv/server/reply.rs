@@ -1,5 +1,9 @@
 //! What the server says, in either version of the protocol.
 
+/// Of one command, or of the commands of one transaction: who asks for more is dropped (a short command can ask for
+/// the same large value a million times).
+pub(crate) const REPLY_BYTES_MAX: usize = 256 << 20;
+
 /// Writes replies for one client, in the version of the protocol that it speaks (2, or 3 after `HELLO 3`).
 pub(crate) struct Reply<'a> {
     out: &'a mut Vec<u8>,
@@ -33,7 +37,11 @@ impl<'a> Reply<'a> {
         self.integer(count as i64);
     }
 
+    /// Over [`REPLY_BYTES_MAX`] nothing is added: nobody will be sent it.
     pub(crate) fn bulk(&mut self, bytes: &[u8]) {
+        if self.out.len() > REPLY_BYTES_MAX {
+            return;
+        }
         self.header(b'$', bytes.len());
         self.out.extend_from_slice(bytes);
         self.out.extend_from_slice(b"\r\n");
