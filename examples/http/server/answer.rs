@@ -5,12 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use oneloop::Connection;
-use oneloop::codec::Decoder;
 
 use super::api::{self, Route};
 use super::cache::Entry;
 use super::file_head::{self, Content};
-use super::head::Heads;
 use super::jobs::{Done, Found, is_missing, look_up};
 use super::range::Piece;
 use super::request::{Method, Request};
@@ -223,20 +221,19 @@ impl Server {
     }
 }
 
-/// What the answer has to know; `rest` is the input behind the request. In a drain the connection goes on for the
-/// requests that are whole.
+/// What the answer has to know; `rest` is the input behind the request. In a drain the connection goes on for what has
+/// come already.
 fn reply<'a>(
     conn: &Connection<'_>,
     head: &'a [u8],
     request: &Request<'_>,
     rest: &[u8],
 ) -> Reply<'a> {
-    let is_last = || !matches!(Heads::default().decode(rest), Ok(Some(_)));
     Reply {
         request: head,
         is_head: request.method == Method::Head,
         is_1_1: request.is_1_1,
-        keeps_alive: request.keeps_alive && !(conn.is_draining() && is_last()),
+        keeps_alive: request.keeps_alive && !(conn.is_draining() && rest.is_empty()),
     }
 }
 

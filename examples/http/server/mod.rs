@@ -68,6 +68,7 @@ impl Settings {
             .output_bytes_max(4 * 1024 * 1024)
             .message_timeout(self.patience)
             .write_stall_timeout(self.patience)
+            .linger_timeout(self.patience)
     }
 }
 
