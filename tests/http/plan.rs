@@ -189,10 +189,11 @@ impl Exchange {
         if answer.status == 408 && self.may_time_out {
             return;
         }
-        assert_eq!(answer.status, self.status(), "{}: {:?}", shown(&self.sent), answer.fields);
+        let asked = shown(&self.sent);
+        assert_eq!(answer.status, self.status(), "another status: {asked}: {:?}", answer.fields);
         if answer.field("content-length").is_some() {
             let is_it = self.body(&answer).is_none_or(|all| all.starts_with(body));
-            assert!(is_it, "{}: {:?} {}", shown(&self.sent), answer.fields, shown(body));
+            assert!(is_it, "another body: {asked}: {:?} {}", answer.fields, shown(body));
         }
     }
 
@@ -226,9 +227,9 @@ impl Exchange {
         if answer.status == 408 && self.may_time_out {
             return assert!(answer.is_last(), "{}", seen());
         }
-        assert_eq!(answer.status, self.status(), "{}", seen());
+        assert_eq!(answer.status, self.status(), "another status: {}", seen());
         if let Some(body) = self.body(answer) {
-            assert!(answer.body == body, "{}", seen());
+            assert!(answer.body == body, "another body: {}", seen());
         }
         match &self.expected {
             Expected::File(path, None) => {
@@ -243,7 +244,9 @@ impl Exchange {
             Expected::Json => {
                 assert!(serde_json::from_slice::<serde_json::Value>(&answer.body).is_ok());
             }
-            Expected::Status(400) => assert!(answer.is_last(), "{}", seen()),
+            Expected::Status(400) => {
+                assert!(answer.is_last(), "refused, and not the last: {}", seen())
+            }
             _ => {}
         }
     }
