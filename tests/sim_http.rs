@@ -84,7 +84,7 @@ impl Client {
     }
 
     fn with(sim: &mut Simulation, site: &Site, mut plan: Vec<Exchange>, ends: Ends) -> Client {
-        let says_close = sim.random() % 4 == 0;
+        let says_close = sim.random().is_multiple_of(4);
         if says_close {
             let last = plan.pop().unwrap();
             plan.push(last.close());
@@ -113,8 +113,8 @@ impl Client {
 
 fn script(random: Random<'_>, plan: &Rc<Vec<Exchange>>, ends: Ends, says_close: bool) -> Script {
     let count = plan.len();
-    let one_by_one = random() % 3 == 0;
-    let shuts_down = !one_by_one && random() % 4 == 0;
+    let one_by_one = random().is_multiple_of(3);
+    let shuts_down = !one_by_one && random().is_multiple_of(4);
     let resets_at = if ends == Ends::Anyhow { random() as usize % (2 * count) } else { count };
     let mut script = Script::new();
     if ends != Ends::Orderly {
@@ -128,11 +128,11 @@ fn script(random: Random<'_>, plan: &Rc<Vec<Exchange>>, ends: Ends, says_close: 
     if !one_by_one {
         for piece in pieces(random, plan) {
             script = script.send(piece);
-            if random() % 4 == 0 {
+            if random().is_multiple_of(4) {
                 script = script.wait(Duration::from_millis(random() % 1_000));
             }
         }
-        if random() % 2 == 0 {
+        if random().is_multiple_of(2) {
             script = script.wait(Duration::from_millis(random() % 5_000));
         }
         if shuts_down {
@@ -140,7 +140,7 @@ fn script(random: Random<'_>, plan: &Rc<Vec<Exchange>>, ends: Ends, says_close: 
         }
     }
     script = script.read_on();
-    if random() % 4 == 0 {
+    if random().is_multiple_of(4) {
         script = script.read_slowly(2_000, Duration::from_millis(30));
     }
     for i in 0..count {
@@ -188,7 +188,8 @@ fn assert_is_up_to_date(sim: &mut Simulation, site: &Site) {
     sim.run_until_idle();
     let answers = Answer::read_all(sim.received(client), &["GET"; FILES.len()]);
     for ((path, _), answer) in FILES.iter().zip(answers) {
-        assert!(answer.body == *site.files.latest(path), "{path}: {:?}", answer.fields);
+        let is_latest = answer.body == *site.files.latest(path);
+        assert!(is_latest, "not what it is now: {path}: {:?}", answer.fields);
     }
 }
 
@@ -298,11 +299,13 @@ fn in_a_drain_the_last_answer_says_that_it_is_the_last() {
             answers.push(answer);
             received = &received[length..];
         }
-        assert_eq!(answers[0].body, *site.files.latest("/huge.bin"));
+        let is_whole = answers.first().is_some_and(|a| a.body == *site.files.latest("/huge.bin"));
+        assert!(is_whole, "the answer that was under way is not whole");
         // What was not read yet when the answer before it began may be left to another connection.
         assert!((2..=1 + count).contains(&answers.len()), "{} answers", answers.len());
         let last = answers.pop().unwrap();
-        assert!(last.is_last() && !answers.iter().any(Answer::is_last), "{last:?}");
+        assert!(last.is_last(), "the last answer does not say so: {:?}", last.fields);
+        assert!(!answers.iter().any(Answer::is_last), "one says so, and is not the last");
     });
 }
 

@@ -7,7 +7,7 @@
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
-    pub fields: Vec<(String, Vec<u8>)>,
+    pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub is_chunked: bool,
 }
@@ -64,7 +64,11 @@ impl Answer {
         let fields = head.headers.iter();
         let mut answer = Answer {
             status: head.code.unwrap(),
-            fields: fields.map(|f| (f.name.to_ascii_lowercase(), f.value.to_vec())).collect(),
+            fields: fields
+                .map(|f| {
+                    (f.name.to_ascii_lowercase(), String::from_utf8(f.value.to_vec()).unwrap())
+                })
+                .collect(),
             body: Vec::new(),
             is_chunked: false,
         };
@@ -90,7 +94,7 @@ impl Answer {
         let mut values = self.fields.iter().filter(|(field, _)| field == name);
         let (_, value) = values.next()?;
         assert!(values.next().is_none(), "{name} is there twice: {:?}", self.fields);
-        Some(std::str::from_utf8(value).unwrap())
+        Some(value)
     }
 
     /// # Panics

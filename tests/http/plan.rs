@@ -58,7 +58,7 @@ impl Exchange {
         let tag = random();
         let (path, length) = FILES[below(random, FILES.len())];
         // The large one takes its time.
-        let (path, length) = if random() % 4 > 0 { FILES[0] } else { (path, length) };
+        let (path, length) = if !random().is_multiple_of(4) { FILES[0] } else { (path, length) };
         let get = |fields: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let exchange = |method, sent: String, expected| Exchange {
             method,
@@ -108,7 +108,7 @@ impl Exchange {
                 let length_max = [10, 10, 3_000, 30_000][below(random, 4)];
                 let mut body = tag.to_string().into_bytes();
                 body.extend(content("/api/echo", 0, below(random, length_max)));
-                let may_continue = random() % 4 == 0;
+                let may_continue = random().is_multiple_of(4);
                 let mut sent = b"POST /api/echo HTTP/1.1\r\nHost: a\r\n".to_vec();
                 if may_continue {
                     sent.extend(b"Expect: 100-continue\r\n");
@@ -189,10 +189,11 @@ impl Exchange {
         if answer.status == 408 && self.may_time_out {
             return;
         }
-        assert_eq!(answer.status, self.status(), "{}: {:?}", shown(&self.sent), answer.fields);
+        let asked = shown(&self.sent);
+        assert_eq!(answer.status, self.status(), "another status: {asked}: {:?}", answer.fields);
         if answer.field("content-length").is_some() {
             let is_it = self.body(&answer).is_none_or(|all| all.starts_with(body));
-            assert!(is_it, "{}: {:?} {}", shown(&self.sent), answer.fields, shown(body));
+            assert!(is_it, "another body: {asked}: {:?} {}", answer.fields, shown(body));
         }
     }
 
@@ -226,9 +227,9 @@ impl Exchange {
         if answer.status == 408 && self.may_time_out {
             return assert!(answer.is_last(), "{}", seen());
         }
-        assert_eq!(answer.status, self.status(), "{}", seen());
+        assert_eq!(answer.status, self.status(), "another status: {}", seen());
         if let Some(body) = self.body(answer) {
-            assert!(answer.body == body, "{}", seen());
+            assert!(answer.body == body, "another body: {}", seen());
         }
         match &self.expected {
             Expected::File(path, None) => {
@@ -243,7 +244,9 @@ impl Exchange {
             Expected::Json => {
                 assert!(serde_json::from_slice::<serde_json::Value>(&answer.body).is_ok());
             }
-            Expected::Status(400) => assert!(answer.is_last(), "{}", seen()),
+            Expected::Status(400) => {
+                assert!(answer.is_last(), "refused, and not the last: {}", seen())
+            }
             _ => {}
         }
     }
