@@ -153,8 +153,9 @@ impl Stream {
     /// When the message that is kept came too slowly, unless more of it comes.
     fn rate_deadline(&self) -> Time {
         let limits = &*self.limits;
-        let Some(buffers) = self.buffers.as_ref().filter(|_| limits.input_rate_min > 0) else {
-            return Time::NEVER;
+        let is_asked = limits.input_rate_min > 0 && self.has(HAS_INPUT);
+        let Some(buffers) = self.buffers.as_ref().filter(|_| is_asked) else {
+            return Time::NEVER; // what the buffers say of input is of somebody else's
         };
         let came = self.bytes_in - buffers.message_from;
         let grace = buffers.message_since + limits.input_rate_grace;

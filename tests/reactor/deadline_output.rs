@@ -1,6 +1,7 @@
 //! The deadlines of output: some of it has to be taken now and then, and not too much may wait for long.
 
 use std::io::{Read, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::support::deadline::*;
@@ -80,6 +81,37 @@ fn a_peer_that_reads_slowly_is_not_stalled_however_long_the_kernel_keeps_silent(
         let is_over = !missed.borrow().is_empty() || !server.calls.closed().is_empty();
         assert!(!is_over || HAS_KERNEL, "{missed:?}, {:?}", server.calls.reasons());
     }
+}
+
+#[test]
+fn more_time_for_output_has_nothing_to_do_with_whose_input_was_in_the_buffers_before() {
+    let recorder = Recorder::new().data(|conn, data| {
+        if data == b"flood" {
+            conn.send(&pattern(12 << 20)).ignore();
+        }
+        Ok(if data == b"half" { 2 } else { data.len() })
+    });
+    let missed = Missed::default();
+    let noted = Rc::clone(&missed);
+    let recorder = recorder.deadline(move |conn, deadline| {
+        noted.borrow_mut().push((deadline, conn.now()));
+        (noted.borrow().len() == 1).then_some(SHORT)
+    });
+    let limits =
+        patient().output_bytes_max(64 << 20).write_stall_timeout(SHORT).input_rate_min(1);
+    let mut server = Server::with_limits(recorder, limits);
+    let (mut first, _) = server.open();
+    first.write_all(&[b'x'; 100]).unwrap();
+    server.until("it is shown", |calls| calls.shown().len() == 1);
+    first.write_all(b"half").unwrap();
+    server.until("it is shown", |calls| calls.shown().len() == 2);
+    first.write_all(b"more").unwrap();
+    server.until("it is shown", |calls| calls.shown().len() == 3);
+    let mut client = connect_small(server.address);
+    client.write_all(b"flood").unwrap();
+    server.until_closed(1);
+    assert_eq!(server.calls.reasons(), [CloseReason::WriteStallTimeout]);
+    assert_eq!(missed.borrow().len(), 2);
 }
 
 #[test]
