@@ -50,6 +50,15 @@ impl Disk {
     pub fn lock(&self) -> MutexGuard<'_, Contents> {
         self.0.lock().unwrap()
     }
+
+    /// The machine crashes: with it goes what was not synced, or some part of the end of that.
+    pub fn crash(&self, random: usize) {
+        let mut file = self.lock();
+        let unsynced = file.bytes.len() - file.synced;
+        let left = file.synced + random % (unsynced + 1);
+        file.bytes.truncate(left);
+        file.bytes_max = None;
+    }
 }
 
 impl RecordFile for Disk {
