@@ -1,6 +1,6 @@
 //! Which addresses a name stands for, a test cannot choose; here it chooses them.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use super::*;
 use crate::connection::Connection;
