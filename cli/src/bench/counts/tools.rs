@@ -26,7 +26,7 @@ impl Report {
     }
 
     pub(super) fn read(&self) -> Result<String> {
-        fs::read_to_string(&self.file.path())
+        fs::read_to_string(self.file.path())
             .with_context(|| format!("there is no report {}", self.file.path().display()))
     }
 }
