@@ -1,0 +1,285 @@
+//! The key-value server's append-only file: what is in it after the server was killed, stopped, or cut off.
+
+mod example;
+#[path = "resp_kv/program.rs"]
+mod program;
+mod support;
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use example::{Example, path_of, run_client, start_client};
+use program::{Server, command};
+use support::DEADLINE;
+
+/// A file in a directory of its own, which goes with this value.
+struct File {
+    directory: PathBuf,
+}
+
+impl File {
+    fn new(test: &str) -> File {
+        let directory = std::env::temp_dir().join(format!("resp-kv-{}-{test}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        File { directory }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("appendonly.aof")
+    }
+
+    /// Starts the server with this file.
+    fn serve(&self, policy: &str) -> Server {
+        let path = self.path();
+        Server::start_with(&["--appendonly", path.to_str().unwrap(), "--appendfsync", policy])
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        fs::read(self.path()).unwrap()
+    }
+
+    /// Cuts so many bytes off its end.
+    fn cut(&self, bytes: u64) {
+        let file = OpenOptions::new().write(true).open(self.path()).unwrap();
+        file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // A failing test may have left nothing.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[test]
+fn nothing_that_was_acknowledged_under_always_is_lost_by_kill_9_in_mid_load() {
+    const WRITERS: u64 = 8;
+    let file = File::new("killed");
+    // How many values of each writer were acknowledged, over all rounds.
+    let acknowledged: Arc<Vec<AtomicU64>> =
+        Arc::new((0..WRITERS).map(|_| AtomicU64::new(0)).collect());
+    let total = |counts: &[AtomicU64]| counts.iter().map(|c| c.load(Ordering::SeqCst)).sum::<u64>();
+    for _ in 0..3 {
+        let server = file.serve("always");
+        let before = total(&acknowledged);
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (address, counts) = (server.address, Arc::clone(&acknowledged));
+                thread::spawn(move || {
+                    write_until_the_end(writer, address, &counts[writer as usize])
+                })
+            })
+            .collect();
+        let start = Instant::now();
+        while total(&acknowledged) < before + 1000 {
+            assert!(start.elapsed() < DEADLINE, "nothing is acknowledged");
+            thread::yield_now();
+        }
+        server.process.kill();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        let server = file.serve("always");
+        let mut client = server.connect();
+        for (writer, count) in acknowledged.iter().enumerate() {
+            let count = count.load(Ordering::SeqCst);
+            let length: u64 =
+                client.ask(&["LLEN", &format!("list:{writer}")])[1..].parse().unwrap();
+            assert!(length >= count, "writer {writer}: {length} of {count}");
+            for i in 0..count {
+                client.command(&["GET", &format!("key:{writer}:{i}")]);
+            }
+            for i in 0..count {
+                assert_eq!(client.reply(), i.to_string());
+            }
+            // What was carried out and not acknowledged counts from now on.
+            acknowledged[writer].store(length, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Writes one key and one element after another, some at once, and counts those whose two answers have come.
+fn write_until_the_end(writer: u64, address: SocketAddr, acknowledged: &AtomicU64) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut next = acknowledged.load(Ordering::SeqCst);
+    loop {
+        let batch = next..next + 1 + writer;
+        for i in batch.clone() {
+            let bytes = [
+                command(&["SET", &format!("key:{writer}:{i}"), &i.to_string()]),
+                command(&["RPUSH", &format!("list:{writer}"), &i.to_string()]),
+            ];
+            if stream.write_all(&bytes.concat()).is_err() {
+                return;
+            }
+        }
+        for i in batch {
+            let (Some(Ok(set)), Some(Ok(pushed))) = (answers.next(), answers.next()) else {
+                return;
+            };
+            assert_eq!((set.as_str(), pushed), ("+OK", format!(":{}", i + 1)));
+            acknowledged.fetch_add(1, Ordering::SeqCst);
+            next = i + 1;
+        }
+    }
+}
+
+#[test]
+fn a_torn_last_record_is_cut_off_with_a_warning() {
+    let file = File::new("torn");
+    file.serve("always").connect().ask(&["SET", "whole", "1"]);
+    let whole = file.bytes().len();
+    file.serve("always").connect().ask(&["SET", "torn", "2"]);
+    file.cut(3);
+    let path = file.path();
+    let arguments = ["127.0.0.1:0", "--appendonly", path.to_str().unwrap()];
+    Example::run("resp_kv", &arguments).wait_for_line("cut off");
+    let server = file.serve("always");
+    let mut client = server.connect();
+    assert_eq!(client.ask(&["GET", "whole"]), "1");
+    assert_eq!(client.ask(&["GET", "torn"]), "nil");
+    assert!(file.bytes().len() >= whole);
+    // The next record stands where the torn one did.
+    client.ask(&["SET", "next", "3"]);
+    drop(server);
+    assert_eq!(
+        file.serve("always").redis_cli(&[], "MGET whole torn next\nDBSIZE\n"),
+        "1\n\n3\n2\n"
+    );
+}
+
+#[test]
+fn a_torn_transaction_is_cut_off_as_a_whole() {
+    let file = File::new("torn-transaction");
+    let server = file.serve("always");
+    server.redis_cli(&[], "SET a 1\nMULTI\nINCR a\nSET b 2\nEXEC\n");
+    drop(server);
+    file.cut(2);
+    assert_eq!(file.serve("always").redis_cli(&[], "MGET a b\n"), "1\n\n");
+}
+
+#[test]
+fn a_file_that_is_broken_in_the_middle_is_not_loaded() {
+    let file = File::new("broken");
+    file.serve("always").redis_cli(&[], "SET a 1\nSET b 2\nSET c 3\n");
+    let mut bytes = file.bytes();
+    let middle = bytes.len() / 2;
+    bytes[middle - 20..middle + 20].fill(b'!');
+    fs::write(file.path(), &bytes).unwrap();
+    let complaint = fails_to_start(&file.path());
+    assert!(complaint.contains("appendonly.aof"), "{complaint}");
+    assert_eq!(file.bytes(), bytes, "it is as it was");
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_told_in_one_line() {
+    let file = File::new("directory");
+    let complaint = fails_to_start(&file.directory);
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+}
+
+/// What a server says that ends with an error at its start.
+fn fails_to_start(file: &Path) -> String {
+    let program = path_of("resp_kv");
+    let arguments = ["127.0.0.1:0", "--appendonly", file.to_str().unwrap()];
+    let (status, _, complaint) =
+        start_client(program.to_str().unwrap(), &arguments, Stdio::null()).end();
+    assert_eq!(status.code(), Some(1), "{complaint}");
+    complaint
+}
+
+#[test]
+fn under_everysec_records_are_in_the_file_without_being_asked_for() {
+    let file = File::new("everysec");
+    let server = file.serve("everysec");
+    server.connect().ask(&["SET", "key", "the value"]);
+    let start = Instant::now();
+    while !file.bytes().windows(9).any(|bytes| bytes == b"the value") {
+        assert!(start.elapsed() < DEADLINE, "the record is never written");
+    }
+    server.process.kill();
+    assert_eq!(file.serve("everysec").connect().ask(&["GET", "key"]), "the value");
+}
+
+#[test]
+fn shutdown_ends_the_server_with_all_records_written() {
+    for policy in ["always", "everysec", "no"] {
+        let file = File::new(&format!("shutdown-{policy}"));
+        let server = file.serve(policy);
+        let mut client = server.connect();
+        client.send("RPUSH list x\r\n".repeat(1000));
+        client.command(&["SHUTDOWN"]);
+        let answers: String = (1..=1000).map(|i| format!(":{i}\r\n")).collect();
+        assert_eq!(String::from_utf8(client.rest()).unwrap(), answers);
+        drop(client); // which the server waits for
+        assert!(server.process.wait().success());
+        assert_eq!(file.serve(policy).connect().ask(&["LLEN", "list"]), ":1000", "{policy}");
+    }
+}
+
+#[test]
+fn sigterm_ends_the_server_with_all_records_written() {
+    let file = File::new("sigterm");
+    let server = file.serve("everysec");
+    let mut client = server.connect();
+    client.ask(&["SET", "key", "value"]);
+    Command::new("kill").arg(server.process.pid().to_string()).status().unwrap();
+    assert_eq!(client.rest(), b"");
+    drop(client); // which the server waits for
+    assert!(server.process.wait().success());
+    assert_eq!(file.serve("everysec").connect().ask(&["GET", "key"]), "value");
+}
+
+/// Every command that the tests of families have, and what else changes keys.
+#[test]
+fn a_restart_brings_back_what_each_command_did() {
+    let file = File::new("families");
+    let server = file.serve("no");
+    for family in [
+        include_str!("resp_kv/redis_cli/connection.txt"),
+        include_str!("resp_kv/redis_cli/transactions.txt"),
+        include_str!("resp_kv/redis_cli/keys.txt"),
+        include_str!("resp_kv/redis_cli/strings.txt"),
+        include_str!("resp_kv/redis_cli/hashes.txt"),
+        include_str!("resp_kv/redis_cli/lists.txt"),
+        include_str!("resp_kv/redis_cli/sets.txt"),
+    ] {
+        let commands: Vec<&str> =
+            family.lines().filter_map(|line| line.strip_prefix("> ")).collect();
+        // Each on keys that the ones before left.
+        server.redis_cli(&[], &commands.join("\n"));
+    }
+    server.redis_cli(
+        &[],
+        "SADD chance 1 2 3 4 5 6 7 8 9\nSPOP chance\nSPOP chance 4\nSET brief 1 PX 1\n\
+         HSET hash a 1 b 2 c 3\nHDEL hash b\nHINCRBY hash a 5\nHINCRBYFLOAT hash c 0.5\nSELECT 3\nSET other 1\n\
+         SELECT 0\nRPUSH elements a b c d\nLSET elements 1 x\nLREM elements 1 c\nRPOPLPUSH elements moved\n",
+    );
+    let (sender, receiver) = (server.connect(), server.connect());
+    let (mut sender, mut receiver) = (sender, receiver);
+    receiver.command(&["BLPOP", "waited-for", "0"]);
+    sender.ask(&["RPUSH", "waited-for", "1"]);
+    receiver.expect("*2\r\n$10\r\nwaited-for\r\n$1\r\n1\r\n");
+    let before = state(&server);
+    assert!(before.lines().count() > 20, "{before}");
+    sender.command(&["SHUTDOWN"]);
+    drop((sender, receiver));
+    server.process.wait();
+    assert_eq!(state(&file.serve("no")), before);
+}
+
+/// All keys with their values and times to live, as text.
+fn state(server: &Server) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resp_kv/state.py");
+    let arguments = ["-B", script.to_str().unwrap(), &server.port()];
+    String::from_utf8(run_client("/usr/bin/python3", &arguments, b"")).unwrap()
+}

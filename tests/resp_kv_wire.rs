@@ -1,0 +1,224 @@
+//! The key-value server, byte by byte: what is no command, what is too large, and readers that are too slow.
+
+mod example;
+#[path = "resp_kv/model.rs"]
+mod model;
+#[path = "resp_kv/program.rs"]
+mod program;
+mod support;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use model::{Model, any_command};
+use program::{Client, Server, command, is_ours};
+use support::DEADLINE;
+
+/// What is answered to bytes that are no command, before the connection is closed.
+const REFUSALS: &[(&[u8], &str)] = &[
+    (b"*x\r\n", "invalid multibulk length"),
+    (b"*1x\r\n", "invalid multibulk length"),
+    (b"*\r\n", "invalid multibulk length"),
+    (b"*99999999999999999999\r\n", "invalid multibulk length"),
+    (b"*2147483648\r\n", "invalid multibulk length"),
+    (b"*1\r\n:1\r\n", "expected '$'"),
+    (b"*1\r\nPING\r\n", "expected '$'"),
+    (b"*1\r\n$x\r\n", "invalid bulk length"),
+    (b"*1\r\n$-1\r\n", "invalid bulk length"),
+    (b"*1\r\n$\r\n", "invalid bulk length"),
+    (b"*1\r\n$4294967295\r\n", "invalid bulk length"),
+    (b"*1\r\n$99999999999999999999\r\n", "invalid bulk length"),
+    (b"*2\r\n$3\r\nGET\r\n$-5\r\n", "invalid bulk length"),
+    (b"SET \"a b\r\n", "unbalanced quotes in request"),
+    (b"SET 'a b\r\n", "unbalanced quotes in request"),
+    (b"SET \"a\"b\r\n", "unbalanced quotes in request"),
+];
+
+#[test]
+fn what_is_no_command_is_refused_in_redis_words() {
+    let server = Server::start();
+    for (bytes, reason) in REFUSALS {
+        let mut client = server.connect();
+        // What came before it is answered.
+        client.send([b"PING\r\n", *bytes].concat());
+        let expected = format!("+PONG\r\n-ERR Protocol error: {reason}");
+        let (bytes, answer) = (bytes.escape_ascii(), client.rest());
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(&expected) && answer.ends_with("\r\n"), "{bytes}: {answer:?}");
+    }
+}
+
+#[test]
+fn what_never_ends_is_refused() {
+    let server = Server::start();
+    for start in ["x", "*", "*1\r\n$"] {
+        let mut client = server.connect();
+        client.send(start.as_bytes());
+        client.send("1".repeat(70_000));
+        let answer = client.rest();
+        assert!(
+            answer.starts_with(b"-ERR Protocol error: "),
+            "{start:?}: {}",
+            answer.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn empty_commands_have_no_answer() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send("\r\n   \r\n*0\r\n*-1\r\n\n*-5\r\nPING\r\n");
+    client.expect("+PONG\r\n");
+}
+
+#[test]
+fn inline_commands_have_quotes_and_any_line_end() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send("SET \"a key\" 'it\\'s'\n");
+    client.send(
+        "GET \"a\\x20key\"\r\n  STRLEN   'a key'  \r\nSET e \"\"\r\nGET e\r\nset \"\\n\\\"\" x\r\n",
+    );
+    client.send("*2\r\n$3\r\nGET\r\n$2\r\n\n\"\r\n");
+    client.expect("+OK\r\n$4\r\nit's\r\n:4\r\n+OK\r\n$0\r\n\r\n+OK\r\n$1\r\nx\r\n");
+}
+
+#[test]
+fn commands_may_come_byte_by_byte() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let mut bytes = command(&["SET", "key", "a\r\nb"]);
+    bytes.extend_from_slice(b"STRLEN key\r\n");
+    bytes.extend_from_slice(&command(&["GET", "key"]));
+    for byte in bytes {
+        client.send([byte]);
+    }
+    client.expect("+OK\r\n:4\r\n$4\r\na\r\nb\r\n");
+}
+
+/// What a length promises is not reserved before it comes.
+#[test]
+fn memory_does_not_grow_with_what_is_only_announced() {
+    if !is_ours("a policy of allocation") {
+        return;
+    }
+    let server = Server::start();
+    server.connect().ask(&["PING"]);
+    let before = server.resident_bytes();
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        let mut client = server.connect();
+        client.send("PING\r\n*1000000\r\n$10000000\r\nx");
+        client.expect("+PONG\r\n");
+        clients.push(client);
+    }
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes more, for 100 clients that sent nearly nothing");
+}
+
+#[test]
+fn a_command_with_too_many_or_too_long_arguments_is_refused() {
+    if !is_ours("larger limits") {
+        return;
+    }
+    let server = Server::start();
+    for (bytes, reason) in [
+        ("*1048577\r\n", "invalid multibulk length"),
+        ("*1\r\n$536870913\r\n", "invalid bulk length"),
+    ] {
+        let mut client = server.connect();
+        client.send(bytes);
+        let expected = format!("-ERR Protocol error: {reason}\r\n");
+        assert_eq!(String::from_utf8_lossy(&client.rest()), expected, "for {bytes:?}");
+    }
+}
+
+#[test]
+fn a_command_may_have_a_hundred_thousand_arguments() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let names: Vec<String> = (0..100_000).map(|i| i.to_string()).collect();
+    let arguments: Vec<&str> =
+        ["SADD", "set"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    assert_eq!(client.ask(&arguments), ":100000");
+    assert_eq!(client.ask(&["SCARD", "set"]), ":100000");
+}
+
+#[test]
+fn a_half_closed_connection_gets_all_its_answers() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send("INCR n\r\n".repeat(10_000));
+    client.send("*2\r\n$3\r\nGET\r\n"); // the rest of it never comes
+    client.shutdown();
+    let expected: String = (1..=10_000).map(|i| format!(":{i}\r\n")).collect();
+    assert!(client.rest() == expected.as_bytes());
+}
+
+/// Redis's policy for subscribers: at 32 MiB of output that waits, the connection is closed.
+#[test]
+fn a_subscriber_that_does_not_read_is_dropped_and_delays_nobody() {
+    let server = Server::start();
+    let mut slow = Client::new(support::connect_small(server.address));
+    let mut quick = server.connect();
+    for client in [&mut slow, &mut quick] {
+        client.command(&["SUBSCRIBE", "news"]);
+        client.expect("*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    }
+    let mut publisher = server.connect();
+    let text = "x".repeat(64 << 10);
+    let (mut sent, mut slowest) = (0, Duration::ZERO);
+    let start = Instant::now();
+    let mut receivers = 2;
+    while receivers == 2 {
+        assert!(start.elapsed() < DEADLINE, "the slow subscriber is never dropped");
+        let published = Instant::now();
+        receivers = publisher.ask(&["PUBLISH", "news", &text])[1..].parse().unwrap();
+        sent += text.len();
+        quick.expect("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n");
+        assert_eq!(quick.reply().len(), text.len());
+        slowest = slowest.max(published.elapsed());
+    }
+    assert_eq!(receivers, 1);
+    assert!((30 << 20..48 << 20).contains(&sent), "dropped after {sent} bytes");
+    assert!(slowest < Duration::from_millis(500), "one message took {slowest:?}");
+    // It was not told everything, and then the end.
+    let received = slow.rest();
+    assert!(received.len() < sent, "{}", received.len());
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_bounded_and_delays_nobody() {
+    let server = Server::start();
+    let mut other = server.connect();
+    other.ask(&["SET", "large", &"x".repeat(1 << 20)]);
+    let before = server.resident_bytes();
+    let stream = support::connect_small(server.address);
+    stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    // It asks for 400 MiB.
+    let _ = (&stream).write_all(&b"GET large\r\n".repeat(400));
+    for i in 0..1000 {
+        assert_eq!(other.ask(&["INCR", "n"]), format!(":{}", i + 1));
+    }
+    if is_ours("no bound for other clients") {
+        let grown = server.resident_bytes().saturating_sub(before);
+        assert!(grown < 64 << 20, "{grown} bytes wait for a client that reads nothing");
+    }
+}
+
+/// The simulation compares the server with this model; and this is what compares the model with Redis.
+#[test]
+fn the_server_says_what_its_model_says() {
+    let server = Server::start();
+    let mut state = 1;
+    for number in 0..50 {
+        let (mut client, mut model) = (server.connect(), Model::default());
+        for _ in 0..100 {
+            let command = any_command(&format!("client{number}"), || support::random(&mut state));
+            let words: Vec<&str> = command.iter().map(String::as_str).collect();
+            client.command(&words);
+            client.expect(model.reply(&command));
+        }
+    }
+}
