@@ -10,7 +10,7 @@
 //! Try it: `cargo run --example blocking_work`, and in another terminal
 //! `printf 'localhost\nexample.org\n' | nc -N 127.0.0.1 7004`. An address to listen on can be given.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 
@@ -43,7 +43,7 @@ fn serve() -> io::Result<()> {
     reactor.attach(resolver, inbox)?; // which starts the threads
     let limits = Limits::new().input_bytes_max(64 * LINE_BYTES_MAX);
     let listener = reactor.listen_with(resolver, address, &ListenOptions::new().limits(limits))?;
-    println!("listening on {}", reactor.listener_address(listener)?);
+    writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
     reactor.run()?;
     Ok(())
 }
@@ -65,10 +65,17 @@ impl StreamHandler for Resolver {
     ) -> Result<usize, Error> {
         let end = data.iter().position(|byte| *byte == b'\n');
         if end.unwrap_or(data.len()) > LINE_BYTES_MAX {
-            return Err("a name is too long".into());
+            conn.send(b"a name is too long\n").ignore();
+            conn.close();
+            return Ok(data.len());
         }
         let Some(end) = end else { return Ok(0) };
-        let name = str::from_utf8(&data[..end])?.trim().to_owned();
+        let Ok(name) = str::from_utf8(&data[..end]) else {
+            conn.send(b"a name is UTF-8\n").ignore();
+            conn.again(); // for the next line
+            return Ok(end + 1);
+        };
+        let name = name.trim().to_owned();
         if self.blocking.run_for(conn.key(), move || look_up(&name)).is_err() {
             conn.send(b"too busy, try again\n").ignore();
             conn.again(); // for the next line

@@ -9,9 +9,10 @@
 //! everybody reads the same. An address to listen on can be given as an argument.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::{env, io};
 
 use oneloop::codec::{FrameError, FrameHandler, Framed, Lines};
 use oneloop::{CloseReason, Connection, Context, Error, Key, Limits, ListenOptions, Reactor};
@@ -45,7 +46,7 @@ fn serve() -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let chat = reactor.add(Framed::new(Chat::default()));
     let listener = reactor.listen_with(chat, address, &ListenOptions::new().limits(limits))?;
-    println!("listening on {}", reactor.listener_address(listener)?);
+    writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
     reactor.run()?;
     Ok(())
 }

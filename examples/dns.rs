@@ -10,14 +10,16 @@
 //! with `+tcp`. An address to listen on can be given as its argument, and then a file with another zone.
 
 use std::collections::HashMap;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, fs};
 
 use oneloop::codec::{Encoder, LengthPrefixed, LengthWidth, for_each_frame};
 use oneloop::{
-    Connection, Datagram, DatagramHandler, DatagramSocket, Error, Limits, ListenOptions, Reactor,
-    StreamHandler,
+    Address, Connection, Datagram, DatagramHandler, DatagramSocket, Error, Limits, ListenOptions,
+    Reactor, StreamHandler,
 };
 use simple_dns::rdata::{CNAME, NS, OPT, RData, SOA, TXT};
 use simple_dns::{
@@ -42,13 +44,27 @@ const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Aliases of aliases that are followed.
 const ALIASES_MAX: usize = 8;
 
-fn main() -> Result<(), Error> {
+fn main() -> ExitCode {
+    env_logger::init();
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dns: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<(), Error> {
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:5300".into());
+    let address: Address = address.parse()?;
+    if !matches!(address, Address::Tcp(_)) {
+        return Err(format!("{address} is no address for both TCP and UDP").into());
+    }
     let zone = match env::args().nth(2) {
         Some(file) => Zone::parse(&fs::read_to_string(file)?)?,
         None => Zone::parse(ZONE)?,
     };
-    env_logger::init();
     let limits = Limits::new()
         .idle_timeout(Duration::from_secs(10))
         .message_timeout(Duration::from_secs(5))
@@ -60,7 +76,7 @@ fn main() -> Result<(), Error> {
     // The same for UDP, with the port, if it was the kernel's to choose.
     let address = reactor.listener_address(listener)?;
     reactor.bind(dns, address.clone())?;
-    println!("listening on {address}");
+    writeln!(io::stdout(), "listening on {address}")?;
     reactor.run()?;
     Ok(())
 }
@@ -228,15 +244,15 @@ fn parse_record(line: &str) -> Option<ResourceRecord<'static>> {
     let data = match (kind, &data[..]) {
         ("A", [address]) => RData::A(address.parse::<Ipv4Addr>().ok()?.into()),
         ("AAAA", [address]) => RData::AAAA(address.parse::<Ipv6Addr>().ok()?.into()),
-        ("NS", [name]) => RData::NS(NS(Name::new(name).ok()?)),
-        ("CNAME", [name]) => RData::CNAME(CNAME(Name::new(name).ok()?)),
+        ("NS", [name]) => RData::NS(NS(parse_name(name)?)),
+        ("CNAME", [name]) => RData::CNAME(CNAME(parse_name(name)?)),
         ("TXT", words) => {
             let text = words.iter().try_fold(TXT::new(), |text, word| text.with_string(word));
             RData::TXT(text.ok()?)
         }
         ("SOA", [mname, rname, serial, refresh, retry, expire, minimum]) => RData::SOA(SOA {
-            mname: Name::new(mname).ok()?,
-            rname: Name::new(rname).ok()?,
+            mname: parse_name(mname)?,
+            rname: parse_name(rname)?,
             serial: serial.parse().ok()?,
             refresh: refresh.parse().ok()?,
             retry: retry.parse().ok()?,
@@ -245,5 +261,11 @@ fn parse_record(line: &str) -> Option<ResourceRecord<'static>> {
         }),
         _ => return None,
     };
-    Some(ResourceRecord::new(Name::new(name).ok()?, CLASS::IN, ttl, data).into_owned())
+    Some(ResourceRecord::new(parse_name(name)?, CLASS::IN, ttl, data).into_owned())
+}
+
+/// Two dots in a row have no label between them, and only the root's is empty.
+fn parse_name(text: &str) -> Option<Name<'_>> {
+    let has_empty_label = text.strip_suffix('.').unwrap_or(text).split('.').any(str::is_empty);
+    Name::new(text).ok().filter(|_| !has_empty_label)
 }

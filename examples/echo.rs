@@ -3,6 +3,9 @@
 //! Try it: `cargo run --example echo`, and in another terminal `nc 127.0.0.1 7000`. An address to
 //! listen on can be given as its argument; `RUST_LOG=oneloop=trace` shows the loop at work.
 
+use std::env;
+use std::process::ExitCode;
+
 use oneloop::{Connection, Error, StreamHandler};
 
 struct Echo;
@@ -18,7 +21,14 @@ impl StreamHandler for Echo {
     }
 }
 
-fn main() -> std::io::Result<()> {
+fn main() -> ExitCode {
     env_logger::init();
-    oneloop::serve(std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:7000"), Echo)
+    let address = env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7000"));
+    match oneloop::serve(address, Echo) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -8,10 +8,11 @@
 //! within five seconds, anything else within ten; then wait. An address to listen on can be given as an
 //! argument, and a number by which all times are divided.
 
+use std::env;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
-use std::{env, io};
 
 use oneloop::{Connection, Deadline, Error, Limits, ListenOptions, Reactor, StreamHandler};
 
@@ -40,7 +41,7 @@ fn serve() -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let handler = reactor.add(IdleKick { second, members });
     let listener = reactor.listen_with(handler, address, &ListenOptions::new().limits(limits))?;
-    println!("listening on {}", reactor.listener_address(listener)?);
+    writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
     reactor.run()?;
     Ok(())
 }

@@ -11,7 +11,7 @@
 //! `socat - UDP:127.0.0.1:7007`. The ports are those of services(5) and 7000; the host and that number can be given,
 //! `0.0.0.0 0` for what root may do, `127.0.0.1 any` for ports of the kernel's choice.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{array, env};
@@ -53,10 +53,10 @@ fn serve(host: &str, offset: &str) -> io::Result<()> {
         };
         let server = reactor.add(Server { service, own_ports: Vec::new() });
         let listener = reactor.listen(server, (host, port))?;
-        println!("{name}/tcp: listening on {}", reactor.listener_address(listener)?);
+        writeln!(io::stdout(), "{name}/tcp: listening on {}", reactor.listener_address(listener)?)?;
         let socket = reactor.bind(server, (host, port))?;
         let address = reactor.datagram_address(socket)?;
-        println!("{name}/udp: listening on {address}");
+        writeln!(io::stdout(), "{name}/udp: listening on {address}")?;
         own_ports.extend(address.inet().map(|address| address.port()));
         servers.push(server);
     }

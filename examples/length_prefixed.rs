@@ -15,8 +15,9 @@
 //!
 //! An address to listen on can be given as an argument.
 
+use std::env;
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::{env, io};
 
 use oneloop::codec::{
     Encoder, FrameError, FrameHandler, Framed, LengthFrame, LengthPrefixed, LengthWidth,
@@ -42,7 +43,7 @@ fn serve() -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let adder = reactor.add(Framed::new(Adder));
     let listener = reactor.listen_with(adder, address, &ListenOptions::new().limits(limits))?;
-    println!("listening on {}", reactor.listener_address(listener)?);
+    writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
     reactor.run()?;
     Ok(())
 }

@@ -120,7 +120,10 @@ impl StreamHandler for Netcat {
         // The last one is that of an input that nobody needs any more.
         let is_good = matches!(reason, PeerClosed | Closed | OtherSide | Stopped);
         if !is_good && self.error.is_none() {
-            self.error = Some(reason.to_string());
+            self.error = Some(match (reason, self.output == Some(key)) {
+                (CloseReason::Reset, true) => "nobody reads the output any more".into(),
+                _ => reason.to_string(),
+            });
         }
         for own in [&mut self.input, &mut self.output] {
             own.take_if(|own| *own == key);

@@ -8,7 +8,7 @@
 //! and a command can be given: `... -- 0.0.0.0:7002 vmstat 1`, or `cat` to fan out what you type.
 //! When the command ends, every client is sent the rest, and the program ends.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
 use std::sync::mpsc;
@@ -42,7 +42,7 @@ fn serve() -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let clients = reactor.add(Clients { newcomers: sender });
     let listener = reactor.listen(clients, address)?;
-    println!("listening on {}", reactor.listener_address(listener)?);
+    writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
 
     let mut child = Command::new(&command[0]).args(&command[1..]).stdout(Stdio::piped()).spawn()?;
     let pipe = pipe::Receiver::from(child.stdout.take().expect("it was asked to be piped"));

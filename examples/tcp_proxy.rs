@@ -8,8 +8,9 @@
 //! Try it: `cargo run --example tcp_proxy 127.0.0.1:7005 127.0.0.1:7000`, with `cargo run --release -- echo`
 //! behind it, and in a third terminal `nc 127.0.0.1 7005`.
 
+use std::env;
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::{env, io};
 
 use oneloop::{
     Address, ConnectError, Connection, Context, Error, Key, Origin, Reactor, StreamHandler,
@@ -39,7 +40,7 @@ fn serve(listen: &str, server: &str) -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let proxy = reactor.add(Proxy { server });
     let listener = reactor.listen(proxy, listen)?;
-    println!("listening on {}", reactor.listener_address(listener)?);
+    writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
     reactor.run()?;
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! here. `... -- 127.0.0.1:7003 < FILE` sends a file. At the end of the input it goes on ticking.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn serve() -> io::Result<()> {
     let (lines, inbox) = mailbox(LINES_MAX);
     reactor.attach(ticker, inbox)?;
     let listener = reactor.listen(ticker, address)?;
-    println!("listening on {}", reactor.listener_address(listener)?);
+    writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
     thread::spawn(move || feed(&lines));
     reactor.run()?;
     Ok(())

@@ -7,6 +7,8 @@
 //! `socat - UNIX-CONNECT:/tmp/echo.sock`.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use oneloop::address::UnixName;
@@ -16,10 +18,10 @@ use oneloop::{
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let (path, mode) = match &arguments[..] {
         [path] => (path, Ok(0o600)),
-        [path, mode] => (path, u32::from_str_radix(mode, 8)),
+        [path, mode] => (path, u32::from_str_radix(&mode.to_string_lossy(), 8)),
         _ => {
             eprintln!("usage: unix_echo PATH [MODE], for example /tmp/echo.sock 660");
             return ExitCode::FAILURE;
@@ -38,12 +40,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(path: &str, mode: u32) -> Result<(), Error> {
+fn serve(path: &OsStr, mode: u32) -> Result<(), Error> {
     let mut reactor = Reactor::new()?;
     let echo = reactor.add(Echo);
     let options = ListenOptions::new().unix_mode(mode);
     let listener = reactor.listen_with(echo, UnixName::from_path(path)?, &options)?;
-    println!("listening on {}", reactor.listener_address(listener)?);
+    writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
     reactor.run()?;
     Ok(())
 }

@@ -4,9 +4,12 @@
 
 #![cfg(feature = "sim")]
 
+#[path = "resp_kv/crashes.rs"]
+mod crashes;
 #[path = "resp_kv/model.rs"]
 mod model;
 #[path = "../examples/resp_kv/server/mod.rs"]
+#[allow(dead_code, reason = "some of it is for the program")]
 mod server;
 #[path = "resp_kv/simulated.rs"]
 mod simulated;
@@ -17,14 +20,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::CloseReason;
-use oneloop::sim::{Check, ClientId, Faults, Harness, Script, Served, Simulation};
+use oneloop::sim::{Check, ClientId, Faults, Script, Served, Simulation};
 
-use model::{Model, questions};
-use server::{Policy, Server};
-use simulated::{Disk, any_batch, count_replies, encode, reply_length, serve, serve_file, texts};
+use model::Model;
+use server::Server;
+use simulated::{any_batch, encode, reply_length, serve, texts};
 
 /// Longer than any of the scripts takes, whatever the network does to it.
-const LONG: Duration = Duration::from_secs(600);
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// Runs a scenario under many seeds: without a loss, in which everything has to be done in the end, and with all faults,
 /// in which connections end at any time.
@@ -328,131 +331,4 @@ fn a_subscriber_with_much_output_is_dropped_after_a_minute() {
         let has_all = sim.received(slow).len() > messages * 60_000;
         assert_ne!(has_all, is_dropped, "{messages} messages, after {seconds} s");
     }
-}
-
-/// What the keys of one client are after each step of what it did: the replies to questions about them.
-fn states(commands: &[Vec<String>], prefix: &str) -> Vec<Option<String>> {
-    let mut model = Model::default();
-    let mut states = vec![Some(state(&model, prefix))];
-    for command in commands {
-        model.reply(command);
-        states.push((!model.is_in_transaction()).then(|| state(&model, prefix)));
-    }
-    states
-}
-
-fn state(model: &Model, prefix: &str) -> String {
-    let mut model = model.clone();
-    questions(prefix).iter().map(|question| model.reply(question)).collect()
-}
-
-/// Under `always` the reply comes after the record; so whatever was acknowledged is there after a crash, and of the rest as
-/// much as the client had sent, in order, and no half of a transaction.
-#[test]
-fn nothing_acknowledged_is_lost_by_a_crash_at_any_byte_of_the_file() {
-    let name = "nothing_acknowledged_is_lost_by_a_crash_at_any_byte_of_the_file";
-    Check::new(name).seeds(200).faults(Faults::some()).run(|sim| {
-        let disk = Disk::default();
-        disk.lock().bytes_max = Some(sim.random() as usize % 4000);
-        let served = serve_file(sim, &disk, Policy::Always);
-        let mut clients = Vec::new();
-        for number in 0..1 + sim.random() % 3 {
-            let (prefix, mut model, mut script) =
-                (format!("client{number}"), Model::default(), Script::new());
-            let mut commands = Vec::new();
-            for _ in 0..1 + sim.random() % 12 {
-                let (mut sent, mut expected) = (Vec::new(), String::new());
-                for command in any_batch(sim, &prefix) {
-                    sent.extend(encode(sim, &command));
-                    expected += &model.reply(&command);
-                    commands.push(command);
-                }
-                script = script.send(sent).expect(expected);
-            }
-            clients.push((sim.client(served.address, script.close().may_end()), prefix, commands));
-        }
-        // The crash comes at any time if the file does not bring it about.
-        let at = Duration::from_micros(sim.random() % 300_000);
-        let at = if sim.random().is_multiple_of(2) { at } else { LONG };
-        sim.run_for(at);
-        // With the machine goes what was not synced, or a part of it.
-        sim.crash(served.reactor);
-        let mut file = disk.lock();
-        let unsynced = file.bytes.len() - file.synced;
-        let left = file.synced + sim.random() as usize % (unsynced + 1);
-        file.bytes.truncate(left);
-        file.bytes_max = None;
-        drop(file);
-        sim.heal();
-        sim.set_faults(Faults::none());
-        let served = serve_file(sim, &disk, Policy::Always);
-        for (client, prefix, commands) in clients {
-            let acknowledged = count_replies(sim.received(client));
-            let questions: Vec<u8> =
-                questions(&prefix).iter().flat_map(|words| encode(sim, words)).collect();
-            let asked = sim.client(served.address, Script::new().send(questions));
-            sim.run_until_idle();
-            let found = String::from_utf8(sim.received(asked).to_vec()).unwrap();
-            let states = states(&commands, &prefix);
-            // A transaction's first commands are acknowledged by nothing but that they are queued.
-            let first = states[..=acknowledged].iter().rposition(Option::is_some).unwrap();
-            let is_one = states[first..].iter().flatten().any(|state| *state == found);
-            assert!(
-                is_one,
-                "{prefix}: of {} commands {acknowledged} were acknowledged",
-                commands.len()
-            );
-        }
-    });
-}
-
-#[test]
-fn a_file_that_is_cut_anywhere_is_read_to_its_last_whole_record() {
-    let (bytes, states) = written();
-    let mut reached = 0;
-    for cut in 0..=bytes.len() {
-        let mut server = Server::new(|| 1);
-        let replayed = server.replay(&bytes[..cut]).unwrap();
-        assert_eq!(replayed.whole_bytes + replayed.torn_bytes, cut as u64);
-        let found = state_of(server);
-        let now = states[reached..].iter().position(|state| state.as_ref() == Some(&found));
-        reached += now.unwrap_or_else(|| panic!("cut at {cut}, it is in no state since {reached}"));
-    }
-    assert_eq!(states[reached], states[states.len() - 1]);
-}
-
-#[test]
-fn a_file_that_is_damaged_is_refused_or_read_and_never_a_panic() {
-    let (bytes, _) = written();
-    let mut refused = 0;
-    for at in 0..bytes.len() {
-        for other in [b'!', b'9', b'\r', 0xff] {
-            let mut bytes = bytes.clone();
-            bytes[at] = other;
-            refused += usize::from(Server::new(|| 1).replay(&bytes[..]).is_err());
-        }
-    }
-    assert!(refused > 100, "{refused}");
-}
-
-/// A file that one client's commands made, and the states of its keys after each of them.
-fn written() -> (Vec<u8>, Vec<Option<String>>) {
-    let (mut sim, disk) = (Simulation::new(1), Disk::default());
-    let served = serve_file(&mut sim, &disk, Policy::Always);
-    let commands: Vec<_> = (0..8).flat_map(|_| any_batch(&mut sim, "client0")).collect();
-    let bytes: Vec<u8> = commands.iter().flat_map(|command| encode(&mut sim, command)).collect();
-    let client = sim.client(served.address, Script::new().send(bytes));
-    sim.run_until_idle();
-    assert_eq!(count_replies(sim.received(client)), commands.len());
-    let bytes = disk.lock().bytes.clone();
-    (bytes, states(&commands, "client0"))
-}
-
-/// The replies to questions about the keys of a client.
-fn state_of(server: Server) -> String {
-    let mut harness = Harness::new(server);
-    for question in questions("client0") {
-        harness.feed(question.join(" ") + "\r\n");
-    }
-    String::from_utf8(harness.output()).unwrap()
 }

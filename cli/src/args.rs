@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use oneloop::Address;
-use oneloop::address::AddressError;
 
-use crate::address::Place;
 use crate::bench::contestant::Contestant;
 use crate::bench::kinds::Kind;
 use crate::guard;
@@ -65,6 +63,10 @@ pub(crate) struct EchoArguments {
     /// (Type=notify, WatchdogSec=).
     #[arg(long)]
     pub(crate) notify: bool,
+    /// Answer datagrams from ports below 1024 and from ports of one's own, too. Other servers have those, and two that
+    /// answer everything go on for ever.
+    #[arg(long)]
+    pub(crate) answer_any_port: bool,
     /// End when standard input ends: for a child that must not outlive its parent.
     #[arg(long)]
     pub(crate) until_stdin_closes: bool,
@@ -74,6 +76,14 @@ pub(crate) struct EchoArguments {
     pub(crate) connection: ConnectionArguments,
     #[command(flatten)]
     pub(crate) reactor: ReactorArguments,
+}
+
+impl EchoArguments {
+    /// Which options were given that mean nothing for datagrams.
+    pub(crate) fn only_for_streams(&self) -> Vec<&'static str> {
+        let given = [self.listener.only_for_streams(), self.connection.given()].concat();
+        given.into_iter().filter_map(|(name, is_given)| is_given.then_some(name)).collect()
+    }
 }
 
 #[derive(Args, Debug)]
@@ -103,6 +113,28 @@ pub(crate) struct ListenerArguments {
     /// Connections open at once from one client address (IPv6: /64); one more is closed at once.
     #[arg(long, value_name = "N")]
     pub(crate) max_per_address: Option<usize>,
+}
+
+impl ListenerArguments {
+    fn only_for_streams(&self) -> Vec<(&'static str, bool)> {
+        // All of them are named, so that none is forgotten.
+        let ListenerArguments {
+            backlog,
+            reuse_port: _,
+            only_v6: _,
+            no_nodelay,
+            accepts_per_turn,
+            max_per_listener,
+            max_per_address,
+        } = self;
+        vec![
+            ("--backlog", backlog.is_some()),
+            ("--no-nodelay", *no_nodelay),
+            ("--accepts-per-turn", accepts_per_turn.is_some()),
+            ("--max-per-listener", max_per_listener.is_some()),
+            ("--max-per-address", max_per_address.is_some()),
+        ]
+    }
 }
 
 #[derive(Args, Debug)]
@@ -149,6 +181,41 @@ pub(crate) struct ConnectionArguments {
     pub(crate) linger: Option<Duration>,
 }
 
+impl ConnectionArguments {
+    fn given(&self) -> Vec<(&'static str, bool)> {
+        let ConnectionArguments {
+            read_bytes_per_turn,
+            reads_per_turn,
+            write_bytes_per_turn,
+            output_low,
+            output_high,
+            output_max,
+            output_soft,
+            output_soft_time,
+            write_stall,
+            first_byte,
+            idle,
+            no_deadlines,
+            linger,
+        } = self;
+        vec![
+            ("--read-bytes-per-turn", read_bytes_per_turn.is_some()),
+            ("--reads-per-turn", reads_per_turn.is_some()),
+            ("--write-bytes-per-turn", write_bytes_per_turn.is_some()),
+            ("--output-low", output_low.is_some()),
+            ("--output-high", output_high.is_some()),
+            ("--output-max", output_max.is_some()),
+            ("--output-soft", output_soft.is_some()),
+            ("--output-soft-time", output_soft_time.is_some()),
+            ("--write-stall", write_stall.is_some()),
+            ("--first-byte", first_byte.is_some()),
+            ("--idle", idle.is_some()),
+            ("--no-deadlines", *no_deadlines),
+            ("--linger", linger.is_some()),
+        ]
+    }
+}
+
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits of the whole server")]
 pub(crate) struct ReactorArguments {
@@ -192,8 +259,8 @@ pub(crate) struct BenchArguments {
     pub(crate) stall_timeout: Duration,
     /// A server that runs already, to be measured instead of our own: 127.0.0.1:7000,
     /// udp://127.0.0.1:7000, unix:/run/app.sock, unix:@name, unixgram:/run/app.sock.
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_target, conflicts_with = "comparison")]
-    pub(crate) target: Option<Place>,
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "comparison")]
+    pub(crate) target: Option<Address>,
     /// Its process, for CPU and memory.
     #[arg(long, requires = "target")]
     pub(crate) pid: Option<u32>,
@@ -244,11 +311,6 @@ fn parse_count(text: &str) -> Result<usize, String> {
         Ok(number) => Ok(number),
         Err(_) => Err(format!("\"{text}\" is no whole number")),
     }
-}
-
-fn parse_target(text: &str) -> Result<Place, String> {
-    let address: Address = text.parse().map_err(|error: AddressError| error.to_string())?;
-    Place::to_connect_to(&address).map_err(|error| error.to_string())
 }
 
 fn parse_contestant(text: &str) -> Result<Contestant, String> {

@@ -328,3 +328,10 @@ fn bad_arguments_are_named() {
         assert_eq!(run.stdout, "");
     }
 }
+
+#[test]
+fn a_target_that_cannot_be_looked_up_is_no_error_of_usage() {
+    let run = run(&["bench", "--target", "no-such-host.invalid:7000"]);
+    assert!(run.failure().starts_with("oneloop: --target no-such-host.invalid:7000: "), "{run:?}");
+    assert_eq!(run.status.code(), Some(1));
+}

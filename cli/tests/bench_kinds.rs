@@ -5,11 +5,13 @@ mod support;
 use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::thread;
 
 use serde_json::Value;
-use support::{Program, Run, run};
+use support::process::terminate;
+use support::{Program, Run, eventually, run};
 
 /// A file in the directory that cargo keeps for tests.
 fn file(name: &str) -> PathBuf {
@@ -221,4 +223,16 @@ fn kinds_that_there_are_not_are_named() {
     let run = run(&["bench", "--kinds", "tcp,sctp"]);
     assert_eq!(run.status.code(), Some(2), "{run:?}");
     assert!(run.stderr.contains("sctp") && run.stderr.contains("abstract"), "{run:?}");
+}
+
+#[test]
+fn a_comparison_that_is_interrupted_leaves_no_directory_behind() {
+    let program = Program::start(&["bench", "--kinds", "unix,tcp", "--no-counts"]);
+    let name = format!("oneloop-bench-{}", program.pid());
+    let directory = std::env::temp_dir().join(name);
+    eventually("a server listens there", || directory.join("s").exists().then_some(()));
+    terminate(program.pid());
+    let run = program.wait();
+    assert_eq!(run.status.signal(), Some(15), "{run:?}");
+    assert!(!directory.exists(), "{}", directory.display());
 }

@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixStream};
+use std::path::PathBuf;
 
 use support::process::terminate;
 use support::{DEADLINE, Program, connect, eventually, run};
@@ -275,4 +277,53 @@ fn a_storm_of_sigterm_ends_it_in_order() {
     let run = program.wait();
     assert!(run.status.success(), "{run:?}");
     assert_eq!(run.stdout.lines().count(), 1, "{run:?}");
+}
+
+#[test]
+fn it_listens_on_all_addresses_of_a_name() {
+    // A file of names of its own, which no other process sees.
+    let hosts = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("several-hosts");
+    fs::write(&hosts, "127.0.0.1 several\n127.0.0.2 several\n").unwrap();
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    let unshare = ["unshare", "--map-root-user", "--mount", "sh", "-c", script];
+    let prefix = [&unshare[..], &[hosts.to_str().unwrap()]].concat();
+    let program = Program::start_by(&prefix, &["echo", "--listen", "several:0"]);
+    let mut addresses = [program.address(), program.address()];
+    addresses.sort();
+    assert_eq!(addresses.map(|address| address.ip().to_string()), ["127.0.0.1", "127.0.0.2"]);
+    addresses.into_iter().for_each(assert_echoes);
+}
+
+#[test]
+fn options_that_mean_nothing_for_datagrams_are_refused_where_there_is_nothing_else() {
+    let options = ["--idle", "1s", "--no-nodelay", "--reuse-port"];
+    let udp = ["echo", "--listen", "udp://127.0.0.1:0"];
+    let refused = run(&[&udp[..], &options].concat());
+    let expected = "oneloop: a socket for datagrams has no --no-nodelay, no --idle";
+    assert_eq!(refused.failure(), expected);
+    let both = [&udp[..], &["--listen", "127.0.0.1:0"], &options].concat();
+    let program = Program::start(&both);
+    assert!(program.line().contains("udp://"));
+    assert_echoes(program.address());
+}
+
+/// Where two servers that echo would answer each other for ever, because somebody forged a sender.
+#[test]
+fn a_datagram_from_a_port_of_its_own_is_answered_only_if_that_is_asked_for() {
+    for answers in [false, true] {
+        let option = if answers { &["--answer-any-port"][..] } else { &[] };
+        let program =
+            Program::start(&[&["echo", "--listen", "udp://127.0.0.1:0"], option].concat());
+        let line = program.line();
+        let server: SocketAddr = line.strip_prefix("listening on udp://").unwrap().parse().unwrap();
+        let other = UdpSocket::bind(("127.0.0.2", server.port())).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        other.send_to(b"other", server).unwrap();
+        client.send_to(b"hello", server).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        assert_eq!(client.recv(&mut [0; 9]).unwrap(), 5);
+        // The answers leave in the order of what came.
+        other.set_nonblocking(true).unwrap();
+        assert_eq!(other.recv(&mut [0; 9]).is_ok(), answers);
+    }
 }

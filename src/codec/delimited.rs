@@ -71,10 +71,12 @@ impl Encoder for Delimited {
         if frame.len() > self.bytes_max {
             return Err(FrameError::TooLong(self.bytes_max));
         }
-        // Also one that begins in the frame and ends in the delimiter behind it would be found first.
-        let tail = &frame[frame.len().saturating_sub(delimiter.len() - 1)..];
-        let is_found_early = self.delimiter.find(&[tail, delimiter].concat()) != Some(tail.len());
-        if is_found_early || self.delimiter.find(frame).is_some() {
+        // One that begins with the last bytes of the frame, and ends in the delimiter behind it, would be found first.
+        let begins_early = |bytes: usize| {
+            let (begin, end) = delimiter.split_at(bytes);
+            frame.ends_with(begin) && delimiter.starts_with(end)
+        };
+        if (1..delimiter.len()).any(begins_early) || self.delimiter.find(frame).is_some() {
             return Err(FrameError::Malformed("a frame has its delimiter in it"));
         }
         output.put(frame);

@@ -7,6 +7,22 @@
 //!
 //! Every decoder has a limit on a frame, and looks at each byte once or twice, however small the pieces are in
 //! which they come. Frames are borrowed from the input: nothing is copied.
+//!
+//! | frames | decoder | such as |
+//! |---|---|---|
+//! | end with LF or CR LF | [`Lines`] | SMTP, IRC, RESP's inline commands |
+//! | end with other bytes | [`Delimited`] | the head of an HTTP message, texts that end with NUL |
+//! | are of one size | [`Fixed`] | records |
+//! | begin with their length | [`LengthPrefixed`] | DNS over TCP |
+//! | begin with their length as a varint | [`VarintPrefixed`] | streams of Protocol Buffers |
+//!
+//! A protocol of another kind is a type of its own that implements [`Decoder`]; its frames may be anything that borrows
+//! from the input.
+//!
+//! # Cost
+//!
+//! Nothing here allocates but [`Delimited::new`]. `Lines` and `Delimited` search with memchr, many bytes at a time; for the
+//! others it does not matter how long a frame is. Where a frame is not whole yet, the work is for what is new.
 
 mod delimited;
 mod fixed;
@@ -55,7 +71,8 @@ pub trait Decoder {
 
 /// Writes frames so that the decoder of the same kind finds them again.
 pub trait Encoder {
-    /// Appends one frame to the output: to a `Vec`, or to a [`Connection`].
+    /// Appends one frame to the output: to a `Vec`, or to a [`Connection`], where it is copied once. The limit is
+    /// that of the decoder; whoever answers with more than it takes needs an encoder with another limit.
     ///
     /// # Errors
     ///

@@ -27,14 +27,18 @@ struct Receiver {
     held: VecDeque<Held>,
     /// When the first of them is tried again, ...
     retry_at: Time,
-    /// ... which is so long after it was tried last.
+    /// ... which is so long after it was tried last, or sooner.
     wait: Duration,
+    /// Its place among those that are tried before others come: the lowest is next.
+    turn: u64,
 }
 
 /// All that stand aside.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
     receivers: Vec<Receiver>,
+    /// So many turns were given.
+    turns: u64,
     len: usize,
     bytes: usize,
 }
@@ -70,8 +74,10 @@ impl Aside {
                 held: VecDeque::from([held]),
                 retry_at: now + RETRY_FIRST,
                 wait: RETRY_FIRST,
+                turn: self.turns,
             }),
         }
+        self.turns += 1;
     }
 
     /// When the first receiver is to be tried again.
@@ -84,6 +90,19 @@ impl Aside {
         for receiver in &mut self.receivers {
             receiver.retry_at = receiver.retry_at.min(now);
         }
+    }
+
+    /// The receiver whose turn is next is to be tried now, and has had its turn with that if this `is_turn`; whether there
+    /// is one.
+    pub(super) fn retry_next(&mut self, now: Time, is_turn: bool) -> bool {
+        let next = self.receivers.iter_mut().min_by_key(|receiver| receiver.turn);
+        let Some(next) = next else { return false };
+        next.retry_at = next.retry_at.min(now);
+        if is_turn {
+            next.turn = self.turns;
+            self.turns += 1;
+        }
+        true
     }
 
     /// A receiver that is to be tried again: its number, which it has until one is taken.

@@ -31,6 +31,28 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
+    /// As long as the socket's own buffer may be full, those that come later must not take all the room that there is when
+    /// somebody has read: one receiver that stands aside is tried before them, and after each that had room the next one.
+    pub(super) fn send_next_aside(&mut self, key: Key) {
+        let now = self.core.now;
+        // Who finds no room after somebody else has taken it keeps its turn.
+        let mut is_first = true;
+        loop {
+            let Some(state) = self.core.datagram_mut(key) else { return };
+            let (aside, has_budget) = (&mut state.outbox.aside, state.len_left > 0);
+            let len = aside.len();
+            if !state.waits_aside || !has_budget || !aside.retry_next(now, is_first) {
+                return;
+            }
+            is_first = false;
+            self.send_aside(key);
+            let Some(state) = self.core.datagram_mut(key) else { return };
+            if state.reason.is_some() || state.outbox.aside.len() >= len {
+                return;
+            }
+        }
+    }
+
     /// Tries those that stand aside and are due, within the budget. One that has stood there for long enough and still
     /// finds no room is given up.
     fn send_aside(&mut self, key: Key) {

@@ -41,6 +41,7 @@ impl<D: Driver> Reactor<D> {
     /// Sends what waits, within the budget, and sees to what is owed when some have gone: also those that just left from
     /// standing aside.
     pub(super) fn send_datagrams(&mut self, key: Key) {
+        self.send_next_aside(key);
         loop {
             let Some(state) = self.core.datagram_mut(key) else { return };
             if state.reason.is_some() || state.is_waiting || state.outbox.queue_is_empty() {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
-use crate::example::{Example, run_client};
+use crate::example::{Example, path_of, run_client};
 use crate::support::{self, DEADLINE};
 
 /// Not where clients' sockets are: TCP and UDP have to have the same port.
@@ -351,4 +351,14 @@ fn random_bytes_do_no_harm() {
         }
     }
     assert_eq!(dig(&dns, "+short +tcp host.example.test A"), "127.0.0.3\n");
+}
+
+#[test]
+fn a_zone_with_an_empty_label_is_refused_and_the_line_is_shown() {
+    let zone = ZoneFile::new("empty-label", "a..example.test 300 A 127.0.0.1\n");
+    let mut command = std::process::Command::new(path_of("dns"));
+    let done = command.args([ADDRESS, zone.0.to_str().unwrap()]).output().unwrap();
+    let complaint = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(complaint, "dns: no record: a..example.test 300 A 127.0.0.1\n");
+    assert_eq!(done.status.code(), Some(1));
 }

@@ -314,7 +314,9 @@ fn netcat_ends_when_nobody_reads_its_output_any_more() {
     let program = path_of("netcat");
     let mut client =
         start_client("sh", &["-c", script, program.to_str().unwrap(), &address], idle_input());
-    assert_eq!(client.output(), &pattern(10)[..]);
+    let (_, printed, complaints) = client.end();
+    assert_eq!(printed, &pattern(10)[..]);
+    assert_eq!(complaints, "netcat: nobody reads the output any more\n");
     server.join().unwrap();
 }
 

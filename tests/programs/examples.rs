@@ -1,10 +1,14 @@
 //! The example programs, end to end: the built programs over real sockets.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::example::{Example, run_client};
+use crate::example::{Example, path_of, run_client};
 use crate::support::{self, DEADLINE};
 
 /// Sends so many bytes and the end of file, and receives the same.
@@ -298,9 +302,8 @@ fn blocking_work_refuses_a_name_that_is_too_long_also_with_the_end_of_its_line()
     let mut client = support::connect(resolver.address);
     client.write_all(format!("{}\n", "x".repeat(256)).as_bytes()).unwrap();
     let mut answers = String::new();
-    // An error of the handler's ends it, with or without a reset.
-    let _ = client.read_to_string(&mut answers);
-    assert_eq!(answers, "");
+    client.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers, "a name is too long\n");
 }
 
 /// Its times divided by 10: half a second for a hello or the rest of a line, a second of silence, and
@@ -405,4 +408,52 @@ impl Member {
         let mut line = String::new();
         assert_eq!(self.connection.read_line(&mut line).expect("an end in time"), 0, "{line:?}");
     }
+}
+
+/// What a program says that cannot go on.
+fn complaint(name: &str, arguments: &[&OsStr], output: Stdio) -> String {
+    let mut command = Command::new(path_of(name));
+    let done = command.args(arguments).env("RUST_LOG", "off").stdout(output).output().unwrap();
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    String::from_utf8(done.stderr).unwrap()
+}
+
+#[test]
+fn an_example_whose_output_is_full_ends_and_says_why() {
+    let names = ["blocking_work", "chat", "dns", "idle_kick", "length_prefixed", "ticker"];
+    for name in names {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let complaint = complaint(name, &["127.0.0.1:0".as_ref()], full.into());
+        assert_eq!(complaint, format!("{name}: No space left on device (os error 28)\n"));
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_read_is_one_clear_line() {
+    for name in ["dns", "echo", "udp_echo"] {
+        let complaint = complaint(name, &["127.0.0.1:70000".as_ref()], Stdio::null());
+        assert!(complaint.contains("port 70000 is over 65535"), "{complaint}");
+        assert!(complaint.starts_with(&format!("{name}: ")) && complaint.lines().count() == 1);
+    }
+    let complaint = complaint("dns", &["unix:/no/such".as_ref()], Stdio::null());
+    assert_eq!(complaint, "dns: unix:/no/such is no address for both TCP and UDP\n");
+}
+
+#[test]
+fn unix_echo_takes_a_path_that_is_no_text() {
+    let path = OsStr::from_bytes(b"/no/such/\xff/directory");
+    let complaint = complaint("unix_echo", &[path], Stdio::null());
+    assert!(complaint.contains("No such file or directory"), "{complaint}");
+}
+
+#[test]
+fn blocking_work_says_what_is_wrong_with_a_line() {
+    let resolver = Example::start("blocking_work");
+    let mut client = support::connect(resolver.address);
+    client.write_all(b"\xff\n").unwrap();
+    client.write_all(&[b'x'; 300]).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "a name is UTF-8\na name is too long\n");
 }

@@ -50,6 +50,15 @@ impl Disk {
     pub fn lock(&self) -> MutexGuard<'_, Contents> {
         self.0.lock().unwrap()
     }
+
+    /// The machine crashes: with it goes what was not synced, or some part of the end of that.
+    pub fn crash(&self, random: usize) {
+        let mut file = self.lock();
+        let unsynced = file.bytes.len() - file.synced;
+        let left = file.synced + random % (unsynced + 1);
+        file.bytes.truncate(left);
+        file.bytes_max = None;
+    }
 }
 
 impl RecordFile for Disk {
@@ -78,7 +87,7 @@ pub fn any_batch(sim: &mut Simulation, prefix: &str) -> Vec<Vec<String>> {
                 for _ in 0..sim.random() % 4 {
                     batch.push(command(sim));
                 }
-                let end = if sim.random() % 4 == 0 { "DISCARD" } else { "EXEC" };
+                let end = if sim.random().is_multiple_of(4) { "DISCARD" } else { "EXEC" };
                 batch.push(vec![end.to_string()]);
             }
             _ => batch.push(command(sim)),

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use oneloop::{
 
 use super::client::Client;
 use super::pattern::Pattern;
+use super::scratch::prefix;
 use super::window::{Arrival, Window};
 
 /// A datagram that is not back after so long is lost. Longer than any server that is not stopped takes, and
@@ -90,7 +90,7 @@ fn bind(
         SocketAddress::Inet(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         _ => {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("oneloop-bench-{}-{number}", process::id());
+            let name = format!("{}-{number}", prefix());
             let name = UnixName::from_abstract(name)?;
             return reactor.bind_with(client, name, options);
         }

@@ -1,9 +1,7 @@
 //! Our own server on several kinds of sockets, side by side: `oneloop bench --kinds tcp,unix,udp`.
 
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-use std::process;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -11,6 +9,7 @@ use oneloop::SocketAddress;
 use oneloop::address::UnixName;
 
 use super::contestant::Contestant;
+use super::scratch::{Scratch, prefix};
 
 /// A kind of socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -28,20 +27,18 @@ pub(crate) enum Kind {
 /// Where the servers on Unix sockets listen: a name, and a directory, which is removed at the end, with all
 /// that servers left in it.
 pub(super) struct Names {
-    directory: PathBuf,
-    name: String,
+    directory: Scratch,
 }
 
 impl Names {
     /// # Errors
     ///
-    /// The directory cannot be made.
+    /// The directory cannot be made, or not seen to that it goes.
     pub(super) fn new() -> Result<Names> {
-        let name = format!("oneloop-bench-{}", process::id());
-        let directory = std::env::temp_dir().join(&name);
-        let made = DirBuilder::new().mode(0o700).create(&directory);
-        made.with_context(|| format!("cannot make {}", directory.display()))?;
-        Ok(Names { directory, name })
+        let directory = Scratch::new("")?;
+        let made = DirBuilder::new().mode(0o700).create(directory.path());
+        made.with_context(|| format!("cannot make {}", directory.path().display()))?;
+        Ok(Names { directory })
     }
 
     /// # Errors
@@ -51,19 +48,12 @@ impl Names {
         let (name, address) = match kind {
             Kind::Tcp => ("tcp", "127.0.0.1:0".into()),
             Kind::Unix => {
-                let name = UnixName::from_path(self.directory.join("s"))?;
+                let name = UnixName::from_path(self.directory.path().join("s"))?;
                 ("unix", SocketAddress::from(name).to_string())
             }
-            Kind::Abstract => ("abstract", format!("unix:@{}", self.name)),
+            Kind::Abstract => ("abstract", format!("unix:@{}", prefix())),
             Kind::Udp => ("udp", "udp://127.0.0.1:0".into()),
         };
         Ok(Contestant::own_on(&address)?.named(name, &[]))
-    }
-}
-
-impl Drop for Names {
-    fn drop(&mut self) {
-        // Nobody can be told, and nothing depends on it.
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }

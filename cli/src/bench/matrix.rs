@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::time::Duration;
 
-use anyhow::{Error, Result};
+use anyhow::{Context as _, Error, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -85,11 +85,14 @@ pub(super) struct ServerFigures {
 ///
 /// The first one.
 pub(super) fn run(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
+    let look_up =
+        |address| Place::to_connect_to(address).with_context(|| format!("--target {address}"));
+    let target = arguments.target.as_ref().map(look_up).transpose()?;
     let scenarios = scenarios(arguments);
-    if let Some(needs) = scenario::needs(&scenarios, arguments.target.as_ref()) {
+    if let Some(needs) = scenario::needs(&scenarios, target.as_ref()) {
         resources::check(needs)?;
     }
-    let mut bench = Bench::new(arguments)?;
+    let mut bench = Bench::new(arguments, target)?;
     let result = bench.measure_all(&scenarios);
     bench.progress.clear();
     // What was measured before an error stands, and that error is the one to tell.
@@ -117,6 +120,7 @@ fn scenarios(arguments: &BenchArguments) -> Vec<Scenario> {
 
 struct Bench<'a> {
     arguments: &'a BenchArguments,
+    target: Option<Place>,
     progress: Progress,
     report: Report,
 }
@@ -154,18 +158,18 @@ impl Subject {
 }
 
 impl Bench<'_> {
-    fn new(arguments: &BenchArguments) -> Result<Bench<'_>> {
+    fn new(arguments: &BenchArguments, target: Option<Place>) -> Result<Bench<'_>> {
         let (load_core, server_core) = divide_cores();
         // A server that is not ours stays where it is.
-        let server_core = server_core.filter(|_| arguments.target.is_none());
+        let server_core = server_core.filter(|_| target.is_none());
         let report = Report {
-            target: arguments.target.as_ref().map(Place::to_string),
+            target: target.as_ref().map(Place::to_string),
             seconds: arguments.duration.as_secs_f64(),
             server_core,
             load_core,
             rows: Vec::new(),
         };
-        Ok(Bench { arguments, progress: Progress::new(), report })
+        Ok(Bench { arguments, target, progress: Progress::new(), report })
     }
 
     fn measure_all(&mut self, scenarios: &[Scenario]) -> Result<()> {
@@ -241,7 +245,7 @@ impl Bench<'_> {
     }
 
     fn subject(&self, connections: usize) -> Result<Subject> {
-        if let Some(place) = &self.arguments.target {
+        if let Some(place) = &self.target {
             let process = self.arguments.pid.map(Process::new).transpose()?;
             return Ok(Subject::Other(place.clone(), process));
         }

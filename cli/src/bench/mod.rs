@@ -15,6 +15,7 @@ pub(crate) mod process;
 mod progress;
 mod resources;
 mod scenario;
+mod scratch;
 pub(crate) mod server;
 mod statistics;
 mod table;

@@ -6,7 +6,7 @@ mod stdin;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use oneloop::{
     Address, CloseReason, Connection, Context, Datagram, DatagramHandler, DatagramOptions,
     DatagramSocket, Error, HandlerId, Inherited, Interest, Key, ListenOptions, Reactor, Stats,
@@ -36,7 +36,13 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     }
     reactor.set_watchdog((!arguments.no_watchdog).then_some(arguments.watchdog));
     let rates = arguments.stats.map(Rates::every);
-    let echo = reactor.add(Echo { rates, guests: 0, is_host: false });
+    let echo = reactor.add(Echo {
+        rates,
+        guests: 0,
+        is_host: false,
+        answers_any_port: false,
+        own_ports: Vec::new(),
+    });
     let limits = limits(&arguments.listener, &arguments.connection);
     reactor.set_connect_limits(limits.clone())?;
     let mut doors = Doors {
@@ -52,6 +58,12 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     }
     let echoes = reactor.handler_mut(echo);
     echoes.is_host = !places.is_empty();
+    echoes.answers_any_port = arguments.answer_any_port;
+    let has_streams = echoes.guests > 0 || !places.iter().all(Place::is_datagram);
+    let unused = arguments.only_for_streams();
+    if !has_streams && !unused.is_empty() {
+        bail!("a socket for datagrams has no {}", unused.join(", no "));
+    }
     // Our standard output may be a guest's.
     let is_silent = echoes.guests > 0;
     if arguments.until_stdin_closes {
@@ -96,8 +108,9 @@ impl Doors<'_> {
             }
             _ => {
                 // The reactor's own errors name the address that failed.
-                let listener = self.reactor.listen_with(self.echo, address, &self.options)?;
-                Ok(vec![Place::Stream(self.reactor.listener_address(listener)?)])
+                let listeners = self.reactor.listen_all(self.echo, address, &self.options)?;
+                let place = |listener| Ok(Place::Stream(self.reactor.listener_address(listener)?));
+                listeners.into_iter().map(place).collect()
             }
         }
     }
@@ -134,6 +147,9 @@ struct Echo {
     guests: usize,
     /// Whether others may come.
     is_host: bool,
+    answers_any_port: bool,
+    /// Of the sockets for datagrams.
+    own_ports: Vec<u16>,
 }
 
 impl StreamHandler for Echo {
@@ -175,10 +191,18 @@ impl StreamHandler for Echo {
     }
 }
 
-/// What came cut off is not answered: the answer would be another one.
+/// What came cut off is not answered: the answer would be another one. Nor is, unless asked for, who may be another server
+/// that answers everything, or this one: a forged sender is enough for the two to go on for ever.
 impl DatagramHandler for Echo {
+    fn on_bound(&mut self, socket: &mut DatagramSocket<'_>) {
+        self.own_ports.extend(socket.local_address().ok().and_then(|address| address.port()));
+    }
+
     fn on_datagram(&mut self, socket: &mut DatagramSocket<'_>, datagram: Datagram<'_>) {
-        if !datagram.is_truncated() {
+        let may_be_a_server = |port| port < 1024 || self.own_ports.contains(&port);
+        let is_left_alone =
+            !self.answers_any_port && datagram.from.port().is_some_and(may_be_a_server);
+        if !datagram.is_truncated() && !is_left_alone {
             socket.send_to(datagram.from, datagram.data).ignore();
         }
     }

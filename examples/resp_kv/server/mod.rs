@@ -221,22 +221,23 @@ impl StreamHandler for Server {
             }
             Ok(())
         });
-        if let Err(error) = &result {
+        // Not an error of this callback: who sent it is to get the replies to what came before, also those that wait.
+        let used = result.unwrap_or_else(|error| {
             let error = match error.downcast_ref() {
                 Some(FrameError::TooLong(_)) => "too big a command".into(),
                 _ => error.to_string(),
             };
             self.reply().error(&format!("ERR Protocol error: {error}"));
-        }
+            self.clients[client].is_closing = true;
+            data.len()
+        });
         self.flush(conn);
         self.end(conn);
         // Who has sent nothing more is not paused: that it leaves is to be noticed.
-        if self.clients[client].blocked.is_some()
-            && matches!(result, Ok(used) if used == data.len())
-        {
+        if self.clients[client].blocked.is_some() && used == data.len() {
             conn.resume();
         }
-        result
+        Ok(used)
     }
 
     fn on_poke(&mut self, session: &mut Session, conn: &mut Connection) {

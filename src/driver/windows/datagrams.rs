@@ -29,6 +29,7 @@ fn set_options(
     address: SocketAddr,
     options: &DatagramOptions,
 ) -> io::Result<()> {
+    options.no_gathering("elsewhere than on Linux")?;
     if options.reuse_port {
         return Err(lacks("reuse_port"));
     }

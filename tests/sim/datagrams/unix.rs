@@ -366,6 +366,28 @@ fn a_full_buffer_of_its_own_is_waited_for_and_nothing_is_lost() {
     }
 }
 
+/// Of the room in a buffer that stays full, who stands aside is given some before those that come later.
+#[test]
+fn who_stands_aside_for_a_full_buffer_is_not_overtaken_by_those_that_come_later() {
+    for kernel in KERNELS {
+        let (mut world, [busy, other]) = World::with_clients(kernel, ["busy", "other"]);
+        for _ in 0..300 {
+            world.send(Some("busy"), b"full");
+        }
+        world.run_for(1);
+        world.send(Some("other"), b"x");
+        world.run_for(50);
+        // Of the busy one, more stand aside: it has its turn, too.
+        for _ in 0..2 {
+            busy.receive();
+            world.send(Some("later"), b"nobody is there, if there is room to find that out");
+            world.reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+        assert_eq!(other.receive(), b"x");
+        assert_eq!(world.failed(), []);
+    }
+}
+
 #[test]
 fn who_is_connected_is_told_of_room_and_whom_it_names_is_tried_again() {
     for kernel in KERNELS {

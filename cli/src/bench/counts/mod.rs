@@ -175,7 +175,7 @@ impl Bench<'_> {
 
     fn instructions(&self) -> Result<f64> {
         let total = |messages| {
-            let report = Report::new("callgrind");
+            let report = Report::new("callgrind")?;
             let profile =
                 self.under(report.callgrind(), &report, &|server| echo(server, SIZE, 1, messages))?;
             tools::parse_callgrind(&profile)
@@ -186,7 +186,7 @@ impl Bench<'_> {
 
     fn copies(&self) -> Result<f64> {
         let total = |messages| {
-            let report = Report::new("dhat");
+            let report = Report::new("dhat")?;
             let log = self
                 .under(report.copies(), &report, &|server| echo(server, LARGE_SIZE, 1, messages))?;
             tools::parse_copies(&log)
@@ -208,7 +208,7 @@ impl Bench<'_> {
 
     fn calls(&self, items: usize, load: &dyn Fn(&Server, usize) -> Result<()>) -> Result<Share> {
         let total = |items| -> Result<Calls> {
-            let report = Report::new("strace");
+            let report = Report::new("strace")?;
             let summary = self.under(report.strace()?, &report, &|server| load(server, items))?;
             tools::parse_strace(&summary)
         };

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::bench::scratch::Scratch;
 use crate::guard;
 
 /// System calls by name.
@@ -14,24 +14,20 @@ pub(super) type Calls = BTreeMap<String, u64>;
 
 /// A file for a tool to write to; deleted when dropped.
 pub(super) struct Report {
-    path: PathBuf,
+    file: Scratch,
 }
 
 impl Report {
-    pub(super) fn new(tool: &str) -> Report {
-        let name = format!("oneloop-bench-{}.{tool}", std::process::id());
-        Report { path: std::env::temp_dir().join(name) }
+    /// # Errors
+    ///
+    /// See [`Scratch::new`].
+    pub(super) fn new(tool: &str) -> Result<Report> {
+        Ok(Report { file: Scratch::new(&format!(".{tool}"))? })
     }
 
     pub(super) fn read(&self) -> Result<String> {
-        fs::read_to_string(&self.path)
-            .with_context(|| format!("there is no report {}", self.path.display()))
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        fs::read_to_string(self.file.path())
+            .with_context(|| format!("there is no report {}", self.file.path().display()))
     }
 }
 
@@ -48,7 +44,7 @@ impl Report {
         let batch = if is_installed("chrt") { "chrt --batch 0 " } else { "" };
         let words = format!("env -u RUST_LOG {batch}{words}");
         let mut prefix: Vec<String> = words.split(' ').map(String::from).collect();
-        prefix.push(format!("{file_option}{}", self.path.display()));
+        prefix.push(format!("{file_option}{}", self.file.path().display()));
         prefix
     }
 
@@ -137,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_tool_is_told_where_to_write() {
-        let report = Report::new("test");
-        let path = report.path.display().to_string();
+        let report = Report::new("test").unwrap();
+        let path = report.file.path().display().to_string();
         assert!(report.strace().unwrap().contains(&format!("-o{path}")));
         assert_eq!(report.callgrind().last(), Some(&format!("--callgrind-out-file={path}")));
     }

@@ -1,4 +1,5 @@
-//! COMMAND: the table of commands, for the clients that want to know it.
+//! COMMAND: the table of commands, for the clients that want to know it. Without COMMAND DOCS redis-cli helps with what
+//! it knows itself.
 
 use oneloop::Connection;
 
@@ -23,11 +24,6 @@ pub(crate) fn command(server: &mut Server, _: &mut Connection, args: Args) -> Ou
         }
         [part] if is_word(part, "INFO") => all(),
         [part, ref names @ ..] if is_word(part, "INFO") => named(names),
-        [part, ref names @ ..] if is_word(part, "DOCS") => {
-            let rows = if names.is_empty() { all() } else { named(names) };
-            describe_briefly(&mut server.reply(), &rows);
-            return Ok(());
-        }
         _ => return Err(Failure::SYNTAX),
     };
     let mut reply = server.reply();
@@ -48,17 +44,6 @@ fn describe(reply: &mut Reply, row: Option<&Command>) {
     [first, last, step].iter().for_each(|number| reply.integer((*number).into()));
     // Categories of rights, hints, where else keys may be, parts: none.
     (0..4).for_each(|_| reply.array(0));
-}
-
-/// Of those that there are: what redis-cli needs to help with typing.
-fn describe_briefly(reply: &mut Reply, rows: &[Option<&Command>]) {
-    reply.map(rows.iter().flatten().count());
-    for row in rows.iter().flatten() {
-        reply.bulk(row.name.as_bytes());
-        reply.map(1);
-        reply.bulk(b"group");
-        reply.bulk(row.group.as_bytes());
-    }
 }
 
 impl Kind {

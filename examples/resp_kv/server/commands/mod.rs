@@ -29,8 +29,6 @@ pub(crate) use self::table::COMMANDS;
 /// One row of the table.
 pub(crate) struct Command {
     pub(crate) name: &'static str,
-    /// Its family, as Redis' documents sort them.
-    pub(crate) group: &'static str,
     /// How many arguments it has with its name; if negative, at least so many.
     pub(crate) arity: i32,
     pub(crate) kind: Kind,
