@@ -54,9 +54,6 @@ impl Stream {
         };
         let limits = &*self.limits;
         let is_unread = self.has_unread();
-        if !self.has(PAUSED) && !is_unread {
-            consider(self.active + limits.idle_timeout, Deadline::Idle);
-        }
         if !self.has(FIRST_BYTE) {
             consider(self.phase_deadline, Deadline::Expect);
         }
@@ -80,6 +77,10 @@ impl Stream {
             if let Some(since) = buffers.over_soft_since {
                 consider(since + limits.output_soft_timeout, Deadline::OutputSoft);
             }
+        }
+        // The last of those that come at one moment: that the peer takes nothing says more than that nothing happens.
+        if !self.has(PAUSED) && !is_unread {
+            consider(self.active + limits.idle_timeout, Deadline::Idle);
         }
         earliest
     }

@@ -16,8 +16,12 @@ fn a_peer_that_takes_nothing_is_cut_off() {
     let (recorder, missed) = noting(Recorder::new().open(|conn| {
         conn.send(&pattern(12 << 20)).ignore();
     }));
-    let limits =
-        patient().output_bytes_max(64 << 20).write_stall_timeout(SHORT).linger_timeout(DEADLINE);
+    // At the same moment it is idle, of which nobody hears.
+    let limits = patient()
+        .output_bytes_max(64 << 20)
+        .write_stall_timeout(SHORT)
+        .idle_timeout(SHORT)
+        .linger_timeout(DEADLINE);
     let mut server = Server::with_limits(recorder, limits);
     let begun = now(&mut server);
     let mut client = connect_small(server.address);
