@@ -71,8 +71,8 @@ limits! {
         /// Reads from one connection in one turn. Default 8: small reads are dear, and a peer that
         /// sends byte by byte must not be worth more turns than the others.
         reads_per_turn_max: usize = 8,
-        /// Frames of one connection that a [`Framed`](crate::codec::Framed) handler is shown in one turn; the rest waits
-        /// for the next one. Default 1024: a peer can put as many frames into its bytes as these are, and each of them
+        /// Frames of one connection that a [`Framed`](crate::codec::Framed) handler is shown in one turn, or messages in
+        /// [`for_each_message`](crate::codec::for_each_message); the rest waits for the next one. Default 1024: a peer can put as many frames into its bytes as these are, and each of them
         /// is a call. It is some hundred microseconds, which is what others wait for.
         frames_per_turn_max: usize = 1024,
         /// Bytes written to one connection in one phase of a turn. Default 256 KiB: a large answer
