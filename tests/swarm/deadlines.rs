@@ -235,6 +235,7 @@ fn script(sim: &mut Simulation) -> Script {
     script = match within(sim, 0..6) {
         0 => script.stop_reading(),
         1 => script.read_slowly(within(sim, 1..2000), millis(1..300, sim.random())),
+        2 => script.read_slowly(within(sim, 1..100), millis(10..300, sim.random())),
         _ => script,
     };
     let mut sent = 0;
