@@ -16,8 +16,9 @@ pub enum Deadline {
     FirstByte,
     /// Nothing was received and nothing sent for [`idle_timeout`](crate::Limits::idle_timeout).
     Idle,
-    /// The peer took none of the output that waits, for
-    /// [`write_stall_timeout`](crate::Limits::write_stall_timeout).
+    /// The peer took none of the output that waits for
+    /// [`write_stall_timeout`](crate::Limits::write_stall_timeout), or less of it than
+    /// [`output_rate_min`](crate::Limits::output_rate_min) asks for in that time.
     WriteStall,
     /// More than [`output_bytes_soft`](crate::Limits::output_bytes_soft) of output waited for all of
     /// [`output_soft_timeout`](crate::Limits::output_soft_timeout).

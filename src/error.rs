@@ -39,7 +39,8 @@ pub enum CloseReason {
     InputTooLong,
     /// The output that the peer did not take went over
     /// [`output_bytes_max`](crate::Limits::output_bytes_max); or, while closing, it took none for
-    /// [`linger_timeout`](crate::Limits::linger_timeout).
+    /// [`linger_timeout`](crate::Limits::linger_timeout), or took it at less than
+    /// [`output_rate_min`](crate::Limits::output_rate_min).
     SlowReader,
     /// The peer sent nothing for [`first_byte_timeout`](crate::Limits::first_byte_timeout) after the
     /// connection opened.
@@ -47,7 +48,8 @@ pub enum CloseReason {
     /// Nothing came and nothing went for [`idle_timeout`](crate::Limits::idle_timeout).
     IdleTimeout,
     /// The peer took none of the waiting output for
-    /// [`write_stall_timeout`](crate::Limits::write_stall_timeout).
+    /// [`write_stall_timeout`](crate::Limits::write_stall_timeout), or less of it than
+    /// [`output_rate_min`](crate::Limits::output_rate_min) asks for in that time.
     WriteStallTimeout,
     /// Too much output waited for too long:
     /// [`output_bytes_soft`](crate::Limits::output_bytes_soft),
@@ -122,7 +124,7 @@ impl fmt::Display for CloseReason {
             CloseReason::SlowReader => "the peer does not take its output",
             CloseReason::FirstByteTimeout => "the peer sent nothing",
             CloseReason::IdleTimeout => "idle for too long",
-            CloseReason::WriteStallTimeout => "the peer takes none of its output",
+            CloseReason::WriteStallTimeout => "the peer takes none of its output, or too little",
             CloseReason::OutputSoftTimeout => "too much output waited for too long",
             CloseReason::MessageTimeout => "a message was not complete in time",
             CloseReason::InputTooSlow => "a message came too slowly",

@@ -252,7 +252,10 @@ impl Model {
             taking.since = Span { first: taking.since.first + stall, last };
             taking.from_min += min;
             let (gone, due) = (self.bytes_out, taking.from_min);
-            assert!(gone >= due, "{gone} bytes were found to be enough in place of {due}: {taking:?}");
+            assert!(
+                gone >= due,
+                "{gone} bytes were found to be enough in place of {due}: {taking:?}"
+            );
             taking.from_max = u64::MAX;
         }
         taking.from_max = taking.from_max.min(self.bytes_out);
