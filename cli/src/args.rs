@@ -164,7 +164,7 @@ pub(crate) struct ConnectionArguments {
     /// How long more than --output-soft may wait, before the connection is closed.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) output_soft_time: Option<Duration>,
-    /// How long a client may take none of its output.
+    /// How long a client may take none of its output, or less than 64 bytes a second of it.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) write_stall: Option<Duration>,
     /// How long a client may send nothing after it connected.
