@@ -87,7 +87,7 @@ pub fn any_batch(sim: &mut Simulation, prefix: &str) -> Vec<Vec<String>> {
                 for _ in 0..sim.random() % 4 {
                     batch.push(command(sim));
                 }
-                let end = if sim.random() % 4 == 0 { "DISCARD" } else { "EXEC" };
+                let end = if sim.random().is_multiple_of(4) { "DISCARD" } else { "EXEC" };
                 batch.push(vec![end.to_string()]);
             }
             _ => batch.push(command(sim)),
