@@ -222,3 +222,21 @@ fn the_server_says_what_its_model_says() {
         }
     }
 }
+
+#[test]
+fn who_asks_for_the_same_large_value_a_million_times_is_dropped() {
+    const VALUE_BYTES: usize = 1 << 20;
+    if !is_ours("no bound for replies") {
+        return;
+    }
+    let server = Server::start();
+    let mut client = server.connect();
+    assert_eq!(client.ask(&["SET", "large", &"x".repeat(VALUE_BYTES)]), "+OK");
+    let mut wanted = vec!["large"; 1_000_000];
+    wanted.insert(0, "MGET");
+    client.command(&wanted);
+    assert!(client.rest().is_empty(), "nothing of it is sent");
+    assert_eq!(server.connect().ask(&["STRLEN", "large"]), ":1048576");
+    let resident = server.resident_bytes();
+    assert!(resident < 100 * VALUE_BYTES, "{resident} bytes are kept");
+}
