@@ -30,7 +30,7 @@ const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong k
 /// The value of a key if it is of this type; a new one if there is none; else the answer of this function is an error.
 macro_rules! of_type {
     ($model:ident, $key:expr, $type:ident, $default:expr) => {
-        match $model.values.entry($key.to_owned()).or_insert_with(|| $type($default)) {
+        match $model.values.entry($key.to_string()).or_insert_with(|| $type($default)) {
             $type(value) => value,
             _ => return WRONG_TYPE.to_string(),
         }
@@ -298,7 +298,8 @@ pub fn any_command(prefix: &str, mut random: impl FnMut() -> u64) -> Vec<String>
         "n" => (random() % 100).to_string(),
         "v" => {
             // Most are short; some are longer than all buffers.
-            let length = if random().is_multiple_of(20) { random() % 10_000 } else { random() % 10 };
+            let length =
+                if random().is_multiple_of(20) { random() % 10_000 } else { random() % 10 };
             let letters = (0..length).map(|i| char::from(b'a' + (i % 26) as u8));
             letters.collect()
         }
