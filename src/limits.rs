@@ -71,8 +71,8 @@ limits! {
         /// Reads from one connection in one turn. Default 8: small reads are dear, and a peer that
         /// sends byte by byte must not be worth more turns than the others.
         reads_per_turn_max: usize = 8,
-        /// Frames of one connection that a [`Framed`](crate::codec::Framed) handler is shown in one turn; the rest waits
-        /// for the next one. Default 1024: a peer can put as many frames into its bytes as these are, and each of them
+        /// Frames of one connection that a [`Framed`](crate::codec::Framed) handler is shown in one turn, or messages in
+        /// [`for_each_message`](crate::codec::for_each_message); the rest waits for the next one. Default 1024: a peer can put as many frames into its bytes as these are, and each of them
         /// is a call. It is some hundred microseconds, which is what others wait for.
         frames_per_turn_max: usize = 1024,
         /// Bytes written to one connection in one phase of a turn. Default 256 KiB: a large answer
@@ -101,10 +101,16 @@ limits! {
         /// How long more than [`output_bytes_soft`](Limits::output_bytes_soft) may wait, before the
         /// connection is closed as [`OutputSoft`](crate::CloseReason::OutputSoftTimeout). Default 60 s.
         output_soft_timeout: Duration = Duration::from_secs(60),
-        /// How long the peer may take none of the output that waits, before the connection is closed as
+        /// How long the peer may take none of the output that waits, or less of it than
+        /// [`output_rate_min`](Limits::output_rate_min) asks for, before the connection is closed as
         /// [`WriteStallTimeout`](crate::CloseReason::WriteStallTimeout). Default 60 s: the kernel has sent it
         /// again many times by then.
         write_stall_timeout: Duration = Duration::from_secs(60),
+        /// Bytes a second that the peer must take of the output that waits, on average over each
+        /// [`write_stall_timeout`](Limits::write_stall_timeout) that some waits all the time, also while the connection
+        /// closes. 0 asks for none. Default 64, against clients that take a byte now and then to hold their place: an
+        /// honest one on a bad link takes more.
+        output_rate_min: usize = 64,
         /// How long the peer may send nothing after the connection opened, before it is closed as
         /// [`FirstByteTimeout`](crate::CloseReason::FirstByteTimeout). A pause of the connection gives it
         /// the whole time anew. Default: for ever, because in some
@@ -130,7 +136,8 @@ limits! {
         input_rate_grace: Duration = Duration::from_secs(5),
         /// How long a closing connection may go on without progress: without the peer taking
         /// output, and, after our end of file, without the peer's. Default 5 s: a few
-        /// retransmissions.
+        /// retransmissions. How slowly it may take the output all in all says
+        /// [`output_rate_min`](Limits::output_rate_min).
         linger_timeout: Duration = Duration::from_secs(5),
         /// How long an outbound connection may take to open. Default 10 s: three retransmissions of
         /// the SYN (tcp(7), `tcp_syn_retries`: the kernel itself gives up after two minutes). To a Unix socket

@@ -25,7 +25,6 @@ use oneloop::{Ended, ListenOptions, ReactorLimits};
 use answer::Answer;
 use memory::Memory;
 use plan::{Exchange, FILES, Random, content, once_in};
-use server::Settings;
 
 /// Every so many of the seeds: a debug build walks over everything after every turn.
 const SHARE: u64 = if cfg!(debug_assertions) { 4 } else { 1 };
@@ -47,9 +46,8 @@ impl Site {
         }
         let reactor = sim.add_reactor(ReactorLimits::new().connections_max(64));
         let address = SocketAddr::new(sim.ip(reactor), 80);
-        let settings = Settings { patience: PATIENCE };
-        let options = ListenOptions::new().limits(settings.limits());
-        let server = server::add(&mut sim[reactor], Arc::clone(&files) as _, settings).unwrap();
+        let options = ListenOptions::new().limits(server::limits(PATIENCE));
+        let server = server::add(&mut sim[reactor], Arc::clone(&files) as _).unwrap();
         sim[reactor].listen_with(server, address, &options).unwrap();
         Site { reactor, address, files }
     }

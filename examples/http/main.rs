@@ -20,7 +20,6 @@ use std::time::Duration;
 use clap::Parser;
 use oneloop::{ListenOptions, Reactor};
 
-use server::Settings;
 use server::files::Directory;
 
 /// How long a drain may take.
@@ -60,11 +59,10 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let files = Directory::open(directory).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
     })?;
-    let settings = Settings { patience: *patience };
     let mut reactor = Reactor::new()?;
-    let limits = settings.limits();
-    let server = server::add(&mut reactor, Arc::new(files), settings)?;
-    let listener = reactor.listen_with(server, address, &ListenOptions::new().limits(limits))?;
+    let server = server::add(&mut reactor, Arc::new(files))?;
+    let options = ListenOptions::new().limits(server::limits(*patience));
+    let listener = reactor.listen_with(server, address, &options)?;
     reactor.drain_on_signals(DRAIN)?;
     println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;

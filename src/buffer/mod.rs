@@ -17,6 +17,10 @@ pub(crate) struct Buffers {
     pub(crate) output: Output,
     /// When the kernel last took output, or when output began to wait.
     pub(crate) output_moved: Time,
+    /// Since when output waits all the time, or when enough of it was last found to be taken.
+    pub(crate) output_since: Option<Time>,
+    /// How many bytes the kernel had taken by then.
+    pub(crate) output_from: u64,
     /// Since when more output waits than its soft limit.
     pub(crate) over_soft_since: Option<Time>,
     /// When the input that is kept began to come, or was last consumed in part.

@@ -32,6 +32,7 @@ impl Pool {
             buffers.input = Vec::new();
         }
         buffers.output.shrink();
+        buffers.output_since = None;
         buffers.over_soft_since = None;
         buffers.rests_since = None;
         buffers.asks_writable = false;

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Decoder, FrameError};
+use super::{Decoder, FrameError, for_each_frame};
 use crate::address::SocketAddress;
 use crate::connection::Connection;
 use crate::context::Context;
@@ -184,42 +184,6 @@ pub trait FrameHandler: 'static {
     fn on_signal(&mut self, signal: Signal, cx: &mut Context<'_>) {
         let _ = (signal, cx);
     }
-}
-
-/// Calls `on_frame` for each whole frame that `data` begins with, as long as the connection takes more: until it
-/// is closed, paused or over its high watermark, or `on_frame` asked for the rest in the next turn
-/// ([`again`](Connection::again)). After [`frames_per_turn_max`](crate::Limits::frames_per_turn_max) frames in one turn
-/// the rest is for the next one, too. Gives how many bytes the frames took up, which is what
-/// [`StreamHandler::on_data`] is to answer. If the decoder knows how many bytes it waits for, it is not called before
-/// they are there ([`need`](Connection::need)).
-///
-/// # Errors
-///
-/// What `on_frame` fails with; a [`FrameError`] for bytes that are no frame.
-pub fn for_each_frame<D: Decoder>(
-    decoder: &mut D,
-    conn: &mut Connection<'_>,
-    data: &[u8],
-    mut on_frame: impl FnMut(&mut Connection<'_>, D::Frame<'_>) -> Result<(), Error>,
-) -> Result<usize, Error> {
-    let mut left = conn.frames_left();
-    let mut consumed = 0;
-    while left > 0 {
-        let Some((frame, taken)) = decoder.decode(&data[consumed..])? else {
-            if decoder.need() > 0 {
-                conn.need(decoder.need());
-            }
-            break;
-        };
-        consumed += taken;
-        left -= 1;
-        on_frame(conn, frame)?;
-        if !conn.takes_more() {
-            break;
-        }
-    }
-    conn.set_frames_left(left, consumed < data.len());
-    Ok(consumed)
 }
 
 /// A [`FrameHandler`] as a [`StreamHandler`].

@@ -17,7 +17,8 @@
 //! | begin with their length as a varint | [`VarintPrefixed`] | streams of Protocol Buffers |
 //!
 //! A protocol of another kind is a type of its own that implements [`Decoder`]; its frames may be anything that borrows
-//! from the input.
+//! from the input. Where a message cannot be borrowed as one piece, a handler takes it off by itself, in
+//! [`for_each_message`].
 //!
 //! # Cost
 //!
@@ -25,6 +26,7 @@
 //! others it does not matter how long a frame is. Where a frame is not whole yet, the work is for what is new.
 
 mod delimited;
+mod each;
 mod fixed;
 mod framed;
 mod length_prefixed;
@@ -36,8 +38,9 @@ use std::fmt;
 use crate::connection::Connection;
 
 pub use self::delimited::Delimited;
+pub use self::each::{for_each_frame, for_each_message};
 pub use self::fixed::Fixed;
-pub use self::framed::{FrameHandler, Framed, FramedSession, for_each_frame};
+pub use self::framed::{FrameHandler, Framed, FramedSession};
 pub use self::length_prefixed::{LengthFrame, LengthPrefixed, LengthWidth};
 pub use self::lines::{LineEnd, Lines};
 pub use self::varint_prefixed::VarintPrefixed;

@@ -40,8 +40,11 @@ impl Stream {
         if self.has(DEAD) {
             return (Time::NEVER, None);
         }
-        if self.has(CONNECTING | CLOSING) {
+        if self.has(CONNECTING) {
             return (self.phase_deadline, None);
+        }
+        if self.has(CLOSING) {
+            return (self.phase_deadline.min(self.output_rate_deadline()), None);
         }
         let mut earliest = (Time::NEVER, None);
         let mut consider = |at: Time, deadline: Deadline| {
@@ -51,9 +54,6 @@ impl Stream {
         };
         let limits = &*self.limits;
         let is_unread = self.has_unread();
-        if !self.has(PAUSED) && !is_unread {
-            consider(self.active + limits.idle_timeout, Deadline::Idle);
-        }
         if !self.has(FIRST_BYTE) {
             consider(self.phase_deadline, Deadline::Expect);
         }
@@ -73,9 +73,14 @@ impl Stream {
             && let Some(buffers) = &self.buffers
         {
             consider(buffers.output_moved + limits.write_stall_timeout, Deadline::WriteStall);
+            consider(self.output_rate_deadline(), Deadline::WriteStall);
             if let Some(since) = buffers.over_soft_since {
                 consider(since + limits.output_soft_timeout, Deadline::OutputSoft);
             }
+        }
+        // The last of those that come at one moment: that the peer takes nothing says more than that nothing happens.
+        if !self.has(PAUSED) && !is_unread {
+            consider(self.active + limits.idle_timeout, Deadline::Idle);
         }
         earliest
     }
@@ -110,7 +115,9 @@ impl Stream {
             }
             Deadline::WriteStall => {
                 if let Some(buffers) = buffers {
-                    buffers.output_moved = later(buffers.output_moved, limits.write_stall_timeout);
+                    let timeout = limits.write_stall_timeout;
+                    buffers.output_moved = later(buffers.output_moved, timeout);
+                    buffers.output_since = buffers.output_since.map(|since| later(since, timeout));
                 }
             }
             Deadline::OutputSoft => {
@@ -153,12 +160,39 @@ impl Stream {
     /// When the message that is kept came too slowly, unless more of it comes.
     fn rate_deadline(&self) -> Time {
         let limits = &*self.limits;
-        let Some(buffers) = self.buffers.as_ref().filter(|_| limits.input_rate_min > 0) else {
-            return Time::NEVER;
+        let is_asked = limits.input_rate_min > 0 && self.has(HAS_INPUT);
+        let Some(buffers) = self.buffers.as_ref().filter(|_| is_asked) else {
+            return Time::NEVER; // what the buffers say of input is of somebody else's
         };
         let came = self.bytes_in - buffers.message_from;
         let grace = buffers.message_since + limits.input_rate_grace;
         after_bytes(grace, came, limits.input_rate_min)
+    }
+
+    /// When too little of the output was taken, unless more of it is.
+    fn output_rate_deadline(&self) -> Time {
+        let since = self.buffers.as_ref().and_then(|buffers| buffers.output_since);
+        match since {
+            Some(since) if self.limits.output_rate_min > 0 => {
+                since + self.limits.write_stall_timeout
+            }
+            _ => Time::NEVER,
+        }
+    }
+
+    /// If it is time for that: gives the peer as long again, if it has taken enough.
+    fn judge_output_rate(&mut self, now: Time) {
+        if self.output_rate_deadline() > now {
+            return;
+        }
+        let limits = &*self.limits;
+        let enough = limits.output_rate_min as u128 * limits.write_stall_timeout.as_nanos();
+        let Some(buffers) = &mut self.buffers else { return };
+        let taken = self.bytes_out - buffers.output_from;
+        if u128::from(taken) * 1_000_000_000 >= enough {
+            buffers.output_since = Some(now);
+            buffers.output_from = self.bytes_out;
+        }
     }
 
     /// A closing connection has made progress.
@@ -176,15 +210,21 @@ impl Stream {
         }
     }
 
-    /// Notes when the output went over its soft limit, or under it.
-    pub(super) fn note_soft_output(&mut self, now: Time) {
+    /// Notes since when output waits, and since when more of it than its soft limit.
+    pub(super) fn note_output(&mut self, now: Time) {
         let soft = self.limits.output_bytes_soft.max(self.limits.output_bytes_high);
-        if let Some(buffers) = &mut self.buffers {
-            if buffers.output.len() <= soft {
-                buffers.over_soft_since = None;
-            } else if buffers.over_soft_since.is_none() {
-                buffers.over_soft_since = Some(now);
-            }
+        let is_connecting = self.has(CONNECTING);
+        let Some(buffers) = &mut self.buffers else { return };
+        if buffers.output.len() == 0 || is_connecting {
+            buffers.output_since = None;
+        } else if buffers.output_since.is_none() {
+            buffers.output_since = Some(now);
+            buffers.output_from = self.bytes_out;
+        }
+        if buffers.output.len() <= soft {
+            buffers.over_soft_since = None;
+        } else if buffers.over_soft_since.is_none() {
+            buffers.over_soft_since = Some(now);
         }
     }
 }
@@ -195,7 +235,7 @@ impl Core {
         let now = self.now;
         let stream = self.sources.live(key);
         stream.flags &= !REARM;
-        stream.note_soft_output(now);
+        stream.note_output(now);
         stream.note_rest(now);
         if stream.active > now || stream.has_unread() {
             // Traffic, which otherwise only puts deadlines off, will bring one up: the idle deadline was
@@ -233,7 +273,7 @@ impl<D: Driver> Reactor<D> {
     /// The timer phase's part: the alarm of this connection went off.
     pub(crate) fn look_at_deadlines(&mut self, key: Key) {
         let Some(stream) = self.core.stream(key) else { return };
-        let (at, deadline) = stream.earliest_deadline();
+        let (at, mut deadline) = stream.earliest_deadline();
         if at > self.core.now {
             return self.core.arm(key); // put off since
         }
@@ -242,8 +282,12 @@ impl<D: Driver> Reactor<D> {
             Some(deadline) => deadline == Deadline::WriteStall,
             None => stream.has(CLOSING) && stream.has(HAS_OUTPUT),
         };
-        if is_of_output && self.takes_some_after_all(key) {
-            return self.settle(key);
+        if is_of_output {
+            let at;
+            (at, deadline) = self.give_output_a_last_chance(key);
+            if at > self.core.now {
+                return self.settle(key);
+            }
         }
         match deadline {
             Some(deadline) => self.miss_deadline(key, deadline),
@@ -252,17 +296,19 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Whether the kernel takes output although it has not said so: the event waits until a third of the
-    /// socket's buffer is free, for which a peer that reads slowly may need longer than any deadline.
-    fn takes_some_after_all(&mut self, key: Key) -> bool {
+    /// Gives the kernel output although it has not asked for it: the event waits until a third of the
+    /// socket's buffer is free, for which a peer that reads slowly may need longer than any deadline. Gives what is the
+    /// earliest deadline then.
+    fn give_output_a_last_chance(&mut self, key: Key) -> (Time, Option<Deadline>) {
         let core = &mut self.core;
         let stream = core.sources.live(key);
-        let before = stream.bytes_out;
         stream.flags |= WRITABLE;
         core.write_left = stream.limits.write_bytes_per_turn_max;
         self.write_queued(key);
+        let now = self.core.now;
         let stream = self.core.sources.live(key);
-        stream.bytes_out > before || stream.has(DEAD)
+        stream.judge_output_rate(now);
+        stream.earliest_deadline()
     }
 
     fn miss_deadline(&mut self, key: Key, deadline: Deadline) {

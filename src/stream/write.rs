@@ -90,7 +90,7 @@ impl<D: Driver> Reactor<D> {
         }
         // Before the handler fills up what has drained.
         let now = self.core.now;
-        self.core.sources.live(key).note_soft_output(now);
+        self.core.sources.live(key).note_output(now);
         self.ask_writable(key);
         self.core.account(key);
     }

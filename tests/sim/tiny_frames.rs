@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use oneloop::codec::{FrameHandler, Framed, Lines};
+use oneloop::codec::{FrameHandler, Framed, Lines, for_each_message};
 use oneloop::sim::{Harness, Script, Simulation};
-use oneloop::{CloseReason, Connection, Error, Key, Limits, ListenOptions, ReactorLimits};
+use oneloop::{
+    CloseReason, Connection, Error, Key, Limits, ListenOptions, ReactorLimits, StreamHandler,
+};
 
 /// Counts the frames of each connection in each turn. Answers those that are not empty.
 #[derive(Default)]
@@ -103,4 +105,77 @@ fn a_budget_that_is_just_enough_asks_for_no_other_turn() {
     assert_eq!((harness.output(), harness.stats().budgets_exhausted), (b"abc".to_vec(), 0));
     harness.feed("a\nb\nc\nd\n");
     assert_eq!((harness.output(), harness.stats().budgets_exhausted), (b"abcd".to_vec(), 1));
+}
+
+/// Takes messages of three bytes by itself, and says in which turn each came. A `!` takes more than there is, and `p` and `a`
+/// want the rest later.
+#[derive(Default)]
+struct Threes {
+    turns: Vec<u64>,
+}
+
+impl StreamHandler for Threes {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        for_each_message(conn, data, |conn, rest| {
+            match rest {
+                [b'!', ..] => return Ok(Some(rest.len() + 1)),
+                [b'p', _, _, ..] => conn.pause(),
+                [b'a', _, _, ..] => conn.again(),
+                [_, _, _, ..] => {}
+                _ => return Ok(None),
+            }
+            self.turns.push(conn.stats().turns);
+            conn.send(&rest[..3]).ignore();
+            Ok(Some(3))
+        })
+    }
+}
+
+#[test]
+fn messages_that_a_handler_takes_by_itself_have_the_same_bound() {
+    let limits = Limits::new().frames_per_turn_max(2);
+    let mut harness = Harness::with_limits(Threes::default(), limits);
+    harness.feed("123456789123456789123");
+    assert_eq!(harness.output(), b"123456789123456789123");
+    let turns = &harness.handler().turns;
+    assert_eq!(turns.len(), 7);
+    assert!(turns.windows(3).all(|turns| turns[0] < turns[2]), "{turns:?}");
+}
+
+#[test]
+fn a_message_of_which_more_has_to_come_is_shown_again() {
+    let mut harness = Harness::new(Threes::default());
+    harness.feed("1");
+    harness.feed("2");
+    assert_eq!(harness.output(), b"");
+    harness.feed("34");
+    assert_eq!(harness.output(), b"123");
+    harness.feed("56");
+    assert_eq!(harness.output(), b"456");
+}
+
+#[test]
+fn a_message_may_be_the_last_one_of_its_turn_or_of_all() {
+    let mut harness = Harness::new(Threes::default());
+    harness.feed("a__123p__456");
+    assert_eq!(harness.output(), b"a__123p__", "and 456 when the pause is over");
+    let turns = &harness.handler().turns;
+    assert!(turns[0] < turns[1] && turns[1] == turns[2], "{turns:?}");
+}
+
+#[test]
+fn a_message_that_takes_more_than_there_is_ends_the_connection() {
+    let mut harness = Harness::new(Threes::default());
+    harness.feed("123!");
+    assert_eq!(harness.output(), b"123");
+    assert_eq!(harness.closed(), Some(CloseReason::Misuse));
 }

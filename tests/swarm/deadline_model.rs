@@ -50,6 +50,8 @@ pub struct Times {
     pub first_byte: i128,
     pub idle: i128,
     pub stall: i128,
+    /// Bytes to be taken in each stall time that output waits all the time.
+    pub taken_min: u64,
     pub soft_bytes: usize,
     pub soft: i128,
     pub message: i128,
@@ -79,6 +81,7 @@ impl Times {
         let idle = millis(20..1500, sim.random());
         let grace = millis(0..500, sim.random());
         let rate = [0, 100, 1000][within(sim, 0..3)];
+        let output_rate = [0, 1000, 10_000][within(sim, 0..3)];
         let soft_bytes = [2000, 5000][within(sim, 0..2)];
         let write_bytes = [WRITTEN_AT_ONCE as usize, 50_000][within(sim, 0..2)];
         let limits = tight()
@@ -89,6 +92,7 @@ impl Times {
             .first_byte_timeout(first_byte)
             .idle_timeout(idle)
             .write_stall_timeout(stall)
+            .output_rate_min(output_rate)
             .output_soft_timeout(soft)
             .message_timeout(message)
             .input_rate_min(rate)
@@ -97,6 +101,8 @@ impl Times {
             first_byte: nanos(first_byte),
             idle: nanos(idle),
             stall: nanos(stall),
+            taken_min: (nanos(stall) as u64 as u128 * output_rate as u128).div_ceil(1_000_000_000)
+                as u64,
             soft_bytes,
             soft: nanos(soft),
             message: nanos(message),
@@ -133,6 +139,17 @@ pub struct Message {
     pub from: u64,
 }
 
+/// Output that waits all the time, of which enough has to be taken in each stall time. Nobody tells the handler when it
+/// was: so there is a least and a most that may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Taking {
+    /// When it was last found to be enough.
+    pub since: Span,
+    /// How many bytes were gone by then.
+    pub from_min: u64,
+    pub from_max: u64,
+}
+
 /// What is known of a connection since the last call.
 #[derive(Debug)]
 pub struct Model {
@@ -147,6 +164,7 @@ pub struct Model {
     pub was_given_time: bool,
     /// When output last went, or began to wait.
     pub moved: Span,
+    pub taking: Option<Taking>,
     pub over_soft_since: Option<i128>,
     pub message: Option<Message>,
     /// Since when it is not read from.
@@ -169,6 +187,7 @@ impl Model {
             active: Span::at(now),
             was_given_time: false,
             moved: Span::at(now),
+            taking: None,
             over_soft_since: None,
             message: None,
             rests_since: None,
@@ -198,12 +217,55 @@ impl Model {
                 let message = self.message.filter(|_| is_read && times.rate > 0)?;
                 Some(Span::at(self.rate_due(message)))
             }
-            Deadline::WriteStall => (self.output > 0).then(|| after(self.moved, times.stall)),
+            Deadline::WriteStall => (self.output > 0).then(|| {
+                let (stall, rate) = (after(self.moved, times.stall), self.taking_due());
+                Span { first: stall.first.min(rate.first), last: stall.last.min(rate.last) }
+            }),
             Deadline::OutputSoft => {
                 Some(Span::at(self.over_soft_since.filter(|_| self.output > 0)? + times.soft))
             }
             _ => unreachable!("{deadline:?} is new here"),
         }
+    }
+
+    /// Between which moments too little was taken, with what is gone by now.
+    fn taking_due(&self) -> Span {
+        let (stall, min) = (self.times.stall, self.times.taken_min);
+        let Some(taking) = self.taking.filter(|_| min > 0) else { return Span::at(NEVER) };
+        let may_fail = self.bytes_out < taking.from_max.saturating_add(min);
+        let has_failed = self.bytes_out < taking.from_min + min;
+        Span {
+            first: taking.since.first + if may_fail { stall } else { 2 * stall },
+            last: if has_failed { taking.since.last + stall } else { NEVER },
+        }
+    }
+
+    /// Whatever was looked at meanwhile, without a call, was found to be enough.
+    fn note_taken(&mut self, now: i128, is_punctual: bool) {
+        let (stall, min, seen) = (self.times.stall, self.times.taken_min, self.seen);
+        let Some(taking) = &mut self.taking else { return };
+        if taking.since.first + 2 * stall <= now {
+            taking.from_max = u64::MAX;
+        }
+        while is_punctual && min > 0 && (taking.since.last + stall).max(seen) + SLACK <= now {
+            let last = (taking.since.last + stall).max(seen) + SLACK;
+            taking.since = Span { first: taking.since.first + stall, last };
+            taking.from_min += min;
+            let (gone, due) = (self.bytes_out, taking.from_min);
+            assert!(gone >= due, "{gone} bytes were found to be enough in place of {due}: {taking:?}");
+            taking.from_max = u64::MAX;
+        }
+        taking.from_max = taking.from_max.min(self.bytes_out);
+    }
+
+    /// Other limits hold from now on.
+    pub fn set_times(&mut self, now: i128, times: &Rc<Times>) {
+        if let Some(taking) = &mut self.taking
+            && taking.since.first + self.times.stall <= now
+        {
+            taking.since.last = now; // it may have been looked at by the old ones
+        }
+        self.times = Rc::clone(times);
     }
 
     pub fn rate_due(&self, message: Message) -> i128 {
@@ -231,6 +293,9 @@ impl Model {
         if output <= self.times.soft_bytes {
             self.over_soft_since = None;
         }
+        if output == 0 {
+            self.taking = None;
+        }
         self.output = output;
         self.bytes_out = bytes_out;
         for deadline in KINDS.into_iter().filter(|_| is_punctual) {
@@ -239,6 +304,7 @@ impl Model {
             let late = self.due(deadline).map_or(0, late);
             assert!(late <= SLACK, "{deadline:?} is {late} ns late: {self:?}");
         }
+        self.note_taken(now, is_punctual);
         if conn.bytes_in() != self.bytes_in {
             assert!(reads, "bytes that were not shown");
             self.bytes_in = conn.bytes_in();
@@ -252,6 +318,12 @@ impl Model {
         let output = conn.output_len();
         if self.output == 0 && output > 0 {
             self.moved = Span::at(now);
+        }
+        if output == 0 {
+            self.taking = None;
+        } else {
+            let (from_min, from_max) = (conn.bytes_out(), u64::MAX);
+            self.taking.get_or_insert(Taking { since: Span::at(now), from_min, from_max });
         }
         if output <= self.times.soft_bytes {
             self.over_soft_since = None; // under other limits
@@ -305,7 +377,12 @@ impl Model {
                 self.active = Span::at((to - times.idle).max(0));
                 self.was_given_time = true;
             }
-            Deadline::WriteStall => self.moved = self.moved.put_off(times.stall, to),
+            Deadline::WriteStall => {
+                self.moved = self.moved.put_off(times.stall, to);
+                if let Some(taking) = &mut self.taking {
+                    taking.since = taking.since.put_off(times.stall, to);
+                }
+            }
             Deadline::FirstByte | Deadline::Expect => self.phase.1 = self.phase.1.max(to),
             Deadline::OutputSoft => {
                 let since = self.over_soft_since.map(Span::at);

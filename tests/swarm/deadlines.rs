@@ -63,7 +63,7 @@ impl Deadlines {
                 model.phase = (Deadline::Expect, NEVER);
             }
             5 => {
-                model.times = Rc::clone(&self.times[random as usize % self.times.len()]);
+                model.set_times(now, &self.times[random as usize % self.times.len()]);
                 conn.set_limits(&model.times.limits);
             }
             6 => conn.send(&pattern(0, (random % 60_000) as usize)).ignore(),

@@ -202,21 +202,11 @@ impl Server {
         conn: &mut Connection<'_>,
         keeps_alive: bool,
     ) {
-        if keeps_alive {
-            session.work = Work::Request;
-            if conn.is_paused() {
-                conn.expect_within(self.patience);
-                conn.resume();
-            }
-            return;
-        }
-        session.work = Work::Close;
-        if conn.is_over_high() {
-            // Not yet: nobody would see to it that the client takes the answer.
-            conn.expect_within(self.patience);
-            conn.pause();
-        } else {
+        session.work = Work::Request;
+        if !keeps_alive {
             conn.close();
+        } else if conn.is_paused() {
+            conn.resume();
         }
     }
 }

@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oneloop::codec::Decoder;
+use oneloop::codec::{Decoder, for_each_message};
 use oneloop::driver::Driver;
 use oneloop::{
     Blocking, Connection, Deadline, Error, HandlerId, Limits, MessageHandler, Reactor,
@@ -44,35 +44,34 @@ use self::stream::{Progress, Stream};
 const THREADS: usize = 4;
 /// More than there are connections, each of which has one job at most.
 const JOBS_MAX: usize = 16 * 1024;
-/// Bytes a second that a client must send of a content, or take of an answer.
-const RATE_MIN: f64 = 512.0;
+/// Bytes a second that a client must send of a request, or take of an answer.
+const RATE_MIN: usize = 512;
+/// Of one connection: each takes some microseconds, and others wait.
+const REQUESTS_PER_TURN_MAX: usize = 128;
 
-/// What can be set.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// How long a client may take for a head, say nothing, or take nothing of an answer.
-    pub(crate) patience: Duration,
+/// The limits that the server counts on: those of its listener. A client may send and take at any rate, or say nothing,
+/// for as long as our `patience` lasts.
+pub(crate) fn limits(patience: Duration) -> Limits {
+    // Room for a whole request, and for a read beyond it.
+    let content_bytes_max = CONTENT_BYTES_MAX as usize + FRAMING_BYTES_MAX;
+    Limits::new()
+        .input_bytes_max(HEAD_BYTES_MAX + content_bytes_max + 64 * 1024)
+        // The largest answer from memory fits in below, with a block of a large file.
+        .output_bytes_high(256 * 1024)
+        .output_bytes_low(64 * 1024)
+        .output_bytes_soft(4 * 1024 * 1024)
+        .output_bytes_max(4 * 1024 * 1024)
+        .frames_per_turn_max(REQUESTS_PER_TURN_MAX)
+        .idle_timeout(patience)
+        .message_timeout(Duration::MAX) // as long as it comes at the rate
+        .input_rate_min(RATE_MIN)
+        .input_rate_grace(patience)
+        .write_stall_timeout(patience)
+        .output_rate_min(RATE_MIN)
+        .linger_timeout(patience)
 }
 
-impl Settings {
-    /// The limits that the server counts on: those of its listener.
-    pub(crate) fn limits(&self) -> Limits {
-        // Room for a whole request, and for a read beyond it.
-        let content_bytes_max = CONTENT_BYTES_MAX as usize + FRAMING_BYTES_MAX;
-        Limits::new()
-            .input_bytes_max(HEAD_BYTES_MAX + content_bytes_max + 64 * 1024)
-            // The largest answer from memory fits in below, with a block of a large file.
-            .output_bytes_high(256 * 1024)
-            .output_bytes_low(64 * 1024)
-            .output_bytes_soft(4 * 1024 * 1024)
-            .output_bytes_max(4 * 1024 * 1024)
-            .message_timeout(self.patience)
-            .write_stall_timeout(self.patience)
-            .linger_timeout(self.patience)
-    }
-}
-
-/// Adds a server of these files to a reactor. Its listeners are to have [its limits](Settings::limits).
+/// Adds a server of these files to a reactor. Its listeners are to have [its limits](limits).
 ///
 /// # Errors
 ///
@@ -80,16 +79,10 @@ impl Settings {
 pub(crate) fn add<D: Driver>(
     reactor: &mut Reactor<D>,
     files: Arc<dyn Files>,
-    settings: Settings,
 ) -> io::Result<HandlerId<Server>> {
     let (jobs, inbox) = blocking(THREADS, JOBS_MAX);
-    let server = reactor.add(Server {
-        files,
-        jobs,
-        cache: Cache::default(),
-        response: ResponseHead::new(),
-        patience: settings.patience,
-    });
+    let server =
+        reactor.add(Server { files, jobs, cache: Cache::default(), response: ResponseHead::new() });
     reactor.attach(server, inbox)?;
     Ok(server)
 }
@@ -100,7 +93,6 @@ pub(crate) struct Server {
     jobs: Blocking<Done>,
     cache: Cache,
     response: ResponseHead,
-    patience: Duration,
 }
 
 /// A connection.
@@ -109,8 +101,6 @@ pub(crate) struct Session {
     /// A head, and the content that it waits for.
     content: Option<(Range<usize>, Body)>,
     work: Work,
-    /// Bytes that had come and gone when it was asked last whether that is fast enough.
-    bytes_seen: u64,
 }
 
 /// What a connection waits for. While it is something of ours it is paused, and the next request stays where it is:
@@ -122,8 +112,6 @@ enum Work {
     LookUp(Box<LookUp>),
     /// The rest of a large file.
     Stream(Box<Stream>),
-    /// The end.
-    Close,
 }
 
 /// A request whose file is looked up.
@@ -136,9 +124,8 @@ struct LookUp {
 impl StreamHandler for Server {
     type Session = Session;
 
-    fn on_open(&mut self, conn: &mut Connection<'_>) -> Session {
-        conn.expect_within(self.patience);
-        Session { heads: Heads::default(), content: None, work: Work::Request, bytes_seen: 0 }
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Session {
+        Session { heads: Heads::default(), content: None, work: Work::Request }
     }
 
     fn on_data(
@@ -147,21 +134,12 @@ impl StreamHandler for Server {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        let mut consumed = 0;
-        while let Work::Request = session.work
-            && !conn.is_over_high()
-        {
-            match self.take_request(session, conn, &data[consumed..]) {
-                Ok(Some(length)) => consumed += length,
-                Ok(None) => break,
-                Err(refused) => {
-                    self.give_up(session, conn, refused);
-                    break;
-                }
-            }
-        }
-        conn.expect_within(self.patience);
-        Ok(consumed)
+        for_each_message(conn, data, |conn, rest| {
+            self.take_request(session, conn, rest).or_else(|refused| {
+                self.give_up(session, conn, refused);
+                Ok(None)
+            })
+        })
     }
 
     fn on_drained(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
@@ -179,26 +157,13 @@ impl StreamHandler for Server {
         conn: &mut Connection<'_>,
         deadline: Deadline,
     ) -> Option<Duration> {
-        let goes_on = match (deadline, &session.work) {
-            // `Message` is for the rest of a request that has begun.
-            (Deadline::Expect, Work::Request) if !conn.unconsumed().is_empty() => true,
-            // Nor is it the client's fault that a disk is slow.
-            (Deadline::Expect, Work::LookUp(..)) => true,
-            (Deadline::Expect, Work::Stream(_)) if conn.output_len() == 0 => true,
-            (Deadline::Expect, _) => conn.output_len() > 0 && self.is_fast(session, conn),
-            (Deadline::Message, _) => session.content.is_some() && self.is_fast(session, conn),
-            _ => false,
-        };
         match deadline {
-            _ if goes_on => {}
-            Deadline::Message => {
+            Deadline::InputRate | Deadline::Idle if !conn.unconsumed().is_empty() => {
                 self.give_up(session, conn, Refused::new(408, "the request takes too long"));
             }
-            // An orderly close would wait for the client as long as it takes a byte now and then.
-            _ if conn.output_len() > 0 => conn.abort(),
             _ => {}
         }
-        goes_on.then_some(self.patience)
+        None
     }
 
     /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then.
@@ -211,7 +176,7 @@ impl StreamHandler for Server {
 
 impl MessageHandler<Done> for Server {
     fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, done: Done) {
-        match (done, std::mem::replace(&mut session.work, Work::Close)) {
+        match (done, std::mem::replace(&mut session.work, Work::Request)) {
             (Done::Found(found), Work::LookUp(look_up)) => {
                 self.take_found(session, conn, *look_up, found);
             }
@@ -273,20 +238,9 @@ impl Server {
         Ok(Some(head.end + length))
     }
 
-    /// Whether enough has come and gone since this was asked last, a patience ago at least.
-    fn is_fast(&self, session: &mut Session, conn: &Connection<'_>) -> bool {
-        let bytes = conn.bytes_in() + conn.bytes_out();
-        let since = bytes - std::mem::replace(&mut session.bytes_seen, bytes);
-        since as f64 >= RATE_MIN * self.patience.as_secs_f64()
-    }
-
-    /// Sends the next part of a large file, or closes.
+    /// Sends the next part of a large file.
     fn go_on(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        let stream = match &mut session.work {
-            Work::Stream(stream) => stream,
-            Work::Close => return conn.close(),
-            Work::Request | Work::LookUp(..) => return,
-        };
+        let Work::Stream(stream) = &mut session.work else { return };
         match stream.go_on(conn, &self.jobs) {
             Progress::Waits => {}
             Progress::Failed => conn.abort(),

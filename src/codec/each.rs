@@ -1,0 +1,93 @@
+//! What an `on_data` does with what has come: one message after the other.
+
+use super::Decoder;
+use crate::connection::Connection;
+use crate::error::Error;
+
+/// Calls `take` with what `data` begins with, and then with what is behind what it took, as long as the connection takes
+/// more: until it is closed, paused or over its high watermark, or `take` asked for the rest in the next turn
+/// ([`again`](Connection::again)). After [`frames_per_turn_max`](crate::Limits::frames_per_turn_max) messages in one turn
+/// the rest is for the next one, too.
+///
+/// `take` answers how many bytes the message takes up, or `None`, which means "not yet": then it is called with the same
+/// bytes, and more behind them, when more have come. If it knows how many it waits for it says so
+/// ([`need`](Connection::need)). Gives how many bytes were taken, which is what
+/// [`StreamHandler::on_data`](crate::StreamHandler::on_data) is to answer.
+///
+/// It is for protocols whose messages are found by other means than a [`Decoder`]; [`for_each_frame`] has that.
+///
+/// # Errors
+///
+/// What `take` fails with.
+///
+/// ```
+/// use oneloop::codec::for_each_message;
+/// use oneloop::{Connection, Error, StreamHandler};
+///
+/// /// Answers each sentence with its length.
+/// struct Sentences;
+///
+/// impl StreamHandler for Sentences {
+///     type Session = ();
+///
+///     fn on_open(&mut self, _: &mut Connection<'_>) {}
+///
+///     fn on_data(&mut self, _: &mut (), conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+///         for_each_message(conn, data, |conn, rest| {
+///             let Some(end) = rest.iter().position(|byte| b".?!".contains(byte)) else {
+///                 return Ok(None);
+///             };
+///             conn.send(format!("{}\n", end + 1).as_bytes()).ignore();
+///             Ok(Some(end + 1))
+///         })
+///     }
+/// }
+///
+/// oneloop::Reactor::new()?.add(Sentences);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn for_each_message(
+    conn: &mut Connection<'_>,
+    data: &[u8],
+    mut take: impl FnMut(&mut Connection<'_>, &[u8]) -> Result<Option<usize>, Error>,
+) -> Result<usize, Error> {
+    let mut left = conn.frames_left();
+    let mut consumed = 0;
+    // One that took more than there is has nothing left: the reactor finds out.
+    while left > 0
+        && let Some(rest) = data.get(consumed..)
+        && let Some(taken) = take(conn, rest)?
+    {
+        consumed += taken;
+        left -= 1;
+        if !conn.takes_more() {
+            break;
+        }
+    }
+    conn.set_frames_left(left, consumed < data.len());
+    Ok(consumed)
+}
+
+/// Calls `on_frame` for each whole frame that `data` begins with, as [`for_each_message`] does. If the decoder knows how
+/// many bytes it waits for, it is not called before they are there ([`need`](Connection::need)).
+///
+/// # Errors
+///
+/// What `on_frame` fails with; a [`FrameError`](super::FrameError) for bytes that are no frame.
+pub fn for_each_frame<D: Decoder>(
+    decoder: &mut D,
+    conn: &mut Connection<'_>,
+    data: &[u8],
+    mut on_frame: impl FnMut(&mut Connection<'_>, D::Frame<'_>) -> Result<(), Error>,
+) -> Result<usize, Error> {
+    for_each_message(conn, data, |conn, rest| {
+        let Some((frame, taken)) = decoder.decode(rest)? else {
+            if decoder.need() > 0 {
+                conn.need(decoder.need());
+            }
+            return Ok(None);
+        };
+        on_frame(conn, frame)?;
+        Ok(Some(taken))
+    })
+}
