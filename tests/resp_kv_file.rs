@@ -134,6 +134,23 @@ fn write_until_the_end(writer: u64, address: SocketAddr, acknowledged: &AtomicU6
 }
 
 #[test]
+fn replies_that_wait_for_the_disk_come_before_the_end_of_their_connection() {
+    let file = File::new("ends");
+    let server = file.serve("always");
+    for (last, expected) in [
+        ("QUIT\r\n", "+OK\r\n:1\r\n+OK\r\n"),
+        ("*1\r\n$x\r\n", "+OK\r\n:1\r\n-ERR Protocol error: invalid bulk length\r\n"),
+    ] {
+        let mut client = server.connect();
+        client.send(format!("SET ended 0\r\nINCR ended\r\n{last}SET ended 9\r\n"));
+        client.shutdown();
+        let received = client.rest();
+        assert_eq!(String::from_utf8_lossy(&received), expected, "{last:?}");
+    }
+    assert_eq!(server.connect().ask(&["GET", "ended"]), "1");
+}
+
+#[test]
 fn a_torn_last_record_is_cut_off_with_a_warning() {
     let file = File::new("torn");
     file.serve("always").connect().ask(&["SET", "whole", "1"]);

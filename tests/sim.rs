@@ -28,6 +28,8 @@ mod framed;
 mod harness;
 #[path = "sim/hosts.rs"]
 mod hosts;
+#[path = "sim/late.rs"]
+mod late;
 #[path = "sim/links.rs"]
 mod links;
 #[path = "sim/long.rs"]

@@ -24,7 +24,7 @@ use oneloop::{Ended, ListenOptions, ReactorLimits};
 
 use answer::Answer;
 use memory::Memory;
-use plan::{Exchange, FILES, Random, content};
+use plan::{Exchange, FILES, Random, content, once_in};
 
 /// Every so many of the seeds: a debug build walks over everything after every turn.
 const SHARE: u64 = if cfg!(debug_assertions) { 4 } else { 1 };
@@ -74,21 +74,16 @@ impl Client {
     /// Any client: it sends requests one by one, all at once, or in pieces that have nothing to do with them; and reads
     /// the answers slowly, late, or at once.
     fn any(sim: &mut Simulation, site: &Site, ends: Ends) -> Client {
-        let count = 1 + sim.random() % 10;
         let random: Random<'_> = &mut || sim.random();
-        let plan = (0..count).map(|_| Exchange::any(random, &site.files));
-        let plan = plan.map(|exchange| exchange.may_time_out(ends == Ends::Anyhow)).collect();
-        Client::with(sim, site, plan, ends)
-    }
-
-    fn with(sim: &mut Simulation, site: &Site, mut plan: Vec<Exchange>, ends: Ends) -> Client {
-        let says_close = sim.random().is_multiple_of(4);
+        let plan = (0..1 + random() % 10).map(|_| Exchange::any(random, &site.files));
+        let plan = plan.map(|exchange| exchange.may_time_out(ends == Ends::Anyhow));
+        let mut plan: Vec<_> = plan.collect();
+        let says_close = once_in(random, 4);
         if says_close {
             let last = plan.pop().unwrap();
             plan.push(last.close());
         }
         let plan = Rc::new(plan);
-        let random: Random<'_> = &mut || sim.random();
         let script = script(random, &plan, ends, says_close);
         Client { id: sim.client(site.address, script), plan }
     }
@@ -111,8 +106,8 @@ impl Client {
 
 fn script(random: Random<'_>, plan: &Rc<Vec<Exchange>>, ends: Ends, says_close: bool) -> Script {
     let count = plan.len();
-    let one_by_one = random().is_multiple_of(3);
-    let shuts_down = !one_by_one && random().is_multiple_of(4);
+    let one_by_one = once_in(random, 3);
+    let shuts_down = !one_by_one && once_in(random, 4);
     let resets_at = if ends == Ends::Anyhow { random() as usize % (2 * count) } else { count };
     let mut script = Script::new();
     if ends != Ends::Orderly {
@@ -126,11 +121,11 @@ fn script(random: Random<'_>, plan: &Rc<Vec<Exchange>>, ends: Ends, says_close: 
     if !one_by_one {
         for piece in pieces(random, plan) {
             script = script.send(piece);
-            if random().is_multiple_of(4) {
+            if once_in(random, 4) {
                 script = script.wait(Duration::from_millis(random() % 1_000));
             }
         }
-        if random().is_multiple_of(2) {
+        if once_in(random, 2) {
             script = script.wait(Duration::from_millis(random() % 5_000));
         }
         if shuts_down {
@@ -138,7 +133,7 @@ fn script(random: Random<'_>, plan: &Rc<Vec<Exchange>>, ends: Ends, says_close: 
         }
     }
     script = script.read_on();
-    if random().is_multiple_of(4) {
+    if once_in(random, 4) {
         script = script.read_slowly(2_000, Duration::from_millis(30));
     }
     for i in 0..count {

@@ -140,8 +140,16 @@ impl<D: Driver> Reactor<D> {
         candidate.queued = false;
         let is_told = candidate.readiness.contains(Readiness::WRITABLE)
             || candidate.readiness.contains(Readiness::ERROR);
-        if candidate.dead || !is_told {
-            return;
+        if is_told {
+            self.finish_candidate(key);
+        }
+    }
+
+    /// Looks at how far the connect is: through, or failed, or neither.
+    pub(super) fn finish_candidate(&mut self, key: Key) {
+        let Some(Source::Candidate(candidate)) = self.core.sources.get(key) else { return };
+        if candidate.dead {
+            return; // another one was faster, or the connection has ended
         }
         let (of, to) = (candidate.of, candidate.to);
         let Some((driver, socket)) = self.sockets.with(key) else { return };

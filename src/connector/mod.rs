@@ -179,7 +179,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// The ready phase's part: the socket is writable or has an error, so the connect is through,
-    /// unless the hint was spurious.
+    /// unless the hint was spurious. Without a hint, a look at how far it is.
     pub(crate) fn finish_connect(&mut self, key: Key) {
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         match driver.connect_result(socket) {
@@ -233,9 +233,26 @@ impl<D: Driver> Reactor<D> {
             && driver.peer_address(socket).ok().and_then(|peer| peer.inet()) == local
     }
 
-    /// The timer phase's part.
+    /// The timer phase's part. In a late turn a try may have begun, or been answered, since the events were taken;
+    /// nobody has told of that yet. Who gave up what is connected would leave it in the listener's backlog.
     pub(crate) fn time_out_connect(&mut self, key: Key) {
-        self.fail_try(key, ConnectError::TimedOut);
+        match self.core.attempt_mut(key).map(|attempt| &attempt.stage) {
+            Some(Stage::Connects(_)) => self.finish_connect(key),
+            Some(Stage::Races(race)) => {
+                let running = race.running().to_vec();
+                running.into_iter().for_each(|candidate| self.finish_candidate(candidate));
+            }
+            _ => {}
+        }
+        if self.is_out_of_time(key) {
+            self.fail_try(key, ConnectError::TimedOut);
+        }
+    }
+
+    /// Whether a try goes on after its deadline.
+    fn is_out_of_time(&self, key: Key) -> bool {
+        let Some(stream) = self.core.stream(key) else { return false };
+        stream.has(CONNECTING) && !stream.has(DEAD) && stream.phase_deadline <= self.core.now
     }
 
     /// A drain's part: it does not wait for those that wait themselves.

@@ -103,10 +103,12 @@ fn a_range_that_is_none_is_ignored() {
 #[test]
 fn many_parts_that_overlap_are_not_multiplied() {
     let site = Site::start();
-    let ranges: Vec<_> = (0..500).map(|i| format!("{i}-")).collect();
-    let answer = site.ask("/large.bin", &["--range", &ranges.join(",")]);
-    assert!(matches!(answer.status, 200 | 206 | 400 | 416), "{}", answer.status);
-    assert!(answer.body.len() < 2 * LARGE, "{} bytes", answer.body.len());
+    for count in [10, 500] {
+        let ranges: Vec<_> = (0..count).map(|i| format!("{i}-")).collect();
+        let answer = site.ask("/large.bin", &["--range", &ranges.join(",")]);
+        assert!(matches!(answer.status, 200 | 206 | 400 | 416), "{}", answer.status);
+        assert!(answer.body.len() < 2 * LARGE, "{} bytes", answer.body.len());
+    }
 }
 
 #[test]

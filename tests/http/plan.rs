@@ -29,6 +29,11 @@ fn below(random: Random<'_>, end: usize) -> usize {
     (random() % end as u64) as usize
 }
 
+/// True once in so many times.
+pub fn once_in(random: Random<'_>, times: usize) -> bool {
+    below(random, times) == 0
+}
+
 /// A request, and what its answer must be.
 pub struct Exchange {
     pub method: &'static str,
@@ -56,9 +61,9 @@ impl Exchange {
     /// Any request. Where it can be it has a number of its own, so that its answer is no other one's.
     pub fn any(random: Random<'_>, files: &Arc<Memory>) -> Exchange {
         let tag = random();
-        let (path, length) = FILES[below(random, FILES.len())];
         // The large one takes its time.
-        let (path, length) = if !random().is_multiple_of(4) { FILES[0] } else { (path, length) };
+        let file = if once_in(random, 4) { below(random, FILES.len()) } else { 0 };
+        let (path, length) = FILES[file];
         let get = |fields: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let exchange = |method, sent: String, expected| Exchange {
             method,
@@ -108,7 +113,7 @@ impl Exchange {
                 let length_max = [10, 10, 3_000, 30_000][below(random, 4)];
                 let mut body = tag.to_string().into_bytes();
                 body.extend(content("/api/echo", 0, below(random, length_max)));
-                let may_continue = random().is_multiple_of(4);
+                let may_continue = once_in(random, 4);
                 let mut sent = b"POST /api/echo HTTP/1.1\r\nHost: a\r\n".to_vec();
                 if may_continue {
                     sent.extend(b"Expect: 100-continue\r\n");

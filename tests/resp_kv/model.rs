@@ -30,7 +30,7 @@ const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong k
 /// The value of a key if it is of this type; a new one if there is none; else the answer of this function is an error.
 macro_rules! of_type {
     ($model:ident, $key:expr, $type:ident, $default:expr) => {
-        match $model.values.entry($key.to_owned()).or_insert_with(|| $type($default)) {
+        match $model.values.entry($key.to_string()).or_insert_with(|| $type($default)) {
             $type(value) => value,
             _ => return WRONG_TYPE.to_string(),
         }

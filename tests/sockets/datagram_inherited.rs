@@ -6,9 +6,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::rc::Rc;
+use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::{Ipv4OrigDstAddr, Ipv4RecvTtl};
+use nix::sys::socket::sockopt::{Ipv4OrigDstAddr, Ipv4RecvErr, Ipv4RecvTtl};
 use oneloop::{DatagramOptions, HandlerId, Interface, Key, SocketAddress};
 use rustix::net::sockopt;
 
@@ -238,6 +239,54 @@ fn who_has_asked_for_much_beside_its_datagrams_is_served() {
     client.send_to(b"hello", address).unwrap();
     server.until_out(1);
     assert_eq!(client.recv(&mut [0; 10]).unwrap(), 5);
+}
+
+/// An address at which nobody is: a socket was there, and is gone.
+fn nobody_there() -> SocketAddr {
+    bound().1
+}
+
+/// Whoever asks for errors in full (ip(7), `IP_RECVERR`) has a queue of them, and a socket that is in error until it is
+/// read. The reactor does not ask; who passed a socket on may have done so.
+#[test]
+fn a_queue_of_icmp_errors_that_nobody_reads_does_not_spin() {
+    const SENT: usize = 20;
+    for (asks, is_connected) in [(true, false), (true, true), (false, true), (false, false)] {
+        let mut server = Server::new(Datagrams::listens());
+        let (socket, address) = bound();
+        let nobody = nobody_there();
+        setsockopt(&socket, Ipv4RecvErr, &asks).unwrap();
+        if is_connected {
+            socket.connect(nobody).unwrap();
+        }
+        let key = server.take(socket.try_clone().unwrap());
+        for number in 1..=SENT {
+            let cx = &mut server.reactor.context(server.handler);
+            cx.send_datagram(key, Some(&nobody.into()), b"anybody?").ignore();
+            run_until(&mut server.reactor, "its error is there, or none", |reactor| {
+                let stats = reactor.stats();
+                stats.datagram_errors == if asks || is_connected { number as u64 } else { 0 }
+                    && stats.datagrams_out == number as u64
+            });
+        }
+        let case = format!("asks: {asks}, is connected: {is_connected}");
+        assert_idle(&mut server.reactor);
+        let counts = |reactor: &Reactor| {
+            let stats = reactor.stats();
+            (stats.events, stats.busy_turns, stats.datagram_errors)
+        };
+        let before = counts(&server.reactor);
+        for _ in 0..5 {
+            server.reactor.turn(Some(Duration::from_millis(2))).unwrap();
+        }
+        assert_eq!(counts(&server.reactor), before, "{case}");
+        // It is still of use.
+        if !is_connected {
+            udp().send_to(b"hello", address).unwrap();
+            run_until(&mut server.reactor, &case, |reactor| reactor.stats().datagrams_in == 1);
+            assert_idle(&mut server.reactor);
+        }
+    }
 }
 
 /// Closing it does not take it out of epoll then (epoll(7), questions and answers).

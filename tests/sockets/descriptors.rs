@@ -139,7 +139,7 @@ fn nodelay_is_the_default_for_outbound_connections_too() {
 /// `abc`, a byte of urgent data, `defghi`: a read stops at the urgent mark, which looks like the end of
 /// what is there (tcp(7), `SIOCATMARK`).
 #[test]
-fn urgent_data_neither_stalls_nor_spins_and_is_left_out() {
+fn out_of_band_data_neither_stalls_nor_spins_and_is_left_out() {
     for read_between in [false, true] {
         let mut server = Server::new(Recorder::echo());
         let (client, _) = server.open();
@@ -169,8 +169,32 @@ fn urgent_data_neither_stalls_nor_spins_and_is_left_out() {
     }
 }
 
+/// Nobody reads it, so that it stays: a level for who has asked for `EPOLLPRI` (epoll_ctl(2)).
 #[test]
-fn urgent_data_before_the_end_of_file_does_not_hide_it() {
+fn out_of_band_data_that_stays_unread_costs_a_turn_and_no_more() {
+    let mut server = Server::new(Recorder::echo());
+    let (client, _) = server.open();
+    server.assert_idle();
+    let counts = |server: &Server| {
+        let stats = server.reactor.stats();
+        (stats.events, stats.reads, stats.busy_turns, stats.turns)
+    };
+    let (before, ..) = counts(&server);
+    let urgent = socket2::Socket::from(client.try_clone().unwrap());
+    urgent.send_out_of_band(b"!").unwrap();
+    until_received(server.address, &client, 1);
+    server.reactor.turn(Some(Duration::from_millis(2))).unwrap();
+    let (events, reads, busy_turns, turns) = counts(&server);
+    assert!(events <= before + 1, "{events} events, after {before}");
+    for _ in 0..5 {
+        server.reactor.turn(Some(Duration::from_millis(2))).unwrap();
+    }
+    assert_eq!(counts(&server), (events, reads, busy_turns, turns + 5));
+    assert_eq!(server.calls.shown().concat(), b"");
+}
+
+#[test]
+fn out_of_band_data_before_the_end_of_file_does_not_hide_it() {
     let mut server = Server::new(Recorder::new());
     let (client, key) = server.open();
     let mut urgent = socket2::Socket::from(client);

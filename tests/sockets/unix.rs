@@ -11,6 +11,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::rc::Rc;
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
 use oneloop::address::UnixName;
@@ -229,6 +231,37 @@ fn a_second_starter_touches_nothing() {
     assert_eq!(first.0.stats().accepts, 0, "nobody probed");
     drop(first);
     listen_on(&mut second, &directory.socket()).unwrap();
+}
+
+/// Whether it has won against another one that starts at the same moment, on a path that both find stale. Who has won
+/// is who the path leads to.
+fn wins_a_start(path: &Path, both: &Barrier) -> bool {
+    let mut server = reactor();
+    both.wait();
+    let result = listen_on(&mut server, path);
+    both.wait(); // the other one has tried, too
+    match result {
+        Ok(_) => assert_echoes(&mut server.0, &UnixStream::connect(path).unwrap()),
+        Err(ref error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
+    }
+    both.wait(); // who has lost has not left anything to be removed, either
+    result.is_ok()
+}
+
+#[test]
+fn of_two_starters_at_once_on_a_stale_path_one_wins_and_the_path_is_its() {
+    let directory = Directory::new("starters");
+    let path = directory.socket();
+    for round in 0..50 {
+        drop(UnixListener::bind(&path).unwrap());
+        let both = Barrier::new(2);
+        let won = thread::scope(|scope| {
+            let other = scope.spawn(|| wins_a_start(&path, &both));
+            [wins_a_start(&path, &both), other.join().unwrap()]
+        });
+        assert_ne!(won[0], won[1], "round {round}");
+        assert_eq!(directory.files(), 0, "round {round}: the path has gone with who had won");
+    }
 }
 
 /// The lock alone keeps a path from being taken: its socket is bound, and does not listen yet.

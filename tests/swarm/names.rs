@@ -10,7 +10,7 @@ use oneloop::address::{Endpoint, Host};
 use oneloop::sim::{Faults, ReactorId, Simulation};
 use oneloop::{
     Address, Backoff, CloseReason, ConnectError, ConnectOptions, Connection, Context, Error, Key,
-    Limits, NameError, Origin, ReactorLimits, Resolver, StreamHandler, TimerId,
+    Limits, NameError, Origin, ReactorLimits, Resolver, Sent, StreamHandler, Time, TimerId,
 };
 
 use super::echo::Echo;
@@ -48,9 +48,15 @@ enum State {
     Over,
 }
 
+#[derive(Clone, Copy)]
 struct Call {
     kind: Kind,
     state: State,
+    since: Time,
+    /// It does not time out before.
+    has_at_least: Duration,
+    /// Bytes that were sent before it is open.
+    sent: usize,
 }
 
 /// What became of the look-ups of a call.
@@ -116,6 +122,7 @@ struct Desk {
 #[derive(Clone, Copy)]
 enum Due {
     Calls,
+    Speak(usize),
     GiveUp(usize),
     EndOfCut(usize),
 }
@@ -155,7 +162,12 @@ impl Caller {
             .retry(times, Backoff::new(wait, wait));
         let name: Address = format!("call-{number}:7000").parse().expect("a good address");
         let key = cx.connect_with(name, number as u64, &Rc::new(options));
-        self.calls.push(Call { kind, state: State::Waits(key) });
+        let has_at_least = timeout + wait / 2 * times;
+        let (state, since) = (State::Waits(key), cx.now());
+        self.calls.push(Call { kind, state, since, has_at_least, sent: 0 });
+        // Perhaps while it rests between two tries.
+        let early = Duration::from_micros(cx.random() % 12_000);
+        self.set_timer(cx, early, Due::Speak(number));
         match kind {
             // Before a second try that follows on a time-out.
             Kind::Cut => self.set_timer(cx, timeout, Due::EndOfCut(number)),
@@ -164,6 +176,15 @@ impl Caller {
                 self.set_timer(cx, after, Due::GiveUp(number));
             }
             _ => {}
+        }
+    }
+
+    fn speak(&mut self, number: usize, cx: &mut Context<'_>) {
+        let call = &mut self.calls[number];
+        if let State::Waits(key) = call.state
+            && cx.send_to(key, &pattern(call.sent, 10)) == Sent::Ok
+        {
+            call.sent += 10;
         }
     }
 
@@ -234,6 +255,7 @@ impl StreamHandler for Caller {
     fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context<'_>) {
         let place = self.timers.iter().position(|(id, _)| *id == timer).expect("it was set");
         match self.timers.swap_remove(place).1 {
+            Due::Speak(number) => self.speak(number, cx),
             Due::GiveUp(number) => self.give_up(number, cx),
             Due::EndOfCut(number) => {
                 if let Some(desk) = &self.desk {
@@ -258,11 +280,11 @@ impl StreamHandler for Caller {
     fn on_open(&mut self, conn: &mut Connection<'_>) -> (Life, usize) {
         let Origin::Connected(tag) = conn.origin() else { panic!("nobody calls back") };
         let number = tag as usize;
-        let Call { kind, state } = self.calls[number];
+        let Call { kind, state, sent, .. } = self.calls[number];
         assert_eq!(state, State::Waits(conn.key()), "a call that nobody waits for");
         assert_ne!(kind, Kind::Nobody, "there is nobody");
         self.end(number);
-        conn.send(&pattern(0, 100)).ignore();
+        conn.send(&pattern(sent, 100 - sent)).ignore();
         (self.lives.open(conn), number)
     }
 
@@ -292,14 +314,17 @@ impl StreamHandler for Caller {
         self.lives.close(&life, key);
     }
 
-    fn on_connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, _: &mut Context<'_>) {
+    fn on_connect_failed(&mut self, key: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>) {
         let number = tag as usize;
-        let Call { kind, state } = self.calls[number];
+        let Call { kind, state, since, has_at_least, .. } = self.calls[number];
         match (kind, error) {
             _ if state == State::GivenUp(key) => assert_eq!(error, ConnectError::Cancelled),
             _ if state != State::Waits(key) => panic!("{kind:?} failed, and was {state:?}"),
             (Kind::Nobody, ConnectError::NameNotFound) => {}
-            (Kind::Cut | Kind::Hasty, ConnectError::TimedOut) => {}
+            (Kind::Cut | Kind::Hasty, ConnectError::TimedOut) => {
+                let took = cx.now() - since;
+                assert!(took >= has_at_least, "{kind:?} had {took:?}, not {has_at_least:?}");
+            }
             (_, ConnectError::NameLookup) => {
                 assert!(self.may_have_failed(number), "{kind:?}: another look-up has failed");
             }
