@@ -298,7 +298,8 @@ pub fn any_command(prefix: &str, mut random: impl FnMut() -> u64) -> Vec<String>
         "n" => (random() % 100).to_string(),
         "v" => {
             // Most are short; some are longer than all buffers.
-            let length = if random().is_multiple_of(20) { random() % 10_000 } else { random() % 10 };
+            let length =
+                if random().is_multiple_of(20) { random() % 10_000 } else { random() % 10 };
             let letters = (0..length).map(|i| char::from(b'a' + (i % 26) as u8));
             letters.collect()
         }
