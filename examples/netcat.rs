@@ -47,7 +47,8 @@ fn run(address: &str, listens: bool) -> Result<(), Error> {
         .output_soft_timeout(Duration::MAX);
     reactor.set_connect_limits(limits.clone())?;
     let handler = reactor.add(Netcat::default());
-    let input = reactor.adopt(handler, oneloop::stdin()?, 0)?;
+    let (input, reading) = oneloop::stdin()?;
+    let input = reactor.adopt(handler, input, 0)?;
     let (output, written) = oneloop::stdout()?;
     let output = reactor.adopt(handler, output, 0)?;
     let netcat = reactor.handler_mut(handler);
@@ -61,6 +62,7 @@ fn run(address: &str, listens: bool) -> Result<(), Error> {
     }
     reactor.run()?;
     written.wait()?;
+    reading.check().map_err(|error| format!("standard input: {error}"))?;
     match reactor.handler_mut(handler).error.take() {
         Some(error) => Err(error.into()),
         None => Ok(()),

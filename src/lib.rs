@@ -119,5 +119,5 @@ pub use crate::signal::Signal;
 pub use crate::socket_options::SocketOptions;
 pub use crate::stats::Stats;
 #[cfg(unix)]
-pub use crate::stdio::{Written, stdin, stdout};
+pub use crate::stdio::{Reading, Written, stdin, stdout};
 pub use crate::timer::TimerId;

@@ -5,17 +5,20 @@
 //! anew, which gives an open file of our own, and for the rest, but sockets, a thread stands between the file and a pipe.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::resume_unwind;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
-use log::{debug, warn};
+use log::debug;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::io::Errno;
 
 use crate::driver::open_anew;
 
-/// Standard input, for [`Reactor::adopt`](crate::Reactor::adopt). What `std::io::stdin` has read already is not in it.
+/// Standard input, for [`Reactor::adopt`](crate::Reactor::adopt), and what tells whether it was read to its end. What
+/// `std::io::stdin` has read already is not in it. [`stdout`] has an example.
 ///
 /// As any connection it ends after the [idle time-out](crate::Limits::idle_timeout), ten minutes by default. Who waits
 /// for a person to type gives the reactor [limits](crate::Reactor::set_connect_limits) without one before they adopt it.
@@ -26,7 +29,7 @@ use crate::driver::open_anew;
 /// # Errors
 ///
 /// `IsADirectory`; `InvalidInput` if it is not open for reading; those of fstat(2), fcntl(2), pipe(2), and of beginning a
-/// thread. An error of reading a file is in the log, and ends the connection as the end of the file does.
+/// thread. An error of reading a file ends the connection as the end of the file does: [`Reading::check`] tells.
 ///
 /// # Cost
 ///
@@ -39,24 +42,30 @@ use crate::driver::open_anew;
 ///
 /// A pipe or a terminal keeps its flags, and so does whoever shares it. A socket, of which there is no second open
 /// file, is made non-blocking for all. Elsewhere than on Linux everything but a socket has a thread.
-pub fn stdin() -> io::Result<OwnedFd> {
+pub fn stdin() -> io::Result<(OwnedFd, Reading)> {
     let shared = io::stdin();
     check(&shared, OFlags::WRONLY, "standard input cannot be read")?;
     if let Some(descriptor) = open_anew(&shared, OFlags::RDONLY)? {
-        return Ok(descriptor);
+        return Ok((descriptor, Reading(None)));
     }
     debug!("standard input is read by a thread");
     let mut file = File::from(shared.as_fd().try_clone_to_owned()?);
     let (ours, mut its) = io::pipe()?;
+    let (failed, failure) = mpsc::channel();
     thread::Builder::new().name("oneloop-stdin".into()).spawn(move || {
         match copy(&mut file, &mut its) {
+            // A terminal that has hung up, which is how the other side of a pseudo-terminal ends.
+            Err(error)
+                if error.raw_os_error() == Some(Errno::IO.raw_os_error()) && file.is_terminal() => {
+            }
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                warn!("standard input ends: {error}");
+                // Before the pipe ends; nobody listens if nobody wants to know.
+                let _ = failed.send(error);
             }
             _ => {}
         }
     })?;
-    Ok(ours.into())
+    Ok((ours.into(), Reading(Some(failure))))
 }
 
 /// Standard output, for [`Reactor::adopt`](crate::Reactor::adopt), and what tells when all of it is written. What is
@@ -78,11 +87,13 @@ pub fn stdin() -> io::Result<OwnedFd> {
 /// // Whoever types may think for as long as they like, and so may whoever reads a page of what was typed.
 /// reactor.set_connect_limits(Limits::new().idle_timeout(Duration::MAX).write_stall_timeout(Duration::MAX))?;
 /// let copy = reactor.add(Copy);
-/// reactor.adopt(copy, oneloop::stdin()?, 0)?;
+/// let (input, reading) = oneloop::stdin()?;
+/// reactor.adopt(copy, input, 0)?;
 /// let (output, written) = oneloop::stdout()?;
 /// reactor.adopt(copy, output, 1)?;
 /// reactor.run()?;
 /// written.wait()?;
+/// reading.check()?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
@@ -138,6 +149,25 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Tells whether the end of [`stdin`] was its end.
+#[must_use = "a file that cannot be read any further looks like one that has ended"]
+#[derive(Debug)]
+pub struct Reading(Option<Receiver<io::Error>>);
+
+impl Reading {
+    /// Whether all that was read so far could be. To be called when the connection has closed: there is nothing to wait
+    /// for. What a pipe, a terminal or a socket has to say, its connection says.
+    ///
+    /// # Errors
+    ///
+    /// Those of read(2): the disk is broken, say. The connection has ended as
+    /// [`PeerClosed`](crate::CloseReason::PeerClosed) then, as at the end of the file.
+    pub fn check(self) -> io::Result<()> {
+        let failure = self.0.and_then(|failure| failure.try_recv().ok());
+        failure.map_or(Ok(()), Err)
     }
 }
 

@@ -231,6 +231,34 @@ fn the_longest_message_is_read_to_its_end_over_tcp() {
     assert_eq!(id(&read_message(&mut client)), 8);
 }
 
+/// Whoever a spoofed query names as its sender gets what is answered: no more than 512 bytes, or for a query with EDNS no
+/// more than fit into a packet that no network cuts, whatever it says that it takes.
+#[test]
+fn no_answer_to_a_sender_that_may_be_spoofed_amplifies_beyond_its_bound() {
+    const ANY: u16 = 255;
+    const TXT: u16 = 16;
+    let host = "host.example.test 60 A 127.0.0.3\n".to_string();
+    let records = host + &text("t400", 400) + &text("t1100", 1100) + &text("t60000", 60_000);
+    let file = ZoneFile::new("spoofed", &records);
+    let dns = file.serve();
+    let socket = udp(dns.address);
+    for name in ["t400", "t1100", "t60000", "nobody"] {
+        for kind in [TXT, ANY] {
+            let plain = query(1, &format!("{name}.example.test"), kind);
+            let mut edns = plain.clone();
+            edns[11] = 1; // a record more, of no name: OPT, with 65,535 for a size
+            edns.extend([0, 0, 41, 0xff, 0xff, 0, 0, 0, 0, 0, 0]);
+            for (query, bytes_max) in [(plain, 512), (edns, 1232)] {
+                let answer = answer_to(&socket, &query).expect("an answer");
+                let (bytes, fits) = (answer.len(), answer[2] & 2 == 0);
+                assert!(bytes <= bytes_max, "{name}: {bytes} bytes for {}", query.len());
+                // Who is told to ask over TCP is told no more.
+                assert!(fits || bytes <= query.len(), "{name}: {bytes} bytes for {}", query.len());
+            }
+        }
+    }
+}
+
 fn udp(server: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server).unwrap();

@@ -182,6 +182,22 @@ fn netcat_refuses_an_input_that_cannot_be_read() {
     }
 }
 
+/// The server gets what could be read, and its answer is printed.
+#[test]
+fn netcat_says_that_its_input_could_not_be_read_to_its_end() {
+    let (address, server) = answerer();
+    let mut command = netcat(&address);
+    command.stdin(File::open("/proc/self/mem").unwrap()); // nothing is at address 0
+    let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+    assert_eq!(process.wait().code(), Some(1));
+    let (mut printed, mut complaint) = (Vec::new(), String::new());
+    process.0.stdout.take().unwrap().read_to_end(&mut printed).unwrap();
+    process.0.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+    assert_eq!(printed, answer_to(b""));
+    assert_eq!(complaint, "netcat: standard input: Input/output error (os error 5)\n");
+    server.join().unwrap();
+}
+
 /// Which is one of two addresses in most places, and nobody listens at the other.
 #[test]
 fn netcat_connects_to_a_name() {

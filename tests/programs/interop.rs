@@ -67,6 +67,20 @@ fn udp_echo_leaves_senders_with_its_own_port_alone() {
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 }
 
+/// Whoever a spoofed datagram names as its sender gets one of the same length, and no other.
+#[test]
+fn udp_echo_does_not_amplify_what_a_spoofed_sender_may_get() {
+    let echo = Example::start("udp_echo");
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(support::DEADLINE)).unwrap();
+    let mut buffer = [0; 10_000];
+    for bytes in [0, 1, 7, 512, 1472, 9000] {
+        client.send_to(&support::pattern(bytes), echo.address).unwrap();
+        // In order: one that there is too much of would be the next one's.
+        assert_eq!(client.recv(&mut buffer).unwrap(), bytes);
+    }
+}
+
 #[test]
 fn udp_echo_answers_socat_over_both_families_and_at_each_address() {
     let echo = Example::start_with("udp_echo", "*:0", &[]);
