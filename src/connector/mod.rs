@@ -236,8 +236,12 @@ impl<D: Driver> Reactor<D> {
     /// The timer phase's part. In a late turn a try may have begun, or been answered, since the events were taken;
     /// nobody has told of that yet. Who gave up what is connected would leave it in the listener's backlog.
     pub(crate) fn time_out_connect(&mut self, key: Key) {
+        let is_told = self.core.stream(key).is_some_and(|stream| stream.has(WRITABLE));
         match self.core.attempt_mut(key).map(|attempt| &attempt.stage) {
-            Some(Stage::Connects(_)) => self.finish_connect(key),
+            // What connects at once or not at all is told of as soon as it has begun.
+            Some(Stage::Connects(to)) if is_told || kind_of(to) == StreamKind::Tcp => {
+                self.finish_connect(key);
+            }
             Some(Stage::Races(race)) => {
                 let running = race.running().to_vec();
                 running.into_iter().for_each(|candidate| self.finish_candidate(candidate));

@@ -233,33 +233,34 @@ fn a_second_starter_touches_nothing() {
     listen_on(&mut second, &directory.socket()).unwrap();
 }
 
-/// Whether it has won against another one that starts at the same moment, on a path that both find stale. Who has won
-/// is who the path leads to.
-fn wins_a_start(path: &Path, both: &Barrier) -> bool {
+/// Whether it has won against others that start at the same moment, on a path that all find stale. Who has won is who
+/// the path leads to.
+fn wins_a_start(path: &Path, all: &Barrier) -> bool {
     let mut server = reactor();
-    both.wait();
+    all.wait();
     let result = listen_on(&mut server, path);
-    both.wait(); // the other one has tried, too
+    all.wait(); // the others have tried, too
     match result {
         Ok(_) => assert_echoes(&mut server.0, &UnixStream::connect(path).unwrap()),
         Err(ref error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
     }
-    both.wait(); // who has lost has not left anything to be removed, either
     result.is_ok()
 }
 
 #[test]
-fn of_two_starters_at_once_on_a_stale_path_one_wins_and_the_path_is_its() {
+fn of_starters_at_once_on_a_stale_path_one_wins_and_the_path_is_its() {
+    const STARTERS: usize = 8;
     let directory = Directory::new("starters");
     let path = directory.socket();
     for round in 0..50 {
         drop(UnixListener::bind(&path).unwrap());
-        let both = Barrier::new(2);
-        let won = thread::scope(|scope| {
-            let other = scope.spawn(|| wins_a_start(&path, &both));
-            [wins_a_start(&path, &both), other.join().unwrap()]
+        let all = Barrier::new(STARTERS);
+        let winners = thread::scope(|scope| {
+            let starters: Vec<_> =
+                (0..STARTERS).map(|_| scope.spawn(|| wins_a_start(&path, &all))).collect();
+            starters.into_iter().filter_map(|starter| starter.join().unwrap().then_some(())).count()
         });
-        assert_ne!(won[0], won[1], "round {round}");
+        assert_eq!(winners, 1, "round {round}");
         assert_eq!(directory.files(), 0, "round {round}: the path has gone with who had won");
     }
 }
