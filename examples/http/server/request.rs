@@ -201,18 +201,20 @@ fn split_target(target: &str, method: Method) -> Result<(&str, &str), Refused> {
     {
         return Ok((target, "")); // of a CONNECT, say, which is refused anyhow
     }
-    let path = match target.split_once("://") {
+    let (has_host, path) = match target.split_once("://") {
         Some((scheme, rest))
             if ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) =>
         {
-            rest.find('/').map_or("/", |at| &rest[at..])
+            (true, &rest[rest.find(['/', '?', '#']).unwrap_or(rest.len())..])
         }
-        _ => target,
+        _ => (false, target),
     };
-    if !path.starts_with('/') || path.contains('#') {
+    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    let path = if path.is_empty() && has_host { "/" } else { path };
+    if !path.starts_with('/') || path.contains('#') || query.contains('#') {
         return Err(bad("the request target is no path"));
     }
-    Ok(path.split_at(path.find('?').unwrap_or(path.len())))
+    Ok((path, query))
 }
 
 /// Whether the request line ends with a version that looks like one (RFC 9112, 2.3).
