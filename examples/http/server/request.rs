@@ -39,8 +39,10 @@ pub(super) struct Request<'a> {
     pub(super) expects_continue: bool,
     pub(super) range: Option<&'a [u8]>,
     pub(super) if_range: Option<&'a [u8]>,
-    pub(super) if_match: Option<&'a [u8]>,
-    pub(super) if_none_match: Option<&'a [u8]>,
+    /// Of each line: together they are a list (RFC 9110, 5.3).
+    pub(super) if_match: Vec<&'a [u8]>,
+    /// The same.
+    pub(super) if_none_match: Vec<&'a [u8]>,
     pub(super) if_modified_since: Option<&'a [u8]>,
     pub(super) if_unmodified_since: Option<&'a [u8]>,
 }
@@ -90,8 +92,8 @@ impl<'a> Request<'a> {
             expects_continue: false,
             range: None,
             if_range: None,
-            if_match: None,
-            if_none_match: None,
+            if_match: Vec::new(),
+            if_none_match: Vec::new(),
             if_modified_since: None,
             if_unmodified_since: None,
         };
@@ -130,9 +132,9 @@ impl<'a> Request<'a> {
                 self.expects_continue = self.is_1_1;
             }
             8 if is("if-range") => self.if_range = Some(value),
-            8 if is("if-match") => self.if_match = Some(value),
+            8 if is("if-match") => self.if_match.push(value),
             10 if is("connection") => said.take_connection(value),
-            13 if is("if-none-match") => self.if_none_match = Some(value),
+            13 if is("if-none-match") => self.if_none_match.push(value),
             14 if is("content-length") => said.take_content_length(value)?,
             17 if is("if-modified-since") => self.if_modified_since = Some(value),
             17 if is("transfer-encoding") => said.take_transfer_encoding(value)?,
