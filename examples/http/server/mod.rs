@@ -52,12 +52,12 @@ const REQUESTS_PER_TURN_MAX: usize = 128;
 /// A block of a large file that is on its way out, the next one, and requests that wait: what a reader who takes nothing
 /// leaves in memory.
 pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
-/// For three thousand such readers. Beyond that who holds the most is cut off.
-const MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// There is memory for so many of these. When it is used up who holds the most is cut off.
+const READERS_MAX: usize = 3_000;
 
 /// The limits of a reactor that has this server.
 pub(crate) fn reactor_limits() -> ReactorLimits {
-    ReactorLimits::new().memory_bytes_max(MEMORY_BYTES_MAX)
+    ReactorLimits::new().memory_bytes_max(READERS_MAX * READER_BYTES_MAX)
 }
 
 /// The limits that the server counts on: those of its listener. A client may send and take at any rate, or say nothing,
