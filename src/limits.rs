@@ -72,8 +72,9 @@ limits! {
         /// sends byte by byte must not be worth more turns than the others.
         reads_per_turn_max: usize = 8,
         /// Frames of one connection that a [`Framed`](crate::codec::Framed) handler is shown in one turn, or messages in
-        /// [`for_each_message`](crate::codec::for_each_message); the rest waits for the next one. Default 1024: a peer can put as many frames into its bytes as these are, and each of them
-        /// is a call. It is some hundred microseconds, which is what others wait for.
+        /// [`for_each_message`](crate::codec::for_each_message); the rest waits for the next one. Default 1024: a peer can
+        /// put as many frames into its bytes as these are, and each of them is a call. It is some hundred microseconds,
+        /// which is what others wait for.
         frames_per_turn_max: usize = 1024,
         /// Bytes written to one connection in one phase of a turn. Default 256 KiB: a large answer
         /// leaves in a few turns, between which the others are served.
@@ -159,9 +160,10 @@ limits! {
         /// Bytes held in the buffers of all connections, and of all datagrams that wait to be sent; over it who holds
         /// the most is relieved of it, until an eighth is free: a connection is closed as
         /// [`MemoryLimit`](crate::CloseReason::MemoryLimit), a datagram socket loses all that waits, of which
-        /// [`on_send_failed`](crate::DatagramHandler::on_send_failed) tells (`OutOfMemory`). It is judged after every run of a connection's callbacks (a run that only sends to others is
-        /// judged with the next one), so it is exceeded by what two runs send and no more. A
-        /// reference-counted piece counts for every connection that it waits in. Default 256 MiB.
+        /// [`on_send_failed`](crate::DatagramHandler::on_send_failed) tells (`OutOfMemory`). It is judged after every run of
+        /// a connection's callbacks (a run that only sends to others is judged with the next one), so it is exceeded by
+        /// what two runs send and no more. A reference-counted piece counts for every connection that it waits in.
+        /// Default 256 MiB.
         memory_bytes_max: usize = 256 * 1024 * 1024,
         /// Timers fired in one turn, and connections' deadlines looked at; what else is due comes in the
         /// next one, after the connections that are ready by then. Default 1024.

@@ -93,7 +93,7 @@ fn each_step_says_in_the_guide_what_it_changes_of_the_step_before() {
 }
 
 #[test]
-fn the_server_of_the_last_step_answers_and_drains_on_sigterm() {
+fn the_server_of_the_last_step_answers_and_drains_on_sigterm_as_the_guide_shows() {
     let tally = Example::start("tally");
     let mut client = support::connect(tally.address);
     client.write_all(b"add apples 3\nadd apples 4\n").unwrap();
@@ -106,6 +106,11 @@ fn the_server_of_the_last_step_answers_and_drains_on_sigterm() {
     client.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "bye, the server ends\n");
     drop(client);
-    tally.wait_for_line("drained after ");
+    let report = tally.wait_for_line("drained after ");
     assert!(tally.wait().success());
+    let guide = include_str!("../docs/your-first-server.md");
+    let shown = guide.lines().find(|line| line.starts_with("drained after ")).expect("a report");
+    // How long it took is another time another one.
+    let but_time = |report: &str| report.split_once(" s: ").expect("a time").1.to_string();
+    assert_eq!(but_time(shown), but_time(&report));
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oneloop::sim::{Check, ClientId, End, Faults, ReactorId, Script, Simulation};
-use oneloop::{Ended, ListenOptions, ReactorLimits};
+use oneloop::{Ended, ListenOptions};
 
 use answer::Answer;
 use memory::Memory;
@@ -44,7 +44,7 @@ impl Site {
         for (path, length) in FILES {
             files.put(path, content(path, 0, length));
         }
-        let reactor = sim.add_reactor(ReactorLimits::new().connections_max(64));
+        let reactor = sim.add_reactor(server::reactor_limits().connections_max(64));
         let address = SocketAddr::new(sim.ip(reactor), 80);
         let options = ListenOptions::new().limits(server::limits(PATIENCE));
         let server = server::add(&mut sim[reactor], Arc::clone(&files) as _).unwrap();
@@ -267,6 +267,29 @@ fn a_drain_ends_no_answer_in_the_middle() {
         for client in clients {
             assert_eq!(client.answers(sim).1, 0, "an answer is not whole");
         }
+    });
+}
+
+/// It is why some hundred slow downloads do not use up the memory, and nobody else is cut off for it.
+#[test]
+fn who_reads_a_large_file_slowly_or_not_at_all_has_two_blocks_in_memory() {
+    let check = Check::new("who_reads_a_large_file_slowly_or_not_at_all_has_two_blocks_in_memory");
+    check.seeds(40 / SHARE).faults(Faults::lossless()).run(|sim| {
+        const CLIENTS: usize = 8;
+        let site = Site::new(sim);
+        site.files.put("/huge.bin", content("/huge.bin", 0, 2_000_000));
+        for i in 0..CLIENTS {
+            let get = "GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2);
+            let script = Script::new().read_slowly(20_000, Duration::from_millis(50)).send(get);
+            let read_for = Duration::from_millis(sim.random() % 5_000);
+            let script = if i % 2 == 0 { script } else { script.wait(read_for).stop_reading() };
+            sim.client(site.address, script.may_end());
+        }
+        sim.run_for(PATIENCE / 2);
+        let stats = sim[site.reactor].stats();
+        assert_eq!(stats.closes_total(), 0, "somebody is cut off: {stats:?}");
+        let bytes = stats.memory_bytes_peak;
+        assert!(bytes <= CLIENTS * server::READER_BYTES_MAX, "{} each", bytes / CLIENTS);
     });
 }
 

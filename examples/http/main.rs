@@ -59,7 +59,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let files = Directory::open(directory).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
     })?;
-    let mut reactor = Reactor::new()?;
+    let mut reactor = Reactor::with_limits(server::reactor_limits())?;
     let server = server::add(&mut reactor, Arc::new(files))?;
     let options = ListenOptions::new().limits(server::limits(*patience));
     let listener = reactor.listen_with(server, address, &options)?;

@@ -22,7 +22,8 @@ pub(crate) use self::system::SystemResolver;
 /// has failed. One that never returns has its thread for good, and nobody can take it back: who waits for it is told in
 /// time, by its [`connect_timeout`](crate::Limits::connect_timeout), but when all threads hang, no look-up is begun
 /// any more. Those that come then wait until their own connects time out, or, when too many wait, fail at once as
-/// [`ResolverBusy`](crate::ConnectError::ResolverBusy). So a resolver should have time-outs of its own, as the system's has (resolv.conf(5), `timeout`).
+/// [`ResolverBusy`](crate::ConnectError::ResolverBusy). So a resolver should have time-outs of its own, as the system's
+/// has (resolv.conf(5), `timeout`).
 ///
 /// ```
 /// use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -148,6 +148,23 @@ fn what_a_client_has_already_is_not_sent_again() {
     assert_eq!(site.ask("/hello.txt", &[&both[..], &[&date]].concat()).status, 200);
 }
 
+/// RFC 9110, section 5.3: they are one list.
+#[test]
+fn tags_may_stand_in_several_lines() {
+    let site = Site::start();
+    let answer = site.ask("/hello.txt", &[]);
+    let etag = answer.must_have("etag");
+    for (name, is_named, is_not_named) in [("If-None-Match", 304, 200), ("If-Match", 200, 412)] {
+        let ask = |tags: [&str; 2]| {
+            let [first, second] = tags.map(|tag| format!("{name}: {tag}"));
+            site.ask("/hello.txt", &["--header", &first, "--header", &second]).status
+        };
+        assert_eq!(ask([etag, "\"other\""]), is_named, "{name}");
+        assert_eq!(ask(["\"other\"", etag]), is_named, "{name}");
+        assert_eq!(ask(["\"a\"", "\"other\""]), is_not_named, "{name}");
+    }
+}
+
 /// curl(1) keeps the tag in a file and asks with it, and asks with the date of a file that it has.
 #[test]
 fn curl_fetches_a_file_once() {

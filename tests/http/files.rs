@@ -115,6 +115,24 @@ fn a_file_that_is_replaced_is_served_anew() {
     });
 }
 
+/// As cp(1) does with `-p`, and rsync(1) with `-t`.
+#[test]
+fn a_file_that_is_replaced_by_one_of_the_same_length_and_time_is_served_anew() {
+    let site = Site::start();
+    let path = site.files().join("hello.txt");
+    assert_eq!(site.ask("/hello.txt", &[]).body, HELLO);
+    let (other, new) = (HELLO.to_ascii_uppercase(), site.files().join("new"));
+    fs::write(&new, &other).unwrap();
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(&new).unwrap().set_modified(modified).unwrap();
+    fs::rename(new, &path).unwrap();
+    until("the new file is served", || site.ask("/hello.txt", &[]).body == other);
+    // In its place, too.
+    fs::write(&path, HELLO).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    until("the file is served as it is now", || site.ask("/hello.txt", &[]).body == HELLO);
+}
+
 #[test]
 fn nothing_outside_of_the_directory_is_served() {
     let site = Site::start();

@@ -47,7 +47,7 @@ impl Files for Memory {
             let bytes = Arc::clone(versions.last().unwrap());
             // So many minutes after the beginning of time.
             let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * versions.len() as u64);
-            let stamp = Stamp { len: bytes.len() as u64, modified };
+            let stamp = Stamp { len: bytes.len() as u64, modified, inode: None };
             return Ok(Opened::File(Box::new(Open(bytes)), stamp));
         }
         let directory = if path.ends_with('/') { path.to_string() } else { format!("{path}/") };

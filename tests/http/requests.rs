@@ -213,3 +213,16 @@ fn a_target_with_control_characters_is_refused() {
         assert_eq!(answers[0].status, 400, "{target:?}");
     }
 }
+
+/// RFC 9112, section 3.2.2, and RFC 3986, section 3.2: a host ends where a path or a query begins.
+#[test]
+fn a_target_with_a_host_may_have_a_query_and_no_path() {
+    let site = Site::start();
+    for target in ["http://a", "http://a/", "http://a?x", "http://a?x=/hello.txt", "http://a/?x=/y"]
+    {
+        let sent = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &["GET"]);
+        let index = &b"<h1>index</h1>\n"[..];
+        assert_eq!((answers[0].status, &answers[0].body[..]), (200, index), "{target}");
+    }
+}

@@ -113,13 +113,14 @@ impl Server {
         };
         match other {
             Found::File(meta, file) => {
+                let mut stream = Stream::begin(conn, file, reply.keeps_alive);
                 let content = file_head::send(&mut self.response, conn, &request, reply, &meta);
-                let pieces = match content {
+                stream.pieces = match content {
                     Content::Nothing => Vec::new(),
                     Content::Whole => vec![Piece::Span(0..meta.stamp.len)],
                     Content::Pieces(pieces) => pieces,
-                };
-                let stream = Stream::new(file, pieces, reply.keeps_alive);
+                }
+                .into();
                 session.work = Work::Stream(Box::new(stream));
                 return self.go_on(session, conn);
             }

@@ -7,18 +7,18 @@ use super::request::Request;
 /// The status of the answer if it is not the file: 304, or 412.
 pub(super) fn judge(request: &Request<'_>, meta: &Meta) -> Option<u16> {
     // In the order of RFC 9110, 13.2.2.
-    let is_failed = match (request.if_match, request.if_unmodified_since) {
-        (Some(tags), _) => !names(tags, meta, false),
-        (None, Some(date)) => is_older_than(date, meta).unwrap_or(false),
-        (None, None) => false,
+    let is_failed = match (&request.if_match[..], request.if_unmodified_since) {
+        ([], Some(date)) => is_older_than(date, meta).unwrap_or(false),
+        ([], None) => false,
+        (lines, _) => !names(lines, meta, false),
     };
     if is_failed {
         return Some(412);
     }
-    let is_known = match (request.if_none_match, request.if_modified_since) {
-        (Some(tags), _) => names(tags, meta, true),
-        (None, Some(date)) => is_older_than(date, meta).is_some_and(|is_older| !is_older),
-        (None, None) => false,
+    let is_known = match (&request.if_none_match[..], request.if_modified_since) {
+        ([], Some(date)) => is_older_than(date, meta).is_some_and(|is_older| !is_older),
+        ([], None) => false,
+        (lines, _) => names(lines, meta, true),
     };
     is_known.then_some(304)
 }
@@ -30,9 +30,11 @@ pub(super) fn may_be_partial(request: &Request<'_>, meta: &Meta) -> bool {
     })
 }
 
-/// Whether the list has this version's tag; one that is said to be weak only if `weak`.
-fn names(tags: &[u8], meta: &Meta, weak: bool) -> bool {
-    tags.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
+/// Whether one of the lists has this version's tag; one that is said to be weak only if `weak`.
+fn names(lines: &[&[u8]], meta: &Meta, weak: bool) -> bool {
+    let mut tags = lines.iter().flat_map(|tags| tags.split(|byte| *byte == b','));
+    tags.any(|tag| {
+        let tag = tag.trim_ascii();
         let tag = if weak { tag.strip_prefix(b"W/").unwrap_or(tag) } else { tag };
         tag == b"*" || tag == meta.etag.as_bytes()
     })

@@ -40,8 +40,11 @@ pub(crate) trait File: Send + 'static {
 pub(crate) struct Stamp {
     /// Its length in bytes.
     pub(crate) len: u64,
-    /// When it was last written.
+    /// When it was last written, or is said to have been: a copy may have the time of another file.
     pub(crate) modified: SystemTime,
+    /// Its inode, and when that last changed in seconds and nanoseconds, which nobody can set (inode(7)); nothing where
+    /// there is no such thing.
+    pub(crate) inode: Option<(u64, i64, i64)>,
 }
 
 /// More names are not listed.
@@ -112,7 +115,18 @@ impl File for fs::File {
 }
 
 fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
-    Ok(Stamp { len: metadata.len(), modified: metadata.modified()? })
+    Ok(Stamp { len: metadata.len(), modified: metadata.modified()?, inode: inode(metadata) })
+}
+
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> Option<(u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> Option<(u64, i64, i64)> {
+    None
 }
 
 fn names(directory: &Path) -> io::Result<Vec<String>> {

@@ -28,7 +28,7 @@ use oneloop::codec::{Decoder, for_each_message};
 use oneloop::driver::Driver;
 use oneloop::{
     Blocking, Connection, Deadline, Error, HandlerId, Limits, MessageHandler, Reactor,
-    StreamHandler, blocking,
+    ReactorLimits, StreamHandler, blocking,
 };
 
 use self::body::{Body, FRAMING_BYTES_MAX};
@@ -38,7 +38,7 @@ use self::head::{HEAD_BYTES_MAX, Heads};
 use self::jobs::Done;
 use self::request::{CONTENT_BYTES_MAX, Request, refuse_head};
 use self::response::{Refused, ResponseHead};
-use self::stream::{Progress, Stream};
+use self::stream::{BLOCK_BYTES, Progress, Stream};
 
 /// Helper threads, which wait for disks.
 const THREADS: usize = 4;
@@ -49,6 +49,17 @@ const RATE_MIN: usize = 512;
 /// Of one connection: each takes some microseconds, and others wait.
 const REQUESTS_PER_TURN_MAX: usize = 128;
 
+/// A block of a large file that is on its way out, the next one, and requests that wait: what a reader who takes nothing
+/// leaves in memory.
+pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
+/// There is memory for so many of these. When it is used up who holds the most is cut off.
+const READERS_MAX: usize = 3_000;
+
+/// The limits of a reactor that has this server.
+pub(crate) fn reactor_limits() -> ReactorLimits {
+    ReactorLimits::new().memory_bytes_max(READERS_MAX * READER_BYTES_MAX)
+}
+
 /// The limits that the server counts on: those of its listener. A client may send and take at any rate, or say nothing,
 /// for as long as our `patience` lasts.
 pub(crate) fn limits(patience: Duration) -> Limits {
@@ -56,7 +67,7 @@ pub(crate) fn limits(patience: Duration) -> Limits {
     let content_bytes_max = CONTENT_BYTES_MAX as usize + FRAMING_BYTES_MAX;
     Limits::new()
         .input_bytes_max(HEAD_BYTES_MAX + content_bytes_max + 64 * 1024)
-        // The largest answer from memory fits in below, with a block of a large file.
+        // Some answers from memory; for a large file it is less.
         .output_bytes_high(256 * 1024)
         .output_bytes_low(64 * 1024)
         .output_bytes_soft(4 * 1024 * 1024)
@@ -246,6 +257,7 @@ impl Server {
             Progress::Failed => conn.abort(),
             Progress::Finished => {
                 let keeps_alive = stream.keeps_alive;
+                stream.end(conn);
                 self.finish(session, conn, keeps_alive);
             }
         }

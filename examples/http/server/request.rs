@@ -39,8 +39,10 @@ pub(super) struct Request<'a> {
     pub(super) expects_continue: bool,
     pub(super) range: Option<&'a [u8]>,
     pub(super) if_range: Option<&'a [u8]>,
-    pub(super) if_match: Option<&'a [u8]>,
-    pub(super) if_none_match: Option<&'a [u8]>,
+    /// Of each line: together they are a list (RFC 9110, 5.3).
+    pub(super) if_match: Vec<&'a [u8]>,
+    /// The same.
+    pub(super) if_none_match: Vec<&'a [u8]>,
     pub(super) if_modified_since: Option<&'a [u8]>,
     pub(super) if_unmodified_since: Option<&'a [u8]>,
 }
@@ -90,8 +92,8 @@ impl<'a> Request<'a> {
             expects_continue: false,
             range: None,
             if_range: None,
-            if_match: None,
-            if_none_match: None,
+            if_match: Vec::new(),
+            if_none_match: Vec::new(),
             if_modified_since: None,
             if_unmodified_since: None,
         };
@@ -130,9 +132,9 @@ impl<'a> Request<'a> {
                 self.expects_continue = self.is_1_1;
             }
             8 if is("if-range") => self.if_range = Some(value),
-            8 if is("if-match") => self.if_match = Some(value),
+            8 if is("if-match") => self.if_match.push(value),
             10 if is("connection") => said.take_connection(value),
-            13 if is("if-none-match") => self.if_none_match = Some(value),
+            13 if is("if-none-match") => self.if_none_match.push(value),
             14 if is("content-length") => said.take_content_length(value)?,
             17 if is("if-modified-since") => self.if_modified_since = Some(value),
             17 if is("transfer-encoding") => said.take_transfer_encoding(value)?,
@@ -201,18 +203,20 @@ fn split_target(target: &str, method: Method) -> Result<(&str, &str), Refused> {
     {
         return Ok((target, "")); // of a CONNECT, say, which is refused anyhow
     }
-    let path = match target.split_once("://") {
+    let (has_host, path) = match target.split_once("://") {
         Some((scheme, rest))
             if ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) =>
         {
-            rest.find('/').map_or("/", |at| &rest[at..])
+            (true, &rest[rest.find(['/', '?', '#']).unwrap_or(rest.len())..])
         }
-        _ => target,
+        _ => (false, target),
     };
-    if !path.starts_with('/') || path.contains('#') {
+    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    let path = if path.is_empty() && has_host { "/" } else { path };
+    if !path.starts_with('/') || path.contains('#') || query.contains('#') {
         return Err(bad("the request target is no path"));
     }
-    Ok(path.split_at(path.find('?').unwrap_or(path.len())))
+    Ok((path, query))
 }
 
 /// Whether the request line ends with a version that looks like one (RFC 9112, 2.3).

@@ -2,25 +2,28 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 
-use oneloop::{Blocking, Connection};
+use oneloop::{Blocking, Connection, Limits};
 
 use super::files::File;
 use super::jobs::{Done, read};
 use super::range::Piece;
 
 /// So much is read at once: with what waits before it, enough to keep a fast reader busy while the next one is read.
-const BLOCK_BYTES: u64 = 128 * 1024;
+pub(super) const BLOCK_BYTES: u64 = 128 * 1024;
 
 /// What is left to send of a file.
 pub(super) struct Stream {
-    pieces: VecDeque<Piece>,
+    pub(super) pieces: VecDeque<Piece>,
     /// `None` while a helper thread has it.
     file: Option<Box<dyn File>>,
     /// A block that was sent, whose room is used again.
     block: Vec<u8>,
     /// Of the connection, after the answer.
     pub(super) keeps_alive: bool,
+    /// Of the connection, before and after.
+    limits: Rc<Limits>,
 }
 
 /// How it goes on.
@@ -34,8 +37,23 @@ pub(super) enum Progress {
 }
 
 impl Stream {
-    pub(super) fn new(file: Box<dyn File>, pieces: Vec<Piece>, keeps_alive: bool) -> Stream {
-        Stream { pieces: pieces.into(), file: Some(file), block: Vec::new(), keeps_alive }
+    /// A file whose head is to be sent next, and then its pieces. From now on the connection has no
+    /// more in its output than a block and the next one.
+    pub(super) fn begin(
+        conn: &mut Connection<'_>,
+        file: Box<dyn File>,
+        keeps_alive: bool,
+    ) -> Stream {
+        let limits = Rc::clone(conn.limits());
+        let high = BLOCK_BYTES as usize;
+        conn.set_limits(&Rc::new((*limits).clone().output_bytes_high(high)));
+        let pieces = VecDeque::new();
+        Stream { pieces, file: Some(file), block: Vec::new(), keeps_alive, limits }
+    }
+
+    /// The answer is sent.
+    pub(super) fn end(&self, conn: &mut Connection<'_>) {
+        conn.set_limits(&self.limits);
     }
 
     /// Sends what can be sent, and has the next block read if there is room for it.
