@@ -35,6 +35,7 @@ impl Pool {
         buffers.output_since = None;
         buffers.over_soft_since = None;
         buffers.rests_since = None;
+        buffers.frames_left = (0, 0);
         buffers.asks_writable = false;
         self.spare.push(buffers);
     }
