@@ -117,6 +117,32 @@ fn a_queue_that_is_full_of_what_stands_aside_has_room_for_others() {
     assert_eq!(server.reactor.stats().datagrams_dropped, 6);
 }
 
+/// If those that may be dropped are too small, they stay.
+#[test]
+fn who_finds_no_room_for_itself_has_pushed_nobody_out() {
+    let ((_first, first), (_second, second), (receiver, name)) = (client(), client(), client());
+    for stuck in [&first, &second] {
+        UnixServer::new(Datagrams::listens(), None, &DatagramOptions::new()).fill(Some(stuck));
+    }
+    let limits = DatagramLimits::new().queue_bytes_max(100).send_timeout(Duration::from_secs(60));
+    let options = DatagramOptions::new().limits(limits);
+    let mut server = UnixServer::new(Datagrams::listens(), None, &options);
+    for (stuck, bytes) in [(&first, 10), (&second, 80)] {
+        assert_eq!(server.send(Some(stuck), &vec![0; bytes]), Queued::Ok);
+        server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(server.send(Some(&second), &[0; 50]), Queued::Full, "its own one would have to go");
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    let stats = server.reactor.stats();
+    assert_eq!((stats.datagrams_dropped, stats.datagram_bytes_waiting), (1, 90));
+    assert_eq!(server.calls.borrow().len(), 1, "nothing that waits has failed");
+    assert_eq!(server.send(Some(&name), &[0; 50]), Queued::Ok, "others may go for a third one");
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(receive(&receiver), Some(vec![0; 50]));
+    let failed = |to| DatagramCall::Failed(Some(SocketAddress::Unix(to)), ErrorKind::WouldBlock);
+    assert_eq!(server.calls.borrow()[1..], [failed(first), failed(second), DatagramCall::Room]);
+}
+
 /// Each of them costs a call, although nothing leaves.
 #[test]
 fn tries_on_receivers_without_room_are_within_the_budget_of_a_turn() {
