@@ -162,6 +162,29 @@ fn tries_on_receivers_without_room_are_within_the_budget_of_a_turn() {
     assert_eq!(server.reactor.next_wait(), None, "no timer is left");
 }
 
+/// Each of them costs a search, although nothing is tried.
+#[test]
+fn datagrams_that_stand_aside_untried_are_within_the_budget_of_a_turn() {
+    let ((_stuck, stuck), (receiver, name)) = (client(), client());
+    let limits = DatagramLimits::new().datagrams_per_turn_max(2);
+    let options = DatagramOptions::new().limits(limits.send_timeout(Duration::from_secs(60)));
+    let mut server = UnixServer::new(Datagrams::listens(), None, &options);
+    server.fill(Some(&stuck));
+    for _ in 0..10 {
+        assert_eq!(server.send(Some(&stuck), b"behind the first"), Queued::Ok);
+    }
+    assert_eq!(server.send(Some(&name), b"behind it"), Queued::Ok);
+    for _ in 0..2 {
+        server.reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(receive(&receiver), None);
+        assert_eq!(server.reactor.next_wait(), Some(Duration::ZERO), "the rest is the next turn's");
+    }
+    let sent = server.reactor.stats().datagrams_out;
+    server.until_sent(sent + 1);
+    assert_eq!(receive(&receiver).unwrap(), b"behind it");
+    assert_eq!(server.calls.borrow().len(), 1, "nothing failed");
+}
+
 /// A socket whose queue of two is full of datagrams that stand aside, one of whom was dropped.
 fn full(to: &UnixName) -> UnixServer {
     let options = DatagramOptions::new().limits(DatagramLimits::new().queue_len_max(2));
