@@ -143,6 +143,26 @@ fn who_finds_no_room_for_itself_has_pushed_nobody_out() {
     assert_eq!(server.calls.borrow()[1..], [failed(first), failed(second), DatagramCall::Room]);
 }
 
+/// Of those that have stood aside for equally long, the ones to others go.
+#[test]
+fn who_came_in_the_same_turn_makes_room_for_one_to_another_receiver() {
+    let ((_first, first), (_second, second)) = (client(), client());
+    for stuck in [&first, &second] {
+        UnixServer::new(Datagrams::listens(), None, &DatagramOptions::new()).fill(Some(stuck));
+    }
+    let limits = DatagramLimits::new().queue_len_max(2).send_timeout(Duration::from_secs(60));
+    let options = DatagramOptions::new().limits(limits);
+    let mut server = UnixServer::new(Datagrams::listens(), None, &options);
+    for stuck in [&first, &second] {
+        assert_eq!(server.send(Some(stuck), b"together"), Queued::Ok);
+    }
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(server.send(Some(&first), b"one more"), Queued::Ok);
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    let failed = DatagramCall::Failed(Some(SocketAddress::Unix(second)), ErrorKind::WouldBlock);
+    assert_eq!(server.calls.borrow()[1..], [failed]);
+}
+
 /// Each of them costs a call, although nothing leaves.
 #[test]
 fn tries_on_receivers_without_room_are_within_the_budget_of_a_turn() {
