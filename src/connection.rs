@@ -155,17 +155,29 @@ impl Connection<'_> {
 
     /// How many more frames its handler may be shown in this turn.
     pub(crate) fn frames_left(&self) -> usize {
-        let core = &*self.context.core;
-        match core.frames_left {
-            (key, turn, left) if (key, turn) == (self.key, core.stats.turns) => left,
-            _ => self.stream().limits.frames_per_turn_max,
-        }
+        let (core, stream) = (&*self.context.core, self.stream());
+        let (turn, left) = match (core.frames_left, &stream.buffers) {
+            ((key, turn, left), _) if key == self.key => (turn, left),
+            (_, Some(buffers)) => buffers.frames_left,
+            _ => (0, 0),
+        };
+        if turn == core.stats.turns { left } else { stream.limits.frames_per_turn_max }
     }
 
     /// Now it is so many. If these are none, the rest of the input, if there is any, is for the next turn.
     pub(crate) fn set_frames_left(&mut self, left: usize, has_rest: bool) {
         let core = &mut *self.context.core;
-        core.frames_left = (self.key, core.stats.turns, left);
+        let now = core.stats.turns;
+        let (last, turn, last_left) =
+            std::mem::replace(&mut core.frames_left, (self.key, now, left));
+        // Without buffers nothing is left that it could be shown in this turn.
+        if last != self.key
+            && turn == now
+            && let Some(stream) = core.stream_mut(last)
+            && let Some(buffers) = &mut stream.buffers
+        {
+            buffers.frames_left = (turn, last_left);
+        }
         if left == 0 && has_rest {
             core.stats.budgets_exhausted += 1;
             self.again();

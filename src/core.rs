@@ -98,7 +98,8 @@ pub(crate) struct Core {
     pub(crate) write_left: usize,
     /// What `on_data` failed with, for the log.
     pub(crate) error: Option<OneLine<Error>>,
-    /// Of the connection that was last shown frames: in which turn, and how many more it may be in that.
+    /// Of the connection that was last shown frames: in which turn, and how many more it may be in that. Of others
+    /// their buffers know it.
     pub(crate) frames_left: (Key, u64, usize),
 
     /// The flags of a connection that may take the short way; none of them while every step is to be

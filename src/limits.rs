@@ -182,8 +182,9 @@ limits! {
 limits! {
     /// Limits of one datagram socket.
     DatagramLimits {
-        /// Datagrams received in one turn, and as many sent, or tried on receivers without room; the rest waits for the
-        /// next one. Default 64: some hundred microseconds, which is what others wait for.
+        /// Datagrams received in one turn, and as many sent, tried on receivers without room, or put behind others that
+        /// wait for such a receiver; the rest waits for the next turn. Default 64: some hundred microseconds, which is what
+        /// others wait for.
         datagrams_per_turn_max: usize = 64,
         /// Bytes received in one turn, and as many sent; the last datagram may go over it. So may those that were
         /// [gathered](crate::DatagramOptions::gather) with the last one, and over the number, too. Default 256 KiB.

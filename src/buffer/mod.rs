@@ -29,6 +29,8 @@ pub(crate) struct Buffers {
     pub(crate) rests_since: Option<Time>,
     /// How many bytes the connection had received before that input.
     pub(crate) message_from: u64,
+    /// In which turn the connection was shown frames, before others were, and how many more it may be in that.
+    pub(crate) frames_left: (u64, usize),
     /// The driver was asked to tell when the kernel takes output again; not asked of TCP.
     pub(crate) asks_writable: bool,
     /// What the reactor's memory account holds for these buffers.

@@ -35,6 +35,7 @@ impl Pool {
         buffers.output_since = None;
         buffers.over_soft_since = None;
         buffers.rests_since = None;
+        buffers.frames_left = (0, 0);
         buffers.asks_writable = false;
         self.spare.push(buffers);
     }
@@ -55,5 +56,12 @@ mod tests {
         }
         assert_eq!(pool.spare.len(), SPARE_MAX);
         assert!(pool.spare.iter().all(|spare| spare.memory() <= SPARE_INPUT_BYTES));
+    }
+
+    #[test]
+    fn who_takes_buffers_has_not_used_up_what_their_last_owner_has() {
+        let mut pool = Pool::default();
+        pool.give_back(Box::new(Buffers { frames_left: (7, 0), ..Buffers::default() }));
+        assert_eq!(pool.take().frames_left, (0, 0));
     }
 }

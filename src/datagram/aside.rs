@@ -155,6 +155,18 @@ impl Aside {
         Some((to, late, bytes))
     }
 
+    /// How many bytes those have, in any order, that make room for one to this receiver: all that have stood aside for as
+    /// long as the first one to it.
+    pub(super) fn droppable(&self, to: Option<&SocketAddress>) -> impl Iterator<Item = usize> {
+        let is_own = move |receiver: &&Receiver| Some(&receiver.to) == to;
+        let own = self.receivers.iter().find(is_own);
+        let until = own.map_or(Time::NEVER, |own| own.held[0].until);
+        let others = self.receivers.iter().filter(move |receiver| !is_own(receiver));
+        others
+            .flat_map(move |other| other.held.iter().take_while(move |held| held.until <= until))
+            .map(|held| held.data.len())
+    }
+
     /// Takes the one that has stood aside for the longest, unless it is for this receiver: whom it was for, and how many
     /// bytes it had.
     pub(super) fn take_oldest(
@@ -162,7 +174,8 @@ impl Aside {
         but_to: Option<&SocketAddress>,
     ) -> Option<(SocketAddress, usize)> {
         let receivers = self.receivers.iter().enumerate();
-        let (number, oldest) = receivers.min_by_key(|(_, receiver)| receiver.held[0].until)?;
+        let (number, oldest) = receivers
+            .min_by_key(|(_, receiver)| (receiver.held[0].until, Some(&receiver.to) == but_to))?;
         if Some(&oldest.to) == but_to {
             return None;
         }

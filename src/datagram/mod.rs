@@ -279,29 +279,27 @@ impl Core {
     }
 
     /// A queue is full: those that stand aside make room for who can leave, the oldest first, unless it is for the same
-    /// receiver. Whether there is room then; if not, the datagram is dropped.
+    /// receiver. Whether there is room then; if there would be none, the datagram is dropped, and none of them.
     #[cold]
     fn make_room(&mut self, key: Key, bytes: usize, to: Option<&SocketAddress>) -> bool {
         let Some(Source::Datagram(state)) = self.sources.get_mut(key) else { return false };
         let (len_max, bytes_max) = (state.limits.queue_len_max, state.limits.queue_bytes_max);
-        let mut bytes_gone = 0;
-        let mut has_room = false;
-        if state.outbox.has_room_in_queue(bytes, len_max, bytes_max) {
-            while !has_room && let Some((to, length)) = state.outbox.aside.take_oldest(to) {
-                self.stats.datagrams_dropped += 1;
-                state.pushed_out.push(to);
-                bytes_gone += length;
-                has_room = state.outbox.has_room(bytes, len_max, bytes_max);
-            }
-        }
-        if !has_room {
+        if !state.outbox.can_make_room(to, bytes, len_max, bytes_max) {
             state.is_full = true;
             self.stats.datagrams_dropped += 1;
+            return false;
         }
-        if !state.pushed_out.is_empty() {
-            self.account_gone(bytes_gone);
-            self.queue(key);
+        let mut bytes_gone = 0;
+        while !state.outbox.has_room(bytes, len_max, bytes_max)
+            && let Some((to, length)) = state.outbox.aside.take_oldest(to)
+        {
+            self.stats.datagrams_dropped += 1;
+            state.pushed_out.push(to);
+            bytes_gone += length;
         }
-        has_room
+        debug_assert!(state.outbox.has_room(bytes, len_max, bytes_max), "dropped in vain");
+        self.account_gone(bytes_gone);
+        self.queue(key);
+        true
     }
 }

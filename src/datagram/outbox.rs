@@ -52,13 +52,23 @@ impl Outbox {
     /// Whether one more of so many bytes fits. Into an empty queue everything does: what is too large for the
     /// network, the kernel says.
     pub(super) fn has_room(&self, bytes: usize, len_max: usize, bytes_max: usize) -> bool {
-        self.is_empty() || self.len() < len_max && self.bytes().saturating_add(bytes) <= bytes_max
+        has_room_beside(self.len(), self.bytes(), bytes, len_max, bytes_max)
     }
 
-    /// The same, if nobody stood aside.
-    pub(super) fn has_room_in_queue(&self, bytes: usize, len_max: usize, bytes_max: usize) -> bool {
-        let queue_bytes = self.queue_bytes().saturating_add(bytes);
-        self.queue.is_empty() || self.queue.len() < len_max && queue_bytes <= bytes_max
+    /// Whether it fits if some of those are dropped that stand aside and may be, for one to this receiver.
+    pub(super) fn can_make_room(
+        &self,
+        to: Option<&SocketAddress>,
+        bytes: usize,
+        len_max: usize,
+        bytes_max: usize,
+    ) -> bool {
+        let (mut len, mut bytes_left) = (self.len(), self.bytes());
+        self.aside.droppable(to).any(|length| {
+            len -= 1;
+            bytes_left -= length;
+            has_room_beside(len, bytes_left, bytes, len_max, bytes_max)
+        })
     }
 
     pub(super) fn push(&mut self, from: Option<IpAddr>, to: Option<&SocketAddress>, data: &[u8]) {
@@ -121,6 +131,17 @@ impl Outbox {
         assert_eq!(bytes, self.queue_bytes(), "every byte is of a datagram");
         self.aside.verify();
     }
+}
+
+/// Whether one of so many bytes fits beside so many others with their bytes.
+fn has_room_beside(
+    len: usize,
+    others_bytes: usize,
+    bytes: usize,
+    len_max: usize,
+    bytes_max: usize,
+) -> bool {
+    len == 0 || len < len_max && others_bytes.saturating_add(bytes) <= bytes_max
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ impl<D: Driver> Reactor<D> {
                 break;
             }
             if state.outbox.is_front_behind_aside() {
+                self.pay_for_try(key);
                 self.put_front_aside(key);
                 continue;
             }
@@ -135,7 +136,7 @@ impl<D: Driver> Reactor<D> {
         self.core.account_gone(length);
     }
 
-    /// Takes a call off the budget that moved nothing.
+    /// Takes off the budget what it cost to send nothing: a call, or a search among those that stand aside.
     pub(super) fn pay_for_try(&mut self, key: Key) {
         if let Some(state) = self.core.datagram_mut(key) {
             state.len_left -= 1;

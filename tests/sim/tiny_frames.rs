@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use oneloop::codec::{FrameHandler, Framed, Lines, for_each_message};
 use oneloop::sim::{Harness, Script, Simulation};
 use oneloop::{
-    CloseReason, Connection, Error, Key, Limits, ListenOptions, ReactorLimits, StreamHandler,
+    CloseReason, Connection, Error, Key, Limits, ListenOptions, MessageHandler, ReactorLimits,
+    Sender, StreamHandler, mailbox,
 };
 
 /// Counts the frames of each connection in each turn. Answers those that are not empty.
@@ -178,4 +179,57 @@ fn a_message_that_takes_more_than_there_is_ends_the_connection() {
     harness.feed("123!");
     assert_eq!(harness.output(), b"123");
     assert_eq!(harness.closed(), Some(CloseReason::Misuse));
+}
+
+/// Takes each byte as a message, and whenever it is shown some has its connections poked, and sent letters.
+struct Nudged {
+    post: Sender<()>,
+    members: Vec<Key>,
+    of_a_turn: BTreeMap<(u64, Key), usize>,
+}
+
+impl StreamHandler for Nudged {
+    type Session = ();
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) {
+        self.members.push(conn.key());
+    }
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        for key in &self.members {
+            conn.poke(*key);
+            let _ = self.post.post_to(*key, ()); // or there are enough
+        }
+        let count = self.of_a_turn.entry((conn.stats().turns, conn.key())).or_default();
+        for_each_message(conn, data, |_, rest| {
+            *count += usize::from(!rest.is_empty());
+            Ok((!rest.is_empty()).then_some(1))
+        })
+    }
+}
+
+impl MessageHandler<()> for Nudged {}
+
+/// A poke and a letter show what is left, of one connection after the other, as often as they come.
+#[test]
+fn frames_that_are_shown_after_pokes_and_letters_count_with_the_others_of_the_turn() {
+    const FRAMES: usize = 100_000;
+    let mut sim = Simulation::new(1);
+    let (post, inbox) = mailbox(16);
+    let nudged = Nudged { post, members: Vec::new(), of_a_turn: BTreeMap::new() };
+    let server = sim.serve(nudged);
+    sim[server.reactor].attach(server.handler, inbox).unwrap();
+    for _ in 0..2 {
+        sim.client(server.address, Script::new().send(vec![b'.'; FRAMES]).shutdown().expect_end());
+    }
+    sim.run_until_idle();
+    sim.assert_all_done();
+    let of_a_turn = &sim.handler(server).of_a_turn;
+    assert_eq!(of_a_turn.values().sum::<usize>(), 2 * FRAMES, "every one once");
+    assert_eq!(of_a_turn.values().max(), Some(&Limits::new().frames_per_turn_max));
 }

@@ -117,6 +117,52 @@ fn a_queue_that_is_full_of_what_stands_aside_has_room_for_others() {
     assert_eq!(server.reactor.stats().datagrams_dropped, 6);
 }
 
+/// If those that may be dropped are too small, they stay.
+#[test]
+fn who_finds_no_room_for_itself_has_pushed_nobody_out() {
+    let ((_first, first), (_second, second), (receiver, name)) = (client(), client(), client());
+    for stuck in [&first, &second] {
+        UnixServer::new(Datagrams::listens(), None, &DatagramOptions::new()).fill(Some(stuck));
+    }
+    let limits = DatagramLimits::new().queue_bytes_max(100).send_timeout(Duration::from_secs(60));
+    let options = DatagramOptions::new().limits(limits);
+    let mut server = UnixServer::new(Datagrams::listens(), None, &options);
+    for (stuck, bytes) in [(&first, 10), (&second, 80)] {
+        assert_eq!(server.send(Some(stuck), &vec![0; bytes]), Queued::Ok);
+        server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(server.send(Some(&second), &[0; 50]), Queued::Full, "its own one would have to go");
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    let stats = server.reactor.stats();
+    assert_eq!((stats.datagrams_dropped, stats.datagram_bytes_waiting), (1, 90));
+    assert_eq!(server.calls.borrow().len(), 1, "nothing that waits has failed");
+    assert_eq!(server.send(Some(&name), &[0; 50]), Queued::Ok, "others may go for a third one");
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(receive(&receiver), Some(vec![0; 50]));
+    let failed = |to| DatagramCall::Failed(Some(SocketAddress::Unix(to)), ErrorKind::WouldBlock);
+    assert_eq!(server.calls.borrow()[1..], [failed(first), failed(second), DatagramCall::Room]);
+}
+
+/// Of those that have stood aside for equally long, the ones to others go.
+#[test]
+fn who_came_in_the_same_turn_makes_room_for_one_to_another_receiver() {
+    let ((_first, first), (_second, second)) = (client(), client());
+    for stuck in [&first, &second] {
+        UnixServer::new(Datagrams::listens(), None, &DatagramOptions::new()).fill(Some(stuck));
+    }
+    let limits = DatagramLimits::new().queue_len_max(2).send_timeout(Duration::from_secs(60));
+    let options = DatagramOptions::new().limits(limits);
+    let mut server = UnixServer::new(Datagrams::listens(), None, &options);
+    for stuck in [&first, &second] {
+        assert_eq!(server.send(Some(stuck), b"together"), Queued::Ok);
+    }
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(server.send(Some(&first), b"one more"), Queued::Ok);
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    let failed = DatagramCall::Failed(Some(SocketAddress::Unix(second)), ErrorKind::WouldBlock);
+    assert_eq!(server.calls.borrow()[1..], [failed]);
+}
+
 /// Each of them costs a call, although nothing leaves.
 #[test]
 fn tries_on_receivers_without_room_are_within_the_budget_of_a_turn() {
@@ -134,6 +180,29 @@ fn tries_on_receivers_without_room_are_within_the_budget_of_a_turn() {
     let calls = Rc::clone(&server.calls);
     run_until(&mut server.reactor, "all are given up", |_| calls.borrow().len() == 6);
     assert_eq!(server.reactor.next_wait(), None, "no timer is left");
+}
+
+/// Each of them costs a search, although nothing is tried.
+#[test]
+fn datagrams_that_stand_aside_untried_are_within_the_budget_of_a_turn() {
+    let ((_stuck, stuck), (receiver, name)) = (client(), client());
+    let limits = DatagramLimits::new().datagrams_per_turn_max(2);
+    let options = DatagramOptions::new().limits(limits.send_timeout(Duration::from_secs(60)));
+    let mut server = UnixServer::new(Datagrams::listens(), None, &options);
+    server.fill(Some(&stuck));
+    for _ in 0..10 {
+        assert_eq!(server.send(Some(&stuck), b"behind the first"), Queued::Ok);
+    }
+    assert_eq!(server.send(Some(&name), b"behind it"), Queued::Ok);
+    for _ in 0..2 {
+        server.reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(receive(&receiver), None);
+        assert_eq!(server.reactor.next_wait(), Some(Duration::ZERO), "the rest is the next turn's");
+    }
+    let sent = server.reactor.stats().datagrams_out;
+    server.until_sent(sent + 1);
+    assert_eq!(receive(&receiver).unwrap(), b"behind it");
+    assert_eq!(server.calls.borrow().len(), 1, "nothing failed");
 }
 
 /// A socket whose queue of two is full of datagrams that stand aside, one of whom was dropped.
