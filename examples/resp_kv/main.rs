@@ -31,6 +31,8 @@ use self::server::{Policy, Server};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what clients send and are sent, not for the keys.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
+/// For the replies among it that wait for the disk, beside the others: two of the largest.
+const HELD_BYTES_MAX: usize = 512 << 20;
 
 /// A key-value server that speaks the protocol of Redis.
 #[derive(Parser)]
@@ -80,7 +82,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
             Sync::Everysec => Policy::EverySecond,
             Sync::No => Policy::Never,
         };
-        inbox = Some(server.append_to(file, policy));
+        inbox = Some(server.append_to(file, policy, HELD_BYTES_MAX));
     }
     let server = reactor.add(server);
     if let Some(inbox) = inbox {

@@ -115,7 +115,7 @@ impl Server {
 
     /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as in pools of
     /// connections, and may leave its replies where they are; a command may be large, and so may a reply. The
-    /// reactor's memory is what bounds them all. But when the server ends it does not wait for long for idle clients,
+    /// reactor's memory is what bounds them all, and what waits for the disk has a bound of its own. But when the server ends it does not wait for long for idle clients,
     /// which do not notice.
     pub(crate) fn limits() -> Limits {
         Limits::new()
@@ -128,9 +128,15 @@ impl Server {
             .linger_timeout(Duration::from_secs(1))
     }
 
-    /// Records all changes in a file from now on. The inbox is to be attached to this handler.
-    pub(crate) fn append_to(&mut self, file: impl RecordFile, policy: Policy) -> Inbox<Written> {
-        let (append_only, inbox) = AppendOnly::new(file, policy);
+    /// Records all changes in a file from now on. Replies and messages that wait for it take at most so much memory,
+    /// beside that of the reactor. The inbox is to be attached to this handler.
+    pub(crate) fn append_to(
+        &mut self,
+        file: impl RecordFile,
+        policy: Policy,
+        held_bytes_max: usize,
+    ) -> Inbox<Written> {
+        let (append_only, inbox) = AppendOnly::new(file, policy, held_bytes_max);
         self.append_only = Some(append_only);
         self.store.journal.is_on = true;
         inbox

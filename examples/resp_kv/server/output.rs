@@ -28,8 +28,13 @@ impl Server {
                 conn.abort();
             }
             Some(append_only) if append_only.is_behind(&self.store.journal) => {
-                append_only.hold(&self.store.journal, conn.key(), &self.out, closes);
-                conn.pause(); // so that there is an end to what is kept
+                let replies = Rc::from(&self.out[..]);
+                if append_only.hold(&self.store.journal, conn.key(), &replies, closes) {
+                    conn.pause(); // so that there is an end to what is kept
+                } else {
+                    log::debug!("{}: too much waits for the disk", conn.key());
+                    conn.abort();
+                }
             }
             _ => {
                 conn.send(&self.out).ignore();
@@ -53,7 +58,10 @@ impl Server {
         }
         match &mut self.append_only {
             Some(append_only) if append_only.is_behind(&self.store.journal) => {
-                append_only.hold(&self.store.journal, key, message, false);
+                if !append_only.hold(&self.store.journal, key, message, false) {
+                    log::debug!("{key}: too much waits for the disk");
+                    cx.abort_key(key);
+                }
             }
             _ => cx.send_shared_to(key, Rc::clone(message)).ignore(),
         }

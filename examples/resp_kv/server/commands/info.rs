@@ -60,10 +60,10 @@ fn of_clients(server: &Server, _: &Connection) -> String {
 }
 
 fn of_persistence(server: &Server, _: &Connection) -> String {
-    let is_on = server.append_only.is_some();
+    let held_bytes = server.append_only.as_ref().map_or(0, |append_only| append_only.held_bytes());
     format!(
-        "loading:0\r\naof_enabled:{}\r\nchanges_since_start:{}\r\n",
-        u8::from(is_on),
+        "loading:0\r\naof_enabled:{}\r\naof_held_bytes:{held_bytes}\r\nchanges_since_start:{}\r\n",
+        u8::from(server.append_only.is_some()),
         server.store.changes
     )
 }
