@@ -238,3 +238,31 @@ fn who_asks_for_the_same_large_value_a_million_times_is_dropped() {
     let resident = server.resident_bytes();
     assert!(resident < 100 * VALUE_BYTES, "{resident} bytes are kept");
 }
+
+#[test]
+fn what_all_clients_queue_in_transactions_has_a_bound() {
+    if !is_ours("no bound for transactions") {
+        return;
+    }
+    let server = Server::start();
+    let value = "x".repeat(60 << 20);
+    let (mut first, mut second) = (server.connect(), server.connect());
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.ask(&["MULTI"]), "+OK");
+    }
+    for _ in 0..4 {
+        assert_eq!(first.ask(&["SET", "large", &value]), "+QUEUED");
+    }
+    assert!(second.ask(&["SET", "large", &value]).starts_with("-ERR the transactions of all"));
+    assert!(second.ask(&["EXEC"]).starts_with("-EXECABORT"));
+    // What ends makes room, whichever way.
+    assert_eq!(first.ask(&["RESET"]), "+RESET");
+    assert_eq!(second.ask(&["MULTI"]), "+OK");
+    for _ in 0..4 {
+        assert_eq!(second.ask(&["SET", "large", &value]), "+QUEUED");
+    }
+    drop(second);
+    assert_eq!(first.ask(&["MULTI"]), "+OK");
+    assert_eq!(first.ask(&["SET", "large", &value]), "+QUEUED");
+    assert_eq!(first.ask(&["EXEC"]), "*1");
+}

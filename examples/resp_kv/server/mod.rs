@@ -61,6 +61,8 @@ pub(crate) struct Server {
     subscriptions: Subscriptions,
     waiting: Waiting,
     watched: Watched,
+    /// What all clients have queued since their MULTI.
+    queued_bytes: usize,
     pause: Option<Pause>,
     expiry: Option<TimerId>,
     started: Time,
@@ -102,6 +104,7 @@ impl Server {
             subscriptions: Subscriptions::default(),
             waiting: Waiting::default(),
             watched: Watched::default(),
+            queued_bytes: 0,
             pause: None,
             expiry: None,
             started: Time::default(),
@@ -287,6 +290,7 @@ impl StreamHandler for Server {
         self.forget_waiting(cx, session.client);
         self.unwatch(session.client);
         self.unsubscribe_all(session.client);
+        self.take_transaction(session.client);
         self.clients.remove(session.client);
     }
 }

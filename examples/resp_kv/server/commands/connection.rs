@@ -59,8 +59,8 @@ pub(crate) fn reset(server: &mut Server, conn: &mut Connection, _: Args) -> Outc
     server.unwatch(server.current);
     server.unsubscribe_all(server.current);
     server.set_limits(conn);
+    server.take_transaction(server.current);
     let this = &mut server.clients[server.current];
-    this.transaction = None;
     this.database = 0;
     this.protocol = 2;
     this.set_name(b"")?;
