@@ -266,3 +266,28 @@ fn what_all_clients_queue_in_transactions_has_a_bound() {
     assert_eq!(first.ask(&["SET", "large", &value]), "+QUEUED");
     assert_eq!(first.ask(&["EXEC"]), "*1");
 }
+
+#[test]
+fn who_waits_may_have_sent_more_behind_it_than_is_kept() {
+    const VALUE_BYTES: usize = 30 << 20;
+    let server = Server::start();
+    let mut waiting = server.connect();
+    let sender = std::thread::spawn(move || {
+        waiting.command(&["BLPOP", "list", "0"]);
+        let set = command(&["SET", "large", &"x".repeat(VALUE_BYTES)]);
+        (0..4).for_each(|_| waiting.send(&set));
+        waiting
+    });
+    let mut other = server.connect();
+    let start = Instant::now();
+    let received = |info: String| {
+        let number = info.split("total_net_input_bytes:").nth(1)?.split("\r\n").next()?;
+        number.parse::<usize>().ok()
+    };
+    while received(other.ask(&["INFO", "stats"])).unwrap() < 2 * VALUE_BYTES {
+        assert!(start.elapsed() < DEADLINE, "it is not read");
+    }
+    other.ask(&["RPUSH", "list", "x"]);
+    let mut waiting = sender.join().unwrap();
+    waiting.expect("*2\r\n$4\r\nlist\r\n$1\r\nx\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
+}

@@ -73,6 +73,16 @@ class Blocking(TestCase):
         self.assertEqual(second.reply(), ["list", "x"])
         self.assertEqual(self.redis.lrange("list", 0, -1), ["y"])
 
+    def test_who_has_left_gets_nothing_whatever_it_sent_behind(self):
+        (waiting,) = self.waiting(("BLPOP", "list", 0))
+        waiting.send("PING")
+        waiting.send("SET", "after", "1")
+        waiting.close()
+        self.until_waiting(0)
+        self.redis.rpush("list", "x")
+        self.assertEqual(self.redis.lrange("list", 0, -1), ["x"])
+        self.assertIsNone(self.redis.get("after"))
+
     def test_a_transaction_serves_when_it_is_complete(self):
         (waiting,) = self.waiting(("BLPOP", "list", 0))
         pipeline = self.redis.pipeline(transaction=True)

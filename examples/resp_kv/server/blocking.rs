@@ -107,6 +107,8 @@ impl Server {
         let mut message = Vec::new();
         reply(&mut Reply::new(&mut message, self.clients[client].protocol));
         self.deliver(cx, client, &message.into());
+        // What it has sent meanwhile is shown again; without a pause nothing would do that.
+        cx.pause_key(self.clients[client].key);
         cx.resume_key(self.clients[client].key);
     }
 

@@ -209,7 +209,11 @@ impl StreamHandler for Server {
     ) -> Result<usize, Error> {
         let client = session.client;
         if self.clients[client].must_wait() {
-            conn.pause(); // whoever serves it resumes it
+            // Whoever serves it has this shown again. Who waits for an element is read until there is no more room:
+            // that it leaves is to be noticed, whatever it has sent before.
+            if self.clients[client].blocked.is_none() || data.len() >= COMMAND_BYTES_MAX {
+                conn.pause();
+            }
             return Ok(0);
         }
         self.begin(conn, client);
@@ -242,8 +246,7 @@ impl StreamHandler for Server {
         });
         self.flush(conn);
         self.end(conn);
-        // Who has sent nothing more is not paused: that it leaves is to be noticed.
-        if self.clients[client].blocked.is_some() && used == data.len() {
+        if self.clients[client].blocked.is_some() {
             conn.resume();
         }
         Ok(used)
