@@ -355,3 +355,19 @@ fn keys_keep_their_deadlines_when_most_others_are_removed() {
     sim.run_for(LONG);
     sim.assert_done(client);
 }
+
+#[test]
+fn a_watched_key_that_has_expired_undoes_the_transaction_though_nobody_has_looked() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let script = Script::new()
+        .send("SET a 1 PX 30\r\nWATCH a\r\nMULTI\r\nSET b 1\r\n")
+        .expect("+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n")
+        .wait(Duration::from_millis(40)) // which is before those that have expired are looked for
+        .send("EXEC\r\nEXISTS a b\r\n")
+        .expect("*-1\r\n:0\r\n")
+        .close();
+    let client = sim.client(served.address, script);
+    sim.run_for(LONG);
+    sim.assert_done(client);
+}

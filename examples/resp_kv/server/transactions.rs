@@ -109,6 +109,11 @@ pub(crate) fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome
 pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
     let transaction = server.take_transaction(server.current);
     let transaction = transaction.ok_or(Failure::new("ERR EXEC without MULTI"))?;
+    // Those of the watched keys that have expired go now, which is a change.
+    for (database, key) in &server.clients[server.current].watched {
+        server.store.keys(*database).contains(key);
+    }
+    server.handle_touched(conn);
     let this = &mut server.clients[server.current];
     let is_stale = this.is_spoiled;
     server.unwatch(server.current);
