@@ -237,3 +237,17 @@ fn a_message_that_waits_for_the_disk_takes_its_memory_once() {
     sim.assert_done(publisher);
     subscribers.iter().for_each(|subscriber| sim.assert_done(*subscriber));
 }
+
+#[test]
+fn who_waits_gets_the_replies_that_wait_for_the_disk_when_the_server_ends() {
+    let (mut sim, disk) = (Simulation::new(1), Disk::default());
+    let served = serve_file(&mut sim, &disk, Policy::Always);
+    let at = Duration::from_secs(1);
+    let waiting = Script::new().wait(at).send("SET a 1\r\nBLPOP list 0\r\n");
+    let waiting = sim.client(served.address, waiting.expect("+OK\r\n").expect_end());
+    let end = Script::new().wait(at + Duration::from_micros(100)).send("SHUTDOWN\r\n").expect_end();
+    let end = sim.client(served.address, end);
+    sim.run_for(LONG);
+    sim.assert_done(waiting);
+    sim.assert_done(end);
+}

@@ -284,9 +284,13 @@ impl StreamHandler for Server {
 
     /// Who waits for an element of a list would wait for ever.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
-        if self.clients[session.client].blocked.is_some() || !conn.is_paused() {
-            conn.close();
+        if self.clients[session.client].blocked.is_none() && conn.is_paused() {
+            return;
         }
+        self.forget_waiting(conn, session.client);
+        self.clients[session.client].is_closing = true;
+        self.current = session.client;
+        self.flush(conn); // which closes it, behind the replies that wait for the disk
     }
 
     fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context) {
