@@ -57,6 +57,15 @@ class Blocking(TestCase):
         self.redis.rpush("list", "x")
         self.assertEqual(self.redis.lrange("list", 0, -1), ["x"])
 
+    def test_the_shortest_time_is_a_time(self):
+        self.assertIsNone(self.raw().ask("BLPOP", "list", "0.0000000001"))
+
+    def test_who_names_a_list_twice_waits_once(self):
+        (waiting,) = self.waiting(("BLPOP", "list", "list", "list", 0))
+        self.redis.rpush("list", "x", "y")
+        self.assertEqual(waiting.reply(), ["list", "x"])
+        self.assertEqual(self.redis.lrange("list", 0, -1), ["y"])
+
     def test_what_was_sent_behind_it_waits_too(self):
         (waiting,) = self.waiting(("BLPOP", "list", 0))
         waiting.send("SET", "after", "1")
