@@ -10,6 +10,7 @@ mod support;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use example::run_client;
 use model::{Model, any_command};
 use program::{Client, Server, command, is_ours};
 use support::DEADLINE;
@@ -290,4 +291,16 @@ fn who_waits_may_have_sent_more_behind_it_than_is_kept() {
     other.ask(&["RPUSH", "list", "x"]);
     let mut waiting = sender.join().unwrap();
     waiting.expect("*2\r\n$4\r\nlist\r\n$1\r\nx\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
+}
+
+/// An idle client may stay for ever; so the kernel asks whether it is still there (ss(8) shows its timer).
+#[test]
+fn a_peer_that_has_vanished_is_noticed() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.ask(&["PING"]);
+    let filter = format!("sport = :{}", server.port());
+    let shown = run_client("ss", &["-tnoH", "state", "established", &filter], b"");
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("timer:(keepalive,4min"), "{shown}");
 }

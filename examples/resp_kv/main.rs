@@ -21,11 +21,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use oneloop::{ListenOptions, Reactor, ReactorLimits};
+use oneloop::{ListenOptions, Reactor, ReactorLimits, SocketOptions};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use self::server::{Policy, Server};
+use self::server::{KEEPALIVE, Policy, Server};
 
 /// How long clients have, after a signal, to take the replies to what they have sent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,7 +88,8 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     if let Some(inbox) = inbox {
         reactor.attach(server, inbox)?;
     }
-    let options = ListenOptions::new().limits(Server::limits());
+    let socket = SocketOptions::new().keepalive(KEEPALIVE, KEEPALIVE / 3, 3);
+    let options = ListenOptions::new().limits(Server::limits()).socket(socket);
     let listener = reactor.listen_with(server, arguments.address.as_str(), &options)?;
     println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;

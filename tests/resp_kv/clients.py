@@ -78,6 +78,7 @@ class Clients(TestCase):
     def test_the_config_can_be_asked(self):
         self.assertEqual(self.redis.config_get("appendonly"), {"appendonly": "no"})
         self.assertEqual(self.redis.config_get("save"), {"save": ""})
+        self.assertEqual(self.redis.config_get("tcp-keepalive"), {"tcp-keepalive": "300"})
         self.assertIn("appendfsync", self.redis.config_get("append*"))
 
     def test_commands_are_described(self):

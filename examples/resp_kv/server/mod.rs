@@ -42,6 +42,8 @@ use self::transactions::Watched;
 
 pub(crate) use self::append_only::{Policy, RecordFile, Written};
 
+/// After so long a silence the kernel asks whether a client is still there; three times, until it is taken for gone.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How often keys are looked for whose deadline has passed, if there are any with one. Whoever asks for such a key
 /// before that does not find it.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
