@@ -236,6 +236,8 @@ fn who_asks_for_the_same_large_value_a_million_times_is_dropped() {
     client.command(&wanted);
     assert!(client.rest().is_empty(), "nothing of it is sent");
     assert_eq!(server.connect().ask(&["STRLEN", "large"]), ":1048576");
+    let info = server.connect().ask(&["INFO", "stats"]);
+    assert!(info.contains("clients_dropped_for_large_replies:1\r\n"), "{info}");
     let resident = server.resident_bytes();
     assert!(resident < 100 * VALUE_BYTES, "{resident} bytes are kept");
 }

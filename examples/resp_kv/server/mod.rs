@@ -70,6 +70,8 @@ pub(crate) struct Server {
     started: Time,
     clients_total: u64,
     commands_total: u64,
+    /// Clients that were sent away because their replies took too much memory.
+    dropped_total: u64,
     /// For clients that do not subscribe, and for those that do.
     limits: Rc<Limits>,
     subscriber_limits: Rc<Limits>,
@@ -112,6 +114,7 @@ impl Server {
             started: Time::default(),
             clients_total: 0,
             commands_total: 0,
+            dropped_total: 0,
             limits: Rc::new(limits),
             subscriber_limits: Rc::new(subscriber_limits),
             failure: None,

@@ -24,7 +24,8 @@ impl Server {
         }
         match &mut self.append_only {
             _ if self.out.len() > REPLY_BYTES_MAX => {
-                log::warn!("{}: asked for too large a reply", conn.key());
+                log::debug!("{}: asked for too large a reply", conn.key());
+                self.dropped_total += 1;
                 conn.abort();
             }
             Some(append_only) if append_only.is_behind(&self.store.journal) => {
@@ -33,6 +34,7 @@ impl Server {
                     conn.pause(); // so that there is an end to what is kept
                 } else {
                     log::debug!("{}: too much waits for the disk", conn.key());
+                    self.dropped_total += 1;
                     conn.abort();
                 }
             }
@@ -60,6 +62,7 @@ impl Server {
             Some(append_only) if append_only.is_behind(&self.store.journal) => {
                 if !append_only.hold(&self.store.journal, key, message, false) {
                     log::debug!("{key}: too much waits for the disk");
+                    self.dropped_total += 1;
                     cx.abort_key(key);
                 }
             }

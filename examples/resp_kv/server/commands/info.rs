@@ -72,12 +72,13 @@ fn of_stats(server: &Server, conn: &Connection) -> String {
     let stats = conn.stats();
     format!(
         "total_connections_received:{}\r\ntotal_commands_processed:{}\r\ntotal_net_input_bytes:{}\r\n\
-         total_net_output_bytes:{}\r\nexpired_keys:{}\r\n",
+         total_net_output_bytes:{}\r\nexpired_keys:{}\r\nclients_dropped_for_large_replies:{}\r\n",
         server.clients_total,
         server.commands_total,
         stats.bytes_in,
         stats.bytes_out,
-        server.store.expired_total
+        server.store.expired_total,
+        server.dropped_total
     )
 }
 
