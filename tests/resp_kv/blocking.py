@@ -17,11 +17,6 @@ class Blocking(TestCase):
             self.until_waiting(len(raws))
         return raws
 
-    def until_waiting(self, count):
-        end = time.monotonic() + 20
-        while self.redis.info("clients")["blocked_clients"] != count:
-            self.assertLess(time.monotonic(), end)
-
     def test_an_element_goes_to_the_one_who_waits(self):
         (waiting,) = self.waiting(("BLPOP", "list", 0))
         self.assertEqual(self.redis.rpush("list", "x"), 1)

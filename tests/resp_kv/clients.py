@@ -39,8 +39,7 @@ class Clients(TestCase):
         raw = self.raw()
         number = raw.ask("CLIENT", "ID")
         raw.send("BLPOP", "list", 0)
-        while self.redis.info("clients")["blocked_clients"] != 1:
-            pass
+        self.until_waiting(1)
         self.redis.client_kill_filter(_id=number)
         self.redis.rpush("list", "x")
         self.assertEqual(self.redis.lrange("list", 0, -1), ["x"])
