@@ -178,7 +178,7 @@ impl<V> Table<V> {
         }
         loop {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let slot = ((random >> 32) * self.end as u64 >> 32) as usize;
+            let slot = (((random >> 32) * self.end as u64) >> 32) as usize;
             if self.slots.contains(slot) {
                 return Some(slot);
             }
