@@ -197,6 +197,24 @@ fn a_file_that_is_broken_in_the_middle_is_not_loaded() {
     assert_eq!(file.bytes(), bytes, "it is as it was");
 }
 
+/// A member by chance stands in the record of its removal, beside its key; no command has two such arguments.
+#[test]
+fn a_record_of_two_arguments_of_any_length_is_read_again() {
+    let file = File::new("long-record");
+    let server = file.serve("no");
+    let mut client = server.connect();
+    let long = "x".repeat(33 << 20);
+    assert_eq!(client.ask(&["SADD", "set", &long, "y"]), ":2");
+    assert_eq!(client.ask(&["RENAME", "set", &long]), "+OK");
+    client.command(&["SPOP", &long, "2"]);
+    assert_eq!(client.line(), "*2");
+    assert_eq!([client.reply().len(), client.reply().len()].iter().max(), Some(&long.len()));
+    client.command(&["SHUTDOWN"]);
+    drop(client);
+    server.process.wait();
+    assert_eq!(file.serve("no").connect().ask(&["DBSIZE"]), ":0");
+}
+
 #[test]
 fn a_file_that_cannot_be_opened_is_told_in_one_line() {
     let file = File::new("directory");

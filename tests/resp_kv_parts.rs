@@ -258,6 +258,61 @@ fn a_walk_meets_each_entry_that_was_there_all_the_time_once() {
     (0..1000).for_each(|number| assert!(met.contains(&key(number)), "{number}"));
 }
 
+/// Of a hundred thousand entries all but one are taken out: what walks over it or picks one does not look for it.
+#[test]
+fn a_table_that_has_shrunk_takes_no_longer_than_its_entries() {
+    for kept in [0, 50_000, 99_999] {
+        let mut table = table(1);
+        (0..100_000).for_each(|number| _ = table.insert(&key(number), number));
+        let others = (0..100_000).filter(|number| *number != kept);
+        others.for_each(|number| _ = table.remove(&key(number)));
+        for random in 0..1_000_000 {
+            let slot = table.random_slot(random).unwrap();
+            assert_eq!(*table.value(slot), kept);
+        }
+        let (slots, next) = table.scan(0, 10);
+        assert_eq!((slots.len(), next), (1, 0), "one step of a walk is enough");
+        assert_eq!(table.get(&key(kept)), Some(&kept));
+    }
+}
+
+#[test]
+fn each_entry_of_a_table_is_as_likely_to_be_picked() {
+    let mut table = table(1);
+    (0..1000).for_each(|number| _ = table.insert(&key(number), number));
+    // Those that are left stand close together, at the end.
+    (0..800).for_each(|number| _ = table.remove(&key(number)));
+    let (mut state, mut picked) = (7, std::collections::BTreeMap::new());
+    for _ in 0..20_000 {
+        let slot = table.random_slot(random(&mut state)).unwrap();
+        *picked.entry(*table.value(slot)).or_insert(0) += 1;
+    }
+    assert_eq!(picked.len(), 200);
+    assert!(picked.values().all(|count| (50..200).contains(count)), "100 each: {picked:?}");
+}
+
+#[test]
+fn a_walk_meets_each_entry_that_was_there_all_the_time_while_the_table_shrinks() {
+    for step in [1, 10, 100, 1000] {
+        let mut table = table(1);
+        (0..10_000).for_each(|number| _ = table.insert(&key(number), 0));
+        let stays = |number: &u64| number.is_multiple_of(97);
+        let mut others = (0..10_000).filter(|number| !stays(number));
+        let (mut met, mut cursor) = (BTreeSet::new(), 0);
+        loop {
+            let (slots, next) = table.scan(cursor, 7);
+            met.extend(slots.iter().map(|slot| table.key(*slot).to_vec()));
+            others.by_ref().take(step).for_each(|number| _ = table.remove(&key(number)));
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        let mut missed = (0..10_000).filter(stays).filter(|number| !met.contains(&key(*number)));
+        assert_eq!(missed.next(), None, "{step} are removed at each step");
+    }
+}
+
 #[test]
 fn the_order_of_a_table_does_not_depend_on_its_secret() {
     let [first, second] = [1, 2].map(|seed| {

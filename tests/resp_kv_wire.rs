@@ -10,6 +10,7 @@ mod support;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use example::run_client;
 use model::{Model, any_command};
 use program::{Client, Server, command, is_ours};
 use support::DEADLINE;
@@ -235,6 +236,73 @@ fn who_asks_for_the_same_large_value_a_million_times_is_dropped() {
     client.command(&wanted);
     assert!(client.rest().is_empty(), "nothing of it is sent");
     assert_eq!(server.connect().ask(&["STRLEN", "large"]), ":1048576");
+    let info = server.connect().ask(&["INFO", "stats"]);
+    assert!(info.contains("clients_dropped_for_large_replies:1\r\n"), "{info}");
     let resident = server.resident_bytes();
     assert!(resident < 100 * VALUE_BYTES, "{resident} bytes are kept");
+}
+
+#[test]
+fn what_all_clients_queue_in_transactions_has_a_bound() {
+    if !is_ours("no bound for transactions") {
+        return;
+    }
+    let server = Server::start();
+    let value = "x".repeat(60 << 20);
+    let (mut first, mut second) = (server.connect(), server.connect());
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.ask(&["MULTI"]), "+OK");
+    }
+    for _ in 0..4 {
+        assert_eq!(first.ask(&["SET", "large", &value]), "+QUEUED");
+    }
+    assert!(second.ask(&["SET", "large", &value]).starts_with("-ERR the transactions of all"));
+    assert!(second.ask(&["EXEC"]).starts_with("-EXECABORT"));
+    // What ends makes room, whichever way.
+    assert_eq!(first.ask(&["RESET"]), "+RESET");
+    assert_eq!(second.ask(&["MULTI"]), "+OK");
+    for _ in 0..4 {
+        assert_eq!(second.ask(&["SET", "large", &value]), "+QUEUED");
+    }
+    drop(second);
+    assert_eq!(first.ask(&["MULTI"]), "+OK");
+    assert_eq!(first.ask(&["SET", "large", &value]), "+QUEUED");
+    assert_eq!(first.ask(&["EXEC"]), "*1");
+}
+
+#[test]
+fn who_waits_may_have_sent_more_behind_it_than_is_kept() {
+    const VALUE_BYTES: usize = 30 << 20;
+    let server = Server::start();
+    let mut waiting = server.connect();
+    let sender = std::thread::spawn(move || {
+        waiting.command(&["BLPOP", "list", "0"]);
+        let set = command(&["SET", "large", &"x".repeat(VALUE_BYTES)]);
+        (0..4).for_each(|_| waiting.send(&set));
+        waiting
+    });
+    let mut other = server.connect();
+    let start = Instant::now();
+    let received = |info: String| {
+        let number = info.split("total_net_input_bytes:").nth(1)?.split("\r\n").next()?;
+        number.parse::<usize>().ok()
+    };
+    while received(other.ask(&["INFO", "stats"])).unwrap() < 2 * VALUE_BYTES {
+        assert!(start.elapsed() < DEADLINE, "it is not read");
+    }
+    other.ask(&["RPUSH", "list", "x"]);
+    let mut waiting = sender.join().unwrap();
+    waiting.expect("*2\r\n$4\r\nlist\r\n$1\r\nx\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
+}
+
+/// An idle client may stay for ever; so the kernel asks whether it is still there (ss(8) shows its timer).
+#[test]
+fn a_peer_that_has_vanished_is_noticed() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.ask(&["PING"]);
+    let filter = format!("sport = :{}", server.port());
+    let shown = run_client("ss", &["-tnoH", "state", "established", &filter], b"");
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("timer:(keepalive,4min"), "{shown}");
 }

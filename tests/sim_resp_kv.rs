@@ -332,3 +332,42 @@ fn a_subscriber_with_much_output_is_dropped_after_a_minute() {
         assert_ne!(has_all, is_dropped, "{messages} messages, after {seconds} s");
     }
 }
+
+#[test]
+fn keys_keep_their_deadlines_when_most_others_are_removed() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let names = |count: u64| (0..count).map(|number| format!(" {number}")).collect::<String>();
+    let set = (0..200).map(|number| format!(" {number} x")).collect::<String>();
+    let script = Script::new()
+        .send(format!("MSET{set}\r\nSET 197 x PX 1000\r\nSET 199 x PX 3000\r\n"))
+        .expect("+OK\r\n".repeat(3))
+        .send(format!("DEL{}\r\nPTTL 197\r\nPTTL 199\r\n", names(197)))
+        .expect(":197\r\n:1000\r\n:3000\r\n")
+        .wait(Duration::from_secs(2))
+        .send("DBSIZE\r\nPTTL 199\r\n")
+        .expect(":2\r\n:1000\r\n")
+        .wait(Duration::from_secs(2))
+        .send("DBSIZE\r\nEXISTS 198\r\n")
+        .expect(":1\r\n:1\r\n")
+        .close();
+    let client = sim.client(served.address, script);
+    sim.run_for(LONG);
+    sim.assert_done(client);
+}
+
+#[test]
+fn a_watched_key_that_has_expired_undoes_the_transaction_though_nobody_has_looked() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let script = Script::new()
+        .send("SET a 1 PX 30\r\nWATCH a\r\nMULTI\r\nSET b 1\r\n")
+        .expect("+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n")
+        .wait(Duration::from_millis(40)) // which is before those that have expired are looked for
+        .send("EXEC\r\nEXISTS a b\r\n")
+        .expect("*-1\r\n:0\r\n")
+        .close();
+    let client = sim.client(served.address, script);
+    sim.run_for(LONG);
+    sim.assert_done(client);
+}

@@ -21,16 +21,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use oneloop::{ListenOptions, Reactor, ReactorLimits};
+use oneloop::{ListenOptions, Reactor, ReactorLimits, SocketOptions};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use self::server::{Policy, Server};
+use self::server::{KEEPALIVE, Policy, Server};
 
 /// How long clients have, after a signal, to take the replies to what they have sent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what clients send and are sent, not for the keys.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
+/// For the replies among it that wait for the disk, beside the others: two of the largest.
+const HELD_BYTES_MAX: usize = 512 << 20;
 
 /// A key-value server that speaks the protocol of Redis.
 #[derive(Parser)]
@@ -80,13 +82,14 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
             Sync::Everysec => Policy::EverySecond,
             Sync::No => Policy::Never,
         };
-        inbox = Some(server.append_to(file, policy));
+        inbox = Some(server.append_to(file, policy, HELD_BYTES_MAX));
     }
     let server = reactor.add(server);
     if let Some(inbox) = inbox {
         reactor.attach(server, inbox)?;
     }
-    let options = ListenOptions::new().limits(Server::limits());
+    let socket = SocketOptions::new().keepalive(KEEPALIVE, KEEPALIVE / 3, 3);
+    let options = ListenOptions::new().limits(Server::limits()).socket(socket);
     let listener = reactor.listen_with(server, arguments.address.as_str(), &options)?;
     println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;

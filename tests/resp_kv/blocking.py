@@ -17,11 +17,6 @@ class Blocking(TestCase):
             self.until_waiting(len(raws))
         return raws
 
-    def until_waiting(self, count):
-        end = time.monotonic() + 20
-        while self.redis.info("clients")["blocked_clients"] != count:
-            self.assertLess(time.monotonic(), end)
-
     def test_an_element_goes_to_the_one_who_waits(self):
         (waiting,) = self.waiting(("BLPOP", "list", 0))
         self.assertEqual(self.redis.rpush("list", "x"), 1)
@@ -57,6 +52,15 @@ class Blocking(TestCase):
         self.redis.rpush("list", "x")
         self.assertEqual(self.redis.lrange("list", 0, -1), ["x"])
 
+    def test_the_shortest_time_is_a_time(self):
+        self.assertIsNone(self.raw().ask("BLPOP", "list", "0.0000000001"))
+
+    def test_who_names_a_list_twice_waits_once(self):
+        (waiting,) = self.waiting(("BLPOP", "list", "list", "list", 0))
+        self.redis.rpush("list", "x", "y")
+        self.assertEqual(waiting.reply(), ["list", "x"])
+        self.assertEqual(self.redis.lrange("list", 0, -1), ["y"])
+
     def test_what_was_sent_behind_it_waits_too(self):
         (waiting,) = self.waiting(("BLPOP", "list", 0))
         waiting.send("SET", "after", "1")
@@ -72,6 +76,16 @@ class Blocking(TestCase):
         self.redis.rpush("list", "x", "y")
         self.assertEqual(second.reply(), ["list", "x"])
         self.assertEqual(self.redis.lrange("list", 0, -1), ["y"])
+
+    def test_who_has_left_gets_nothing_whatever_it_sent_behind(self):
+        (waiting,) = self.waiting(("BLPOP", "list", 0))
+        waiting.send("PING")
+        waiting.send("SET", "after", "1")
+        waiting.close()
+        self.until_waiting(0)
+        self.redis.rpush("list", "x")
+        self.assertEqual(self.redis.lrange("list", 0, -1), ["x"])
+        self.assertIsNone(self.redis.get("after"))
 
     def test_a_transaction_serves_when_it_is_complete(self):
         (waiting,) = self.waiting(("BLPOP", "list", 0))

@@ -39,8 +39,7 @@ class Clients(TestCase):
         raw = self.raw()
         number = raw.ask("CLIENT", "ID")
         raw.send("BLPOP", "list", 0)
-        while self.redis.info("clients")["blocked_clients"] != 1:
-            pass
+        self.until_waiting(1)
         self.redis.client_kill_filter(_id=number)
         self.redis.rpush("list", "x")
         self.assertEqual(self.redis.lrange("list", 0, -1), ["x"])
@@ -78,6 +77,7 @@ class Clients(TestCase):
     def test_the_config_can_be_asked(self):
         self.assertEqual(self.redis.config_get("appendonly"), {"appendonly": "no"})
         self.assertEqual(self.redis.config_get("save"), {"save": ""})
+        self.assertEqual(self.redis.config_get("tcp-keepalive"), {"tcp-keepalive": "300"})
         self.assertIn("appendfsync", self.redis.config_get("append*"))
 
     def test_commands_are_described(self):

@@ -37,6 +37,20 @@ class Collections(TestCase):
         self.assertEqual(self.redis.sdiff("set", "even"), members - even)
         self.assertEqual(self.redis.sunion("set", "even"), members)
 
+    def test_members_by_chance_are_different_ones_of_the_set(self):
+        self.redis.sadd("set", *range(1000))
+        members = {str(i) for i in range(1000)}
+        for count in [1, 10, 499, 500, 999, 1000, 2000]:
+            chosen = self.redis.srandmember("set", count)
+            self.assertEqual(len(chosen), min(count, 1000))
+            self.assertEqual(len(set(chosen)), len(chosen))
+            self.assertLessEqual(set(chosen), members)
+        # None of ten stands beside another one, in about two of three tries.
+        tries = [sorted(map(int, self.redis.srandmember("set", 10))) for _ in range(20)]
+        apart = [chosen for chosen in tries if all(b - a > 1 for a, b in zip(chosen, chosen[1:]))]
+        self.assertTrue(apart)
+        self.assertEqual(self.redis.scard("set"), 1000)
+
     def test_popping_a_set_gives_each_member_once(self):
         self.redis.sadd("set", *range(500))
         popped = [self.redis.spop("set") for _ in range(250)] + list(self.redis.spop("set", 250))

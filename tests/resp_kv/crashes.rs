@@ -7,7 +7,9 @@ use oneloop::sim::{Check, Faults, Harness, Script, Simulation};
 use crate::LONG;
 use crate::model::{Model, questions};
 use crate::server::{Policy, Server};
-use crate::simulated::{Disk, any_batch, count_replies, encode, serve_file};
+use crate::simulated::{
+    Disk, HELD_BYTES_MAX, any_batch, count_replies, encode, reply_length, serve_file,
+};
 
 /// What the keys of one client are after each step of what it did: the replies to questions about them.
 fn states(commands: &[Vec<String>], prefix: &str) -> Vec<Option<String>> {
@@ -191,4 +193,61 @@ fn a_key_is_there_until_its_deadline_and_not_after_also_over_a_crash() {
     let client = sim.client(served.address, script);
     sim.run_for(millis(2000));
     sim.assert_done(client);
+}
+
+#[test]
+fn replies_that_wait_for_the_disk_have_a_bound() {
+    const VALUE_BYTES: usize = 100_000;
+    let (mut sim, disk) = (Simulation::new(1), Disk::default());
+    let served = serve_file(&mut sim, &disk, Policy::Always);
+    let set =
+        Script::new().send(format!("APPEND large {}\r\n", "x".repeat(VALUE_BYTES / 2)).repeat(2));
+    let set = sim.client(served.address, set.expect(":50000\r\n:100000\r\n").close());
+    sim.run_until_idle();
+    sim.assert_done(set);
+    // All at the same time, so that all wait for the same sync.
+    let ask = |_| Script::new().send("SET n 1\r\nGET large\r\n").may_end();
+    let clients: Vec<_> = (0..30).map(|i| sim.client(served.address, ask(i))).collect();
+    sim.run_for(LONG);
+    let received = clients.iter().map(|client| sim.received(*client).len());
+    let received: Vec<usize> = received.filter(|bytes| *bytes > 0).collect();
+    assert!(received.iter().all(|bytes| *bytes > VALUE_BYTES), "as a whole or not: {received:?}");
+    assert_eq!(received.len(), HELD_BYTES_MAX / VALUE_BYTES);
+}
+
+#[test]
+fn a_message_that_waits_for_the_disk_takes_its_memory_once() {
+    let (mut sim, disk) = (Simulation::new(1), Disk::default());
+    let served = serve_file(&mut sim, &disk, Policy::Always);
+    let hear = || Script::new().send("SUBSCRIBE news\r\n").expect_with(reply_length);
+    let hear = || hear().expect_with(reply_length).close();
+    let subscribers: Vec<_> = (0..30).map(|_| sim.client(served.address, hear())).collect();
+    sim.run_for(Duration::from_secs(1)); // they subscribe
+    let publish = format!("SET a 1\r\nPUBLISH news {}\r\nINFO persistence\r\n", "x".repeat(30_000));
+    let publish = Script::new().send(publish).expect("+OK\r\n:30\r\n").expect_with(|bytes| {
+        let length = reply_length(bytes)?;
+        let info = str::from_utf8(&bytes[..length]).unwrap();
+        let held = info.split("aof_held_bytes:").nth(1).unwrap().split("\r\n").next().unwrap();
+        let held: usize = held.parse().unwrap();
+        assert!((30_000..40_000).contains(&held), "{held} bytes are held");
+        Some(length)
+    });
+    let publisher = sim.client(served.address, publish.close());
+    sim.run_for(LONG);
+    sim.assert_done(publisher);
+    subscribers.iter().for_each(|subscriber| sim.assert_done(*subscriber));
+}
+
+#[test]
+fn who_waits_gets_the_replies_that_wait_for_the_disk_when_the_server_ends() {
+    let (mut sim, disk) = (Simulation::new(1), Disk::default());
+    let served = serve_file(&mut sim, &disk, Policy::Always);
+    let at = Duration::from_secs(1);
+    let waiting = Script::new().wait(at).send("SET a 1\r\nBLPOP list 0\r\n");
+    let waiting = sim.client(served.address, waiting.expect("+OK\r\n").expect_end());
+    let end = Script::new().wait(at + Duration::from_micros(100)).send("SHUTDOWN\r\n").expect_end();
+    let end = sim.client(served.address, end);
+    sim.run_for(LONG);
+    sim.assert_done(waiting);
+    sim.assert_done(end);
 }

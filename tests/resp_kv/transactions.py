@@ -4,7 +4,7 @@ import threading
 import unittest
 
 import redis
-from wire import TestCase
+from wire import TestCase, command
 
 
 class Transactions(TestCase):
@@ -34,11 +34,10 @@ class Transactions(TestCase):
         self.assertEqual(self.redis.get("a"), "2")
 
     def test_a_watched_key_that_expired_undoes_it(self):
-        self.redis.set("a", 1, px=30)
         raw = self.raw()
-        self.assertEqual(raw.ask("WATCH", "a"), "OK")
-        while self.redis.exists("a"):
-            pass
+        raw.socket.sendall(command("SET", "a", 1, "PX", 30) + command("WATCH", "a"))
+        self.assertEqual(raw.replies(2), ["OK", "OK"])
+        self.until(lambda: not self.redis.exists("a"))
         self.assertEqual(raw.ask("MULTI"), "OK")
         self.assertEqual(raw.ask("SET", "b", 1), "QUEUED")
         self.assertIsNone(raw.ask("EXEC"))

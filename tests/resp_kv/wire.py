@@ -3,6 +3,7 @@ socket without it."""
 
 import socket
 import sys
+import time
 import unittest
 
 import redis
@@ -93,3 +94,12 @@ class TestCase(unittest.TestCase):
         raw = Raw()
         self.addCleanup(raw.close)
         return raw
+
+    def until(self, is_so):
+        """Asks until it is so, or the deadline has passed."""
+        end = time.monotonic() + DEADLINE
+        while not is_so():
+            self.assertLess(time.monotonic(), end)
+
+    def until_waiting(self, count):
+        self.until(lambda: self.redis.info("clients")["blocked_clients"] == count)

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -97,18 +98,27 @@ pub(crate) struct AppendOnly {
     is_writing: bool,
     is_sync_due: bool,
     held: VecDeque<Held>,
+    /// The memory that they take, and may.
+    held_bytes: usize,
+    held_bytes_max: usize,
 }
 
 /// What is sent to a connection when the file has come so far.
 struct Held {
     until: u64,
     key: Key,
-    bytes: Box<[u8]>,
+    bytes: Rc<[u8]>,
     closes: bool,
+    /// Its part of the memory.
+    cost: usize,
 }
 
 impl AppendOnly {
-    pub(crate) fn new(file: impl RecordFile, policy: Policy) -> (AppendOnly, Inbox<Written>) {
+    pub(crate) fn new(
+        file: impl RecordFile,
+        policy: Policy,
+        held_bytes_max: usize,
+    ) -> (AppendOnly, Inbox<Written>) {
         let (helper, inbox) = blocking(1, 1);
         let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Some(Box::new(file))) };
         let append_only = AppendOnly {
@@ -121,6 +131,8 @@ impl AppendOnly {
             is_writing: false,
             is_sync_due: false,
             held: VecDeque::new(),
+            held_bytes: 0,
+            held_bytes_max,
         };
         (append_only, inbox)
     }
@@ -154,10 +166,30 @@ impl AppendOnly {
         !self.held.is_empty() || self.recorded(journal) > safe
     }
 
-    /// Keeps a message for a connection until all records up to now are safe.
-    pub(crate) fn hold(&mut self, journal: &Journal, key: Key, bytes: &[u8], closes: bool) {
+    /// What the messages take that wait for the file.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Keeps a message for a connection until all records up to now are safe. The same message for many takes its
+    /// memory once. False if there is no room for it: then the connection cannot go on.
+    #[must_use]
+    pub(crate) fn hold(
+        &mut self,
+        journal: &Journal,
+        key: Key,
+        bytes: &Rc<[u8]>,
+        closes: bool,
+    ) -> bool {
+        let is_first = Rc::strong_count(bytes) == 1; // the caller's
+        let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
+        if self.held_bytes + cost > self.held_bytes_max {
+            return false;
+        }
+        self.held_bytes += cost;
         let until = self.recorded(journal);
-        self.held.push_back(Held { until, key, bytes: bytes.into(), closes });
+        self.held.push_back(Held { until, key, bytes: Rc::clone(bytes), closes, cost });
+        true
     }
 
     /// Has the journal's records written, if nothing is being written.
@@ -190,7 +222,8 @@ impl AppendOnly {
         while self.held.front().is_some_and(|held| held.until <= safe)
             && let Some(held) = self.held.pop_front()
         {
-            cx.send_to(held.key, &held.bytes).ignore();
+            self.held_bytes -= held.cost;
+            cx.send_shared_to(held.key, held.bytes).ignore();
             cx.resume_key(held.key);
             if held.closes {
                 cx.close_key(held.key);

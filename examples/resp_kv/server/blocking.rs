@@ -1,7 +1,7 @@
 //! BLPOP and BRPOP: clients that wait for an element of a list. They block nobody: a client that waits is an entry
 //! in a queue.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use oneloop::{Connection, Context, TimerId};
@@ -23,6 +23,9 @@ pub(crate) struct Blocked {
     timer: Option<TimerId>,
 }
 
+/// The shortest time to wait that is not for ever.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
 pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
     let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
     let timeout =
@@ -30,8 +33,10 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     if timeout < 0.0 {
         return Err(Failure::new("ERR timeout is negative"));
     }
+    let is_for_ever = timeout == 0.0;
     let timeout = Duration::try_from_secs_f64(timeout)
-        .map_err(|_| Failure::new("ERR timeout is out of range"))?;
+        .map_err(|_| Failure::new("ERR timeout is out of range"))?
+        .max(TIMEOUT_MIN);
     let database = server.clients[server.current].database;
     for key in keys {
         if let Some(element) = server.pop_recorded(database, key, side)? {
@@ -45,14 +50,13 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
         server.reply().null_array(); // nothing waits in a transaction
         return Ok(());
     }
-    let timer = (!timeout.is_zero()).then(|| conn.set_timer(timeout));
-    let keys: Vec<Bytes> = keys.iter().map(|key| Bytes::from(*key)).collect();
+    let mut named = BTreeSet::new();
+    let keys = keys.iter().filter(|key| named.insert(**key));
+    let keys: Vec<Bytes> = keys.map(|key| Bytes::from(*key)).collect();
     for key in &keys {
-        let queue = server.waiting.entry((database, key.clone())).or_default();
-        if !queue.contains(&client) {
-            queue.push_back(client);
-        }
+        server.waiting.entry((database, key.clone())).or_default().push_back(client);
     }
+    let timer = (!is_for_ever).then(|| conn.set_timer(timeout));
     this.blocked = Some(Blocked { database, keys, side, timer });
     server.observe();
     Ok(())
@@ -107,6 +111,8 @@ impl Server {
         let mut message = Vec::new();
         reply(&mut Reply::new(&mut message, self.clients[client].protocol));
         self.deliver(cx, client, &message.into());
+        // What it has sent meanwhile is shown again; without a pause nothing would do that.
+        cx.pause_key(self.clients[client].key);
         cx.resume_key(self.clients[client].key);
     }
 

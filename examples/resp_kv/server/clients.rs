@@ -83,6 +83,9 @@ impl Client {
         if arguments < wanted || (command.arity > 0 && arguments > wanted) {
             return Err(Failure::wrong_arguments(command.name));
         }
+        if command.name == "shutdown" && self.transaction.is_some() {
+            return Err(Failure::new("ERR Command not allowed inside a transaction"));
+        }
         // In version 2 a message could not be told from a reply.
         const ALLOWED: [&str; 7] =
             ["ping", "subscribe", "psubscribe", "unsubscribe", "punsubscribe", "quit", "reset"];

@@ -48,10 +48,9 @@ impl Server {
     /// Tells the current client why a command is not carried out; a transaction of which it was to be a part will
     /// not be either.
     fn refuse(&mut self, command: Option<&Command>, failure: &Failure) {
-        let client = &mut self.clients[self.current];
-        client.spoil_transaction();
+        self.clients[self.current].spoil_transaction();
         if command.is_some_and(|command| command.name == "exec") {
-            client.transaction = None;
+            self.take_transaction(self.current);
             self.unwatch(self.current);
             let reason = failure.0.trim_start_matches("ERR ");
             let text = format!("EXECABORT Transaction discarded because of: {reason}");

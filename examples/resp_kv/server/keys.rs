@@ -51,6 +51,14 @@ impl Keys<'_> {
         if expires != NEVER {
             database.deadlines.remove(&(expires, slot));
         }
+        if database.keys.shrink() {
+            database.deadlines = database
+                .keys
+                .slots()
+                .map(|slot| (database.keys.value(slot).expires, slot))
+                .filter(|(expires, _)| *expires != NEVER)
+                .collect();
+        }
         value
     }
 

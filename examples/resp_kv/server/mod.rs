@@ -42,6 +42,8 @@ use self::transactions::Watched;
 
 pub(crate) use self::append_only::{Policy, RecordFile, Written};
 
+/// After so long a silence the kernel asks whether a client is still there; three times, until it is taken for gone.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How often keys are looked for whose deadline has passed, if there are any with one. Whoever asks for such a key
 /// before that does not find it.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
@@ -61,11 +63,15 @@ pub(crate) struct Server {
     subscriptions: Subscriptions,
     waiting: Waiting,
     watched: Watched,
+    /// What all clients have queued since their MULTI.
+    queued_bytes: usize,
     pause: Option<Pause>,
     expiry: Option<TimerId>,
     started: Time,
     clients_total: u64,
     commands_total: u64,
+    /// Clients that were sent away because their replies took too much memory.
+    dropped_total: u64,
     /// For clients that do not subscribe, and for those that do.
     limits: Rc<Limits>,
     subscriber_limits: Rc<Limits>,
@@ -102,11 +108,13 @@ impl Server {
             subscriptions: Subscriptions::default(),
             waiting: Waiting::default(),
             watched: Watched::default(),
+            queued_bytes: 0,
             pause: None,
             expiry: None,
             started: Time::default(),
             clients_total: 0,
             commands_total: 0,
+            dropped_total: 0,
             limits: Rc::new(limits),
             subscriber_limits: Rc::new(subscriber_limits),
             failure: None,
@@ -115,7 +123,7 @@ impl Server {
 
     /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as in pools of
     /// connections, and may leave its replies where they are; a command may be large, and so may a reply. The
-    /// reactor's memory is what bounds them all. But when the server ends it does not wait for long for idle clients,
+    /// reactor's memory is what bounds them all, and what waits for the disk has a bound of its own. But when the server ends it does not wait for long for idle clients,
     /// which do not notice.
     pub(crate) fn limits() -> Limits {
         Limits::new()
@@ -128,9 +136,15 @@ impl Server {
             .linger_timeout(Duration::from_secs(1))
     }
 
-    /// Records all changes in a file from now on. The inbox is to be attached to this handler.
-    pub(crate) fn append_to(&mut self, file: impl RecordFile, policy: Policy) -> Inbox<Written> {
-        let (append_only, inbox) = AppendOnly::new(file, policy);
+    /// Records all changes in a file from now on. Replies and messages that wait for it take at most so much memory,
+    /// beside that of the reactor. The inbox is to be attached to this handler.
+    pub(crate) fn append_to(
+        &mut self,
+        file: impl RecordFile,
+        policy: Policy,
+        held_bytes_max: usize,
+    ) -> Inbox<Written> {
+        let (append_only, inbox) = AppendOnly::new(file, policy, held_bytes_max);
         self.append_only = Some(append_only);
         self.store.journal.is_on = true;
         inbox
@@ -200,7 +214,11 @@ impl StreamHandler for Server {
     ) -> Result<usize, Error> {
         let client = session.client;
         if self.clients[client].must_wait() {
-            conn.pause(); // whoever serves it resumes it
+            // Whoever serves it has this shown again. Who waits for an element is read until there is no more room:
+            // that it leaves is to be noticed, whatever it has sent before.
+            if self.clients[client].blocked.is_none() || data.len() >= COMMAND_BYTES_MAX {
+                conn.pause();
+            }
             return Ok(0);
         }
         self.begin(conn, client);
@@ -233,8 +251,7 @@ impl StreamHandler for Server {
         });
         self.flush(conn);
         self.end(conn);
-        // Who has sent nothing more is not paused: that it leaves is to be noticed.
-        if self.clients[client].blocked.is_some() && used == data.len() {
+        if self.clients[client].blocked.is_some() {
             conn.resume();
         }
         Ok(used)
@@ -272,15 +289,20 @@ impl StreamHandler for Server {
 
     /// Who waits for an element of a list would wait for ever.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
-        if self.clients[session.client].blocked.is_some() || !conn.is_paused() {
-            conn.close();
+        if self.clients[session.client].blocked.is_none() && conn.is_paused() {
+            return;
         }
+        self.forget_waiting(conn, session.client);
+        self.clients[session.client].is_closing = true;
+        self.current = session.client;
+        self.flush(conn); // which closes it, behind the replies that wait for the disk
     }
 
     fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context) {
         self.forget_waiting(cx, session.client);
         self.unwatch(session.client);
         self.unsubscribe_all(session.client);
+        self.take_transaction(session.client);
         self.clients.remove(session.client);
     }
 }

@@ -24,12 +24,19 @@ impl Server {
         }
         match &mut self.append_only {
             _ if self.out.len() > REPLY_BYTES_MAX => {
-                log::warn!("{}: asked for too large a reply", conn.key());
+                log::debug!("{}: asked for too large a reply", conn.key());
+                self.dropped_total += 1;
                 conn.abort();
             }
             Some(append_only) if append_only.is_behind(&self.store.journal) => {
-                append_only.hold(&self.store.journal, conn.key(), &self.out, closes);
-                conn.pause(); // so that there is an end to what is kept
+                let replies = Rc::from(&self.out[..]);
+                if append_only.hold(&self.store.journal, conn.key(), &replies, closes) {
+                    conn.pause(); // so that there is an end to what is kept
+                } else {
+                    log::debug!("{}: too much waits for the disk", conn.key());
+                    self.dropped_total += 1;
+                    conn.abort();
+                }
             }
             _ => {
                 conn.send(&self.out).ignore();
@@ -53,7 +60,11 @@ impl Server {
         }
         match &mut self.append_only {
             Some(append_only) if append_only.is_behind(&self.store.journal) => {
-                append_only.hold(&self.store.journal, key, message, false);
+                if !append_only.hold(&self.store.journal, key, message, false) {
+                    log::debug!("{key}: too much waits for the disk");
+                    self.dropped_total += 1;
+                    cx.abort_key(key);
+                }
             }
             _ => cx.send_shared_to(key, Rc::clone(message)).ignore(),
         }

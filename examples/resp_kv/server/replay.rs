@@ -9,12 +9,13 @@ use oneloop::codec::Decoder;
 use super::Server;
 use super::commands::{Args, Run};
 use super::execute::run_on_keys;
-use super::protocol::{COMMAND_BYTES_MAX, Command, Commands};
+use super::protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, Commands};
 use super::reply::Reply;
 
 const READ_BYTES: usize = 1 << 20;
-/// A record says in more words what a command said: a moment in place of a time from now.
-const RECORD_BYTES_MAX: usize = COMMAND_BYTES_MAX + 1024;
+/// A record says in more words what a command said: a moment in place of a time from now, or beside a key the member
+/// that was chosen.
+const RECORD_BYTES_MAX: usize = BULK_BYTES_MAX + COMMAND_BYTES_MAX;
 
 /// What was found in an append-only file.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! A hash table whose entries stay where they are.
+//! A hash table whose entries stay in their order.
 
 use std::rc::Rc;
 
@@ -8,16 +8,22 @@ use slab::Slab;
 
 use super::bytes::Bytes;
 
-/// From keys to values. The entries stand in numbered slots, which they keep for their whole life, and are walked
-/// in that order: so the order does not depend on the hashes, which are secret, and whoever walks in steps, with
-/// SCAN, meets every entry that was there all the time, however the table grows or shrinks meanwhile.
+/// From keys to values. The entries stand in numbered slots, and are walked in that order: so the order does not
+/// depend on the hashes, which are secret. An entry moves only when most slots have become empty, and then to a lower
+/// one; whoever walks in steps, with SCAN, goes down: so it meets every entry that was there all the time, however
+/// the table grows or shrinks meanwhile.
 pub(crate) struct Table<V> {
     hasher: Rc<RandomState>,
     index: HashTable<Place>,
     slots: Slab<Entry<V>>,
-    /// Over the highest slot in use since the table was empty.
+    /// Over the highest slot in use since the table was empty, or the entries moved.
     end: usize,
 }
+
+/// At least one slot of so many is in use, in all but small tables: so what goes over all of them takes no longer than
+/// the entries are worth.
+const SLOTS_PER_ENTRY: usize = 8;
+const SLOTS_SMALL: usize = 64;
 
 /// Where a key stands, with its hash, so that growing does not need the keys.
 struct Place {
@@ -91,18 +97,38 @@ impl<V> Table<V> {
         if let Some(slot) = self.find_hashed(hash, key) {
             return (slot, Some(std::mem::replace(&mut self.slots[slot].value, value)));
         }
-        let slot = self.slots.insert(Entry { key: Bytes::from(key), value });
+        (self.insert_new(hash, Entry { key: Bytes::from(key), value }), None)
+    }
+
+    fn insert_new(&mut self, hash: u32, entry: Entry<V>) -> usize {
+        let slot = self.slots.insert(entry);
         let place = Place { hash, slot: u32::try_from(slot).expect("4 thousand million entries") };
         self.index.insert_unique(spread(hash), place, |place| spread(place.hash));
         self.end = self.end.max(slot + 1);
-        (slot, None)
+        slot
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<V> {
-        self.find(key).map(|slot| self.remove_slot(slot))
+        let value = self.remove_slot(self.find(key)?);
+        self.shrink();
+        Some(value)
     }
 
-    /// Empties a slot that is in use.
+    /// Closes up, if most slots are empty; whether it did, and the entries have other slots now. It takes a moment for
+    /// each slot, most of which were filled and emptied since the last time.
+    pub(crate) fn shrink(&mut self) -> bool {
+        let is_sparse = self.end > SLOTS_SMALL.max(SLOTS_PER_ENTRY * self.len());
+        if is_sparse {
+            let slots = std::mem::take(&mut self.slots);
+            *self = Table::new(&self.hasher);
+            for (_, entry) in slots {
+                self.insert_new(self.hash(&entry.key), entry);
+            }
+        }
+        is_sparse
+    }
+
+    /// Empties a slot that is in use. Whoever calls it calls [`shrink`](Self::shrink).
     pub(crate) fn remove_slot(&mut self, slot: usize) -> V {
         let Entry { key, value } = self.slots.remove(slot);
         let hash = self.hash(&key);
@@ -114,31 +140,48 @@ impl<V> Table<V> {
         value
     }
 
+    /// The slots in use.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = usize> {
+        self.slots.iter().map(|(slot, _)| slot)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Bytes, &V)> {
         self.slots.iter().map(|(_, entry)| (&entry.key, &entry.value))
     }
 
-    /// Some step of a walk: the slots in use among those from `cursor` on, about `count` of them, and the cursor
-    /// for the next step, which is 0 at the end.
+    /// Some step of a walk: the slots in use among those below `cursor`, or among all if it is 0, about `count` of
+    /// them from above, and the cursor for the next step, which is 0 at the end.
     pub(crate) fn scan(&self, cursor: u64, count: usize) -> (Vec<usize>, u64) {
-        let start = usize::try_from(cursor).unwrap_or(usize::MAX).min(self.end);
+        let cursor = usize::try_from(cursor).unwrap_or(usize::MAX);
+        let start = if cursor == 0 { self.end } else { cursor.min(self.end) };
         let mut found = Vec::new();
         // Where many were removed, a step passes over so many empty slots and no more.
-        let stop = start.saturating_add(count.saturating_mul(10)).min(self.end);
-        for slot in start..stop {
+        let stop = start.saturating_sub(count.saturating_mul(10));
+        for slot in (stop..start).rev() {
             if self.slots.contains(slot) {
                 found.push(slot);
             }
             if found.len() == count {
-                return (found, if slot + 1 == self.end { 0 } else { slot as u64 + 1 });
+                return (found, slot as u64);
             }
         }
-        (found, if stop == self.end { 0 } else { stop as u64 })
+        (found, stop as u64)
     }
 
-    /// The slot in use at or after a random number, if the table is not empty.
-    pub(crate) fn random_slot(&self, random: u64) -> Option<usize> {
-        let start = (random % self.end.max(1) as u64) as usize;
-        (start..self.end).chain(0..start).find(|slot| self.slots.contains(*slot))
+    /// A slot in use, each as likely, from a random number; none if the table is empty.
+    ///
+    /// It tries slots, of which there are not many more than entries, in the sequence of a generator (linear
+    /// congruential; the factor of Knuth's MMIX), which has all of them in it.
+    pub(crate) fn random_slot(&self, mut random: u64) -> Option<usize> {
+        if self.is_empty() {
+            return None;
+        }
+        loop {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let slot = (((random >> 32) * self.end as u64) >> 32) as usize;
+            if self.slots.contains(slot) {
+                return Some(slot);
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! MULTI, EXEC, DISCARD and WATCH.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use oneloop::Connection;
 
@@ -9,8 +10,8 @@ use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Command, Failure, Outcome};
 
-/// What a client may queue: as much as a few of the largest commands.
-const TRANSACTION_BYTES_MAX: usize = 256 << 20;
+/// What all clients together may queue: as much as a few of the largest commands.
+const TRANSACTIONS_BYTES_MAX: usize = 256 << 20;
 
 /// Which clients watch a key.
 pub(crate) type Watched = BTreeMap<(usize, Bytes), BTreeSet<usize>>;
@@ -51,15 +52,26 @@ impl Client {
 impl Server {
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
-        transaction.bytes += args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
-        if transaction.bytes > TRANSACTION_BYTES_MAX {
-            transaction.is_spoiled = true;
-            transaction.queued = Vec::new();
-            self.reply().error("ERR the transaction is too large");
+        let bytes = args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
+        if transaction.is_spoiled {
+            self.reply().simple("QUEUED"); // as it were: it will not be carried out
+        } else if self.queued_bytes + bytes > TRANSACTIONS_BYTES_MAX {
+            self.queued_bytes -= mem::take(transaction).bytes;
+            self.clients[self.current].spoil_transaction();
+            self.reply().error("ERR the transactions of all clients are too large");
         } else {
+            self.queued_bytes += bytes;
+            transaction.bytes += bytes;
             transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
             self.reply().simple("QUEUED");
         }
+    }
+
+    /// Takes what a client has queued, if it has begun a transaction, which ends with that.
+    pub(crate) fn take_transaction(&mut self, client: usize) -> Option<Transaction> {
+        let transaction = self.clients[client].transaction.take()?;
+        self.queued_bytes -= transaction.bytes;
+        Some(transaction)
     }
 
     /// A key was changed: the transactions of those who watch it will not be carried out.
@@ -72,7 +84,7 @@ impl Server {
     pub(crate) fn unwatch(&mut self, client: usize) {
         let this = &mut self.clients[client];
         this.is_spoiled = false;
-        for place in std::mem::take(&mut this.watched) {
+        for place in mem::take(&mut this.watched) {
             if let Some(watchers) = self.watched.get_mut(&place) {
                 watchers.remove(&client);
                 if watchers.is_empty() {
@@ -95,8 +107,14 @@ pub(crate) fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome
 }
 
 pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
+    let transaction = server.take_transaction(server.current);
+    let transaction = transaction.ok_or(Failure::new("ERR EXEC without MULTI"))?;
+    // Those of the watched keys that have expired go now, which is a change.
+    for (database, key) in &server.clients[server.current].watched {
+        server.store.keys(*database).contains(key);
+    }
+    server.handle_touched(conn);
     let this = &mut server.clients[server.current];
-    let transaction = this.transaction.take().ok_or(Failure::new("ERR EXEC without MULTI"))?;
     let is_stale = this.is_spoiled;
     server.unwatch(server.current);
     if transaction.is_spoiled {
@@ -120,7 +138,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
 }
 
 pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
-    if server.clients[server.current].transaction.take().is_none() {
+    if server.take_transaction(server.current).is_none() {
         return Err(Failure::new("ERR DISCARD without MULTI"));
     }
     server.unwatch(server.current);

@@ -7,7 +7,7 @@ use oneloop::Connection;
 use super::super::append_only::Policy;
 use super::super::protocol::BULK_BYTES_MAX;
 use super::super::store::DATABASES;
-use super::super::{Server, pattern};
+use super::super::{KEEPALIVE, Server, pattern};
 use super::{Args, Failure, Outcome, integer, is_word, quote};
 
 /// How long SHUTDOWN waits for clients that do not take their replies.
@@ -59,8 +59,8 @@ pub(crate) fn reset(server: &mut Server, conn: &mut Connection, _: Args) -> Outc
     server.unwatch(server.current);
     server.unsubscribe_all(server.current);
     server.set_limits(conn);
+    server.take_transaction(server.current);
     let this = &mut server.clients[server.current];
-    this.transaction = None;
     this.database = 0;
     this.protocol = 2;
     this.set_name(b"")?;
@@ -165,6 +165,7 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
         ("maxmemory", "0".to_owned()),
         ("proto-max-bulk-len", BULK_BYTES_MAX.to_string()),
         ("save", String::new()),
+        ("tcp-keepalive", KEEPALIVE.as_secs().to_string()),
         ("timeout", "0".to_owned()),
     ];
     let is_wanted = |name: &str| {

@@ -4,7 +4,7 @@ use super::super::bytes::Bytes;
 use super::super::keys::Keys;
 use super::super::reply::Reply;
 use super::super::store::{Store, Value};
-use super::{Args, Failure, Outcome, float, integer};
+use super::{Args, Failure, Outcome, float, float_sum, integer};
 
 impl Keys<'_> {
     /// Sets a field; whether it is new. The key is a hash, or there is none.
@@ -134,17 +134,9 @@ pub(crate) fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome
 }
 
 pub(crate) fn hincrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let by = float(args[3])?;
-    let not_a_number = |_| Failure::new("ERR hash value is not a float");
-    let sum = by
-        + match keys.field(args[1], args[2])? {
-            Some(value) => float(value).map_err(not_a_number)?,
-            None => 0.0,
-        };
-    if !sum.is_finite() {
-        return Err(Failure::new("ERR increment would produce NaN or Infinity"));
-    }
-    let sum = sum.to_string();
+    float(args[3])?; // which is told first
+    let number = keys.field(args[1], args[2])?.map_or(&b"0"[..], |value| &**value);
+    let sum = float_sum(number, args[3], Failure::new("ERR hash value is not a float"))?;
     keys.set_field(args[1], args[2], sum.as_bytes());
     keys.touch(args[1]);
     let record: [&[u8]; 4] = [b"HSET", args[1], args[2], sum.as_bytes()];

@@ -60,10 +60,10 @@ fn of_clients(server: &Server, _: &Connection) -> String {
 }
 
 fn of_persistence(server: &Server, _: &Connection) -> String {
-    let is_on = server.append_only.is_some();
+    let held_bytes = server.append_only.as_ref().map_or(0, |append_only| append_only.held_bytes());
     format!(
-        "loading:0\r\naof_enabled:{}\r\nchanges_since_start:{}\r\n",
-        u8::from(is_on),
+        "loading:0\r\naof_enabled:{}\r\naof_held_bytes:{held_bytes}\r\nchanges_since_start:{}\r\n",
+        u8::from(server.append_only.is_some()),
         server.store.changes
     )
 }
@@ -72,12 +72,13 @@ fn of_stats(server: &Server, conn: &Connection) -> String {
     let stats = conn.stats();
     format!(
         "total_connections_received:{}\r\ntotal_commands_processed:{}\r\ntotal_net_input_bytes:{}\r\n\
-         total_net_output_bytes:{}\r\nexpired_keys:{}\r\n",
+         total_net_output_bytes:{}\r\nexpired_keys:{}\r\nclients_dropped_for_large_replies:{}\r\n",
         server.clients_total,
         server.commands_total,
         stats.bytes_in,
         stats.bytes_out,
-        server.store.expired_total
+        server.store.expired_total,
+        server.dropped_total
     )
 }
 

@@ -120,6 +120,31 @@ pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
     number.filter(|number: &f64| !number.is_nan()).ok_or(Failure::NOT_A_FLOAT)
 }
 
+/// The sum of two numbers, as text: with as many decimals as they have, so that a tenth and two tenths are three. What
+/// the first one is, if it is no number, `wrong` tells.
+fn float_sum(number: &[u8], by: &[u8], wrong: Failure) -> Result<String, Failure> {
+    let sum = float(by)? + float(number).map_err(|_| wrong)?;
+    if !sum.is_finite() {
+        return Err(Failure::new("ERR increment would produce NaN or Infinity"));
+    }
+    let decimals = decimals(number).max(decimals(by));
+    let mut text = format!("{sum:.decimals$}");
+    if decimals > 0 {
+        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+    }
+    Ok(if text == "-0" { "0".to_owned() } else { text })
+}
+
+/// How many decimals a number has, at most as many as Redis writes.
+fn decimals(number: &[u8]) -> usize {
+    const DECIMALS_MAX: i64 = 17;
+    let number = str::from_utf8(number).unwrap_or_default();
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let written = mantissa.split_once('.').map_or(0, |(_, decimals)| decimals.len() as i64);
+    let exponent: i64 = exponent.parse().unwrap_or(0);
+    written.saturating_sub(exponent).clamp(0, DECIMALS_MAX) as usize
+}
+
 pub(crate) fn is_word(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }

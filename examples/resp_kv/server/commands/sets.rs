@@ -136,14 +136,28 @@ pub(crate) fn srandmember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
         }
         return Ok(());
     }
-    // As many from some member on: the slots are in no order that means anything.
-    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(len);
-    let skipped = (keys.store.random() % len.max(1) as u64) as usize;
-    let set = keys.set_of(args[1])?;
+    let mut wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(len);
     reply.array(wanted);
-    let members = || set.iter().flat_map(|set| set.iter());
-    for (member, ()) in members().skip(skipped).chain(members()).take(wanted) {
-        reply.bulk(member);
+    if wanted < len / 2 {
+        let mut chosen = keys.store.new_set();
+        while chosen.len() < wanted {
+            if let Some(member) = random_member(keys, args[1])?
+                && chosen.insert(&member, ()).1.is_none()
+            {
+                reply.bulk(&member);
+            }
+        }
+        return Ok(());
+    }
+    // Of those that are left, each with the chance that makes as many as are wanted (Knuth, volume 2, algorithm S).
+    let randoms: Vec<u64> = (0..len).map(|_| keys.store.random()).collect();
+    let set = keys.set_of(args[1])?;
+    let members = set.iter().flat_map(|set| set.iter()).zip(randoms);
+    for (left, ((member, ()), random)) in (1..=len as u64).rev().zip(members) {
+        if random % left < wanted as u64 {
+            reply.bulk(member);
+            wanted -= 1;
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::super::protocol::BULK_BYTES_MAX;
 use super::super::reply::Reply;
 use super::super::store::{NEVER, Value};
 use super::keys::Unit;
-use super::{Args, Failure, Outcome, float, integer, is_word};
+use super::{Args, Failure, Outcome, float_sum, integer, is_word};
 
 pub(crate) fn get(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.bulk_or_null(keys.string(args[1])?.map(|string| &**string));
@@ -257,11 +257,8 @@ pub(crate) fn decrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 
 pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let key = args[1];
-    let sum = keys.string(key)?.map_or(Ok(0.0), |string| float(string))? + float(args[2])?;
-    if !sum.is_finite() {
-        return Err(Failure::new("ERR increment would produce NaN or Infinity"));
-    }
-    let sum = sum.to_string();
+    let number = keys.string(key)?.map_or(&b"0"[..], |string| &**string);
+    let sum = float_sum(number, args[2], Failure::NOT_A_FLOAT)?;
     keys.replace_string(key, sum.as_bytes());
     let expires = keys.expires(key).unwrap_or(NEVER);
     keys.record_string(key, sum.as_bytes(), expires);
