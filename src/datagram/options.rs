@@ -208,8 +208,8 @@ impl DatagramOptions {
     /// Whether the kernel hands over together what has come from one sender as neighbours of one length (GRO; udp(7),
     /// `UDP_GRO`): the handler is shown one datagram after the other, as ever, but up to 64 of them cost one call, and one
     /// way through the kernel. For sockets to which much comes from few, as in a transfer or a tunnel: a flow that was sent
-    /// in batches took a fifth to a third of the processor time for each datagram to receive, and one that was sent one by
-    /// one, where there is nothing to gather, up to a tenth more. Default no.
+    /// in batches took a tenth to two fifths of the processor time for each datagram to receive, and one that was sent one
+    /// by one, where there is nothing to gather, up to a seventh more. Default no.
     ///
     /// `Unsupported` without the feature `udp-batch`, elsewhere than on Linux, and in the simulation. `InvalidInput` if
     /// [`read_buffer_bytes`](crate::ReactorLimits::read_buffer_bytes) is under 65,535: what is gathered would be cut.
