@@ -198,3 +198,14 @@ fn a_large_file_is_sent_whole() {
     assert_eq!(answer.must_have("content-length"), LARGE.to_string());
     assert!(answer.body == pattern(LARGE));
 }
+
+#[test]
+fn links_that_lead_in_a_circle_lead_nowhere() {
+    let site = Site::start();
+    for (link, to) in [("one", "other"), ("other", "one")] {
+        std::os::unix::fs::symlink(to, site.files().join(link)).unwrap();
+    }
+    for path in ["/one", "/one/", "/other/hello.txt"] {
+        assert_eq!(site.ask(path, &[]).status, 404, "{path}");
+    }
+}

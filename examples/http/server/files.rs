@@ -80,12 +80,23 @@ impl Directory {
             };
             full.push(name);
         }
-        let real = full.canonicalize()?;
+        let real = full.canonicalize().map_err(named)?;
         if !real.starts_with(&self.root) {
             return Err(ErrorKind::PermissionDenied.into());
         }
         Ok(real)
     }
+}
+
+/// The error by a name that is stable, where it has none of its own: links that lead in a circle, or on and on
+/// (path_resolution(7)), lead to nothing.
+fn named(error: io::Error) -> io::Error {
+    #[cfg(unix)]
+    match rustix::io::Errno::from_io_error(&error) {
+        Some(rustix::io::Errno::LOOP) => return io::Error::new(ErrorKind::NotFound, error),
+        _ => {}
+    }
+    error
 }
 
 impl Files for Directory {
