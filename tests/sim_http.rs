@@ -291,6 +291,31 @@ fn a_drain_does_not_wait_for_idle_clients_to_close() {
     });
 }
 
+/// It may hold a hundred thousand.
+#[test]
+fn a_directory_is_read_only_for_a_page_of_its_names() {
+    let check = Check::new("a_directory_is_read_only_for_a_page_of_its_names");
+    check.seeds(20 / SHARE).faults(Faults::none()).run(|sim| {
+        let site = Site::new(sim);
+        for name in 0..10 {
+            site.files.put(&format!("/names/{name}"), Vec::new());
+        }
+        for (method, path, status, names_read) in [
+            ("GET", "/names", 301, 0),
+            ("HEAD", "/names", 301, 0),
+            ("HEAD", "/names/", 200, 0),
+            ("GET", "/names/", 200, 10),
+        ] {
+            let sent = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let client = sim.client(site.address, Script::new().send(sent).shutdown());
+            sim.run_until_idle();
+            let answers = Answer::read_all(sim.received(client), &[method]);
+            assert_eq!((answers.len(), answers[0].status), (1, status), "{method} {path}");
+            assert_eq!(site.files.names_read(), names_read, "{method} {path}");
+        }
+    });
+}
+
 /// It is why some hundred slow downloads do not use up the memory, and nobody else is cut off for it.
 #[test]
 fn who_reads_a_large_file_slowly_or_not_at_all_has_two_blocks_in_memory() {
