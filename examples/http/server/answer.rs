@@ -233,6 +233,7 @@ fn refuse_file(kind: ErrorKind) -> Refused {
     match kind {
         kind if is_missing(kind) => Refused::new(404, "no such file"),
         ErrorKind::PermissionDenied => Refused::new(403, "not for you"),
+        ErrorKind::ResourceBusy => Refused::new(503, "too busy"),
         _ => Refused::new(500, "the file cannot be read"),
     }
 }

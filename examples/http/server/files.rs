@@ -13,7 +13,8 @@ pub(crate) trait Files: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `NotADirectory`, `PermissionDenied`, or what else went wrong.
+    /// `NotFound`, `NotADirectory`, `PermissionDenied`; `ResourceBusy` if there is no descriptor for it now; or what else
+    /// went wrong.
     fn open(&self, path: &str) -> io::Result<Opened>;
 
     /// The names in the directory at `path`, but no more than `count_max`. It reads no more of them than it has to.
@@ -99,14 +100,21 @@ impl Directory {
     }
 }
 
-/// The error by a name that is stable, where it has none of its own: links that lead in a circle, or on and on
-/// (path_resolution(7)), lead to nothing.
+/// The error by a name that is stable, where it has none of its own. Links that lead in a circle, or on and on
+/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, it may be tried again.
+#[cfg(unix)]
 fn named(error: io::Error) -> io::Error {
-    #[cfg(unix)]
-    match rustix::io::Errno::from_io_error(&error) {
-        Some(rustix::io::Errno::LOOP) => return io::Error::new(ErrorKind::NotFound, error),
-        _ => {}
-    }
+    use rustix::io::Errno;
+    let kind = match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => ErrorKind::NotFound,
+        Some(Errno::MFILE | Errno::NFILE) => ErrorKind::ResourceBusy,
+        _ => return error,
+    };
+    io::Error::new(kind, error)
+}
+
+#[cfg(not(unix))]
+fn named(error: io::Error) -> io::Error {
     error
 }
 
@@ -121,13 +129,13 @@ impl Files for Directory {
         if !metadata.is_file() {
             return Err(ErrorKind::PermissionDenied.into());
         }
-        let file = fs::File::open(&real)?;
+        let file = fs::File::open(&real).map_err(named)?;
         let stamp = stamp(&file.metadata()?)?;
         Ok(Opened::File(Box::new(file), stamp))
     }
 
     fn names(&self, path: &str, count_max: usize) -> io::Result<Names> {
-        let mut entries = fs::read_dir(self.resolve(path)?)?;
+        let mut entries = fs::read_dir(self.resolve(path)?).map_err(named)?;
         let mut names = Vec::new();
         for entry in entries.by_ref().take(count_max) {
             let entry = entry?;
