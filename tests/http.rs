@@ -12,6 +12,9 @@ mod site;
 
 #[path = "http/conditions.rs"]
 mod conditions;
+#[cfg(target_os = "linux")]
+#[path = "http/descriptors.rs"]
+mod descriptors;
 #[path = "http/files.rs"]
 mod files;
 #[path = "http/requests.rs"]

@@ -270,6 +270,52 @@ fn a_drain_ends_no_answer_in_the_middle() {
     });
 }
 
+/// As those of a pool of connections: they are told, and the drain does not take up all of its time for them.
+#[test]
+fn a_drain_does_not_wait_for_idle_clients_to_close() {
+    let check = Check::new("a_drain_does_not_wait_for_idle_clients_to_close");
+    check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        let get = "GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n";
+        let silent = Script::new().wait(10 * PATIENCE).may_end();
+        let served = Script::new().send(get).wait(10 * PATIENCE).may_end();
+        let clients = [silent, served].map(|script| sim.client(site.address, script));
+        sim.run_for(PATIENCE / 2);
+        sim[site.reactor].drain(PATIENCE);
+        sim.run_for(Duration::from_secs(3));
+        let report = sim[site.reactor].report().expect("it waits for clients that are idle");
+        assert_eq!((report.end, report.connections_cut), (Ended::Drained, 0), "{report}");
+        assert_eq!(sim.received(clients[0]), b"");
+        let answers = Answer::read_all(sim.received(clients[1]), &["GET"]);
+        assert!(answers[0].body == *site.files.latest("/large.bin"));
+    });
+}
+
+/// It may hold a hundred thousand.
+#[test]
+fn a_directory_is_read_only_for_a_page_of_its_names() {
+    let check = Check::new("a_directory_is_read_only_for_a_page_of_its_names");
+    check.seeds(20 / SHARE).faults(Faults::none()).run(|sim| {
+        let site = Site::new(sim);
+        for name in 0..10 {
+            site.files.put(&format!("/names/{name}"), Vec::new());
+        }
+        for (method, path, status, names_read) in [
+            ("GET", "/names", 301, 0),
+            ("HEAD", "/names", 301, 0),
+            ("HEAD", "/names/", 200, 0),
+            ("GET", "/names/", 200, 10),
+        ] {
+            let sent = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let client = sim.client(site.address, Script::new().send(sent).shutdown());
+            sim.run_until_idle();
+            let answers = Answer::read_all(sim.received(client), &[method]);
+            assert_eq!((answers.len(), answers[0].status), (1, status), "{method} {path}");
+            assert_eq!(site.files.names_read(), names_read, "{method} {path}");
+        }
+    });
+}
+
 /// It is why some hundred slow downloads do not use up the memory, and nobody else is cut off for it.
 #[test]
 fn who_reads_a_large_file_slowly_or_not_at_all_has_two_blocks_in_memory() {

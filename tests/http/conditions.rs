@@ -99,6 +99,33 @@ fn a_range_that_is_none_is_ignored() {
     assert!(matches!(answer.status, 200 | 206), "{answer:?}");
 }
 
+/// RFC 9110, section 5.6.1.2.
+#[test]
+fn nothing_between_two_commas_is_no_part() {
+    let site = Site::start();
+    for range in ["0-4,", ",0-4", ", ,\t0-4 ,,"] {
+        let answer = site.ask("/hello.txt", &["--header", &format!("Range: bytes={range}")]);
+        assert_eq!((answer.status, &answer.body[..]), (206, &b"hello"[..]), "{range}");
+    }
+    // Of which a list has one at least.
+    for range in ["", ",", " , "] {
+        let answer = site.ask("/hello.txt", &["--header", &format!("Range: bytes={range}")]);
+        assert_eq!((answer.status, &answer.body[..]), (200, HELLO), "{range}");
+    }
+}
+
+/// RFC 9110, sections 5.3 and 14.2: two lines are no list there, and so no range.
+#[test]
+fn two_ranges_are_ignored() {
+    let site = Site::start();
+    let [first, second] = ["Range: bytes=0-1", "Range: bytes=5-6"];
+    let fields = ["--header", first, "--header", second, "--header", first];
+    for count in [4, 6] {
+        let answer = site.ask("/hello.txt", &fields[..count]);
+        assert_eq!((answer.status, &answer.body[..]), (200, HELLO));
+    }
+}
+
 /// The Apache killer, CVE-2011-3192: many parts that overlap would make a small file a huge answer.
 #[test]
 fn many_parts_that_overlap_are_not_multiplied() {

@@ -198,3 +198,32 @@ fn a_large_file_is_sent_whole() {
     assert_eq!(answer.must_have("content-length"), LARGE.to_string());
     assert!(answer.body == pattern(LARGE));
 }
+
+#[test]
+fn links_that_lead_in_a_circle_lead_nowhere() {
+    let site = Site::start();
+    for (link, to) in [("one", "other"), ("other", "one")] {
+        std::os::unix::fs::symlink(to, site.files().join(link)).unwrap();
+    }
+    for path in ["/one", "/one/", "/other/hello.txt"] {
+        assert_eq!(site.ask(path, &[]).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn a_list_of_names_is_in_their_order_and_says_when_there_are_more() {
+    const SHOWN: usize = 10_000;
+    let site = Site::start();
+    fs::create_dir(site.files().join("names")).unwrap();
+    for i in 0..=SHOWN {
+        fs::write(site.files().join(format!("names/{i:05}")), "").unwrap();
+    }
+    let page = || String::from_utf8(site.ask("/names/", &[]).body).unwrap();
+    let more = page();
+    let items: Vec<_> = more.lines().filter(|line| line.starts_with("<li><a ")).collect();
+    assert_eq!(items.len(), SHOWN);
+    assert!(items.is_sorted());
+    assert!(more.contains("and more"));
+    fs::remove_file(site.files().join("names/00000")).unwrap();
+    assert!(!page().contains("and more"));
+}

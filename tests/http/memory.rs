@@ -2,21 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use crate::server::files::{File, Files, Opened, Stamp};
+use crate::server::files::{File, Files, Names, Opened, Stamp};
 
 /// Files by their paths. Each has versions, which are all kept, to be compared with what was served.
 #[derive(Default)]
 pub struct Memory {
     files: Mutex<BTreeMap<String, Vec<Arc<[u8]>>>>,
+    names_read: AtomicUsize,
 }
 
 impl Memory {
     /// Puts another version in the place of what is at `path`, as rename(2) does: who has opened a file has that one.
     pub fn put(&self, path: &str, bytes: Vec<u8>) {
         self.files.lock().unwrap().entry(path.to_string()).or_default().push(bytes.into());
+    }
+
+    /// How many names of directories were asked for so far, and given.
+    pub fn names_read(&self) -> usize {
+        self.names_read.load(Ordering::Relaxed)
+    }
+
+    /// The names in the directory at `path`.
+    fn names_in(&self, path: &str) -> BTreeSet<String> {
+        let files = self.files.lock().unwrap();
+        let directory = if path.ends_with('/') { path.to_string() } else { format!("{path}/") };
+        let below = files.keys().filter_map(|path| path.strip_prefix(&directory));
+        below.map(|path| path.split_inclusive('/').next().unwrap().to_string()).collect()
     }
 
     /// What is at `path` now.
@@ -42,22 +57,24 @@ impl Memory {
 
 impl Files for Memory {
     fn open(&self, path: &str) -> io::Result<Opened> {
-        let files = self.files.lock().unwrap();
-        if let Some(versions) = files.get(path) {
+        if let Some(versions) = self.files.lock().unwrap().get(path) {
             let bytes = Arc::clone(versions.last().unwrap());
             // So many minutes after the beginning of time.
             let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * versions.len() as u64);
             let stamp = Stamp { len: bytes.len() as u64, modified, inode: None };
             return Ok(Opened::File(Box::new(Open(bytes)), stamp));
         }
-        let directory = if path.ends_with('/') { path.to_string() } else { format!("{path}/") };
-        let below = files.keys().filter_map(|path| path.strip_prefix(&directory));
-        let names: BTreeSet<_> =
-            below.map(|path| path.split_inclusive('/').next().unwrap()).collect();
-        if names.is_empty() {
-            return Err(ErrorKind::NotFound.into());
+        match self.names_in(path).is_empty() {
+            true => Err(ErrorKind::NotFound.into()),
+            false => Ok(Opened::Directory),
         }
-        Ok(Opened::Directory(names.into_iter().map(str::to_string).collect()))
+    }
+
+    fn names(&self, path: &str, count_max: usize) -> io::Result<Names> {
+        let mut names = self.names_in(path).into_iter();
+        let first: Vec<_> = names.by_ref().take(count_max).collect();
+        self.names_read.fetch_add(first.len(), Ordering::Relaxed);
+        Ok(Names { names: first, has_more: names.next().is_some() })
     }
 }
 

@@ -37,6 +37,17 @@ impl Site {
 
     /// Starts the server with these options besides.
     pub fn start_with(options: &[&str]) -> Site {
+        Site::start_command(Command::new(path_of("http")), options)
+    }
+
+    /// Starts the server with what these options of ulimit(1) set.
+    pub fn start_limited(limit: &str) -> Site {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit $0 && exec \"$@\"", limit]).arg(path_of("http"));
+        Site::start_command(shell, &[])
+    }
+
+    fn start_command(mut command: Command, options: &[&str]) -> Site {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let place = std::env::temp_dir().join(format!("oneloop-http-{}-{count}", process::id()));
@@ -53,7 +64,6 @@ impl Site {
         write("large.bin", &support::pattern(LARGE));
         fs::write(place.join("secret.txt"), SECRET).unwrap();
         std::os::unix::fs::symlink("../secret.txt", files.join("link.txt")).unwrap();
-        let mut command = Command::new(path_of("http"));
         command.arg(files).arg("127.0.0.1:0").args(options);
         Site { server: Example::start_command(&mut command), place: Place(place) }
     }

@@ -74,7 +74,8 @@ impl Server {
         }
         let (files, wanted) = (Arc::clone(&self.files), path.to_string());
         let stamp = known.as_ref().map(|entry| entry.meta.stamp);
-        let job = move || Done::Found(look_up(&*files, &wanted, stamp));
+        let names_max = if reply.is_head { 0 } else { listing::NAMES_MAX };
+        let job = move || Done::Found(look_up(&*files, &wanted, stamp, names_max));
         if self.jobs.run_for(conn.key(), job).is_err() {
             return self.refuse(session, conn, reply, Refused::new(503, "too busy"));
         }
@@ -232,6 +233,7 @@ fn refuse_file(kind: ErrorKind) -> Refused {
     match kind {
         kind if is_missing(kind) => Refused::new(404, "no such file"),
         ErrorKind::PermissionDenied => Refused::new(403, "not for you"),
+        ErrorKind::ResourceBusy => Refused::new(503, "too busy"),
         _ => Refused::new(500, "the file cannot be read"),
     }
 }

@@ -13,16 +13,31 @@ pub(crate) trait Files: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `NotADirectory`, `PermissionDenied`, or what else went wrong.
+    /// `NotFound`, `NotADirectory`, `PermissionDenied`; `ResourceBusy` if there is no descriptor for it now; or what else
+    /// went wrong.
     fn open(&self, path: &str) -> io::Result<Opened>;
+
+    /// The names in the directory at `path`, but no more than `count_max`. It reads no more of them than it has to.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn names(&self, path: &str, count_max: usize) -> io::Result<Names>;
 }
 
 /// What is at a path.
 pub(crate) enum Opened {
     /// A file, and what tells this version of it from others.
     File(Box<dyn File>, Stamp),
-    /// A directory, and the names in it in their order, those of directories with a `/` behind them.
-    Directory(Vec<String>),
+    Directory,
+}
+
+/// What is in a directory.
+pub(crate) struct Names {
+    /// In their order, those of directories with a `/` behind them.
+    pub(crate) names: Vec<String>,
+    /// There are others.
+    pub(crate) has_more: bool,
 }
 
 /// An open file.
@@ -46,9 +61,6 @@ pub(crate) struct Stamp {
     /// there is no such thing.
     pub(crate) inode: Option<(u64, i64, i64)>,
 }
-
-/// More names are not listed.
-const NAMES_MAX: usize = 10_000;
 
 /// A directory of the file system. What links lead out of it is not served; that does not hold against somebody who
 /// may change the directory, and does while a file is being opened.
@@ -80,12 +92,30 @@ impl Directory {
             };
             full.push(name);
         }
-        let real = full.canonicalize()?;
+        let real = full.canonicalize().map_err(named)?;
         if !real.starts_with(&self.root) {
             return Err(ErrorKind::PermissionDenied.into());
         }
         Ok(real)
     }
+}
+
+/// The error by a name that is stable, where it has none of its own. Links that lead in a circle, or on and on
+/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, it may be tried again.
+#[cfg(unix)]
+fn named(error: io::Error) -> io::Error {
+    use rustix::io::Errno;
+    let kind = match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => ErrorKind::NotFound,
+        Some(Errno::MFILE | Errno::NFILE) => ErrorKind::ResourceBusy,
+        _ => return error,
+    };
+    io::Error::new(kind, error)
+}
+
+#[cfg(not(unix))]
+fn named(error: io::Error) -> io::Error {
+    error
 }
 
 impl Files for Directory {
@@ -94,14 +124,31 @@ impl Files for Directory {
         // Before it is opened, which would wait for a writer if it is a pipe.
         let metadata = fs::metadata(&real)?;
         if metadata.is_dir() {
-            return Ok(Opened::Directory(names(&real)?));
+            return Ok(Opened::Directory);
         }
         if !metadata.is_file() {
             return Err(ErrorKind::PermissionDenied.into());
         }
-        let file = fs::File::open(&real)?;
+        let file = fs::File::open(&real).map_err(named)?;
         let stamp = stamp(&file.metadata()?)?;
         Ok(Opened::File(Box::new(file), stamp))
+    }
+
+    fn names(&self, path: &str, count_max: usize) -> io::Result<Names> {
+        let mut entries = fs::read_dir(self.resolve(path)?).map_err(named)?;
+        let mut names = Vec::new();
+        for entry in entries.by_ref().take(count_max) {
+            let entry = entry?;
+            // One that is no UTF-8 has no link.
+            if let Ok(mut name) = entry.file_name().into_string() {
+                if entry.file_type()?.is_dir() {
+                    name.push('/');
+                }
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(Names { names, has_more: entries.next().is_some() })
     }
 }
 
@@ -127,20 +174,4 @@ fn inode(metadata: &Metadata) -> Option<(u64, i64, i64)> {
 #[cfg(not(unix))]
 fn inode(_: &Metadata) -> Option<(u64, i64, i64)> {
     None
-}
-
-fn names(directory: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory)?.take(NAMES_MAX) {
-        let entry = entry?;
-        // One that is no UTF-8 has no link.
-        if let Ok(mut name) = entry.file_name().into_string() {
-            if entry.file_type()?.is_dir() {
-                name.push('/');
-            }
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
 }

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use super::cache::FILE_BYTES_MAX;
-use super::files::{File, Files, Opened, Stamp};
+use super::files::{File, Files, Names, Opened, Stamp};
 use super::meta::Meta;
 
 /// What comes back from a helper thread.
@@ -22,27 +22,37 @@ pub(crate) enum Found {
     /// A large one.
     File(Meta, Box<dyn File>),
     /// A directory without an index, and the names in it.
-    Names(Vec<String>),
+    Names(Names),
     /// A directory whose path did not end as one does.
     Directory,
     Failed(ErrorKind),
 }
 
-/// Looks up what there is to answer with for a path.
-pub(super) fn look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> Found {
-    try_look_up(files, path, known).unwrap_or_else(|error| {
+/// Looks up what there is to answer with for a path; of a directory, so many names.
+pub(super) fn look_up(
+    files: &dyn Files,
+    path: &str,
+    known: Option<Stamp>,
+    names_max: usize,
+) -> Found {
+    try_look_up(files, path, known, names_max).unwrap_or_else(|error| {
         log::debug!("{}: {error}", path.escape_debug());
         Found::Failed(error.kind())
     })
 }
 
-fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Result<Found> {
+fn try_look_up(
+    files: &dyn Files,
+    path: &str,
+    known: Option<Stamp>,
+    names_max: usize,
+) -> io::Result<Found> {
     let is_directory = path.ends_with('/');
     if is_directory {
         let index = format!("{path}index.html");
         match files.open(&index) {
             Ok(Opened::File(file, stamp)) => return found(&index, file, stamp, known),
-            Ok(Opened::Directory(_)) => {}
+            Ok(Opened::Directory) => {}
             Err(error) if is_missing(error.kind()) => {}
             Err(error) => return Err(error),
         }
@@ -50,8 +60,8 @@ fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Resul
     match files.open(path)? {
         Opened::File(..) if is_directory => Err(ErrorKind::NotFound.into()),
         Opened::File(file, stamp) => found(path, file, stamp, known),
-        Opened::Directory(names) if is_directory => Ok(Found::Names(names)),
-        Opened::Directory(_) => Ok(Found::Directory),
+        Opened::Directory if is_directory => files.names(path, names_max).map(Found::Names),
+        Opened::Directory => Ok(Found::Directory),
     }
 }
 

@@ -46,6 +46,8 @@ const THREADS: usize = 4;
 const JOBS_MAX: usize = 16 * 1024;
 /// Bytes a second that a client must send of a request, or take of an answer.
 const RATE_MIN: usize = 512;
+/// How long a drain waits for a client to close that owes nothing and is owed nothing.
+const IDLE_LINGER: Duration = Duration::from_secs(1);
 /// Of one connection: each takes some microseconds, and others wait.
 const REQUESTS_PER_TURN_MAX: usize = 128;
 
@@ -177,9 +179,15 @@ impl StreamHandler for Server {
         None
     }
 
-    /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then.
+    /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then. Nobody
+    /// waits for the others, who may keep a connection open that they have no use for.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
         if matches!(session.work, Work::Request) && conn.unconsumed().is_empty() {
+            if conn.output_len() == 0 {
+                let limits = Limits::clone(conn.limits());
+                let linger = limits.linger_timeout.min(IDLE_LINGER);
+                conn.set_limits(&Rc::new(limits.linger_timeout(linger)));
+            }
             conn.close();
         }
     }

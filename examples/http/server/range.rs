@@ -26,15 +26,19 @@ pub(super) fn select(field: &[u8], len: u64) -> Selection {
         return Selection::Whole;
     };
     let mut parts = Vec::new();
-    for (count, range) in ranges.split(',').enumerate() {
-        match parse(range.trim(), len) {
-            Some(part) if count < RANGES_MAX => parts.extend(part),
+    let mut count = 0;
+    // Of a list what is empty is skipped (RFC 9110, 5.6.1.2).
+    for range in ranges.split(',').map(str::trim).filter(|range| !range.is_empty()) {
+        count += 1;
+        match parse(range, len) {
+            Some(part) if count <= RANGES_MAX => parts.extend(part),
             _ => return Selection::Whole,
         }
     }
     // Parts that overlap could make a long answer of a small file.
     let bytes: u64 = parts.iter().map(|part| part.end - part.start).sum();
     match parts.len() {
+        _ if count == 0 => Selection::Whole,
         0 => Selection::Unsatisfiable,
         _ if bytes > len => Selection::Whole,
         _ => Selection::Parts(parts),

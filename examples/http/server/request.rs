@@ -124,7 +124,8 @@ impl<'a> Request<'a> {
         // By length first: most fields are none of these.
         match name.len() {
             4 if is("host") => said.take_host(value)?,
-            5 if is("range") => self.range = Some(value),
+            // Two are none that is understood: it is no list (RFC 9110, 5.3).
+            5 if is("range") => self.range = Some(if self.range.is_some() { b"" } else { value }),
             6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Refused::new(417, "100-continue is all that can be expected"));
