@@ -197,6 +197,33 @@ fn a_file_that_is_broken_in_the_middle_is_not_loaded() {
     assert_eq!(file.bytes(), bytes, "it is as it was");
 }
 
+#[test]
+fn a_file_that_is_something_else_is_left_as_it_is() {
+    let zeros = |count| vec![0; count];
+    for other in [b"Dear Sir, this is no AOF at all".to_vec(), zeros(1), zeros(100_000)] {
+        let file = File::new("other");
+        fs::write(file.path(), &other).unwrap();
+        let complaint = fails_to_start(&file.path());
+        assert!(complaint.contains("appendonly.aof: damaged at byte 0"), "{complaint}");
+        assert!(file.bytes() == other, "it is as it was");
+    }
+}
+
+#[test]
+fn zeros_behind_the_last_record_are_damage_however_many() {
+    let file = File::new("zeros");
+    file.serve("always").connect().ask(&["SET", "whole", "1"]);
+    let whole = file.bytes();
+    for count in [1, 100_000] {
+        let bytes = [&whole[..], &vec![0; count]].concat();
+        fs::write(file.path(), &bytes).unwrap();
+        let complaint = fails_to_start(&file.path());
+        let place = format!("damaged at byte {}", whole.len());
+        assert!(complaint.contains(&place), "{count}: {complaint}");
+        assert!(file.bytes() == bytes, "it is as it was");
+    }
+}
+
 /// A member by chance stands in the record of its removal, beside its key; no command has two such arguments.
 #[test]
 fn a_record_of_two_arguments_of_any_length_is_read_again() {
