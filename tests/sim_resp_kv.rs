@@ -332,3 +332,20 @@ fn a_subscriber_with_much_output_is_dropped_after_a_minute() {
         assert_ne!(has_all, is_dropped, "{messages} messages, after {seconds} s");
     }
 }
+
+#[test]
+fn a_drain_carries_out_what_was_postponed_and_waits_for_no_pause() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pausing = Script::new().send("CLIENT PAUSE 100000\r\n").expect("+OK\r\n").expect_end();
+    sim.client(served.address, pausing);
+    sim.run_for(Duration::from_secs(1));
+    let postponed = "INCR a\r\n".repeat(3);
+    let postponed = Script::new().send(postponed).expect(":1\r\n:2\r\n:3\r\n").expect_end();
+    let postponed = sim.client(served.address, postponed);
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!(sim.received(postponed), b"");
+    sim[served.reactor].drain(Duration::from_secs(5));
+    sim.run_for(Duration::from_millis(1500));
+    sim.assert_all_done();
+}

@@ -282,8 +282,9 @@ impl StreamHandler for Server {
         self.end(cx);
     }
 
-    /// Who waits for an element of a list would wait for ever.
+    /// Who waits for an element of a list would wait for ever. Commands that were postponed are carried out now.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
+        self.unpause(conn);
         if self.clients[session.client].blocked.is_some() || !conn.is_paused() {
             conn.close();
         }
