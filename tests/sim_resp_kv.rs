@@ -349,3 +349,28 @@ fn a_drain_carries_out_what_was_postponed_and_waits_for_no_pause() {
     sim.run_for(Duration::from_millis(1500));
     sim.assert_all_done();
 }
+
+/// All clients that wait get a turn between the messages of one that sends many, to many.
+#[test]
+fn who_publishes_to_many_gives_the_turn_back() {
+    const SUBSCRIBERS: usize = 50;
+    const MESSAGES: usize = 900;
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    for _ in 0..SUBSCRIBERS {
+        let script = Script::new().send("SUBSCRIBE news\r\n").expect_with(reply_length);
+        let texts = (0..MESSAGES).map(|_| "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n");
+        sim.client(served.address, script.expect(texts.collect::<String>()).close());
+    }
+    sim.run_for(Duration::from_secs(1));
+    let turns = sim[served.reactor].stats().turns;
+    let messages = "PUBLISH news x\r\n".repeat(MESSAGES);
+    let replies = format!(":{SUBSCRIBERS}\r\n").repeat(MESSAGES);
+    let publisher = Script::new().send(messages).expect(replies).close();
+    sim.client(served.address, publisher);
+    sim.run_for(Duration::from_secs(10));
+    sim.assert_all_done();
+    let turns = sim[served.reactor].stats().turns - turns;
+    let least = SUBSCRIBERS * MESSAGES / 2000;
+    assert!(turns as usize > least, "{turns} turns for {SUBSCRIBERS} x {MESSAGES} messages");
+}

@@ -229,6 +229,9 @@ impl StreamHandler for Server {
             if this.must_wait() {
                 conn.pause(); // for the rest of the commands
             }
+            if self.subscriptions.is_turn_over() {
+                conn.again();
+            }
             if self.out.len() >= FLUSH_BYTES || this.is_closing {
                 self.flush(conn);
             }
