@@ -291,3 +291,20 @@ fn who_waits_may_have_sent_more_behind_it_than_is_kept() {
     let mut waiting = sender.join().unwrap();
     waiting.expect("*2\r\n$4\r\nlist\r\n$1\r\nx\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
 }
+
+/// A message comes to who publishes it once for each of its patterns.
+#[test]
+fn who_is_sent_its_own_message_too_many_times_is_dropped() {
+    const TEXT_BYTES: usize = 32 << 20;
+    if !is_ours("no bound for replies") {
+        return;
+    }
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send("HELLO 3\r\n");
+    (1..=32).for_each(|stars| client.command(&["PSUBSCRIBE", &"*".repeat(stars)]));
+    client.command(&["PUBLISH", "news", &"x".repeat(TEXT_BYTES)]);
+    assert!(client.rest().len() < TEXT_BYTES, "nothing of the messages is sent");
+    let peak = server.resident_bytes_peak();
+    assert!(peak < 18 * TEXT_BYTES, "{peak} bytes were in use");
+}
