@@ -9,7 +9,7 @@ use oneloop::{Connection, Context};
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
-use super::commands::{Args, Failure, Outcome, is_word};
+use super::commands::{Args, Failure, Outcome, is_word, short};
 use super::pattern;
 use super::reply::Reply;
 
@@ -140,7 +140,7 @@ impl Client {
 }
 
 pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    let (channel, text) = (args[1], args[2]);
+    let (channel, text) = (short(args[1])?, args[2]);
     let subscribers = server.subscriptions.channels.get(channel);
     let subscribers: Vec<usize> = subscribers.into_iter().flatten().copied().collect();
     let mut receivers =
@@ -166,6 +166,7 @@ pub(crate) fn add(
     kind: Kind,
     word: &str,
 ) -> Outcome {
+    args[1..].iter().try_for_each(|name| short(name).map(drop))?;
     for name in &args[1..] {
         server.subscribe(kind, name);
         server.confirm(word, Some(name));
@@ -207,6 +208,7 @@ pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Out
             channels.keys().for_each(|channel| reply.bulk(channel));
         }
         [command, pattern] if is_word(command, "CHANNELS") => {
+            let pattern = short(pattern)?;
             let names = channels.keys().filter(|channel| pattern::matches(pattern, channel));
             let names: Vec<&Bytes> = names.collect();
             reply.array(names.len());

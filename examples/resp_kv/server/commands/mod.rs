@@ -120,6 +120,20 @@ pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
     number.filter(|number: &f64| !number.is_nan()).ok_or(Failure::NOT_A_FLOAT)
 }
 
+/// A channel, or a pattern of channels or keys. It has a bound: matching takes as long as the product of the lengths.
+///
+/// # Errors
+///
+/// It is longer than that.
+pub(crate) fn short(name: &[u8]) -> Result<&[u8], Failure> {
+    const BYTES_MAX: usize = 1024;
+    if name.len() > BYTES_MAX {
+        let text = format!("ERR a channel or pattern has at most {BYTES_MAX} bytes");
+        return Err(text.into());
+    }
+    Ok(name)
+}
+
 pub(crate) fn is_word(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }
