@@ -125,13 +125,13 @@ fn open(server: &mut Server, path: &Path) -> io::Result<File> {
     if replayed.torn_bytes > 0 {
         let kept = beside(path);
         keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| named(&kept, error))?;
+        file.set_len(replayed.whole_bytes)?;
         log::warn!(
             "{}: the last record is not whole; {} bytes are cut off, and kept at the end of {}",
             path.display(),
             replayed.torn_bytes,
             kept.display()
         );
-        file.set_len(replayed.whole_bytes)?;
     }
     file.sync_all()?;
     sync_name(path)?;
