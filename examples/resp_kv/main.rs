@@ -40,7 +40,8 @@ struct Arguments {
     /// Where to listen.
     #[arg(default_value = "127.0.0.1:6379")]
     address: String,
-    /// Records all changes in this file, and begins with what stands there.
+    /// Records all changes in this file, and begins with what stands there. A record at its end that is not whole is
+    /// moved to FILE.cut.
     #[arg(long, value_name = "FILE")]
     appendonly: Option<PathBuf>,
     /// When the records are synced to the disk: before a change is acknowledged, once a second, or when the system
