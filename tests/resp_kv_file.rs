@@ -197,6 +197,94 @@ fn a_file_that_is_broken_in_the_middle_is_not_loaded() {
     assert_eq!(file.bytes(), bytes, "it is as it was");
 }
 
+#[test]
+fn a_file_that_is_something_else_is_left_as_it_is() {
+    let zeros = |count| vec![0; count];
+    for other in [b"Dear Sir, this is no AOF at all".to_vec(), zeros(1), zeros(100_000)] {
+        let file = File::new("other");
+        fs::write(file.path(), &other).unwrap();
+        let complaint = fails_to_start(&file.path());
+        assert!(complaint.contains("appendonly.aof: damaged at byte 0"), "{complaint}");
+        assert!(file.bytes() == other, "it is as it was");
+    }
+}
+
+#[test]
+fn zeros_behind_the_last_record_are_damage_however_many() {
+    let file = File::new("zeros");
+    file.serve("always").connect().ask(&["SET", "whole", "1"]);
+    let whole = file.bytes();
+    for count in [1, 100_000] {
+        let bytes = [&whole[..], &vec![0; count]].concat();
+        fs::write(file.path(), &bytes).unwrap();
+        let complaint = fails_to_start(&file.path());
+        let place = format!("damaged at byte {}", whole.len());
+        assert!(complaint.contains(&place), "{count}: {complaint}");
+        assert!(file.bytes() == bytes, "it is as it was");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_in_one_line() {
+    let file = File::new("pipe");
+    let pipe = file.directory.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [pipe.as_path(), Path::new("/dev/null")] {
+        let complaint = fails_to_start(path);
+        assert!(complaint.contains("no regular file"), "{complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+}
+
+/// A length that is damaged looks like a record that was not written to its end.
+#[test]
+fn what_is_cut_off_is_kept_beside_the_file() {
+    let file = File::new("kept");
+    let server = file.serve("no");
+    let mut client = server.connect();
+    (0..100).for_each(|i| _ = client.ask(&["SET", &format!("key{i}"), "value"]));
+    client.command(&["SHUTDOWN"]);
+    drop(client);
+    server.process.wait();
+    let mut bytes = file.bytes();
+    let whole = bytes.len() / 2 + bytes[bytes.len() / 2..].iter().position(|b| *b == b'*').unwrap();
+    let length = whole + "*3\r\n$".len();
+    bytes.splice(length..=length, *b"90000");
+    fs::write(file.path(), &bytes).unwrap();
+    let kept = file.directory.join("appendonly.aof.cut");
+    let start = || {
+        let path = file.path();
+        let arguments = ["127.0.0.1:0", "--appendonly", path.to_str().unwrap()];
+        let warning = Example::run("resp_kv", &arguments).wait_for_line("cut off");
+        assert!(warning.contains(kept.to_str().unwrap()), "{warning}");
+    };
+    start();
+    assert!(file.bytes() == bytes[..whole]);
+    assert!(fs::read(&kept).unwrap() == bytes[whole..]);
+    // Another time it is added to what is there.
+    fs::write(file.path(), &bytes).unwrap();
+    start();
+    assert!(fs::read(&kept).unwrap() == [&bytes[whole..], &bytes[whole..]].concat());
+}
+
+#[test]
+fn a_full_disk_ends_the_server_with_a_message_that_names_the_file() {
+    let file = File::new("full");
+    let (program, path) = (path_of("resp_kv"), file.path());
+    // A limit of the process stands for the disk.
+    let script = "ulimit -f 8; trap '' XFSZ; exec \"$0\" 127.0.0.1:0 --appendonly \"$1\"";
+    let process = Example::start_command(Command::new("sh").args([
+        "-c",
+        script,
+        program.to_str().unwrap(),
+        path.to_str().unwrap(),
+    ]));
+    let server = Server { address: process.address, process };
+    server.connect().command(&["SET", "large", &"x".repeat(100_000)]);
+    server.process.wait_for_line("appendonly.aof: File too large");
+    assert_eq!(server.process.wait().code(), Some(1));
+}
+
 /// A member by chance stands in the record of its removal, beside its key; no command has two such arguments.
 #[test]
 fn a_record_of_two_arguments_of_any_length_is_read_again() {

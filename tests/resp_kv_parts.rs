@@ -6,6 +6,8 @@ mod bytes;
 mod pattern;
 #[path = "../examples/resp_kv/server/protocol.rs"]
 mod protocol;
+#[path = "../examples/resp_kv/server/reply.rs"]
+mod reply;
 #[path = "../examples/resp_kv/server/table.rs"]
 #[allow(dead_code)] // what other tests call by way of the server
 mod table;
@@ -17,6 +19,7 @@ use oneloop::codec::{Decoder, FrameError};
 
 use bytes::Bytes;
 use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, Commands};
+use reply::{REPLY_BYTES_MAX, Reply};
 use table::Table;
 
 /// What came of a stream: the arguments of each command, what is left, and an error.
@@ -323,4 +326,33 @@ fn the_order_of_a_table_does_not_depend_on_its_secret() {
         table.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>()
     });
     assert_eq!(first, second);
+}
+
+#[test]
+fn nothing_is_added_to_a_reply_that_is_too_large() {
+    let writers: [fn(&mut Reply); 15] = [
+        |reply| reply.ok(),
+        |reply| reply.simple("x"),
+        |reply| reply.error("x"),
+        |reply| reply.integer(1),
+        |reply| reply.count(1),
+        |reply| reply.bulk(b"x"),
+        |reply| reply.bulk_or_null(None),
+        |reply| reply.null(),
+        |reply| reply.null_array(),
+        |reply| reply.verbatim("x"),
+        |reply| reply.array(1),
+        |reply| reply.map(1),
+        |reply| reply.set(1),
+        |reply| reply.push(1),
+        |reply| reply.write(b"x"),
+    ];
+    for protocol in [2, 3] {
+        let mut out = vec![0; REPLY_BYTES_MAX + 1];
+        writers.iter().for_each(|write| write(&mut Reply::new(&mut out, protocol)));
+        assert_eq!(out.len(), REPLY_BYTES_MAX + 1, "version {protocol}");
+        out.truncate(REPLY_BYTES_MAX);
+        Reply::new(&mut out, protocol).ok();
+        assert!(out.len() > REPLY_BYTES_MAX, "that it is too large can be seen");
+    }
 }

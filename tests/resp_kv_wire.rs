@@ -306,3 +306,47 @@ fn a_peer_that_has_vanished_is_noticed() {
     let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains("timer:(keepalive,4min"), "{shown}");
 }
+
+/// A message comes to who publishes it once for each of its patterns.
+#[test]
+fn who_is_sent_its_own_message_too_many_times_is_dropped() {
+    const TEXT_BYTES: usize = 32 << 20;
+    if !is_ours("no bound for replies") {
+        return;
+    }
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send("HELLO 3\r\n");
+    (1..=32).for_each(|stars| client.command(&["PSUBSCRIBE", &"*".repeat(stars)]));
+    client.command(&["PUBLISH", "news", &"x".repeat(TEXT_BYTES)]);
+    assert!(client.rest().len() < TEXT_BYTES, "nothing of the messages is sent");
+    let peak = server.resident_bytes_peak();
+    assert!(peak < 18 * TEXT_BYTES, "{peak} bytes were in use");
+}
+
+/// Matching takes as long as the product of their lengths, for each message and pattern.
+#[test]
+fn channels_and_patterns_are_of_at_most_a_kilobyte() {
+    if !is_ours("no bound for names") {
+        return;
+    }
+    let server = Server::start();
+    let (mut client, mut publisher) = (server.connect(), server.connect());
+    let (long, too_long) = ("x".repeat(1024), "x".repeat(1025));
+    for command in [
+        &["SUBSCRIBE", "news", &too_long][..],
+        &["PSUBSCRIBE", "news", &too_long],
+        &["PUBLISH", &too_long, "text"],
+        &["PUBSUB", "CHANNELS", &too_long],
+        &["KEYS", &too_long],
+        &["SCAN", "0", "MATCH", &too_long],
+    ] {
+        let answer = client.ask(command);
+        assert_eq!(answer, "-ERR a channel or pattern has at most 1024 bytes", "{}", command[0]);
+    }
+    assert_eq!(publisher.ask(&["PUBLISH", "news", "text"]), ":0", "it subscribed to nothing");
+    assert_eq!(client.ask(&["SET", &too_long, "1"]), "+OK", "a key may be longer");
+    client.command(&["SUBSCRIBE", &long]);
+    client.expect(format!("*3\r\n$9\r\nsubscribe\r\n$1024\r\n{long}\r\n:1\r\n"));
+    assert_eq!(publisher.ask(&["PUBLISH", &long, "text"]), ":1");
+}

@@ -371,3 +371,45 @@ fn a_watched_key_that_has_expired_undoes_the_transaction_though_nobody_has_looke
     sim.run_for(LONG);
     sim.assert_done(client);
 }
+
+#[test]
+fn a_drain_carries_out_what_was_postponed_and_waits_for_no_pause() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pausing = Script::new().send("CLIENT PAUSE 100000\r\n").expect("+OK\r\n").expect_end();
+    sim.client(served.address, pausing);
+    sim.run_for(Duration::from_secs(1));
+    let postponed = "INCR a\r\n".repeat(3);
+    let postponed = Script::new().send(postponed).expect(":1\r\n:2\r\n:3\r\n").expect_end();
+    let postponed = sim.client(served.address, postponed);
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!(sim.received(postponed), b"");
+    sim[served.reactor].drain(Duration::from_secs(5));
+    sim.run_for(Duration::from_millis(1500));
+    sim.assert_all_done();
+}
+
+/// All clients that wait get a turn between the messages of one that sends many, to many.
+#[test]
+fn who_publishes_to_many_gives_the_turn_back() {
+    const SUBSCRIBERS: usize = 50;
+    const MESSAGES: usize = 900;
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    for _ in 0..SUBSCRIBERS {
+        let script = Script::new().send("SUBSCRIBE news\r\n").expect_with(reply_length);
+        let texts = (0..MESSAGES).map(|_| "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n");
+        sim.client(served.address, script.expect(texts.collect::<String>()).close());
+    }
+    sim.run_for(Duration::from_secs(1));
+    let turns = sim[served.reactor].stats().turns;
+    let messages = "PUBLISH news x\r\n".repeat(MESSAGES);
+    let replies = format!(":{SUBSCRIBERS}\r\n").repeat(MESSAGES);
+    let publisher = Script::new().send(messages).expect(replies).close();
+    sim.client(served.address, publisher);
+    sim.run_for(Duration::from_secs(10));
+    sim.assert_all_done();
+    let turns = sim[served.reactor].stats().turns - turns;
+    let least = SUBSCRIBERS * MESSAGES / 2000;
+    assert!(turns as usize > least, "{turns} turns for {SUBSCRIBERS} x {MESSAGES} messages");
+}

@@ -15,7 +15,7 @@
 mod server;
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,7 +40,8 @@ struct Arguments {
     /// Where to listen.
     #[arg(default_value = "127.0.0.1:6379")]
     address: String,
-    /// Records all changes in this file, and begins with what stands there.
+    /// Records all changes in this file, and begins with what stands there. A record at its end that is not whole is
+    /// moved to FILE.cut.
     #[arg(long, value_name = "FILE")]
     appendonly: Option<PathBuf>,
     /// When the records are synced to the disk: before a change is acknowledged, once a second, or when the system
@@ -72,11 +73,17 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     raise_descriptor_limit();
     let mut reactor =
         Reactor::with_limits(ReactorLimits::new().memory_bytes_max(BUFFER_BYTES_MAX))?;
-    reactor.drain_on_signals(DRAIN_TIMEOUT)?;
     let mut server = Server::new(random);
+    let path = arguments.appendonly.as_deref();
+    let naming_file = |error| match path {
+        Some(path) => named(path, error),
+        None => error,
+    };
+    let file = path.map(|path| open(&mut server, path)).transpose().map_err(naming_file)?;
+    // Not before: while the file is read, which may take long, a signal ends the program at once.
+    reactor.drain_on_signals(DRAIN_TIMEOUT)?;
     let mut inbox = None;
-    if let Some(path) = &arguments.appendonly {
-        let file = open(&mut server, path).map_err(|error| named(path, error))?;
+    if let Some(file) = file {
         let policy = match arguments.appendfsync {
             Sync::Always => Policy::Always,
             Sync::Everysec => Policy::EverySecond,
@@ -93,7 +100,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let listener = reactor.listen_with(server, arguments.address.as_str(), &options)?;
     println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;
-    reactor.handler_mut(server).finish()
+    reactor.handler_mut(server).finish().map_err(naming_file)
 }
 
 /// Each client takes one, and the soft limit is mostly 1024, for the sake of programs that use select(2).
@@ -112,24 +119,57 @@ fn random() -> u64 {
 
 /// Opens the append-only file, carries out what it says, and cuts off a record that was not written to its end.
 fn open(server: &mut Server, path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+    let file = open_regular(path)?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| io::Error::other("another process has it open"))?;
     let replayed = server.replay(&file)?;
     log::info!("{}: {} commands", path.display(), replayed.commands);
     if replayed.torn_bytes > 0 {
-        log::warn!(
-            "{}: the last record is not whole; {} bytes are cut off",
-            path.display(),
-            replayed.torn_bytes
-        );
+        let kept = beside(path);
+        keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| named(&kept, error))?;
         file.set_len(replayed.whole_bytes)?;
+        log::warn!(
+            "{}: the last record is not whole; {} bytes are cut off, and kept at the end of {}",
+            path.display(),
+            replayed.torn_bytes,
+            kept.display()
+        );
     }
     file.sync_all()?;
-    // A new file is lost with its name.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    sync_name(path)?;
     Ok(file)
+}
+
+/// Where that is kept which is cut off a file.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".cut");
+    name.into()
+}
+
+/// Adds what stands behind so many bytes to another file: a length that is damaged makes a torn record of all that
+/// follows it.
+fn keep_torn(mut file: &File, whole_bytes: u64, kept: &Path) -> io::Result<()> {
+    let mut copy = open_regular(kept)?;
+    file.seek(SeekFrom::Start(whole_bytes))?;
+    io::copy(&mut file, &mut copy)?;
+    copy.sync_all()?;
+    sync_name(kept)
+}
+
+/// Opens a file to read it and to write at its end, and makes it if need be. A pipe would have no end.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file"));
+    }
+    Ok(file)
+}
+
+/// A new file is lost with its name.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn named(path: &Path, error: io::Error) -> io::Error {

@@ -54,6 +54,14 @@ impl Server {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process.pid())).unwrap();
         statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     }
+
+    /// The most bytes of it that were resident at a time.
+    pub fn resident_bytes_peak(&self) -> usize {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
 }
 
 /// The program to test instead of ours.

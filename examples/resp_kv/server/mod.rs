@@ -234,6 +234,9 @@ impl StreamHandler for Server {
             if this.must_wait() {
                 conn.pause(); // for the rest of the commands
             }
+            if self.subscriptions.is_turn_over() {
+                conn.again();
+            }
             if self.out.len() >= FLUSH_BYTES || this.is_closing {
                 self.flush(conn);
             }
@@ -287,8 +290,9 @@ impl StreamHandler for Server {
         self.end(cx);
     }
 
-    /// Who waits for an element of a list would wait for ever.
+    /// Who waits for an element of a list would wait for ever. Commands that were postponed are carried out now.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
+        self.unpause(conn);
         if self.clients[session.client].blocked.is_none() && conn.is_paused() {
             return;
         }

@@ -55,7 +55,7 @@ impl Server {
     pub(crate) fn deliver(&mut self, cx: &mut Context, client: usize, message: &Rc<[u8]>) {
         let key = self.clients[client].key;
         if self.speaker == Some(key) {
-            self.out.extend_from_slice(message); // behind the replies that wait there
+            self.reply().write(message); // behind the replies that wait there
             return;
         }
         match &mut self.append_only {

@@ -9,15 +9,20 @@ use oneloop::{Connection, Context};
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
-use super::commands::{Args, Failure, Outcome, is_word};
+use super::commands::{Args, Failure, Outcome, is_word, short};
 use super::pattern;
 use super::reply::Reply;
+
+/// After so many messages that were sent, and patterns that were tried, others have their turn.
+const DELIVERIES_PER_TURN: usize = 1000;
 
 /// Clients by their channels and patterns.
 #[derive(Default)]
 pub(crate) struct Subscriptions {
     channels: BTreeMap<Bytes, BTreeSet<usize>>,
     patterns: BTreeMap<Bytes, BTreeSet<usize>>,
+    /// Since a turn was over for them.
+    deliveries: usize,
 }
 
 impl Subscriptions {
@@ -26,6 +31,15 @@ impl Subscriptions {
             Kind::Channel => &mut self.channels,
             Kind::Pattern => &mut self.patterns,
         }
+    }
+
+    /// Whether the rest of the commands of who publishes is for the next turn.
+    pub(crate) fn is_turn_over(&mut self) -> bool {
+        let is_over = self.deliveries > DELIVERIES_PER_TURN;
+        if is_over {
+            self.deliveries = 0;
+        }
+        is_over
     }
 }
 
@@ -126,7 +140,7 @@ impl Client {
 }
 
 pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    let (channel, text) = (args[1], args[2]);
+    let (channel, text) = (short(args[1])?, args[2]);
     let subscribers = server.subscriptions.channels.get(channel);
     let subscribers: Vec<usize> = subscribers.into_iter().flatten().copied().collect();
     let mut receivers =
@@ -140,6 +154,7 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
         let parts: [&[u8]; 4] = [b"pmessage", &pattern, channel, text];
         receivers += server.send_to_subscribers(conn, &subscribers, &parts);
     }
+    server.subscriptions.deliveries += receivers + server.subscriptions.patterns.len();
     server.reply().count(receivers);
     Ok(())
 }
@@ -151,6 +166,7 @@ pub(crate) fn add(
     kind: Kind,
     word: &str,
 ) -> Outcome {
+    args[1..].iter().try_for_each(|name| short(name).map(drop))?;
     for name in &args[1..] {
         server.subscribe(kind, name);
         server.confirm(word, Some(name));
@@ -192,6 +208,7 @@ pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Out
             channels.keys().for_each(|channel| reply.bulk(channel));
         }
         [command, pattern] if is_word(command, "CHANNELS") => {
+            let pattern = short(pattern)?;
             let names = channels.keys().filter(|channel| pattern::matches(pattern, channel));
             let names: Vec<&Bytes> = names.collect();
             reply.array(names.len());

@@ -46,12 +46,13 @@ impl Server {
             };
             let taken = match decoder.decode(&input[used..]) {
                 Err(error) => return Err(damaged(used, error.to_string().into())),
-                Ok(Some((Command::Inline(_), _))) => return Err(damaged(used, "no record".into())),
                 Ok(Some((Command::Array(args), taken))) => {
                     replay.run(&args).map_err(|error| damaged(used, error))?;
                     taken
                 }
-                Ok(None) => 0,
+                Ok(None) if input.get(used).is_none_or(|first| *first == b'*') => 0,
+                // A line, or the beginning of one: what is torn begins as a record does, and all else is another file.
+                Ok(_) => return Err(damaged(used, "no record".into())),
             };
             used += taken;
             if replay.transaction.is_none() {

@@ -4,7 +4,8 @@
 /// the same large value a million times).
 pub(crate) const REPLY_BYTES_MAX: usize = 256 << 20;
 
-/// Writes replies for one client, in the version of the protocol that it speaks (2, or 3 after `HELLO 3`).
+/// Writes replies for one client, in the version of the protocol that it speaks (2, or 3 after `HELLO 3`). Over
+/// [`REPLY_BYTES_MAX`] nothing is added: nobody will be sent it.
 pub(crate) struct Reply<'a> {
     out: &'a mut Vec<u8>,
     protocol: u8,
@@ -16,7 +17,7 @@ impl<'a> Reply<'a> {
     }
 
     pub(crate) fn ok(&mut self) {
-        self.out.extend_from_slice(b"+OK\r\n");
+        self.write(b"+OK\r\n");
     }
 
     pub(crate) fn simple(&mut self, text: &str) {
@@ -37,14 +38,10 @@ impl<'a> Reply<'a> {
         self.integer(count as i64);
     }
 
-    /// Over [`REPLY_BYTES_MAX`] nothing is added: nobody will be sent it.
     pub(crate) fn bulk(&mut self, bytes: &[u8]) {
-        if self.out.len() > REPLY_BYTES_MAX {
-            return;
-        }
         self.header(b'$', bytes.len());
-        self.out.extend_from_slice(bytes);
-        self.out.extend_from_slice(b"\r\n");
+        self.write(bytes);
+        self.write(b"\r\n");
     }
 
     pub(crate) fn bulk_or_null(&mut self, bytes: Option<&[u8]>) {
@@ -69,9 +66,9 @@ impl<'a> Reply<'a> {
             return self.bulk(text.as_bytes());
         }
         self.header(b'=', text.len() + "txt:".len());
-        self.out.extend_from_slice(b"txt:");
-        self.out.extend_from_slice(text.as_bytes());
-        self.out.extend_from_slice(b"\r\n");
+        self.write(b"txt:");
+        self.write(text.as_bytes());
+        self.write(b"\r\n");
     }
 
     /// So many replies follow.
@@ -100,12 +97,19 @@ impl<'a> Reply<'a> {
     }
 
     fn line(&mut self, kind: u8, text: &[u8]) {
-        self.out.push(kind);
-        self.out.extend_from_slice(text);
-        self.out.extend_from_slice(b"\r\n");
+        self.write(&[kind]);
+        self.write(text);
+        self.write(b"\r\n");
     }
 
     fn either(&mut self, two: &[u8], three: &[u8]) {
-        self.out.extend_from_slice(if self.protocol == 2 { two } else { three });
+        self.write(if self.protocol == 2 { two } else { three });
+    }
+
+    /// Something that was made before, as a whole.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        if self.out.len() <= REPLY_BYTES_MAX {
+            self.out.extend_from_slice(bytes);
+        }
     }
 }

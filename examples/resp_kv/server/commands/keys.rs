@@ -4,7 +4,7 @@ use super::super::keys::Keys;
 use super::super::pattern;
 use super::super::reply::Reply;
 use super::super::store::NEVER;
-use super::{Args, Failure, Outcome, integer, is_word};
+use super::{Args, Failure, Outcome, integer, is_word, short};
 
 /// How a command tells a time.
 #[derive(Clone, Copy)]
@@ -176,8 +176,9 @@ pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply, is_nx: bool
 
 /// It takes as long as there are keys, as the real one: for people, and for tests.
 pub(crate) fn keys_like(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let pattern = short(args[1])?;
     let (mut found, _) = keys.scan(0, usize::MAX);
-    found.retain(|(key, _)| pattern::matches(args[1], key));
+    found.retain(|(key, _)| pattern::matches(pattern, key));
     reply.array(found.len());
     found.iter().for_each(|(key, _)| reply.bulk(key));
     Ok(())

@@ -145,6 +145,20 @@ fn decimals(number: &[u8]) -> usize {
     written.saturating_sub(exponent).clamp(0, DECIMALS_MAX) as usize
 }
 
+/// A channel, or a pattern of channels or keys. It has a bound: matching takes as long as the product of the lengths.
+///
+/// # Errors
+///
+/// It is longer than that.
+pub(crate) fn short(name: &[u8]) -> Result<&[u8], Failure> {
+    const BYTES_MAX: usize = 1024;
+    if name.len() > BYTES_MAX {
+        let text = format!("ERR a channel or pattern has at most {BYTES_MAX} bytes");
+        return Err(text.into());
+    }
+    Ok(name)
+}
+
 pub(crate) fn is_word(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }

@@ -3,7 +3,7 @@
 use super::super::keys::Keys;
 use super::super::pattern;
 use super::super::reply::Reply;
-use super::{Args, Failure, Outcome, count, is_word};
+use super::{Args, Failure, Outcome, count, is_word, short};
 
 /// Entries looked at in a step, if the client does not say how many.
 const COUNT: usize = 10;
@@ -23,7 +23,7 @@ impl<'a> Options<'a> {
         let (pairs, []) = options.as_chunks::<2>() else { return Err(Failure::SYNTAX) };
         for [option, value] in pairs {
             if is_word(option, "MATCH") {
-                parsed.pattern = Some(value);
+                parsed.pattern = Some(short(value)?);
             } else if is_word(option, "COUNT") {
                 parsed.count = match count(value) {
                     Ok(0) => return Err(Failure::SYNTAX),
