@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use oneloop::{ListenOptions, Reactor, ReactorLimits, SocketOptions};
+use oneloop::{ListenOptions, Reactor, ReactorLimits, SocketOptions, Wait};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -48,6 +48,10 @@ struct Arguments {
     /// does.
     #[arg(long, value_name = "WHEN", default_value = "everysec", requires = "appendonly")]
     appendfsync: Sync,
+    /// How long to look for more requests after the last one before the server sleeps. Who sends to a server that
+    /// sleeps has to wake it up, which costs the client more than this costs the server.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 10)]
+    spin: u32,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,6 +77,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     raise_descriptor_limit();
     let mut reactor =
         Reactor::with_limits(ReactorLimits::new().memory_bytes_max(BUFFER_BYTES_MAX))?;
+    reactor.set_wait(Wait::Spin(Duration::from_micros(arguments.spin.into())));
     let mut server = Server::new(random);
     let path = arguments.appendonly.as_deref();
     let naming_file = |error| match path {
