@@ -43,7 +43,7 @@ class Blocking(TestCase):
         self.assertEqual(waiting.reply(), ["two", "x"])
         self.redis.rpush("three", "3")
         self.redis.rpush("two", "2")
-        self.assertEqual(self.redis.blpop(["one", "two", "three"]), ("two", "2"))
+        self.assertEqual(tuple(self.redis.blpop(["one", "two", "three"])), ("two", "2"))
 
     def test_waiting_ends_after_its_time(self):
         start = time.monotonic()

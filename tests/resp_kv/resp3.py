@@ -1,4 +1,4 @@
-"""The third version of the protocol. The library of Debian 12 does not speak it yet, so this is by hand."""
+"""The third version of the protocol as it is on the wire; the other tests speak it by way of the library."""
 
 import unittest
 

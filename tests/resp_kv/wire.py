@@ -1,5 +1,5 @@
-"""What the tests in Python share: the port of the server, which is the argument; a client of the library, and a
-socket without it."""
+"""What the tests in Python share: the port of the server and the version of the protocol, which are the arguments; a
+client of the library, and a socket without it."""
 
 import socket
 import sys
@@ -9,12 +9,13 @@ import unittest
 import redis
 
 PORT = int(sys.argv.pop(1))
+VERSION = int(sys.argv.pop(1))
 DEADLINE = 20
 
 
 def client(**options):
     """A client of the library, whose every answer comes within the deadline."""
-    return redis.Redis(port=PORT, socket_timeout=DEADLINE, decode_responses=True, **options)
+    return redis.Redis(port=PORT, protocol=VERSION, socket_timeout=DEADLINE, decode_responses=True, **options)
 
 
 def command(*arguments):
