@@ -215,7 +215,12 @@ impl Connection<'_> {
     /// No callback comes after it but `on_close`, which waits for all of that: while the peer stays, it
     /// comes a linger time-out later. Bytes not consumed are thrown away.
     pub fn close(&mut self) {
-        self.context.core.close(self.key, CloseReason::Closed);
+        self.close_as(CloseReason::Closed);
+    }
+
+    /// The same, as another reason.
+    pub(crate) fn close_as(&mut self, reason: CloseReason) {
+        self.context.core.close(self.key, reason);
     }
 
     /// Closes at once, with a reset, as [`Aborted`](CloseReason::Aborted); unsent output is dropped.

@@ -30,7 +30,8 @@ pub enum CloseReason {
     Io(io::ErrorKind),
     /// `on_data` returned an error.
     HandlerError,
-    /// The handler broke the contract: it claimed to have consumed more than it was shown.
+    /// The handler broke the contract: it claimed to have consumed more than it was shown, or took a message of no
+    /// bytes ([`for_each_message`](crate::codec::for_each_message)).
     Misuse,
     /// A callback of this connection panicked.
     Panicked,
@@ -118,7 +119,9 @@ impl fmt::Display for CloseReason {
             CloseReason::Reset => "reset by the peer",
             CloseReason::Io(kind) => return write!(f, "socket error: {kind}"),
             CloseReason::HandlerError => "the handler failed",
-            CloseReason::Misuse => "the handler consumed more than it was shown",
+            CloseReason::Misuse => {
+                "the handler consumed more than it was shown, or a message of no bytes"
+            }
             CloseReason::Panicked => "the handler panicked",
             CloseReason::InputTooLong => "too much input that the handler does not consume",
             CloseReason::SlowReader => "the peer does not take its output",
