@@ -57,7 +57,7 @@ fn a_line_without_an_end_is_told_and_ends_the_connection() {
     let mut harness = harness();
     harness.feed([b'x'; LINE_BYTES_MAX + 1]);
     assert_eq!(harness.output(), b"error: a frame is over its limit of 200 bytes\n");
-    assert_eq!(harness.closed(), Some(CloseReason::HandlerError));
+    assert_eq!(harness.closed(), Some(CloseReason::BadFrame));
 }
 
 #[test]

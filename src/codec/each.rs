@@ -80,15 +80,18 @@ pub fn for_each_message(
 ///
 /// # Errors
 ///
-/// What `on_frame` fails with; a [`FrameError`](super::FrameError) for bytes that are no frame.
+/// What `on_frame` fails with; a [`FrameError`](super::FrameError) for bytes that are no frame. An `on_data` that returns
+/// that one ends the connection as [`CloseReason::BadFrame`], any other error as [`CloseReason::HandlerError`].
 pub fn for_each_frame<D: Decoder>(
     decoder: &mut D,
     conn: &mut Connection<'_>,
     data: &[u8],
     mut on_frame: impl FnMut(&mut Connection<'_>, D::Frame<'_>) -> Result<(), Error>,
 ) -> Result<usize, Error> {
+    conn.note_bad_frame(false);
     for_each_message(conn, data, |conn, rest| {
-        let Some((frame, taken)) = decoder.decode(rest)? else {
+        let decoded = decoder.decode(rest).inspect_err(|_| conn.note_bad_frame(true));
+        let Some((frame, taken)) = decoded? else {
             if decoder.need() > 0 {
                 conn.need(decoder.need());
             }
