@@ -167,7 +167,7 @@ impl Coding {
         let endless = || (vec![b'x'; self.bytes_max + 1], too_long);
         let is_malformed = within(sim, 0..2) == 0;
         match self.kind {
-            Kind::Lines { end: LineEnd::CrLf, .. } if is_malformed && sim.random() % 2 == 0 => {
+            Kind::Lines { end: LineEnd::CrLf, .. } if is_malformed && within(sim, 0..2) == 0 => {
                 Some((b"a\n".to_vec(), MALFORMED))
             }
             Kind::Lines { refuses_cr: true, .. } if is_malformed => {

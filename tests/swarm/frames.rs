@@ -44,7 +44,7 @@ struct Book {
     coding: Coding,
     plans: Vec<Plan>,
     frames_per_turn_max: usize,
-    /// What the end of a bad frame is called, where it is known for certain.
+    /// What the end of a bad frame is called.
     bad_reason: CloseReason,
     without_loss: bool,
     lives: Lives,
@@ -315,8 +315,8 @@ fn number_of(frame: &[u8]) -> usize {
     usize::from(frame[0] - b'a') * 16 + usize::from(frame[1] - b'a')
 }
 
-/// What a client sends, and what it does.
-fn client(sim: &mut Simulation, coding: &Coding, client: usize) -> (Plan, Script) {
+/// A client's plan, what it sends by that, and what it is to receive.
+fn plan(sim: &mut Simulation, coding: &Coding, client: usize) -> (Plan, Vec<u8>, Vec<u8>) {
     let mut frames = vec![coding.frame(sim, &number(client))];
     for _ in 0..within(sim, 0..40) {
         frames.push(coding.frame(sim, b""));
@@ -353,11 +353,16 @@ fn client(sim: &mut Simulation, coding: &Coding, client: usize) -> (Plan, Script
             output.truncate(output.len() - coding.wire(&frames[last], 0).len() * answers(last));
         }
     }
+    (Plan { frames, tail }, input, output)
+}
+
+/// Sends this in pieces of any size; some clients read slowly.
+fn send_in_pieces(sim: &mut Simulation, input: &[u8]) -> Script {
     let mut script = Script::new();
     if within(sim, 0..4) == 0 {
         script = script.read_slowly(within(sim, 50..500), Duration::from_millis(1));
     }
-    let mut rest = &input[..];
+    let mut rest = input;
     let piece_max = [1, 20, input.len()][within(sim, 0..3)];
     while !rest.is_empty() {
         // A byte at a time only for a while.
@@ -368,13 +373,19 @@ fn client(sim: &mut Simulation, coding: &Coding, client: usize) -> (Plan, Script
             script = script.wait(Duration::from_micros(within(sim, 0..2000) as u64));
         }
     }
-    let is_half_closed = within(sim, 0..2) == 0 || matches!(tail, Tail::Part(_));
-    let script = match tail {
+    script
+}
+
+fn client(sim: &mut Simulation, coding: &Coding, client: usize) -> (Plan, Script) {
+    let (plan, input, output) = plan(sim, coding, client);
+    let script = send_in_pieces(sim, &input);
+    let is_half_closed = within(sim, 0..2) == 0 || matches!(plan.tail, Tail::Part(_));
+    let script = match plan.tail {
         _ if is_half_closed => script.shutdown().expect(output),
         Tail::Nothing => script.expect(output).shutdown(),
         _ => script.expect(output),
     };
-    (Plan { frames, tail }, script.expect_end().close())
+    (plan, script.expect_end().close())
 }
 
 pub(super) fn frames(sim: &mut Simulation) {
