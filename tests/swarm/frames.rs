@@ -2,42 +2,22 @@
 //! connection has more of them in a turn than its budget, and how they end is told.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::codec::{
     Decoder, Encoder, FrameError, FrameHandler, Framed, for_each_frame, for_each_message,
 };
-use oneloop::sim::{ClientId, Script, Simulation};
-use oneloop::{CloseReason, Connection, Context, Error, Key, StreamHandler, TimerId};
+use oneloop::sim::{ClientId, ReactorId, Script, Simulation};
+use oneloop::{
+    CloseReason, Connection, Context, Error, Key, ListenOptions, ReactorLimits, StreamHandler,
+    TimerId, Wait,
+};
 
-use super::frame_model::{AnyCodec, Bad, Coding};
-use super::{INPUT_BYTES_MAX, Life, Lives, assert_all_closed, conclude, serve, tight, within};
-
-/// What comes behind the last frame that is taken.
-#[derive(Debug)]
-enum Tail {
-    Nothing,
-    /// A part of a frame, and the end.
-    Part(Vec<u8>),
-    Bad(Bad),
-    /// The server closes after the last frame.
-    Quit,
-    /// It fails with the last frame, by an answer that is no frame.
-    Failure,
-}
-
-/// What one client sends.
-struct Plan {
-    /// The first one begins with the client's number.
-    frames: Vec<Vec<u8>>,
-    tail: Tail,
-}
-
-/// How often a frame is sent back: some answers are more than may wait.
-fn answers(place: usize) -> usize {
-    [1, 0, 1, 12][place % 4]
-}
+use super::frame_model::{AnyCodec, Coding};
+use super::frame_plan::{Plan, Tail, answers, client, number_of};
+use super::{INPUT_BYTES_MAX, Life, Lives, assert_all_closed, conclude, tight, within};
 
 /// What a server knows of its clients, and checks.
 struct Book {
@@ -306,88 +286,6 @@ impl StreamHandler for Bytes {
     }
 }
 
-/// Two letters, of which no codec makes anything.
-fn number(client: usize) -> [u8; 2] {
-    [b'a' + (client / 16) as u8, b'a' + (client % 16) as u8]
-}
-
-fn number_of(frame: &[u8]) -> usize {
-    usize::from(frame[0] - b'a') * 16 + usize::from(frame[1] - b'a')
-}
-
-/// A client's plan, what it sends by that, and what it is to receive.
-fn plan(sim: &mut Simulation, coding: &Coding, client: usize) -> (Plan, Vec<u8>, Vec<u8>) {
-    let mut frames = vec![coding.frame(sim, &number(client))];
-    for _ in 0..within(sim, 0..40) {
-        frames.push(coding.frame(sim, b""));
-    }
-    let mut input = Vec::new();
-    let mut output = Vec::new();
-    for (place, frame) in frames.iter().enumerate() {
-        input.extend(coding.wire(frame, within(sim, 0..8)));
-        output.extend(coding.wire(frame, 0).repeat(answers(place)));
-    }
-    let next = coding.wire(&coding.frame(sim, b""), within(sim, 0..8));
-    let part = next[..within(sim, 0..next.len())].to_vec();
-    let tail = match (within(sim, 0..6), coding.bad(sim)) {
-        (0, _) if !part.is_empty() => Tail::Part(part),
-        (1 | 2, Some(bad)) => Tail::Bad(bad),
-        (3, _) => Tail::Quit,
-        (4, _) => Tail::Failure,
-        _ => Tail::Nothing,
-    };
-    match &tail {
-        Tail::Nothing => {}
-        Tail::Part(part) => {
-            input.extend(part);
-            output.extend(b"cut");
-        }
-        Tail::Bad((bad, _)) => {
-            input.extend([bad, &next[..]].concat());
-            output.extend(b"bad");
-        }
-        Tail::Quit => input.extend(next.repeat(3)),
-        Tail::Failure => {
-            input.extend(next.repeat(3));
-            let last = frames.len() - 1;
-            output.truncate(output.len() - coding.wire(&frames[last], 0).len() * answers(last));
-        }
-    }
-    (Plan { frames, tail }, input, output)
-}
-
-/// Sends this in pieces of any size; some clients read slowly.
-fn send_in_pieces(sim: &mut Simulation, input: &[u8]) -> Script {
-    let mut script = Script::new();
-    if within(sim, 0..4) == 0 {
-        script = script.read_slowly(within(sim, 50..500), Duration::from_millis(1));
-    }
-    let mut rest = input;
-    let piece_max = [1, 20, input.len()][within(sim, 0..3)];
-    while !rest.is_empty() {
-        // A byte at a time only for a while.
-        let piece_max = if rest.len() > 300 { piece_max.max(300) } else { piece_max };
-        let (piece, others) = rest.split_at(within(sim, 1..piece_max + 1).min(rest.len()));
-        (script, rest) = (script.send(piece), others);
-        if within(sim, 0..4) == 0 {
-            script = script.wait(Duration::from_micros(within(sim, 0..2000) as u64));
-        }
-    }
-    script
-}
-
-fn client(sim: &mut Simulation, coding: &Coding, client: usize) -> (Plan, Script) {
-    let (plan, input, output) = plan(sim, coding, client);
-    let script = send_in_pieces(sim, &input);
-    let is_half_closed = within(sim, 0..2) == 0 || matches!(plan.tail, Tail::Part(_));
-    let script = match plan.tail {
-        _ if is_half_closed => script.shutdown().expect(output),
-        Tail::Nothing => script.expect(output).shutdown(),
-        _ => script.expect(output),
-    };
-    (plan, script.expect_end().close())
-}
-
 pub(super) fn frames(sim: &mut Simulation) {
     run(sim, false);
 }
@@ -396,11 +294,19 @@ pub(super) fn frames_without_loss(sim: &mut Simulation) {
     run(sim, true);
 }
 
-fn run(sim: &mut Simulation, without_loss: bool) {
+/// Listens for clients of one coding, and lets some come.
+fn serve_some(
+    sim: &mut Simulation,
+    reactor: ReactorId,
+    address: SocketAddr,
+    without_loss: bool,
+) -> (SharedBook, Vec<ClientId>) {
     let coding = Coding::any(sim);
     let (plans, scripts): (Vec<Plan>, Vec<Script>) =
-        (0..within(sim, 1..20)).map(|number| client(sim, &coding, number)).unzip();
+        (0..within(sim, 1..15)).map(|number| client(sim, &coding, number)).unzip();
     let frames_per_turn_max = [1, 2, 3, 10, 1000][within(sim, 0..5)];
+    let input_bytes_max = [coding.whole_len_max(), INPUT_BYTES_MAX][within(sim, 0..2)];
+    let limits = tight().frames_per_turn_max(frames_per_turn_max).input_bytes_max(input_bytes_max);
     let way = within(sim, 0..3);
     let book = Rc::new(RefCell::new(Book {
         coding,
@@ -410,20 +316,36 @@ fn run(sim: &mut Simulation, without_loss: bool) {
         without_loss,
         lives: Lives::default(),
     }));
-    let input_bytes_max = [coding.whole_len_max(), INPUT_BYTES_MAX][within(sim, 0..2)];
-    let limits = tight().frames_per_turn_max(frames_per_turn_max).input_bytes_max(input_bytes_max);
     let shared = Rc::clone(&book);
-    let (address, reactor) = if way == 2 {
-        let served = serve(sim, Framed::new(Frames { book: shared }), limits);
-        (served.address, served.reactor)
+    let options = ListenOptions::new().limits(limits).backlog(8);
+    let listening = if way == 2 {
+        let handler = sim[reactor].add(Framed::new(Frames { book: shared }));
+        sim[reactor].listen_with(handler, address, &options)
     } else {
-        let served = serve(sim, Bytes { book: shared, finds_messages: way == 0 }, limits);
-        (served.address, served.reactor)
+        let handler = sim[reactor].add(Bytes { book: shared, finds_messages: way == 0 });
+        sim[reactor].listen_with(handler, address, &options)
     };
-    let clients: Vec<ClientId> = scripts
+    listening.expect("a free port");
+    let clients = scripts
         .into_iter()
         .map(|script| sim.client(address, if without_loss { script } else { script.may_end() }))
         .collect();
-    conclude(sim, &[reactor], &clients, without_loss);
-    assert_all_closed(&book.borrow().lives);
+    (book, clients)
+}
+
+/// Servers of one to three codings, in one reactor.
+fn run(sim: &mut Simulation, without_loss: bool) {
+    let own = ReactorLimits::new().connections_max(64).events_per_poll_max(7);
+    let reactor = sim.add_reactor(own);
+    if sim.seed() % 5 == 4 {
+        sim[reactor].set_wait(Wait::Spin(Duration::from_micros(15)));
+    }
+    let ip = sim.ip(reactor);
+    let (books, clients): (Vec<SharedBook>, Vec<Vec<ClientId>>) = (0..within(sim, 1..4))
+        .map(|place| serve_some(sim, reactor, (ip, 7000 + place as u16).into(), without_loss))
+        .unzip();
+    conclude(sim, &[reactor], &clients.concat(), without_loss);
+    for book in books {
+        assert_all_closed(&book.borrow().lives);
+    }
 }

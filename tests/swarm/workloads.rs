@@ -13,6 +13,7 @@ mod doors;
 mod drains;
 mod echo;
 mod frame_model;
+mod frame_plan;
 mod frames;
 mod letters;
 mod mail;
