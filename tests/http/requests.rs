@@ -226,3 +226,17 @@ fn a_target_with_a_host_may_have_a_query_and_no_path() {
         assert_eq!((answers[0].status, &answers[0].body[..]), (200, index), "{target}");
     }
 }
+
+/// RFC 9112, section 3.2.4.
+#[test]
+fn only_options_may_ask_about_the_server_itself() {
+    let site = Site::start();
+    for method in ["GET", "POST", "DELETE", "CONNECT"] {
+        let sent = format!("{method} * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &[method]);
+        assert_eq!(answers[0].status, 400, "{method}");
+    }
+    // The other form without a path, of which there is a method that has it.
+    let sent = b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nConnection: close\r\n\r\n";
+    assert_eq!(Answer::read_all(&site.exchange(sent), &["CONNECT"])[0].status, 405);
+}

@@ -24,7 +24,7 @@ pub(super) enum Route {
 /// There is no such thing, or not with this method.
 pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
     let (route, methods) = match request.path {
-        "*" => (Route::Allow("GET, HEAD, POST, OPTIONS"), ""),
+        "*" => (Route::File, "GET, HEAD, POST, OPTIONS"), // of OPTIONS, which alone has it
         "/api/echo" => (Route::Echo, "POST, OPTIONS"),
         "/api/stats" => (Route::Stats, "GET, HEAD, OPTIONS"),
         path if path.starts_with("/api/") => return Err(Refused::new(404, "no such service")),
@@ -32,7 +32,7 @@ pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
     };
     match (request.method, route) {
         (Method::Unknown, _) => Err(Refused::new(501, "no such method")),
-        (_, Route::Allow(_)) | (Method::Post, Route::Echo) => Ok(route),
+        (Method::Post, Route::Echo) => Ok(route),
         (Method::Get | Method::Head, Route::File | Route::Stats) => Ok(route),
         (Method::Options, _) => Ok(Route::Allow(methods)),
         _ => Err(Refused::method(methods)),

@@ -200,7 +200,7 @@ fn method(name: &str) -> Method {
 /// Path and query of a request target (RFC 9112, 3.2).
 fn split_target(target: &str, method: Method) -> Result<(&str, &str), Refused> {
     if target == "*" && method == Method::Options
-        || method == Method::Known && !target.starts_with('/')
+        || method == Method::Known && target != "*" && !target.starts_with('/')
     {
         return Ok((target, "")); // of a CONNECT, say, which is refused anyhow
     }
