@@ -145,7 +145,7 @@ impl Chunks {
     fn take_size(&mut self, line: &[u8]) -> Result<Next, Refused> {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (digits, extension) = line.split_at(digits);
-        if digits.is_empty() || !matches!(extension.trim_ascii_start(), [] | [b';', ..]) {
+        if digits.is_empty() || !(extension.is_empty() || is_extension(extension)) {
             return Err(Refused::new(400, "a chunk begins with its size"));
         }
         let size = str::from_utf8(digits).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
@@ -158,6 +158,14 @@ impl Chunks {
             _ => Err(Refused::new(413, "the content is too large")),
         }
     }
+}
+
+/// An extension, and whitespace before it (RFC 9112, 7.1.1). Nothing in it matters here, but what it may not have
+/// might be the line's end to somebody else.
+fn is_extension(rest: &[u8]) -> bool {
+    let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let may_be = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
+    rest[blanks..].starts_with(b";") && rest.iter().all(may_be)
 }
 
 /// Nothing in it matters here, but what is no field might be a request to somebody else.
