@@ -61,7 +61,7 @@ impl Files for Memory {
             let bytes = Arc::clone(versions.last().unwrap());
             // So many minutes after the beginning of time.
             let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * versions.len() as u64);
-            let stamp = Stamp { len: bytes.len() as u64, modified, inode: None };
+            let stamp = Stamp { len: bytes.len() as u64, modified, inode: 0, changed_nanos: 0 };
             return Ok(Opened::File(Box::new(Open(bytes)), stamp));
         }
         match self.names_in(path).is_empty() {

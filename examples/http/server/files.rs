@@ -2,8 +2,11 @@
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use rustix::io::Errno;
 
 /// A tree of files: a [`Directory`], or whatever a test puts in its place. It is called on helper threads, and may
 /// block.
@@ -57,9 +60,10 @@ pub(crate) struct Stamp {
     pub(crate) len: u64,
     /// When it was last written, or is said to have been: a copy may have the time of another file.
     pub(crate) modified: SystemTime,
-    /// Its inode, and when that last changed in seconds and nanoseconds, which nobody can set (inode(7)); nothing where
-    /// there is no such thing.
-    pub(crate) inode: Option<(u64, i64, i64)>,
+    /// The number of its inode.
+    pub(crate) inode: u64,
+    /// When that last changed, which nobody can set (inode(7)); since 1970.
+    pub(crate) changed_nanos: i128,
 }
 
 /// A directory of the file system. What links lead out of it is not served; that does not hold against somebody who
@@ -82,17 +86,7 @@ impl Directory {
 
     /// Where `path` really is.
     fn resolve(&self, path: &str) -> io::Result<PathBuf> {
-        let mut full = self.root.clone();
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            // What a platform takes for more than a name, a drive say, leads somewhere else.
-            let mut components = Path::new(name).components();
-            let (Some(Component::Normal(name)), None) = (components.next(), components.next())
-            else {
-                return Err(ErrorKind::NotFound.into());
-            };
-            full.push(name);
-        }
-        let real = full.canonicalize().map_err(named)?;
+        let real = self.root.join(path.trim_start_matches('/')).canonicalize().map_err(named)?;
         if !real.starts_with(&self.root) {
             return Err(ErrorKind::PermissionDenied.into());
         }
@@ -102,20 +96,13 @@ impl Directory {
 
 /// The error by a name that is stable, where it has none of its own. Links that lead in a circle, or on and on
 /// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, it may be tried again.
-#[cfg(unix)]
 fn named(error: io::Error) -> io::Error {
-    use rustix::io::Errno;
     let kind = match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => ErrorKind::NotFound,
         Some(Errno::MFILE | Errno::NFILE) => ErrorKind::ResourceBusy,
         _ => return error,
     };
     io::Error::new(kind, error)
-}
-
-#[cfg(not(unix))]
-fn named(error: io::Error) -> io::Error {
-    error
 }
 
 impl Files for Directory {
@@ -162,16 +149,8 @@ impl File for fs::File {
 }
 
 fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
-    Ok(Stamp { len: metadata.len(), modified: metadata.modified()?, inode: inode(metadata) })
-}
-
-#[cfg(unix)]
-fn inode(metadata: &Metadata) -> Option<(u64, i64, i64)> {
-    use std::os::unix::fs::MetadataExt;
-    Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
-}
-
-#[cfg(not(unix))]
-fn inode(_: &Metadata) -> Option<(u64, i64, i64)> {
-    None
+    let changed_nanos =
+        i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+    let (len, modified, inode) = (metadata.len(), metadata.modified()?, metadata.ino());
+    Ok(Stamp { len, modified, inode, changed_nanos })
 }

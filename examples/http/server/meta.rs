@@ -22,7 +22,7 @@ impl Meta {
     pub(super) fn new(name: &str, stamp: Stamp) -> Meta {
         let content_type = content_type(name);
         let nanos = stamp.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let etag = format!("\"{nanos:x}-{:x}\"", stamp.len);
+        let etag = format!("\"{nanos:x}-{:x}-{:x}\"", stamp.changed_nanos, stamp.len);
         let last_modified = date::format(stamp.modified);
         let mut whole = validators(&etag, &last_modified);
         // Into memory, which does not fail.

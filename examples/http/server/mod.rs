@@ -205,9 +205,10 @@ impl MessageHandler<Done> for Server {
                 match taken {
                     Ok(()) => self.go_on(session, conn),
                     Err(error) => {
-                        // Its length was promised: there is no other way to say that this is not all.
+                        // Its length was promised: an end before that says that this is not all (RFC 9112, 8). What
+                        // was sent is right, and some of it may be answers of before.
                         log::debug!("{}: the file cannot be read on: {error}", conn.key());
-                        conn.abort();
+                        conn.close();
                     }
                 }
             }
@@ -262,7 +263,7 @@ impl Server {
         let Work::Stream(stream) = &mut session.work else { return };
         match stream.go_on(conn, &self.jobs) {
             Progress::Waits => {}
-            Progress::Failed => conn.abort(),
+            Progress::Failed => conn.close(),
             Progress::Finished => {
                 let keeps_alive = stream.keeps_alive;
                 stream.end(conn);
