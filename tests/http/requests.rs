@@ -240,3 +240,21 @@ fn only_options_may_ask_about_the_server_itself() {
     let sent = b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nConnection: close\r\n\r\n";
     assert_eq!(Answer::read_all(&site.exchange(sent), &["CONNECT"])[0].status, 405);
 }
+
+/// RFC 9110, section 9.3.2; also where the connection ends with the answer.
+#[test]
+fn no_refusal_of_a_head_has_a_body() {
+    let site = Site::start();
+    for (line_end, field, status) in [
+        ("\r\n", "Expect: the-unexpected", 417),
+        ("\r\n", "Content-Length: 99999999", 413),
+        ("\r\n", "Content-Length: x", 400),
+        ("\r\n", "Host : a", 400),
+        ("\n", "X: a", 400),
+    ] {
+        let sent = format!("HEAD / HTTP/1.1\r\nHost: a{line_end}{field}\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &["HEAD"]);
+        assert_eq!(answers[0].status, status, "{field}");
+        assert!(answers[0].is_last(), "{field}");
+    }
+}

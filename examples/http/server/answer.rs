@@ -95,7 +95,7 @@ impl Server {
         let LookUp { head, path, known } = look_up;
         let request = match Request::parse(&head) {
             Ok(request) => request,
-            Err(refused) => return self.give_up(session, conn, refused),
+            Err(refused) => return self.give_up(session, conn, &head, refused),
         };
         let mut reply = reply(conn, &head, &request, conn.unconsumed());
         let other = match (found, known) {
@@ -186,14 +186,17 @@ impl Server {
         self.finish(session, conn, reply.keeps_alive);
     }
 
-    /// Tells the client why, and closes: where its next request would begin, nobody knows.
+    /// Tells the client why, and closes: where its next request would begin, nobody knows. `head` is what there is of
+    /// this one.
     pub(super) fn give_up(
         &mut self,
         session: &mut Session,
         conn: &mut Connection<'_>,
+        head: &[u8],
         refused: Refused,
     ) {
-        let reply = Reply { request: b"", is_head: false, is_1_1: true, keeps_alive: false };
+        let is_head = head.starts_with(b"HEAD ");
+        let reply = Reply { request: head, is_head, is_1_1: true, keeps_alive: false };
         self.refuse(session, conn, reply, refused);
     }
 

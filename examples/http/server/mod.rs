@@ -19,12 +19,11 @@ mod response;
 mod stream;
 
 use std::io;
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oneloop::codec::{Decoder, for_each_message};
+use oneloop::codec::for_each_message;
 use oneloop::driver::Driver;
 use oneloop::{
     Blocking, Connection, Deadline, Error, HandlerId, Limits, MessageHandler, Reactor,
@@ -34,10 +33,10 @@ use oneloop::{
 use self::body::{Body, FRAMING_BYTES_MAX};
 use self::cache::{Cache, Entry};
 use self::files::Files;
-use self::head::{HEAD_BYTES_MAX, Heads};
+use self::head::{HEAD_BYTES_MAX, HeadEnd};
 use self::jobs::Done;
-use self::request::{CONTENT_BYTES_MAX, Request, refuse_head};
-use self::response::{Refused, ResponseHead};
+use self::request::{CONTENT_BYTES_MAX, Request};
+use self::response::{Refused, ResponseHead, first_line};
 use self::stream::{BLOCK_BYTES, Progress, Stream};
 
 /// Helper threads, which wait for disks.
@@ -110,9 +109,9 @@ pub(crate) struct Server {
 
 /// A connection.
 pub(crate) struct Session {
-    heads: Heads,
-    /// A head, and the content that it waits for.
-    content: Option<(Range<usize>, Body)>,
+    head_end: HeadEnd,
+    /// How long a head is that came, and the content that it waits for.
+    content: Option<(usize, Body)>,
     work: Work,
 }
 
@@ -138,7 +137,7 @@ impl StreamHandler for Server {
     type Session = Session;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Session {
-        Session { heads: Heads::default(), content: None, work: Work::Request }
+        Session { head_end: HeadEnd::default(), content: None, work: Work::Request }
     }
 
     fn on_data(
@@ -149,7 +148,7 @@ impl StreamHandler for Server {
     ) -> Result<usize, Error> {
         for_each_message(conn, data, |conn, rest| {
             self.take_request(session, conn, rest).or_else(|refused| {
-                self.give_up(session, conn, refused);
+                self.give_up(session, conn, rest, refused);
                 Ok(None)
             })
         })
@@ -172,7 +171,8 @@ impl StreamHandler for Server {
     ) -> Option<Duration> {
         match deadline {
             Deadline::InputRate | Deadline::Idle if !conn.unconsumed().is_empty() => {
-                self.give_up(session, conn, Refused::new(408, "the request takes too long"));
+                let line = first_line(conn.unconsumed()).to_vec();
+                self.give_up(session, conn, &line, Refused::new(408, "the request takes too long"));
             }
             _ => {}
         }
@@ -218,7 +218,8 @@ impl MessageHandler<Done> for Server {
 }
 
 impl Server {
-    /// Answers the first request of the input; gives its length, or `None` if it is not whole.
+    /// Answers the first request of the input; gives its length, or `None` if it is not whole. An empty line before it
+    /// is taken by itself.
     ///
     /// # Errors
     ///
@@ -232,30 +233,32 @@ impl Server {
         let (head, mut body) = match session.content.take() {
             Some(waiting) => waiting,
             None => {
-                let Some((head, end)) = session.heads.decode(input).map_err(refuse_head)? else {
-                    return Ok(None);
-                };
+                let Some(end) = session.head_end.find(input)? else { return Ok(None) };
+                let (head, rest) = input.split_at(end);
+                if head == b"\r\n" {
+                    return Ok(Some(end));
+                }
                 let request = Request::parse(head)?;
                 let Some(framing) = request.framing else {
-                    self.answer(session, conn, head, &request, &[], &input[end..]);
+                    self.answer(session, conn, head, &request, &[], rest);
                     return Ok(Some(end));
                 };
                 api::route(&request)?;
-                if request.expects_continue && input.len() == end {
+                if request.expects_continue && rest.is_empty() {
                     conn.send(b"HTTP/1.1 100 Continue\r\n\r\n").ignore();
                 }
-                (end - head.len()..end, Body::new(framing))
+                (end, Body::new(framing))
             }
         };
-        let (request, rest) = (&input[head.clone()], &input[head.end..]);
+        let (request, rest) = input.split_at(head);
         let Some(length) = body.find_end(rest)? else {
-            conn.need(head.end + body.need());
+            conn.need(head + body.need());
             session.content = Some((head, body));
             return Ok(None);
         };
         let (content, rest) = rest.split_at(length);
         self.answer(session, conn, request, &Request::parse(request)?, content, rest);
-        Ok(Some(head.end + length))
+        Ok(Some(head + length))
     }
 
     /// Sends the next part of a large file.

@@ -2,10 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use oneloop::codec::FrameError;
-
 use super::body::Framing;
-use super::head::LINE_BYTES_MAX;
 use super::response::Refused;
 
 /// More fields are refused.
@@ -49,16 +46,6 @@ pub(super) struct Request<'a> {
 
 const fn bad(why: &'static str) -> Refused {
     Refused::new(400, why)
-}
-
-/// What a client is told about a head that has no end.
-pub(super) fn refuse_head(error: FrameError) -> Refused {
-    match error {
-        FrameError::TooLong(LINE_BYTES_MAX) => Refused::new(414, "the request line is too long"),
-        FrameError::TooLong(_) => Refused::new(431, "the head is too long"),
-        FrameError::Malformed(rule) => bad(rule),
-        _ => bad("that is no head"),
-    }
 }
 
 impl<'a> Request<'a> {

@@ -30,7 +30,7 @@ impl Refused {
 /// What an answer has to know of its request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply<'a> {
-    /// The head of the request, for the log; empty if it is none.
+    /// The head of the request, for the log.
     pub(super) request: &'a [u8],
     /// The head is all that is sent.
     pub(super) is_head: bool,
@@ -106,6 +106,7 @@ impl ResponseHead {
     /// Sends a refusal, as a whole answer.
     pub(super) fn refuse(&mut self, conn: &mut Connection<'_>, reply: Reply<'_>, refused: Refused) {
         let Refused { status, why, allow } = refused;
+        debug!("{}: {why}", conn.key());
         self.begin(conn, status, reply);
         if let Some(allow) = allow {
             self.field("Allow", allow);
@@ -181,7 +182,9 @@ impl Write for Content<'_, '_> {
     }
 }
 
-fn first_line(head: &[u8]) -> &[u8] {
+/// The request line, or as much of it as is of use in a log.
+pub(super) fn first_line(head: &[u8]) -> &[u8] {
+    let head = &head[..head.len().min(1000)];
     head.split(|byte| *byte == b'\r').next().unwrap_or_default()
 }
 
