@@ -275,19 +275,31 @@ fn a_drain_ends_no_answer_in_the_middle() {
 fn a_drain_does_not_wait_for_idle_clients_to_close() {
     let check = Check::new("a_drain_does_not_wait_for_idle_clients_to_close");
     check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        const LATER: Duration = Duration::from_millis(500);
         let site = Site::new(sim);
         let get = "GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n";
         let silent = Script::new().wait(10 * PATIENCE).may_end();
         let served = Script::new().send(get).wait(10 * PATIENCE).may_end();
-        let clients = [silent, served].map(|script| sim.client(site.address, script));
+        // An empty line is no request, nor a part of one.
+        let says_nothing = Script::new().send("\r\n").wait(10 * PATIENCE).may_end();
+        // More than fits into both sockets: it is under way when the drain begins.
+        site.files.put("/huge.bin", content("/huge.bin", 0, 1_000_000));
+        let huge = "GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n";
+        let busy = Script::new().stop_reading().send(huge).wait(PATIENCE / 2 + LATER).read_on();
+        let busy = busy.wait(10 * PATIENCE).may_end();
+        let clients = [silent, served, says_nothing, busy];
+        let clients = clients.map(|script| sim.client(site.address, script));
         sim.run_for(PATIENCE / 2);
         sim[site.reactor].drain(PATIENCE);
-        sim.run_for(Duration::from_secs(3));
+        sim.run_for(LATER + Duration::from_secs(5));
         let report = sim[site.reactor].report().expect("it waits for clients that are idle");
         assert_eq!((report.end, report.connections_cut), (Ended::Drained, 0), "{report}");
         assert_eq!(sim.received(clients[0]), b"");
         let answers = Answer::read_all(sim.received(clients[1]), &["GET"]);
         assert!(answers[0].body == *site.files.latest("/large.bin"));
+        assert_eq!(sim.received(clients[2]), b"");
+        let answers = Answer::read_all(sim.received(clients[3]), &["GET"]);
+        assert!(answers[0].body == *site.files.latest("/huge.bin"));
     });
 }
 

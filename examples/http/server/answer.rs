@@ -224,11 +224,12 @@ fn reply<'a>(
     request: &Request<'_>,
     rest: &[u8],
 ) -> Reply<'a> {
+    let is_over = rest.trim_ascii_start().is_empty();
     Reply {
         request: head,
         is_head: request.method == Method::Head,
         is_1_1: request.is_1_1,
-        keeps_alive: request.keeps_alive && !(conn.is_draining() && rest.is_empty()),
+        keeps_alive: request.keeps_alive && !(conn.is_draining() && is_over),
     }
 }
 

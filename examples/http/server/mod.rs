@@ -27,7 +27,7 @@ use oneloop::codec::for_each_message;
 use oneloop::driver::Driver;
 use oneloop::{
     Blocking, Connection, Deadline, Error, HandlerId, Limits, MessageHandler, Reactor,
-    ReactorLimits, StreamHandler, blocking,
+    ReactorLimits, StreamHandler, TimerId, blocking,
 };
 
 use self::body::{Body, FRAMING_BYTES_MAX};
@@ -179,17 +179,24 @@ impl StreamHandler for Server {
         None
     }
 
-    /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then. Nobody
-    /// waits for the others, who may keep a connection open that they have no use for.
+    /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then. The others,
+    /// who may keep a connection open for which they have no use, close now, or when they have taken what was sent.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        if matches!(session.work, Work::Request) && conn.unconsumed().is_empty() {
-            if conn.output_len() == 0 {
-                let limits = Limits::clone(conn.limits());
-                let linger = limits.linger_timeout.min(IDLE_LINGER);
-                conn.set_limits(&Rc::new(limits.linger_timeout(linger)));
-            }
-            conn.close();
+        if !matches!(session.work, Work::Request) || !conn.unconsumed().is_empty() {
+            return;
         }
+        if conn.output_len() > 0 {
+            conn.set_timer(IDLE_LINGER);
+            return;
+        }
+        let limits = Limits::clone(conn.limits());
+        let linger = limits.linger_timeout.min(IDLE_LINGER);
+        conn.set_limits(&Rc::new(limits.linger_timeout(linger)));
+        conn.close();
+    }
+
+    fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
+        self.on_drain(session, conn);
     }
 }
 
