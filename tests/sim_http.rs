@@ -40,6 +40,11 @@ struct Site {
 
 impl Site {
     fn new(sim: &mut Simulation) -> Site {
+        Site::with_jobs(sim, server::JOBS_MAX)
+    }
+
+    /// A server that has no more than so many looks at files and blocks under way.
+    fn with_jobs(sim: &mut Simulation, jobs_max: usize) -> Site {
         let files = Arc::new(Memory::default());
         for (path, length) in FILES {
             files.put(path, content(path, 0, length));
@@ -47,7 +52,7 @@ impl Site {
         let reactor = sim.add_reactor(server::reactor_limits().connections_max(64));
         let address = SocketAddr::new(sim.ip(reactor), 80);
         let options = ListenOptions::new().limits(server::limits(PATIENCE));
-        let server = server::add(&mut sim[reactor], Arc::clone(&files) as _).unwrap();
+        let server = server::add(&mut sim[reactor], Arc::clone(&files) as _, jobs_max).unwrap();
         sim[reactor].listen_with(server, address, &options).unwrap();
         Site { reactor, address, files }
     }
@@ -348,6 +353,31 @@ fn who_reads_a_large_file_slowly_or_not_at_all_has_two_blocks_in_memory() {
         assert_eq!(stats.closes_total(), 0, "somebody is cut off: {stats:?}");
         let bytes = stats.memory_bytes_peak;
         assert!(bytes <= CLIENTS * server::READER_BYTES_MAX, "{} each", bytes / CLIENTS);
+    });
+}
+
+/// Who asks for a file is to ask again; who has a part of one gets the rest later.
+#[test]
+fn too_much_to_do_ends_no_answer_in_the_middle() {
+    let check = Check::new("too_much_to_do_ends_no_answer_in_the_middle");
+    check.seeds(40 / SHARE).faults(Faults::lossless()).run(|sim| {
+        // Who reads a block keeps all others from that.
+        let site = Site::with_jobs(sim, 1);
+        site.files.put("/huge.bin", content("/huge.bin", 0, 1_000_000));
+        let get = "GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut clients = Vec::new();
+        for i in 0..10 {
+            let script = Script::new().wait(Duration::from_millis(i / 2 * 10));
+            let script = script.read_slowly(40_000, Duration::from_millis(1));
+            clients.push(sim.client(site.address, script.send(get).shutdown()));
+        }
+        sim.run_until_idle();
+        sim.assert_all_done();
+        let answers =
+            clients.iter().map(|client| Answer::read_all(sim.received(*client), &["GET"]));
+        let (refused, sent): (Vec<_>, Vec<_>) = answers.flatten().partition(|a| a.status == 503);
+        assert!(!refused.is_empty() && sent.len() > 1, "{} are refused", refused.len());
+        assert!(sent.iter().all(|answer| answer.body == *site.files.latest("/huge.bin")));
     });
 }
 

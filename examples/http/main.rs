@@ -68,7 +68,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let clients_max = descriptors().saturating_sub(DESCRIPTORS_OWN) / DESCRIPTORS_PER_CLIENT;
     let connections_max = limits.connections_max.min(clients_max.max(1));
     let mut reactor = Reactor::with_limits(limits.connections_max(connections_max))?;
-    let server = server::add(&mut reactor, Arc::new(files))?;
+    let server = server::add(&mut reactor, Arc::new(files), server::JOBS_MAX)?;
     let options = ListenOptions::new().limits(server::limits(*patience));
     let listener = reactor.listen_with(server, address, &options)?;
     reactor.drain_on_signals(DRAIN)?;

@@ -9,7 +9,7 @@ use oneloop::Connection;
 use super::api::{self, Route};
 use super::cache::Entry;
 use super::file_head::{self, Content};
-use super::jobs::{Done, Found, is_missing, look_up};
+use super::jobs::{Done, Found, Wanted, is_missing};
 use super::range::Piece;
 use super::request::{Method, Request};
 use super::response::{Refused, Reply};
@@ -32,13 +32,10 @@ impl Server {
         content: &[u8],
         rest: &[u8],
     ) {
-        let mut reply = reply(conn, head, request, rest);
+        let reply = reply(conn, head, request, rest);
         match api::route(request) {
             Ok(Route::File) => return self.answer_path(session, conn, head, request, reply),
-            Ok(Route::Stats) => {
-                reply.keeps_alive &= reply.is_1_1;
-                api::send_stats(&mut self.response, conn, reply);
-            }
+            Ok(Route::Stats) => api::send_stats(&mut self.response, conn, reply),
             Ok(Route::Echo) => {
                 api::send_echo(&mut self.response, conn, reply, request.framing, content);
             }
@@ -72,11 +69,13 @@ impl Server {
         if let Some(entry) = &known {
             entry.note_check(conn.now());
         }
-        let (files, wanted) = (Arc::clone(&self.files), path.to_string());
-        let stamp = known.as_ref().map(|entry| entry.meta.stamp);
-        let names_max = if reply.is_head { 0 } else { listing::NAMES_MAX };
-        let job = move || Done::Found(look_up(&*files, &wanted, stamp, names_max));
-        if self.jobs.run_for(conn.key(), job).is_err() {
+        let wanted = Wanted {
+            files: Arc::clone(&self.files),
+            path: path.to_string(),
+            known: known.as_ref().map(|entry| entry.meta.stamp),
+            names_max: if reply.is_head { 0 } else { listing::NAMES_MAX },
+        };
+        if self.jobs.run_for(conn.key(), move || Done::Found(wanted.look_up())).is_err() {
             return self.refuse(session, conn, reply, Refused::new(503, "too busy"));
         }
         let look_up = LookUp { head: head.into(), path: path.into_owned(), known };
@@ -97,7 +96,7 @@ impl Server {
             Ok(request) => request,
             Err(refused) => return self.give_up(session, conn, &head, refused),
         };
-        let mut reply = reply(conn, &head, &request, conn.unconsumed());
+        let reply = reply(conn, &head, &request, conn.unconsumed());
         let other = match (found, known) {
             (Found::Unchanged, Some(entry)) => {
                 return self.send_entry(session, conn, &request, reply, &entry);
@@ -114,24 +113,19 @@ impl Server {
         };
         match other {
             Found::File(meta, file) => {
-                let mut stream = Stream::begin(conn, file, reply.keeps_alive);
                 let content = file_head::send(&mut self.response, conn, &request, reply, &meta);
-                stream.pieces = match content {
+                let pieces = match content {
                     Content::Nothing => Vec::new(),
                     Content::Whole => vec![Piece::Span(0..meta.stamp.len)],
                     Content::Pieces(pieces) => pieces,
-                }
-                .into();
+                };
+                let stream = Stream::new(file, pieces, reply.keeps_alive);
                 session.work = Work::Stream(Box::new(stream));
                 return self.go_on(session, conn);
             }
-            Found::Names(names) => {
-                reply.keeps_alive &= reply.is_1_1;
-                self.response.begin(conn, 200, reply);
-                let mut page = self.response.send_open(conn, reply, "text/html; charset=utf-8");
-                // Into the output, which does not fail.
-                let _ = listing::write(&mut page, &path, &names);
-                page.finish();
+            Found::Page(page) => {
+                let response = self.response.begin(conn, 200, reply);
+                response.send_chunked(conn, reply, "text/html; charset=utf-8", page.as_bytes());
             }
             Found::Directory => {
                 let location = format!("{}/{}", path::encode(&path), request.query);

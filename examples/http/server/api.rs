@@ -1,7 +1,5 @@
 //! What is no file: the loop's own figures, and an echo.
 
-use std::io::Write;
-
 use oneloop::Connection;
 use serde_json::json;
 
@@ -39,7 +37,7 @@ pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
     }
 }
 
-/// Sends what the loop did so far, as JSON, whose length is known once it is written.
+/// Sends what the loop did so far, as JSON.
 pub(super) fn send_stats(head: &mut ResponseHead, conn: &mut Connection<'_>, reply: Reply<'_>) {
     let stats = conn.stats();
     let micros = |duration: std::time::Duration| duration.as_micros() as u64;
@@ -57,15 +55,8 @@ pub(super) fn send_stats(head: &mut ResponseHead, conn: &mut Connection<'_>, rep
         "turn_micros_p99": micros(stats.turn_time.quantile(0.99)),
         "timer_lag_micros_p99": micros(stats.timer_lag.quantile(0.99)),
     });
-    let mut content = head.begin(conn, 200, reply).field("Cache-Control", "no-store").send_open(
-        conn,
-        reply,
-        "application/json",
-    );
-    // Into the output, which does not fail.
-    let _ = serde_json::to_writer_pretty(&mut content, &figures);
-    let _ = content.write_all(b"\n");
-    content.finish();
+    head.begin(conn, 200, reply).field("Cache-Control", "no-store");
+    head.send_chunked(conn, reply, "application/json", format!("{figures:#}\n").as_bytes());
 }
 
 /// Sends the content back, in chunks if it came in some.
@@ -81,9 +72,7 @@ pub(super) fn send_echo(
     // It is what somebody sent: no browser is to take it for a page.
     head.begin(conn, 200, reply).field("X-Content-Type-Options", "nosniff");
     if framing == Some(Framing::Chunked) {
-        let mut content = head.send_open(conn, reply, TYPE);
-        let _ = content.write_all(&bytes); // into the output, which does not fail
-        content.finish();
+        head.send_chunked(conn, reply, TYPE, &bytes);
     } else {
         head.send_with(conn, reply, TYPE, &bytes);
     }

@@ -1,9 +1,10 @@
 //! The files that are served, and where they come from.
 
 use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::io::Errno;
@@ -31,7 +32,7 @@ pub(crate) trait Files: Send + Sync + 'static {
 /// What is at a path.
 pub(crate) enum Opened {
     /// A file, and what tells this version of it from others.
-    File(Box<dyn File>, Stamp),
+    File(Arc<dyn File>, Stamp),
     Directory,
 }
 
@@ -44,13 +45,9 @@ pub(crate) struct Names {
 }
 
 /// An open file.
-pub(crate) trait File: Send + 'static {
-    /// Appends `len` bytes from `offset` on to `bytes`, or as many as there are.
-    ///
-    /// # Errors
-    ///
-    /// What went wrong.
-    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()>;
+pub(crate) trait File: Send + Sync + 'static {
+    /// Fills `bytes` with what stands from `offset` on; fails as `UnexpectedEof` if that is less.
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 /// What changes when a file does.
@@ -118,7 +115,7 @@ impl Files for Directory {
         }
         let file = fs::File::open(&real).map_err(named)?;
         let stamp = stamp(&file.metadata()?)?;
-        Ok(Opened::File(Box::new(file), stamp))
+        Ok(Opened::File(Arc::new(file), stamp))
     }
 
     fn names(&self, path: &str, count_max: usize) -> io::Result<Names> {
@@ -140,11 +137,8 @@ impl Files for Directory {
 }
 
 impl File for fs::File {
-    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
-        self.seek(SeekFrom::Start(offset))?;
-        bytes.reserve_exact(len);
-        self.take(len as u64).read_to_end(bytes)?;
-        Ok(())
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, bytes, offset)
     }
 }
 

@@ -37,12 +37,12 @@ use self::head::{HEAD_BYTES_MAX, HeadEnd};
 use self::jobs::Done;
 use self::request::{CONTENT_BYTES_MAX, Request};
 use self::response::{Refused, ResponseHead, first_line};
-use self::stream::{BLOCK_BYTES, Progress, Stream};
+use self::stream::{BLOCK_BYTES, Stream};
 
 /// Helper threads, which wait for disks.
 const THREADS: usize = 4;
-/// More than there are connections, each of which has one job at most.
-const JOBS_MAX: usize = 16 * 1024;
+/// Those of closed connections count, too, and results that wait, of which each has a small file or a block.
+pub(crate) const JOBS_MAX: usize = 1024;
 /// Bytes a second that a client must send of a request, or take of an answer.
 const RATE_MIN: usize = 512;
 /// How long a drain waits for a client to close that owes nothing and is owed nothing.
@@ -50,8 +50,8 @@ const IDLE_LINGER: Duration = Duration::from_secs(1);
 /// Of one connection: each takes some microseconds, and others wait.
 const REQUESTS_PER_TURN_MAX: usize = 128;
 
-/// A block of a large file that is on its way out, the next one, and requests that wait: what a reader who takes nothing
-/// leaves in memory.
+/// A block of a large file that is on its way out, the next one, and requests that wait: what a reader of such a file who
+/// takes nothing leaves in memory. One of small files and pages leaves more, up to the limits below.
 pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
 /// There is memory for so many of these. When it is used up who holds the most is cut off.
 const READERS_MAX: usize = 3_000;
@@ -68,8 +68,7 @@ pub(crate) fn limits(patience: Duration) -> Limits {
     let content_bytes_max = CONTENT_BYTES_MAX as usize + FRAMING_BYTES_MAX;
     Limits::new()
         .input_bytes_max(HEAD_BYTES_MAX + content_bytes_max + 64 * 1024)
-        // Some answers from memory; for a large file it is less.
-        .output_bytes_high(256 * 1024)
+        .output_bytes_high(BLOCK_BYTES as usize)
         .output_bytes_low(64 * 1024)
         .output_bytes_soft(4 * 1024 * 1024)
         .output_bytes_max(4 * 1024 * 1024)
@@ -83,16 +82,14 @@ pub(crate) fn limits(patience: Duration) -> Limits {
         .linger_timeout(patience)
 }
 
-/// Adds a server of these files to a reactor. Its listeners are to have [its limits](limits).
-///
-/// # Errors
-///
-/// The helper threads cannot be started.
+/// Adds a server of these files to a reactor; fails if the helper threads cannot be started. Its listeners are to have
+/// [its limits](limits). If there are as many jobs as there may be, who asks for a file is to ask again.
 pub(crate) fn add<D: Driver>(
     reactor: &mut Reactor<D>,
     files: Arc<dyn Files>,
+    jobs_max: usize,
 ) -> io::Result<HandlerId<Server>> {
-    let (jobs, inbox) = blocking(THREADS, JOBS_MAX);
+    let (jobs, inbox) = blocking(THREADS, jobs_max);
     let server =
         reactor.add(Server { files, jobs, cache: Cache::default(), response: ResponseHead::new() });
     reactor.attach(server, inbox)?;
@@ -196,7 +193,10 @@ impl StreamHandler for Server {
     }
 
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
-        self.on_drain(session, conn);
+        self.go_on(session, conn);
+        if conn.is_draining() {
+            self.on_drain(session, conn);
+        }
     }
 }
 
@@ -206,8 +206,8 @@ impl MessageHandler<Done> for Server {
             (Done::Found(found), Work::LookUp(look_up)) => {
                 self.take_found(session, conn, *look_up, found);
             }
-            (Done::Read(file, block), Work::Stream(mut stream)) => {
-                let taken = stream.take_block(conn, file, block);
+            (Done::Read(block), Work::Stream(mut stream)) => {
+                let taken = stream.take_block(conn, block);
                 session.work = Work::Stream(stream);
                 match taken {
                     Ok(()) => self.go_on(session, conn),
@@ -271,14 +271,9 @@ impl Server {
     /// Sends the next part of a large file.
     fn go_on(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
         let Work::Stream(stream) = &mut session.work else { return };
-        match stream.go_on(conn, &self.jobs) {
-            Progress::Waits => {}
-            Progress::Failed => conn.close(),
-            Progress::Finished => {
-                let keeps_alive = stream.keeps_alive;
-                stream.end(conn);
-                self.finish(session, conn, keeps_alive);
-            }
+        if stream.send_next(conn, &self.jobs) {
+            let keeps_alive = stream.keeps_alive;
+            self.finish(session, conn, keeps_alive);
         }
     }
 }

@@ -1,12 +1,15 @@
-//! Answers: their heads, refusals, and content whose length is not known when it begins.
+//! Answers: their heads, refusals, and content that is sent in chunks.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::Write;
 
 use log::debug;
 use oneloop::Connection;
 
 use super::date::Date;
+
+/// The longest chunk that is sent.
+const CHUNK_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a request is not answered as it was meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,67 +121,28 @@ impl ResponseHead {
         self.send_with(conn, reply, "text/plain; charset=utf-8", content.as_bytes());
     }
 
-    /// Sends the head of an answer whose length is not known, and gives what its content is to be written to. To
-    /// HTTP/1.1 that is sent in chunks, to 1.0 up to the end of the connection, which `reply` has to say.
-    pub(super) fn send_open<'c, 'r>(
+    /// Sends a whole answer that has this content in chunks, as if its length were not known; to HTTP/1.0, which has none,
+    /// as one piece.
+    pub(super) fn send_chunked(
         &mut self,
-        conn: &'c mut Connection<'r>,
+        conn: &mut Connection<'_>,
         reply: Reply<'_>,
         content_type: &str,
-    ) -> Content<'c, 'r> {
-        debug_assert!(reply.is_1_1 || !reply.keeps_alive);
-        self.field("Content-Type", content_type);
-        if reply.is_1_1 {
-            self.field("Transfer-Encoding", "chunked");
+        content: &[u8],
+    ) {
+        if !reply.is_1_1 {
+            return self.send_with(conn, reply, content_type, content);
         }
-        self.send(conn);
-        Content { conn, chunk: Vec::new(), is_chunked: reply.is_1_1, is_dropped: reply.is_head }
-    }
-}
-
-/// Content is sent in chunks of about this size.
-const CHUNK_BYTES: usize = 8 * 1024;
-
-/// Content that is sent as it is made; to be [finished](Content::finish).
-pub(super) struct Content<'c, 'r> {
-    conn: &'c mut Connection<'r>,
-    chunk: Vec<u8>,
-    is_chunked: bool,
-    is_dropped: bool,
-}
-
-impl Content<'_, '_> {
-    fn send_chunk(&mut self) {
-        if !self.is_dropped && !self.chunk.is_empty() {
-            if self.is_chunked {
-                self.conn.send(format!("{:x}\r\n", self.chunk.len()).as_bytes()).ignore();
-                self.chunk.extend_from_slice(b"\r\n");
-            }
-            self.conn.send(&self.chunk).ignore();
+        self.field("Content-Type", content_type).field("Transfer-Encoding", "chunked").send(conn);
+        if reply.is_head {
+            return;
         }
-        self.chunk.clear();
-    }
-
-    /// Sends the rest, and the end.
-    pub(super) fn finish(mut self) {
-        self.send_chunk();
-        if self.is_chunked && !self.is_dropped {
-            self.conn.send(b"0\r\n\r\n").ignore();
+        for chunk in content.chunks(CHUNK_BYTES_MAX) {
+            conn.send(format!("{:x}\r\n", chunk.len()).as_bytes()).ignore();
+            conn.send(chunk).ignore();
+            conn.send(b"\r\n").ignore();
         }
-    }
-}
-
-impl Write for Content<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.chunk.extend_from_slice(bytes);
-        if self.chunk.len() >= CHUNK_BYTES {
-            self.send_chunk();
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        conn.send(b"0\r\n\r\n").ignore();
     }
 }
 
