@@ -1,5 +1,6 @@
 //! What comes of a request.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ impl Server {
             return self.send_entry(session, conn, request, reply, entry);
         }
         if let Some(entry) = &known {
-            entry.note_check(conn.now());
+            entry.checked.set(conn.now()); // as far as the others are concerned, who need not wait for it
         }
         let wanted = Wanted {
             files: Arc::clone(&self.files),
@@ -78,7 +79,8 @@ impl Server {
         if self.jobs.run_for(conn.key(), move || Done::Found(wanted.look_up())).is_err() {
             return self.refuse(session, conn, reply, Refused::new(503, "too busy"));
         }
-        let look_up = LookUp { head: head.into(), path: path.into_owned(), known };
+        let look_up =
+            LookUp { head: head.into(), path: path.into_owned(), known, asked: conn.now() };
         session.work = Work::LookUp(Box::new(look_up));
         conn.pause();
     }
@@ -91,7 +93,7 @@ impl Server {
         look_up: LookUp,
         found: Found,
     ) {
-        let LookUp { head, path, known } = look_up;
+        let LookUp { head, path, known, asked } = look_up;
         let request = match Request::parse(&head) {
             Ok(request) => request,
             Err(refused) => return self.give_up(session, conn, &head, refused),
@@ -102,8 +104,9 @@ impl Server {
                 return self.send_entry(session, conn, &request, reply, &entry);
             }
             (Found::Bytes(meta, bytes), _) => {
-                let entry = Rc::new(Entry::new(meta, bytes, conn.now()));
-                self.cache.insert(&path, Rc::clone(&entry));
+                let (bytes, checked) = (bytes.into(), Cell::new(asked));
+                let entry = Rc::new(Entry { meta, bytes, checked });
+                self.cache.insert(path, Rc::clone(&entry));
                 return self.send_entry(session, conn, &request, reply, &entry);
             }
             (found, _) => {

@@ -27,7 +27,7 @@ use oneloop::codec::for_each_message;
 use oneloop::driver::Driver;
 use oneloop::{
     Blocking, Connection, Deadline, Error, HandlerId, Limits, MessageHandler, Reactor,
-    ReactorLimits, StreamHandler, TimerId, blocking,
+    ReactorLimits, StreamHandler, Time, TimerId, blocking,
 };
 
 use self::body::{Body, FRAMING_BYTES_MAX};
@@ -91,7 +91,7 @@ pub(crate) fn add<D: Driver>(
 ) -> io::Result<HandlerId<Server>> {
     let (jobs, inbox) = blocking(THREADS, jobs_max);
     let server =
-        reactor.add(Server { files, jobs, cache: Cache::default(), response: ResponseHead::new() });
+        reactor.add(Server { files, jobs, cache: Cache::new(), response: ResponseHead::new() });
     reactor.attach(server, inbox)?;
     Ok(server)
 }
@@ -128,6 +128,7 @@ struct LookUp {
     head: Box<[u8]>,
     path: String,
     known: Option<Rc<Entry>>,
+    asked: Time,
 }
 
 impl StreamHandler for Server {
