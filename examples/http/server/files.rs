@@ -2,11 +2,12 @@
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 /// A tree of files: a [`Directory`], or whatever a test puts in its place. It is called on helper threads, and may
@@ -105,7 +106,7 @@ fn named(error: io::Error) -> io::Error {
 impl Files for Directory {
     fn open(&self, path: &str) -> io::Result<Opened> {
         let real = self.resolve(path)?;
-        // Before it is opened, which would wait for a writer if it is a pipe.
+        // Before it is opened, which does something to a device, say.
         let metadata = fs::metadata(&real)?;
         if metadata.is_dir() {
             return Ok(Opened::Directory);
@@ -113,9 +114,14 @@ impl Files for Directory {
         if !metadata.is_file() {
             return Err(ErrorKind::PermissionDenied.into());
         }
-        let file = fs::File::open(&real).map_err(named)?;
-        let stamp = stamp(&file.metadata()?)?;
-        Ok(Opened::File(Arc::new(file), stamp))
+        // A pipe may have taken its place meanwhile.
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
+        let file = fs::File::options().read(true).custom_flags(flags).open(&real).map_err(named)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        Ok(Opened::File(Arc::new(file), stamp(&metadata)?))
     }
 
     fn names(&self, path: &str, count_max: usize) -> io::Result<Names> {
