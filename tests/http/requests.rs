@@ -259,3 +259,30 @@ fn no_refusal_of_a_head_has_a_body() {
         assert!(answers[0].is_last(), "{field}");
     }
 }
+
+/// RFC 9110, sections 4.2.1 and 4.2.4, and RFC 9112, section 3: the host of a target is one as well as that of a Host.
+#[test]
+fn a_target_that_is_none_is_refused() {
+    let site = Site::start();
+    for line in [
+        "GET http:///hello.txt HTTP/1.1",
+        "GET http://?a HTTP/1.1",
+        "GET http://[::1/ HTTP/1.1",
+        "GET http://[a]/ HTTP/1.1",
+        "GET http://a\\@b/ HTTP/1.1",
+        "GET http://user:word@a/ HTTP/1.1",
+        "GET http://a:b/ HTTP/1.1",
+        "GET http://a b/ HTTP/1.1",
+        "GET GET / HTTP/1.1",
+    ] {
+        let sent = format!("{line}\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &["GET"]);
+        assert_eq!(answers[0].status, 400, "{line}");
+    }
+    for host in ["a:80", "127.0.0.1", "[::1]:80", "a-b.example:"] {
+        let sent = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n");
+        let sent = format!("{sent}Connection: close\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &["GET"]);
+        assert_eq!(answers[0].status, 200, "{host}");
+    }
+}

@@ -17,6 +17,7 @@ mod range;
 mod request;
 mod response;
 mod stream;
+mod target;
 
 use std::io;
 use std::rc::Rc;
@@ -56,9 +57,14 @@ pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
 /// There is memory for so many of these. When it is used up who holds the most is cut off.
 const READERS_MAX: usize = 3_000;
 
+/// Of all connections together: blocks of files, which take up to a millisecond each to be sent, and others wait.
+const MESSAGES_PER_TURN_MAX: usize = 8;
+
 /// The limits of a reactor that has this server.
 pub(crate) fn reactor_limits() -> ReactorLimits {
-    ReactorLimits::new().memory_bytes_max(READERS_MAX * READER_BYTES_MAX)
+    ReactorLimits::new()
+        .memory_bytes_max(READERS_MAX * READER_BYTES_MAX)
+        .messages_per_turn_max(MESSAGES_PER_TURN_MAX)
 }
 
 /// The limits that the server counts on: those of its listener. A client may send and take at any rate, or say nothing,

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::body::Framing;
 use super::response::Refused;
+use super::target;
 
 /// More fields are refused.
 pub(super) const FIELDS_MAX: usize = 100;
@@ -68,7 +69,7 @@ impl<'a> Request<'a> {
         }
         let is_1_1 = parsed.version == Some(1);
         let method = method(parsed.method.unwrap_or_default());
-        let (path, query) = split_target(parsed.path.unwrap_or_default(), method)?;
+        let (path, query) = target::split(parsed.path.unwrap_or_default(), method)?;
         let mut request = Request {
             method,
             path,
@@ -111,22 +112,21 @@ impl<'a> Request<'a> {
         // By length first: most fields are none of these.
         match name.len() {
             4 if is("host") => said.take_host(value)?,
-            // Two are none that is understood: it is no list (RFC 9110, 5.3).
-            5 if is("range") => self.range = Some(if self.range.is_some() { b"" } else { value }),
+            5 if is("range") => set_once(&mut self.range, value),
             6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Refused::new(417, "100-continue is all that can be expected"));
                 }
                 self.expects_continue = self.is_1_1;
             }
-            8 if is("if-range") => self.if_range = Some(value),
+            8 if is("if-range") => set_once(&mut self.if_range, value),
             8 if is("if-match") => self.if_match.push(value),
             10 if is("connection") => said.take_connection(value),
             13 if is("if-none-match") => self.if_none_match.push(value),
             14 if is("content-length") => said.take_content_length(value)?,
-            17 if is("if-modified-since") => self.if_modified_since = Some(value),
+            17 if is("if-modified-since") => set_once(&mut self.if_modified_since, value),
             17 if is("transfer-encoding") => said.take_transfer_encoding(value)?,
-            19 if is("if-unmodified-since") => self.if_unmodified_since = Some(value),
+            19 if is("if-unmodified-since") => set_once(&mut self.if_unmodified_since, value),
             _ => {}
         }
         Ok(())
@@ -152,7 +152,8 @@ impl Said {
     }
 
     fn take_host(&mut self, value: &[u8]) -> Result<(), Refused> {
-        if std::mem::replace(&mut self.host, true) || !is_host(value) {
+        let is_host = value.is_empty() || str::from_utf8(value).is_ok_and(target::is_host);
+        if std::mem::replace(&mut self.host, true) || !is_host {
             return Err(bad("a request has one Host, and a valid one"));
         }
         Ok(())
@@ -173,6 +174,11 @@ impl Said {
     }
 }
 
+/// Of a field that is no list two are none that is understood (RFC 9110, 5.3).
+fn set_once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) {
+    *field = Some(if field.is_some() { b"" } else { value });
+}
+
 fn method(name: &str) -> Method {
     match name {
         "GET" => Method::Get,
@@ -184,39 +190,13 @@ fn method(name: &str) -> Method {
     }
 }
 
-/// Path and query of a request target (RFC 9112, 3.2).
-fn split_target(target: &str, method: Method) -> Result<(&str, &str), Refused> {
-    if target == "*" && method == Method::Options
-        || method == Method::Known && target != "*" && !target.starts_with('/')
-    {
-        return Ok((target, "")); // of a CONNECT, say, which is refused anyhow
-    }
-    let (has_host, path) = match target.split_once("://") {
-        Some((scheme, rest))
-            if ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) =>
-        {
-            (true, &rest[rest.find(['/', '?', '#']).unwrap_or(rest.len())..])
-        }
-        _ => (false, target),
-    };
-    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
-    let path = if path.is_empty() && has_host { "/" } else { path };
-    if !path.starts_with('/') || path.contains('#') || query.contains('#') {
-        return Err(bad("the request target is no path"));
-    }
-    Ok((path, query))
-}
-
 /// Whether the request line ends with a version that looks like one (RFC 9112, 2.3).
 fn names_other_version(head: &[u8]) -> bool {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
-}
-
-/// RFC 9110, 7.2, and RFC 3986, 3.2.2: no more than that it is made of what a host and a port are made of.
-fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte))
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    let (version, more) = (words.next().unwrap_or_default(), words.next());
+    more.is_none()
+        && matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
 }
 
 fn content_length(value: &[u8]) -> Result<u64, Refused> {
