@@ -32,11 +32,13 @@ pub(super) fn may_be_partial(request: &Request<'_>, meta: &Meta) -> bool {
 /// Whether one of the lists has this version's tag; one that is said to be weak only if `weak`.
 fn names(lines: &[&[u8]], meta: &Meta, weak: bool) -> bool {
     let mut tags = lines.iter().flat_map(|tags| tags.split(|byte| *byte == b','));
-    tags.any(|tag| {
-        let tag = tag.trim_ascii();
-        let tag = if weak { tag.strip_prefix(b"W/").unwrap_or(tag) } else { tag };
-        tag == b"*" || tag == meta.etag.as_bytes()
-    })
+    // Any version, but not in a list.
+    lines == [b"*"]
+        || tags.any(|tag| {
+            let tag = tag.trim_ascii();
+            let tag = if weak { tag.strip_prefix(b"W/").unwrap_or(tag) } else { tag };
+            tag == meta.etag.as_bytes()
+        })
 }
 
 /// Whether a date is before that of the file; `None` if it is no date.

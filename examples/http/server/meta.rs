@@ -1,7 +1,7 @@
 //! What an answer says about a file.
 
 use std::fmt::Write;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::date;
 use super::files::Stamp;
@@ -23,7 +23,7 @@ impl Meta {
         let content_type = content_type(name);
         let nanos = stamp.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let etag = format!("\"{nanos:x}-{:x}-{:x}\"", stamp.changed_nanos, stamp.len);
-        let last_modified = date::format(stamp.modified);
+        let last_modified = date::format(stamp.modified.min(SystemTime::now())); // as it must be (RFC 9110, 8.8.2.1)
         let mut whole = validators(&etag, &last_modified);
         // Into memory, which does not fail.
         let _ = write!(
