@@ -1,11 +1,13 @@
 //! What is no file: the loop's own figures, and an echo.
 
+use std::time::Duration;
+
 use oneloop::Connection;
 use serde_json::json;
 
-use super::body::{Framing, content};
+use super::body::{Body, content};
 use super::request::{Method, Request};
-use super::response::{Refused, Reply, ResponseHead};
+use super::response::{Refused, ResponseHead};
 
 /// What a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,9 +19,7 @@ pub(super) enum Route {
     Allow(&'static str),
 }
 
-/// # Errors
-///
-/// There is no such thing, or not with this method.
+/// What a request asks for, if there is that, and with this method.
 pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
     let (route, methods) = match request.path {
         "*" => (Route::File, "GET, HEAD, POST, OPTIONS"), // of OPTIONS, which alone has it
@@ -30,17 +30,21 @@ pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
     };
     match (request.method, route) {
         (Method::Unknown, _) => Err(Refused::new(501, "no such method")),
-        (Method::Post, Route::Echo) => Ok(route),
-        (Method::Get | Method::Head, Route::File | Route::Stats) => Ok(route),
         (Method::Options, _) => Ok(Route::Allow(methods)),
+        (Method::Get | Method::Head, Route::File | Route::Stats) => Ok(route),
+        (Method::Post, Route::Echo) => Ok(route),
         _ => Err(Refused::method(methods)),
     }
 }
 
 /// Sends what the loop did so far, as JSON.
-pub(super) fn send_stats(head: &mut ResponseHead, conn: &mut Connection<'_>, reply: Reply<'_>) {
+pub(super) fn send_stats(
+    head: &mut ResponseHead,
+    conn: &mut Connection<'_>,
+    request: &Request<'_>,
+) {
     let stats = conn.stats();
-    let micros = |duration: std::time::Duration| duration.as_micros() as u64;
+    let micros = |duration: Duration| duration.as_micros() as u64;
     let figures = json!({
         "connections": stats.connections,
         "accepts": stats.accepts,
@@ -55,25 +59,22 @@ pub(super) fn send_stats(head: &mut ResponseHead, conn: &mut Connection<'_>, rep
         "turn_micros_p99": micros(stats.turn_time.quantile(0.99)),
         "timer_lag_micros_p99": micros(stats.timer_lag.quantile(0.99)),
     });
-    head.begin(conn, 200, reply).field("Cache-Control", "no-store");
-    head.send_chunked(conn, reply, "application/json", format!("{figures:#}\n").as_bytes());
+    head.begin(conn, 200, request).field("Cache-Control", "no-store");
+    head.send_chunked(conn, request, "application/json", format!("{figures:#}\n").as_bytes());
 }
 
 /// Sends the content back, in chunks if it came in some.
 pub(super) fn send_echo(
     head: &mut ResponseHead,
     conn: &mut Connection<'_>,
-    reply: Reply<'_>,
-    framing: Option<Framing>,
+    request: &Request<'_>,
     sent: &[u8],
 ) {
     const TYPE: &str = "application/octet-stream";
-    let bytes = content(framing, sent);
     // It is what somebody sent: no browser is to take it for a page.
-    head.begin(conn, 200, reply).field("X-Content-Type-Options", "nosniff");
-    if framing == Some(Framing::Chunked) {
-        head.send_chunked(conn, reply, TYPE, &bytes);
-    } else {
-        head.send_with(conn, reply, TYPE, &bytes);
+    head.begin(conn, 200, request).field("X-Content-Type-Options", "nosniff");
+    match request.body {
+        Some(Body::Chunked(_)) => head.send_chunked(conn, request, TYPE, &content(sent)),
+        _ => head.send_with(conn, request, TYPE, sent),
     }
 }

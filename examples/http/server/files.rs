@@ -84,7 +84,11 @@ impl Directory {
 
     /// Where `path` really is.
     fn resolve(&self, path: &str) -> io::Result<PathBuf> {
-        let real = self.root.join(path.trim_start_matches('/')).canonicalize().map_err(named)?;
+        let real = self
+            .root
+            .join(path.trim_start_matches('/'))
+            .canonicalize()
+            .map_err(with_stable_kind)?;
         if !real.starts_with(&self.root) {
             return Err(ErrorKind::PermissionDenied.into());
         }
@@ -94,7 +98,7 @@ impl Directory {
 
 /// The error by a name that is stable, where it has none of its own. Links that lead in a circle, or on and on
 /// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, it may be tried again.
-fn named(error: io::Error) -> io::Error {
+fn with_stable_kind(error: io::Error) -> io::Error {
     let kind = match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => ErrorKind::NotFound,
         Some(Errno::MFILE | Errno::NFILE) => ErrorKind::ResourceBusy,
@@ -116,7 +120,11 @@ impl Files for Directory {
         }
         // A pipe may have taken its place meanwhile.
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
-        let file = fs::File::options().read(true).custom_flags(flags).open(&real).map_err(named)?;
+        let file = fs::File::options()
+            .read(true)
+            .custom_flags(flags)
+            .open(&real)
+            .map_err(with_stable_kind)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(ErrorKind::PermissionDenied.into());
@@ -125,7 +133,7 @@ impl Files for Directory {
     }
 
     fn names(&self, path: &str, count_max: usize) -> io::Result<Names> {
-        let mut entries = fs::read_dir(self.resolve(path)?).map_err(named)?;
+        let mut entries = fs::read_dir(self.resolve(path)?).map_err(with_stable_kind)?;
         let mut names = Vec::new();
         for entry in entries.by_ref().take(count_max) {
             let entry = entry?;

@@ -1,21 +1,19 @@
 //! The server: what each connection is doing, and who does it.
 
-mod answer;
 mod api;
 mod body;
 mod cache;
-mod conditional;
 mod date;
-mod file_head;
+mod file;
 pub(crate) mod files;
 mod head;
 mod jobs;
 mod listing;
-mod meta;
 mod path;
 mod range;
 mod request;
 mod response;
+mod serving;
 mod stream;
 mod target;
 
@@ -36,8 +34,9 @@ use self::cache::{Cache, Entry};
 use self::files::Files;
 use self::head::{HEAD_BYTES_MAX, HeadEnd};
 use self::jobs::Done;
-use self::request::{CONTENT_BYTES_MAX, Request};
+use self::request::CONTENT_BYTES_MAX;
 use self::response::{Refused, ResponseHead, first_line};
+use self::serving::Serving;
 use self::stream::{BLOCK_BYTES, Stream};
 
 /// Helper threads, which wait for disks.
@@ -46,8 +45,6 @@ const THREADS: usize = 4;
 pub(crate) const JOBS_MAX: usize = 1024;
 /// Bytes a second that a client must send of a request, or take of an answer.
 const RATE_MIN: usize = 512;
-/// How long a drain waits for a client to close that owes nothing and is owed nothing.
-const IDLE_LINGER: Duration = Duration::from_secs(1);
 /// Of one connection: each takes some microseconds, and others wait.
 const REQUESTS_PER_TURN_MAX: usize = 128;
 
@@ -55,16 +52,19 @@ const REQUESTS_PER_TURN_MAX: usize = 128;
 /// takes nothing leaves in memory. One of small files and pages leaves more, up to the limits below.
 pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
 /// There is memory for so many of these. When it is used up who holds the most is cut off.
-const READERS_MAX: usize = 3_000;
+const READERS_IN_MEMORY: usize = 3_000;
 
 /// Of all connections together: blocks of files, which take up to a millisecond each to be sent, and others wait.
 const MESSAGES_PER_TURN_MAX: usize = 8;
+/// The same for connections: to end one that has much to send takes half a millisecond.
+const EVENTS_PER_POLL_MAX: usize = 128;
 
 /// The limits of a reactor that has this server.
 pub(crate) fn reactor_limits() -> ReactorLimits {
     ReactorLimits::new()
-        .memory_bytes_max(READERS_MAX * READER_BYTES_MAX)
+        .memory_bytes_max(READERS_IN_MEMORY * READER_BYTES_MAX)
         .messages_per_turn_max(MESSAGES_PER_TURN_MAX)
+        .events_per_poll_max(EVENTS_PER_POLL_MAX)
 }
 
 /// The limits that the server counts on: those of its listener. A client may send and take at any rate, or say nothing,
@@ -97,7 +97,7 @@ pub(crate) fn add<D: Driver>(
 ) -> io::Result<HandlerId<Server>> {
     let (jobs, inbox) = blocking(THREADS, jobs_max);
     let server =
-        reactor.add(Server { files, jobs, cache: Cache::new(), response: ResponseHead::new() });
+        reactor.add(Server { files, jobs, cache: Cache::new(), response: ResponseHead::default() });
     reactor.attach(server, inbox)?;
     Ok(server)
 }
@@ -113,14 +113,14 @@ pub(crate) struct Server {
 /// A connection.
 pub(crate) struct Session {
     head_end: HeadEnd,
-    /// How long a head is that came, and the content that it waits for.
-    content: Option<(usize, Body)>,
-    work: Work,
+    /// How long a head is that came, and the body that it waits for.
+    body: Option<(usize, Body)>,
+    waiting: Waiting,
 }
 
-/// What a connection waits for. While it is something of ours it is paused, and the next request stays where it is:
+/// What a connection waits for. While a helper thread works for it, it is paused, and the next request stays where it is:
 /// so answers are in order.
-enum Work {
+enum Waiting {
     /// A request.
     Request,
     /// A look at a file.
@@ -133,15 +133,26 @@ enum Work {
 struct LookUp {
     head: Box<[u8]>,
     path: String,
+    /// What is in memory.
     known: Option<Rc<Entry>>,
     asked: Time,
+}
+
+impl Server {
+    fn serving<'a, 'r>(
+        &'a mut self,
+        session: &'a mut Session,
+        conn: &'a mut Connection<'r>,
+    ) -> Serving<'a, 'r> {
+        Serving { server: self, session, conn }
+    }
 }
 
 impl StreamHandler for Server {
     type Session = Session;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Session {
-        Session { head_end: HeadEnd::default(), content: None, work: Work::Request }
+        Session { head_end: HeadEnd::default(), body: None, waiting: Waiting::Request }
     }
 
     fn on_data(
@@ -150,16 +161,11 @@ impl StreamHandler for Server {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        for_each_message(conn, data, |conn, rest| {
-            self.take_request(session, conn, rest).or_else(|refused| {
-                self.give_up(session, conn, rest, refused);
-                Ok(None)
-            })
-        })
+        for_each_message(conn, data, |conn, rest| Ok(self.serving(session, conn).take(rest)))
     }
 
     fn on_drained(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        self.go_on(session, conn);
+        self.serving(session, conn).send_next();
     }
 
     /// A client that sends no more may still read.
@@ -176,7 +182,8 @@ impl StreamHandler for Server {
         match deadline {
             Deadline::InputRate | Deadline::Idle if !conn.unconsumed().is_empty() => {
                 let line = first_line(conn.unconsumed()).to_vec();
-                self.give_up(session, conn, &line, Refused::new(408, "the request takes too long"));
+                let refused = Refused::new(408, "the request takes too long");
+                self.serving(session, conn).give_up(&line, refused);
             }
             _ => {}
         }
@@ -184,40 +191,33 @@ impl StreamHandler for Server {
     }
 
     /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then. The others,
-    /// who may keep a connection open for which they have no use, close now, or when they have taken what was sent.
+    /// who may keep a connection open for which they have no use, close now.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        if !matches!(session.work, Work::Request) || !conn.unconsumed().is_empty() {
-            return;
+        if matches!(session.waiting, Waiting::Request) && conn.unconsumed().is_empty() {
+            self.serving(session, conn).close();
         }
-        if conn.output_len() > 0 {
-            conn.set_timer(IDLE_LINGER);
-            return;
-        }
-        let limits = Limits::clone(conn.limits());
-        let linger = limits.linger_timeout.min(IDLE_LINGER);
-        conn.set_limits(&Rc::new(limits.linger_timeout(linger)));
-        conn.close();
     }
 
+    /// Of one that closes in a drain, or one that waits for a helper thread.
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
-        self.go_on(session, conn);
-        if conn.is_draining() {
-            self.on_drain(session, conn);
+        match session.waiting {
+            Waiting::Request if conn.is_paused() => self.serving(session, conn).close(),
+            _ => self.serving(session, conn).send_next(),
         }
     }
 }
 
 impl MessageHandler<Done> for Server {
     fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, done: Done) {
-        match (done, std::mem::replace(&mut session.work, Work::Request)) {
-            (Done::Found(found), Work::LookUp(look_up)) => {
-                self.take_found(session, conn, *look_up, found);
+        match (done, std::mem::replace(&mut session.waiting, Waiting::Request)) {
+            (Done::Found(found), Waiting::LookUp(look_up)) => {
+                self.serving(session, conn).take_found(*look_up, found);
             }
-            (Done::Read(block), Work::Stream(mut stream)) => {
+            (Done::Read(block), Waiting::Stream(mut stream)) => {
                 let taken = stream.take_block(conn, block);
-                session.work = Work::Stream(stream);
+                session.waiting = Waiting::Stream(stream);
                 match taken {
-                    Ok(()) => self.go_on(session, conn),
+                    Ok(()) => self.serving(session, conn).send_next(),
                     Err(error) => {
                         // Its length was promised: an end before that says that this is not all (RFC 9112, 8). What
                         // was sent is right, and some of it may be answers of before.
@@ -226,61 +226,7 @@ impl MessageHandler<Done> for Server {
                     }
                 }
             }
-            (_, work) => session.work = work,
-        }
-    }
-}
-
-impl Server {
-    /// Answers the first request of the input; gives its length, or `None` if it is not whole. An empty line before it
-    /// is taken by itself.
-    ///
-    /// # Errors
-    ///
-    /// What the client is to be told before the connection closes.
-    fn take_request(
-        &mut self,
-        session: &mut Session,
-        conn: &mut Connection<'_>,
-        input: &[u8],
-    ) -> Result<Option<usize>, Refused> {
-        let (head, mut body) = match session.content.take() {
-            Some(waiting) => waiting,
-            None => {
-                let Some(end) = session.head_end.find(input)? else { return Ok(None) };
-                let (head, rest) = input.split_at(end);
-                if head == b"\r\n" {
-                    return Ok(Some(end));
-                }
-                let request = Request::parse(head)?;
-                let Some(framing) = request.framing else {
-                    self.answer(session, conn, head, &request, &[], rest);
-                    return Ok(Some(end));
-                };
-                api::route(&request)?;
-                if request.expects_continue && rest.is_empty() {
-                    conn.send(b"HTTP/1.1 100 Continue\r\n\r\n").ignore();
-                }
-                (end, Body::new(framing))
-            }
-        };
-        let (request, rest) = input.split_at(head);
-        let Some(length) = body.find_end(rest)? else {
-            conn.need(head + body.need());
-            session.content = Some((head, body));
-            return Ok(None);
-        };
-        let (content, rest) = rest.split_at(length);
-        self.answer(session, conn, request, &Request::parse(request)?, content, rest);
-        Ok(Some(head + length))
-    }
-
-    /// Sends the next part of a large file.
-    fn go_on(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        let Work::Stream(stream) = &mut session.work else { return };
-        if stream.send_next(conn, &self.jobs) {
-            let keeps_alive = stream.keeps_alive;
-            self.finish(session, conn, keeps_alive);
+            (_, waiting) => session.waiting = waiting,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::body::Framing;
+use super::body::{Body, Chunks};
 use super::response::Refused;
 use super::target;
 
@@ -11,7 +11,7 @@ pub(super) const FIELDS_MAX: usize = 100;
 /// The largest content.
 pub(super) const CONTENT_BYTES_MAX: u64 = 1024 * 1024;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) enum Method {
     Get,
     Head,
@@ -19,12 +19,14 @@ pub(super) enum Method {
     Options,
     /// One that HTTP has (RFC 9110, 9.3; RFC 5789), and nothing here.
     Known,
+    #[default]
     Unknown,
 }
 
 /// A request, as far as this server cares, borrowed from its head.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct Request<'a> {
+    pub(super) head: &'a [u8],
     pub(super) method: Method,
     /// As it came, without the query; `*` of an OPTIONS that asks about the server.
     pub(super) path: &'a str,
@@ -32,8 +34,9 @@ pub(super) struct Request<'a> {
     pub(super) query: &'a str,
     /// HTTP/1.1, not 1.0.
     pub(super) is_1_1: bool,
+    /// The connection goes on after the answer.
     pub(super) keeps_alive: bool,
-    pub(super) framing: Option<Framing>,
+    pub(super) body: Option<Body>,
     pub(super) expects_continue: bool,
     pub(super) range: Option<&'a [u8]>,
     pub(super) if_range: Option<&'a [u8]>,
@@ -50,9 +53,7 @@ const fn bad(why: &'static str) -> Refused {
 }
 
 impl<'a> Request<'a> {
-    /// # Errors
-    ///
-    /// What the client is to be told. After that nobody knows where the next request begins.
+    /// Reads a whole head. After one that is refused nobody knows where the next request begins.
     pub(super) fn parse(head: &'a [u8]) -> Result<Request<'a>, Refused> {
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let mut parsed = httparse::Request::new(&mut []);
@@ -70,48 +71,44 @@ impl<'a> Request<'a> {
         let is_1_1 = parsed.version == Some(1);
         let method = method(parsed.method.unwrap_or_default());
         let (path, query) = target::split(parsed.path.unwrap_or_default(), method)?;
-        let mut request = Request {
-            method,
-            path,
-            query,
-            is_1_1,
-            keeps_alive: false,
-            framing: None,
-            expects_continue: false,
-            range: None,
-            if_range: None,
-            if_match: Vec::new(),
-            if_none_match: Vec::new(),
-            if_modified_since: None,
-            if_unmodified_since: None,
-        };
-        let mut said = Said::default();
+        let mut request = Request { head, method, path, query, is_1_1, ..Request::default() };
+        let mut framing = FramingFields::default();
         for field in parsed.headers.iter() {
-            request.take_field(&mut said, field.name, field.value)?;
+            request.take_field(&mut framing, field.name, field.value)?;
         }
-        if is_1_1 && !said.host {
+        if is_1_1 && !framing.host {
             return Err(bad("a request of HTTP/1.1 has a Host"));
         }
-        request.keeps_alive = !said.closes && (is_1_1 || said.keeps_alive);
+        request.keeps_alive = !framing.closes && (is_1_1 || framing.keeps_alive);
         // RFC 9112, 6.1 and 6.3: who disagrees about the length takes content for a request.
-        request.framing = match (said.content_length, said.transfer_encoding) {
+        request.body = match (framing.content_length, framing.transfer_encoding) {
             (Some(_), true) => return Err(bad("Content-Length and Transfer-Encoding")),
             (_, true) if !is_1_1 => return Err(bad("HTTP/1.0 has no Transfer-Encoding")),
-            (_, true) => Some(Framing::Chunked),
+            (_, true) => Some(Body::Chunked(Chunks::new())),
             (Some(length), _) if length > CONTENT_BYTES_MAX => {
                 return Err(Refused::new(413, "the content is too large"));
             }
             (Some(0) | None, _) => None,
-            (Some(length), _) => Some(Framing::Counted(length as usize)),
+            (Some(length), _) => Some(Body::Counted(length as usize)),
         };
         Ok(request)
     }
 
-    fn take_field(&mut self, said: &mut Said, name: &str, value: &'a [u8]) -> Result<(), Refused> {
+    /// The answer is to have no content.
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::Head
+    }
+
+    fn take_field(
+        &mut self,
+        framing: &mut FramingFields,
+        name: &str,
+        value: &'a [u8],
+    ) -> Result<(), Refused> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         // By length first: most fields are none of these.
         match name.len() {
-            4 if is("host") => said.take_host(value)?,
+            4 if is("host") => framing.take_host(value)?,
             5 if is("range") => set_once(&mut self.range, value),
             6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -121,11 +118,11 @@ impl<'a> Request<'a> {
             }
             8 if is("if-range") => set_once(&mut self.if_range, value),
             8 if is("if-match") => self.if_match.push(value),
-            10 if is("connection") => said.take_connection(value),
+            10 if is("connection") => framing.take_connection(value),
             13 if is("if-none-match") => self.if_none_match.push(value),
-            14 if is("content-length") => said.take_content_length(value)?,
+            14 if is("content-length") => framing.take_content_length(value)?,
             17 if is("if-modified-since") => set_once(&mut self.if_modified_since, value),
-            17 if is("transfer-encoding") => said.take_transfer_encoding(value)?,
+            17 if is("transfer-encoding") => framing.take_transfer_encoding(value)?,
             19 if is("if-unmodified-since") => set_once(&mut self.if_unmodified_since, value),
             _ => {}
         }
@@ -133,9 +130,9 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What the fields say together.
+/// The fields that say together where the request ends, and whether it is the last one.
 #[derive(Default)]
-struct Said {
+struct FramingFields {
     closes: bool,
     keeps_alive: bool,
     host: bool,
@@ -143,7 +140,7 @@ struct Said {
     transfer_encoding: bool,
 }
 
-impl Said {
+impl FramingFields {
     fn take_connection(&mut self, value: &[u8]) {
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             self.closes |= option.eq_ignore_ascii_case(b"close");

@@ -7,6 +7,7 @@ use log::debug;
 use oneloop::Connection;
 
 use super::date::Date;
+use super::request::Request;
 
 /// The longest chunk that is sent.
 const CHUNK_BYTES_MAX: usize = 8 * 1024;
@@ -30,43 +31,28 @@ impl Refused {
     }
 }
 
-/// What an answer has to know of its request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reply<'a> {
-    /// The head of the request, for the log.
-    pub(super) request: &'a [u8],
-    /// The head is all that is sent.
-    pub(super) is_head: bool,
-    pub(super) is_1_1: bool,
-    pub(super) keeps_alive: bool,
-}
-
 /// The head of an answer, written into a buffer that all of them share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ResponseHead {
     date: Date,
     bytes: Vec<u8>,
 }
 
 impl ResponseHead {
-    pub(super) fn new() -> ResponseHead {
-        ResponseHead { date: Date::new(), bytes: Vec::new() }
-    }
-
     /// Begins one, with what all have.
     pub(super) fn begin(
         &mut self,
         conn: &Connection<'_>,
         status: u16,
-        reply: Reply<'_>,
+        request: &Request<'_>,
     ) -> &mut ResponseHead {
-        debug!("{}: {} {status}", conn.key(), first_line(reply.request).escape_ascii());
+        debug!("{}: {} {status}", conn.key(), first_line(request.head).escape_ascii());
         self.bytes.clear();
         self.bytes.extend_from_slice(b"HTTP/1.1 ");
         self.bytes.extend_from_slice(status_line(status).as_bytes());
         self.bytes.extend_from_slice(b"\r\nDate: ");
         self.bytes.extend_from_slice(self.date.text(conn).as_bytes());
-        match (reply.keeps_alive, reply.is_1_1) {
+        match (request.keeps_alive, request.is_1_1) {
             (true, true) => self.bytes.extend_from_slice(b"\r\n"),
             (true, false) => self.bytes.extend_from_slice(b"\r\nConnection: keep-alive\r\n"),
             (false, _) => self.bytes.extend_from_slice(b"\r\nConnection: close\r\n"),
@@ -95,22 +81,27 @@ impl ResponseHead {
     pub(super) fn send_with(
         &mut self,
         conn: &mut Connection<'_>,
-        reply: Reply<'_>,
+        request: &Request<'_>,
         content_type: &str,
         content: &[u8],
     ) {
         self.field("Content-Type", content_type).field("Content-Length", content.len());
         self.send(conn);
-        if !reply.is_head {
+        if !request.is_head() {
             conn.send(content).ignore();
         }
     }
 
     /// Sends a refusal, as a whole answer.
-    pub(super) fn refuse(&mut self, conn: &mut Connection<'_>, reply: Reply<'_>, refused: Refused) {
+    pub(super) fn refuse(
+        &mut self,
+        conn: &mut Connection<'_>,
+        request: &Request<'_>,
+        refused: Refused,
+    ) {
         let Refused { status, why, allow } = refused;
         debug!("{}: {why}", conn.key());
-        self.begin(conn, status, reply);
+        self.begin(conn, status, request);
         if let Some(allow) = allow {
             self.field("Allow", allow);
         }
@@ -118,7 +109,7 @@ impl ResponseHead {
             self.field("Retry-After", 1);
         }
         let content = format!("{}: {why}\n", status_line(status));
-        self.send_with(conn, reply, "text/plain; charset=utf-8", content.as_bytes());
+        self.send_with(conn, request, "text/plain; charset=utf-8", content.as_bytes());
     }
 
     /// Sends a whole answer that has this content in chunks, as if its length were not known; to HTTP/1.0, which has none,
@@ -126,15 +117,15 @@ impl ResponseHead {
     pub(super) fn send_chunked(
         &mut self,
         conn: &mut Connection<'_>,
-        reply: Reply<'_>,
+        request: &Request<'_>,
         content_type: &str,
         content: &[u8],
     ) {
-        if !reply.is_1_1 {
-            return self.send_with(conn, reply, content_type, content);
+        if !request.is_1_1 {
+            return self.send_with(conn, request, content_type, content);
         }
         self.field("Content-Type", content_type).field("Transfer-Encoding", "chunked").send(conn);
-        if reply.is_head {
+        if request.is_head() {
             return;
         }
         for chunk in content.chunks(CHUNK_BYTES_MAX) {

@@ -1,0 +1,150 @@
+//! An answer with a file: what it says of it, whether the client has that already (RFC 9110, 13), and which parts of it
+//! follow.
+
+use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use httpdate::HttpDate;
+use oneloop::Connection;
+
+use super::date::http_date;
+use super::files::Stamp;
+use super::range::{Piece, Selection, content_range, multipart, select};
+use super::request::{Method, Request};
+use super::response::{Refused, ResponseHead};
+
+/// What an answer says about one version of a file.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    pub(super) stamp: Stamp,
+    content_type: String,
+    etag: String,
+    last_modified: HttpDate,
+    /// The fields of an answer that has all of it.
+    whole: Vec<u8>,
+}
+
+impl Meta {
+    /// Of a file with this path.
+    pub(super) fn new(path: &str, stamp: Stamp) -> Meta {
+        let guess = mime_guess::from_path(path).first_or_octet_stream();
+        let content_type = match guess.type_() {
+            mime_guess::mime::TEXT => format!("{guess}; charset=utf-8"),
+            _ => guess.to_string(),
+        };
+        let nanos = stamp.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let etag = format!("\"{nanos:x}-{:x}-{:x}\"", stamp.changed_nanos, stamp.len);
+        // Not in the future (RFC 9110, 8.8.2.1).
+        let last_modified = http_date(stamp.modified.min(SystemTime::now()));
+        let mut meta = Meta { stamp, content_type, etag, last_modified, whole: Vec::new() };
+        let mut whole = meta.validators();
+        // Into memory, which does not fail.
+        let _ = write!(
+            whole,
+            "Accept-Ranges: bytes\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
+            meta.content_type, stamp.len
+        );
+        meta.whole = whole.into_bytes();
+        meta
+    }
+
+    /// The fields that tell this version from others.
+    fn validators(&self) -> String {
+        format!("Last-Modified: {}\r\nETag: {}\r\n", self.last_modified, self.etag)
+    }
+
+    /// Sends the head that a request for this file gets; gives what follows it.
+    pub(super) fn send_head(
+        &self,
+        head: &mut ResponseHead,
+        conn: &mut Connection<'_>,
+        request: &Request<'_>,
+    ) -> Vec<Piece> {
+        let len = self.stamp.len;
+        if let Some(status) = self.status_instead(request) {
+            if status == 304 {
+                head.begin(conn, status, request).fields(self.validators().as_bytes()).send(conn);
+            } else {
+                head.refuse(conn, request, Refused::new(status, "the file is another one"));
+            }
+            return Vec::new();
+        }
+        let pieces = match self.selection(request) {
+            Selection::Whole => {
+                head.begin(conn, 200, request).fields(&self.whole).send(conn);
+                vec![Piece::Span(0..len)]
+            }
+            Selection::Parts(parts) => {
+                head.begin(conn, 206, request).fields(self.validators().as_bytes());
+                let pieces = if let [part] = &parts[..] {
+                    head.field("Content-Range", content_range(part, len));
+                    head.field("Content-Type", &self.content_type);
+                    vec![Piece::Span(part.clone())]
+                } else {
+                    let boundary = format!("{:016x}{:016x}", conn.random(), conn.random());
+                    let content_type = format_args!("multipart/byteranges; boundary={boundary}");
+                    head.field("Content-Type", content_type);
+                    multipart(&parts, len, &self.content_type, &boundary)
+                };
+                let length: u64 = pieces.iter().map(Piece::len).sum();
+                head.field("Content-Length", length).send(conn);
+                pieces
+            }
+            Selection::Unsatisfiable => {
+                head.begin(conn, 416, request);
+                head.field("Content-Range", format_args!("bytes */{len}"));
+                head.send_with(conn, request, "text/plain; charset=utf-8", b"");
+                Vec::new()
+            }
+        };
+        if request.is_head() { Vec::new() } else { pieces }
+    }
+
+    /// The status of the answer if it is not the file: 304, or 412; in the order of RFC 9110, 13.2.2.
+    fn status_instead(&self, request: &Request<'_>) -> Option<u16> {
+        let is_failed = match (&request.if_match[..], request.if_unmodified_since) {
+            ([], Some(date)) => self.is_newer_than(date) == Some(true),
+            ([], None) => false,
+            (lines, _) => !self.is_in(lines, false),
+        };
+        if is_failed {
+            return Some(412);
+        }
+        let is_known = match (&request.if_none_match[..], request.if_modified_since) {
+            ([], Some(date)) => self.is_newer_than(date) == Some(false),
+            ([], None) => false,
+            (lines, _) => self.is_in(lines, true),
+        };
+        is_known.then_some(304)
+    }
+
+    /// Whether one of the lists has this version's tag; one that is said to be weak only if it may be. A `*` is any
+    /// version, but not in a list.
+    fn is_in(&self, lines: &[&[u8]], may_be_weak: bool) -> bool {
+        let mut tags = lines.iter().flat_map(|tags| tags.split(|byte| *byte == b','));
+        let is_this = |tag: &[u8]| {
+            let tag = tag.trim_ascii();
+            let tag = if may_be_weak { tag.strip_prefix(b"W/").unwrap_or(tag) } else { tag };
+            tag == self.etag.as_bytes()
+        };
+        lines == [b"*"] || tags.any(is_this)
+    }
+
+    /// `None` if that is no date.
+    fn is_newer_than(&self, date: &[u8]) -> Option<bool> {
+        let date: HttpDate = str::from_utf8(date).ok()?.parse().ok()?;
+        Some(self.last_modified > date)
+    }
+
+    /// What is asked for. A part only of the version that the client has, and for that a date is not enough: the file may
+    /// have become another one twice in a second (RFC 9110, 13.1.5).
+    fn selection(&self, request: &Request<'_>) -> Selection {
+        let may_be_partial = request.if_range.is_none_or(|tag| tag == self.etag.as_bytes());
+        match request.range {
+            Some(range) if request.method == Method::Get && may_be_partial => {
+                select(range, self.stamp.len)
+            }
+            _ => Selection::Whole,
+        }
+    }
+}
