@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use oneloop::Connection;
 use serde_json::json;
 
 use super::body::{Body, content};
 use super::request::{Method, Request};
-use super::response::{Refused, ResponseHead};
+use super::response::{Refused, Response};
 
 /// What a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,12 +37,8 @@ pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
 }
 
 /// Sends what the loop did so far, as JSON.
-pub(super) fn send_stats(
-    head: &mut ResponseHead,
-    conn: &mut Connection<'_>,
-    request: &Request<'_>,
-) {
-    let stats = conn.stats();
+pub(super) fn send_stats(response: &mut Response<'_, '_>) {
+    let stats = response.conn.stats();
     let micros = |duration: Duration| duration.as_micros() as u64;
     let figures = json!({
         "connections": stats.connections,
@@ -59,22 +54,17 @@ pub(super) fn send_stats(
         "turn_micros_p99": micros(stats.turn_time.quantile(0.99)),
         "timer_lag_micros_p99": micros(stats.timer_lag.quantile(0.99)),
     });
-    head.begin(conn, 200, request).field("Cache-Control", "no-store");
-    head.send_chunked(conn, request, "application/json", format!("{figures:#}\n").as_bytes());
+    response.begin(200).field("Cache-Control", "no-store");
+    response.send_chunked("application/json", format!("{figures:#}\n").as_bytes());
 }
 
 /// Sends the content back, in chunks if it came in some.
-pub(super) fn send_echo(
-    head: &mut ResponseHead,
-    conn: &mut Connection<'_>,
-    request: &Request<'_>,
-    sent: &[u8],
-) {
+pub(super) fn send_echo(response: &mut Response<'_, '_>, sent: &[u8]) {
     const TYPE: &str = "application/octet-stream";
     // It is what somebody sent: no browser is to take it for a page.
-    head.begin(conn, 200, request).field("X-Content-Type-Options", "nosniff");
-    match request.body {
-        Some(Body::Chunked(_)) => head.send_chunked(conn, request, TYPE, &content(sent)),
-        _ => head.send_with(conn, request, TYPE, sent),
+    response.begin(200).field("X-Content-Type-Options", "nosniff");
+    match response.request.body {
+        Some(Body::Chunked(_)) => response.send_chunked(TYPE, &content(sent)),
+        _ => response.send_with(TYPE, sent),
     }
 }

@@ -1,17 +1,16 @@
 //! An answer with a file: what it says of it, whether the client has that already (RFC 9110, 13), and which parts of it
 //! follow.
 
-use std::fmt::Write;
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
-use oneloop::Connection;
 
 use super::date::http_date;
 use super::files::Stamp;
 use super::range::{Piece, Selection, content_range, multipart, select};
 use super::request::{Method, Request};
-use super::response::{Refused, ResponseHead};
+use super::response::{Refused, Response};
 
 /// What an answer says about one version of a file.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub(crate) struct Meta {
     etag: String,
     last_modified: HttpDate,
     /// The fields of an answer that has all of it.
-    whole: Vec<u8>,
+    whole: String,
 }
 
 impl Meta {
@@ -36,15 +35,13 @@ impl Meta {
         let etag = format!("\"{nanos:x}-{:x}-{:x}\"", stamp.changed_nanos, stamp.len);
         // Not in the future (RFC 9110, 8.8.2.1).
         let last_modified = http_date(stamp.modified.min(SystemTime::now()));
-        let mut meta = Meta { stamp, content_type, etag, last_modified, whole: Vec::new() };
-        let mut whole = meta.validators();
-        // Into memory, which does not fail.
-        let _ = write!(
-            whole,
-            "Accept-Ranges: bytes\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
-            meta.content_type, stamp.len
+        let mut meta = Meta { stamp, content_type, etag, last_modified, whole: String::new() };
+        meta.whole = format!(
+            "{}Accept-Ranges: bytes\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
+            meta.validators(),
+            meta.content_type,
+            stamp.len
         );
-        meta.whole = whole.into_bytes();
         meta
     }
 
@@ -54,50 +51,46 @@ impl Meta {
     }
 
     /// Sends the head that a request for this file gets; gives what follows it.
-    pub(super) fn send_head(
-        &self,
-        head: &mut ResponseHead,
-        conn: &mut Connection<'_>,
-        request: &Request<'_>,
-    ) -> Vec<Piece> {
-        let len = self.stamp.len;
-        if let Some(status) = self.status_instead(request) {
-            if status == 304 {
-                head.begin(conn, status, request).fields(self.validators().as_bytes()).send(conn);
-            } else {
-                head.refuse(conn, request, Refused::new(status, "the file is another one"));
+    pub(super) fn send_head(&self, response: &mut Response<'_, '_>) -> Vec<Piece> {
+        let (request, len) = (response.request, self.stamp.len);
+        let pieces = match (self.status_instead(request), self.selection(request)) {
+            (Some(304), _) => {
+                response.begin(304).fields(&self.validators()).send();
+                Vec::new()
             }
-            return Vec::new();
-        }
-        let pieces = match self.selection(request) {
-            Selection::Whole => {
-                head.begin(conn, 200, request).fields(&self.whole).send(conn);
+            (Some(status), _) => {
+                response.refuse(Refused::new(status, "the file is another one"));
+                Vec::new()
+            }
+            (None, Selection::Whole) => {
+                response.begin(200).fields(&self.whole).send();
                 vec![Piece::Span(0..len)]
             }
-            Selection::Parts(parts) => {
-                head.begin(conn, 206, request).fields(self.validators().as_bytes());
-                let pieces = if let [part] = &parts[..] {
-                    head.field("Content-Range", content_range(part, len));
-                    head.field("Content-Type", &self.content_type);
-                    vec![Piece::Span(part.clone())]
-                } else {
-                    let boundary = format!("{:016x}{:016x}", conn.random(), conn.random());
-                    let content_type = format_args!("multipart/byteranges; boundary={boundary}");
-                    head.field("Content-Type", content_type);
-                    multipart(&parts, len, &self.content_type, &boundary)
-                };
-                let length: u64 = pieces.iter().map(Piece::len).sum();
-                head.field("Content-Length", length).send(conn);
-                pieces
-            }
-            Selection::Unsatisfiable => {
-                head.begin(conn, 416, request);
-                head.field("Content-Range", format_args!("bytes */{len}"));
-                head.send_with(conn, request, "text/plain; charset=utf-8", b"");
+            (None, Selection::Parts(parts)) => self.send_head_of(parts, response),
+            (None, Selection::Unsatisfiable) => {
+                response.begin(416).field("Content-Range", format_args!("bytes */{len}"));
+                response.send_with("text/plain; charset=utf-8", b"");
                 Vec::new()
             }
         };
         if request.is_head() { Vec::new() } else { pieces }
+    }
+
+    fn send_head_of(&self, parts: Vec<Range<u64>>, response: &mut Response<'_, '_>) -> Vec<Piece> {
+        let len = self.stamp.len;
+        response.begin(206).fields(&self.validators());
+        let pieces = if let [part] = &parts[..] {
+            response.field("Content-Range", content_range(part, len));
+            response.field("Content-Type", &self.content_type);
+            vec![Piece::Span(part.clone())]
+        } else {
+            let boundary = format!("{:016x}", response.conn.random());
+            let content_type = format_args!("multipart/byteranges; boundary={boundary}");
+            response.field("Content-Type", content_type);
+            multipart(&parts, len, &self.content_type, &boundary)
+        };
+        response.field("Content-Length", pieces.iter().map(Piece::len).sum::<u64>()).send();
+        pieces
     }
 
     /// The status of the answer if it is not the file: 304, or 412; in the order of RFC 9110, 13.2.2.

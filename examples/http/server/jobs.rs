@@ -10,7 +10,8 @@ use super::listing;
 
 /// What comes back from a helper thread.
 pub(crate) enum Done {
-    Found(Found),
+    /// What there is at this path.
+    Found(String, Found),
     /// A block of a large file.
     Read(io::Result<Vec<u8>>),
 }
@@ -41,11 +42,12 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub(super) fn look_up(&self) -> Found {
-        self.try_look_up().unwrap_or_else(|error| {
+    pub(super) fn look_up(self) -> Done {
+        let found = self.try_look_up().unwrap_or_else(|error| {
             log::debug!("{}: {error}", self.path.escape_debug());
             Found::Failed(error.kind())
-        })
+        });
+        Done::Found(self.path, found)
     }
 
     fn try_look_up(&self) -> io::Result<Found> {

@@ -35,7 +35,7 @@ use self::files::Files;
 use self::head::{HEAD_BYTES_MAX, HeadEnd};
 use self::jobs::Done;
 use self::request::CONTENT_BYTES_MAX;
-use self::response::{Refused, ResponseHead, first_line};
+use self::response::{Heads, Refused, first_line};
 use self::serving::Serving;
 use self::stream::{BLOCK_BYTES, Stream};
 
@@ -96,8 +96,7 @@ pub(crate) fn add<D: Driver>(
     jobs_max: usize,
 ) -> io::Result<HandlerId<Server>> {
     let (jobs, inbox) = blocking(THREADS, jobs_max);
-    let server =
-        reactor.add(Server { files, jobs, cache: Cache::new(), response: ResponseHead::default() });
+    let server = reactor.add(Server { files, jobs, cache: Cache::new(), heads: Heads::default() });
     reactor.attach(server, inbox)?;
     Ok(server)
 }
@@ -107,7 +106,7 @@ pub(crate) struct Server {
     files: Arc<dyn Files>,
     jobs: Blocking<Done>,
     cache: Cache,
-    response: ResponseHead,
+    heads: Heads,
 }
 
 /// A connection.
@@ -132,7 +131,6 @@ enum Waiting {
 /// A request whose file is looked up.
 struct LookUp {
     head: Box<[u8]>,
-    path: String,
     /// What is in memory.
     known: Option<Rc<Entry>>,
     asked: Time,
@@ -210,8 +208,8 @@ impl StreamHandler for Server {
 impl MessageHandler<Done> for Server {
     fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, done: Done) {
         match (done, std::mem::replace(&mut session.waiting, Waiting::Request)) {
-            (Done::Found(found), Waiting::LookUp(look_up)) => {
-                self.serving(session, conn).take_found(*look_up, found);
+            (Done::Found(path, found), Waiting::LookUp(look_up)) => {
+                self.serving(session, conn).take_found(*look_up, path, found);
             }
             (Done::Read(block), Waiting::Stream(mut stream)) => {
                 let taken = stream.take_block(conn, block);

@@ -31,77 +31,84 @@ impl Refused {
     }
 }
 
-/// The head of an answer, written into a buffer that all of them share.
+/// What all answers share: the date, and a buffer for their heads.
 #[derive(Debug, Default)]
-pub(super) struct ResponseHead {
+pub(super) struct Heads {
     date: Date,
     bytes: Vec<u8>,
 }
 
-impl ResponseHead {
-    /// Begins one, with what all have.
-    pub(super) fn begin(
-        &mut self,
-        conn: &Connection<'_>,
-        status: u16,
-        request: &Request<'_>,
-    ) -> &mut ResponseHead {
-        debug!("{}: {} {status}", conn.key(), first_line(request.head).escape_ascii());
-        self.bytes.clear();
-        self.bytes.extend_from_slice(b"HTTP/1.1 ");
-        self.bytes.extend_from_slice(status_line(status).as_bytes());
-        self.bytes.extend_from_slice(b"\r\nDate: ");
-        self.bytes.extend_from_slice(self.date.text(conn).as_bytes());
-        match (request.keeps_alive, request.is_1_1) {
-            (true, true) => self.bytes.extend_from_slice(b"\r\n"),
-            (true, false) => self.bytes.extend_from_slice(b"\r\nConnection: keep-alive\r\n"),
-            (false, _) => self.bytes.extend_from_slice(b"\r\nConnection: close\r\n"),
-        }
-        self
+/// The answer to a request, field by field.
+pub(super) struct Response<'a, 'r> {
+    pub(super) heads: &'a mut Heads,
+    pub(super) conn: &'a mut Connection<'r>,
+    pub(super) request: &'a Request<'a>,
+}
+
+impl Response<'_, '_> {
+    /// Begins it, with what all have.
+    pub(super) fn begin(&mut self, status: u16) -> &mut Self {
+        let (key, head) = (self.conn.key(), self.request.head);
+        debug!("{key}: {} {status}", first_line(head).escape_ascii());
+        self.heads.bytes.clear();
+        let connection = match (self.request.keeps_alive, self.request.is_1_1) {
+            (true, true) => "",
+            (true, false) => "Connection: keep-alive\r\n",
+            (false, _) => "Connection: close\r\n",
+        };
+        self.fields("HTTP/1.1 ").fields(status_line(status)).fields("\r\nDate: ");
+        self.heads.bytes.extend_from_slice(self.heads.date.text(self.conn).as_bytes());
+        self.fields("\r\n").fields(connection)
     }
 
-    pub(super) fn field(&mut self, name: &str, value: impl Display) -> &mut ResponseHead {
+    pub(super) fn field(&mut self, name: &str, value: impl Display) -> &mut Self {
         // Into memory, which does not fail.
-        let _ = write!(self.bytes, "{name}: {value}\r\n");
+        let _ = write!(self.heads.bytes, "{name}: {value}\r\n");
         self
     }
 
     /// Whole fields, with their line ends.
-    pub(super) fn fields(&mut self, fields: &[u8]) -> &mut ResponseHead {
-        self.bytes.extend_from_slice(fields);
+    pub(super) fn fields(&mut self, fields: &str) -> &mut Self {
+        self.heads.bytes.extend_from_slice(fields.as_bytes());
         self
     }
 
-    pub(super) fn send(&mut self, conn: &mut Connection<'_>) {
-        self.bytes.extend_from_slice(b"\r\n");
-        conn.send(&self.bytes).ignore();
+    /// Sends the head.
+    pub(super) fn send(&mut self) {
+        self.fields("\r\n");
+        self.conn.send(&self.heads.bytes).ignore();
     }
 
-    /// Sends a whole answer that has this content.
-    pub(super) fn send_with(
-        &mut self,
-        conn: &mut Connection<'_>,
-        request: &Request<'_>,
-        content_type: &str,
-        content: &[u8],
-    ) {
-        self.field("Content-Type", content_type).field("Content-Length", content.len());
-        self.send(conn);
-        if !request.is_head() {
-            conn.send(content).ignore();
+    /// Sends it with this content.
+    pub(super) fn send_with(&mut self, content_type: &str, content: &[u8]) {
+        self.field("Content-Type", content_type).field("Content-Length", content.len()).send();
+        if !self.request.is_head() {
+            self.conn.send(content).ignore();
         }
     }
 
+    /// Sends it with this content in chunks, as if its length were not known; to HTTP/1.0, which has none, as one piece.
+    pub(super) fn send_chunked(&mut self, content_type: &str, content: &[u8]) {
+        if !self.request.is_1_1 {
+            return self.send_with(content_type, content);
+        }
+        self.field("Content-Type", content_type).field("Transfer-Encoding", "chunked").send();
+        if self.request.is_head() {
+            return;
+        }
+        for chunk in content.chunks(CHUNK_BYTES_MAX) {
+            self.conn.send(format!("{:x}\r\n", chunk.len()).as_bytes()).ignore();
+            self.conn.send(chunk).ignore();
+            self.conn.send(b"\r\n").ignore();
+        }
+        self.conn.send(b"0\r\n\r\n").ignore();
+    }
+
     /// Sends a refusal, as a whole answer.
-    pub(super) fn refuse(
-        &mut self,
-        conn: &mut Connection<'_>,
-        request: &Request<'_>,
-        refused: Refused,
-    ) {
+    pub(super) fn refuse(&mut self, refused: Refused) {
         let Refused { status, why, allow } = refused;
-        debug!("{}: {why}", conn.key());
-        self.begin(conn, status, request);
+        debug!("{}: {why}", self.conn.key());
+        self.begin(status);
         if let Some(allow) = allow {
             self.field("Allow", allow);
         }
@@ -109,31 +116,7 @@ impl ResponseHead {
             self.field("Retry-After", 1);
         }
         let content = format!("{}: {why}\n", status_line(status));
-        self.send_with(conn, request, "text/plain; charset=utf-8", content.as_bytes());
-    }
-
-    /// Sends a whole answer that has this content in chunks, as if its length were not known; to HTTP/1.0, which has none,
-    /// as one piece.
-    pub(super) fn send_chunked(
-        &mut self,
-        conn: &mut Connection<'_>,
-        request: &Request<'_>,
-        content_type: &str,
-        content: &[u8],
-    ) {
-        if !request.is_1_1 {
-            return self.send_with(conn, request, content_type, content);
-        }
-        self.field("Content-Type", content_type).field("Transfer-Encoding", "chunked").send(conn);
-        if request.is_head() {
-            return;
-        }
-        for chunk in content.chunks(CHUNK_BYTES_MAX) {
-            conn.send(format!("{:x}\r\n", chunk.len()).as_bytes()).ignore();
-            conn.send(chunk).ignore();
-            conn.send(b"\r\n").ignore();
-        }
-        conn.send(b"0\r\n\r\n").ignore();
+        self.send_with("text/plain; charset=utf-8", content.as_bytes());
     }
 }
 

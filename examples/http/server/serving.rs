@@ -10,10 +10,10 @@ use oneloop::{Connection, Limits};
 
 use super::api::{self, Route};
 use super::cache::Entry;
-use super::jobs::{Done, Found, Wanted, is_missing};
+use super::jobs::{Found, Wanted, is_missing};
 use super::range::Piece;
 use super::request::{Method, Request};
-use super::response::Refused;
+use super::response::{Refused, Response};
 use super::stream::Stream;
 use super::{LookUp, Server, Session, Waiting, listing, path};
 
@@ -30,7 +30,7 @@ pub(super) struct Serving<'a, 'r> {
     pub(super) conn: &'a mut Connection<'r>,
 }
 
-impl Serving<'_, '_> {
+impl<'r> Serving<'_, 'r> {
     /// Answers the first request of the input, or begins to. Gives its length, or that of an empty line before it; `None`
     /// if it is not whole, or the last one.
     pub(super) fn take(&mut self, input: &[u8]) -> Option<usize> {
@@ -75,17 +75,19 @@ impl Serving<'_, '_> {
     /// Answers a request, or begins to: `sent` is its body as it came, `rest` what follows it in the input.
     fn answer(&mut self, mut request: Request<'_>, sent: &[u8], rest: &[u8]) {
         self.note_drain(&mut request, rest);
-        let response = &mut self.server.response;
+        let mut response = self.response(&request);
         match api::route(&request) {
             Ok(Route::File) => return self.answer_path(&request),
-            Ok(Route::Stats) => api::send_stats(response, self.conn, &request),
-            Ok(Route::Echo) => api::send_echo(response, self.conn, &request, sent),
-            Ok(Route::Allow(methods)) => {
-                response.begin(self.conn, 204, &request).field("Allow", methods).send(self.conn);
-            }
-            Err(refused) => response.refuse(self.conn, &request, refused),
+            Ok(Route::Stats) => api::send_stats(&mut response),
+            Ok(Route::Echo) => api::send_echo(&mut response, sent),
+            Ok(Route::Allow(methods)) => response.begin(204).field("Allow", methods).send(),
+            Err(refused) => response.refuse(refused),
         }
         self.finish(request.keeps_alive);
+    }
+
+    fn response<'a>(&'a mut self, request: &'a Request<'a>) -> Response<'a, 'r> {
+        Response { heads: &mut self.server.heads, conn: self.conn, request }
     }
 
     /// In a drain the connection goes on for what has come already.
@@ -109,23 +111,22 @@ impl Serving<'_, '_> {
         }
         let wanted = Wanted {
             files: Arc::clone(&self.server.files),
-            path: path.to_string(),
+            path: path.into_owned(),
             known: known.as_ref().map(|entry| entry.meta.stamp),
             names_max: if request.is_head() { 0 } else { listing::NAMES_MAX },
         };
-        let job = move || Done::Found(wanted.look_up());
+        let job = move || wanted.look_up();
         if self.server.jobs.run_for(self.conn.key(), job).is_err() {
             return self.refuse(request, Refused::new(503, "too busy"));
         }
-        let (head, path) = (request.head.into(), path.into_owned());
-        let look_up = LookUp { head, path, known, asked: now };
+        let look_up = LookUp { head: request.head.into(), known, asked: now };
         self.session.waiting = Waiting::LookUp(Box::new(look_up));
         self.conn.pause();
     }
 
     /// A look-up is done.
-    pub(super) fn take_found(&mut self, look_up: LookUp, found: Found) {
-        let LookUp { head, path, known, asked } = look_up;
+    pub(super) fn take_found(&mut self, look_up: LookUp, path: String, found: Found) {
+        let LookUp { head, known, asked } = look_up;
         let mut request = match Request::parse(&head) {
             Ok(request) => request,
             Err(refused) => return self.give_up(&head, refused),
@@ -148,35 +149,31 @@ impl Serving<'_, '_> {
 
     /// With what is not kept in memory.
     fn answer_found(&mut self, request: &Request<'_>, path: &str, found: Found) {
-        let response = &mut self.server.response;
+        let mut response = self.response(request);
         match found {
             Found::File(meta, file) => {
-                let pieces = meta.send_head(response, self.conn, request);
+                let pieces = meta.send_head(&mut response);
                 let stream = Stream::new(file, pieces, request.keeps_alive);
                 self.session.waiting = Waiting::Stream(Box::new(stream));
                 return self.send_next();
             }
             Found::Page(page) => {
-                response.begin(self.conn, 200, request);
-                let content_type = "text/html; charset=utf-8";
-                response.send_chunked(self.conn, request, content_type, page.as_bytes());
+                response.begin(200).send_chunked("text/html; charset=utf-8", page.as_bytes());
             }
             Found::Directory => {
                 let location = format!("{}/{}", path::encode(path), request.query);
-                response.begin(self.conn, 301, request).field("Location", location);
-                response.send_with(self.conn, request, "text/plain; charset=utf-8", b"");
+                response.begin(301).field("Location", location);
+                response.send_with("text/plain; charset=utf-8", b"");
             }
-            Found::Failed(kind) => response.refuse(self.conn, request, refuse_file(kind)),
-            Found::Unchanged | Found::Bytes(..) => {
-                response.refuse(self.conn, request, refuse_file(ErrorKind::Other));
-            }
+            Found::Failed(kind) => response.refuse(refuse_file(kind)),
+            Found::Unchanged | Found::Bytes(..) => response.refuse(refuse_file(ErrorKind::Other)),
         }
         self.finish(request.keeps_alive);
     }
 
     /// Answers with a file that is in memory.
     fn send_entry(&mut self, request: &Request<'_>, entry: &Entry) {
-        for piece in entry.meta.send_head(&mut self.server.response, self.conn, request) {
+        for piece in entry.meta.send_head(&mut self.response(request)) {
             match piece {
                 Piece::Text(text) => self.conn.send(text.as_bytes()).ignore(),
                 Piece::Span(span) => {
@@ -204,7 +201,7 @@ impl Serving<'_, '_> {
 
     /// Tells the client why its request is not answered; the next one may be.
     fn refuse(&mut self, request: &Request<'_>, refused: Refused) {
-        self.server.response.refuse(self.conn, request, refused);
+        self.response(request).refuse(refused);
         self.finish(request.keeps_alive);
     }
 
