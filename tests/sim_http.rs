@@ -292,7 +292,10 @@ fn a_drain_does_not_wait_for_idle_clients_to_close() {
         let huge = "GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n";
         let busy = Script::new().stop_reading().send(huge).wait(PATIENCE / 2 + LATER).read_on();
         let busy = busy.wait(10 * PATIENCE).may_end();
-        let clients = [silent, served, says_nothing, busy];
+        // Half of a request has come by then.
+        let half = Script::new().send("GET /small.txt HTTP/1.1\r\n").wait(PATIENCE / 2 + LATER);
+        let half = half.send("Host: a\r\n\r\n").wait(10 * PATIENCE).may_end();
+        let clients = [silent, served, says_nothing, busy, half];
         let clients = clients.map(|script| sim.client(site.address, script));
         sim.run_for(PATIENCE / 2);
         sim[site.reactor].drain(PATIENCE);
@@ -305,6 +308,8 @@ fn a_drain_does_not_wait_for_idle_clients_to_close() {
         assert_eq!(sim.received(clients[2]), b"");
         let answers = Answer::read_all(sim.received(clients[3]), &["GET"]);
         assert!(answers[0].body == *site.files.latest("/huge.bin"));
+        let answers = Answer::read_all(sim.received(clients[4]), &["GET"]);
+        assert!(answers[0].body == *site.files.latest("/small.txt") && answers[0].is_last());
     });
 }
 

@@ -25,9 +25,10 @@ use server::files::Directory;
 
 /// How long a drain may take.
 const DRAIN: Duration = Duration::from_secs(10);
-/// The loop's and the log's, and those of directories while they are read.
+/// What is open beside connections and the files that are sent on them: what the loop needs, the log, and on each helper
+/// thread a file or a directory that is looked up.
 const DESCRIPTORS_OWN: usize = 32;
-/// The connection's, and that of a file on its way: so who comes takes none from who waits for a file.
+/// A connection, and the file that is sent on it: so many clients are let in that there is one for each file.
 const DESCRIPTORS_PER_CLIENT: usize = 2;
 
 /// Serves the files of a directory over HTTP.

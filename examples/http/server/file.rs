@@ -19,7 +19,7 @@ pub(crate) struct Meta {
     content_type: String,
     etag: String,
     last_modified: HttpDate,
-    /// The fields of an answer that has all of it.
+    /// The fields of an answer with the whole file.
     whole: String,
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// Of more parts the whole file is sent.
+/// With more parts than this the whole file is sent.
 const RANGES_MAX: usize = 16;
 
 /// What a Range field asks for.

@@ -187,13 +187,10 @@ fn method(name: &str) -> Method {
     }
 }
 
-/// Whether the request line ends with a version that looks like one (RFC 9112, 2.3).
+/// Whether the request line has a version that looks like one (RFC 9112, 2.3).
 fn names_other_version(head: &[u8]) -> bool {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let mut words = line.split(|byte| *byte == b' ').skip(2);
-    let (version, more) = (words.next().unwrap_or_default(), words.next());
-    more.is_none()
-        && matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
+    let version = head.split(|byte| *byte == b' ').nth(2).unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9', b'\r', ..])
 }
 
 fn content_length(value: &[u8]) -> Result<u64, Refused> {

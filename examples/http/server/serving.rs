@@ -17,8 +17,7 @@ use super::response::{Refused, Response};
 use super::stream::Stream;
 use super::{LookUp, Server, Session, Waiting, listing, path};
 
-/// From this length on a file is shared with the output, and not copied into it, which costs more than it saves for
-/// less.
+/// From this length on a file is shared with the output; to copy a shorter one costs less.
 const SHARED_BYTES_MIN: usize = 16 * 1024;
 /// How long a drain waits for a client to close that owes nothing and is owed nothing.
 const IDLE_LINGER: Duration = Duration::from_secs(1);
