@@ -19,7 +19,7 @@ pub(super) enum Body {
     /// By its length.
     Counted(usize),
     /// Chunk by chunk (RFC 9112, 7.1).
-    Chunked(Chunks),
+    Chunked(Box<Chunks>),
 }
 
 impl Body {

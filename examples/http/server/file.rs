@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
+use smallvec::smallvec;
 
 use super::date::http_date;
 use super::files::Stamp;
-use super::range::{Piece, Selection, content_range, multipart, select};
+use super::range::{Piece, Pieces, Selection, content_range, multipart, select};
 use super::request::{Method, Request};
 use super::response::{Refused, Response};
 
@@ -51,38 +52,38 @@ impl Meta {
     }
 
     /// Sends the head that a request for this file gets; gives what follows it.
-    pub(super) fn send_head(&self, response: &mut Response<'_, '_>) -> Vec<Piece> {
+    pub(super) fn send_head(&self, response: &mut Response<'_, '_>) -> Pieces {
         let (request, len) = (response.request, self.stamp.len);
         let pieces = match (self.status_instead(request), self.selection(request)) {
             (Some(304), _) => {
                 response.begin(304).fields(&self.validators()).send();
-                Vec::new()
+                Pieces::new()
             }
             (Some(status), _) => {
                 response.refuse(Refused::new(status, "the file is another one"));
-                Vec::new()
+                Pieces::new()
             }
             (None, Selection::Whole) => {
                 response.begin(200).fields(&self.whole).send();
-                vec![Piece::Span(0..len)]
+                smallvec![Piece::Span(0..len)]
             }
             (None, Selection::Parts(parts)) => self.send_head_of(parts, response),
             (None, Selection::Unsatisfiable) => {
                 response.begin(416).field("Content-Range", format_args!("bytes */{len}"));
                 response.send_with("text/plain; charset=utf-8", b"");
-                Vec::new()
+                Pieces::new()
             }
         };
-        if request.is_head() { Vec::new() } else { pieces }
+        if request.is_head() { Pieces::new() } else { pieces }
     }
 
-    fn send_head_of(&self, parts: Vec<Range<u64>>, response: &mut Response<'_, '_>) -> Vec<Piece> {
+    fn send_head_of(&self, parts: Vec<Range<u64>>, response: &mut Response<'_, '_>) -> Pieces {
         let len = self.stamp.len;
         response.begin(206).fields(&self.validators());
         let pieces = if let [part] = &parts[..] {
             response.field("Content-Range", content_range(part, len));
             response.field("Content-Type", &self.content_type);
-            vec![Piece::Span(part.clone())]
+            smallvec![Piece::Span(part.clone())]
         } else {
             let boundary = format!("{:016x}", response.conn.random());
             let content_type = format_args!("multipart/byteranges; boundary={boundary}");

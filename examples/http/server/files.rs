@@ -14,19 +14,12 @@ use rustix::io::Errno;
 /// block.
 pub(crate) trait Files: Send + Sync + 'static {
     /// Opens what is at `path`: names with `/` before each; a directory's may end with one. None of them is empty,
-    /// `.` or `..`.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `NotADirectory`, `PermissionDenied`; `ResourceBusy` if there is no descriptor for it now; or what else
-    /// went wrong.
+    /// `.` or `..`. Fails as `NotFound`, `NotADirectory`, `PermissionDenied`; as `ResourceBusy` if there is no descriptor
+    /// for it now; or as whatever else went wrong.
     fn open(&self, path: &str) -> io::Result<Opened>;
 
-    /// The names in the directory at `path`, but no more than `count_max`. It reads no more of them than it has to.
-    ///
-    /// # Errors
-    ///
-    /// The same.
+    /// The names in the directory at `path`, but no more than `count_max`; fails in the same ways. It reads no more of them
+    /// than it has to.
     fn names(&self, path: &str, count_max: usize) -> io::Result<Names>;
 }
 
@@ -72,11 +65,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Serves what is in `root`.
-    ///
-    /// # Errors
-    ///
-    /// It is no directory, or cannot be read.
+    /// Serves what is in `root`, if that is a directory that can be read.
     pub(crate) fn open(root: &Path) -> io::Result<Directory> {
         fs::read_dir(root)?;
         Ok(Directory { root: root.canonicalize()? })
@@ -84,11 +73,8 @@ impl Directory {
 
     /// Where `path` really is.
     fn resolve(&self, path: &str) -> io::Result<PathBuf> {
-        let real = self
-            .root
-            .join(path.trim_start_matches('/'))
-            .canonicalize()
-            .map_err(with_stable_kind)?;
+        let full = self.root.join(path.trim_start_matches('/'));
+        let real = full.canonicalize().map_err(with_stable_kind)?;
         if !real.starts_with(&self.root) {
             return Err(ErrorKind::PermissionDenied.into());
         }
@@ -115,20 +101,13 @@ impl Files for Directory {
         if metadata.is_dir() {
             return Ok(Opened::Directory);
         }
-        if !metadata.is_file() {
-            return Err(ErrorKind::PermissionDenied.into());
-        }
-        // A pipe may have taken its place meanwhile.
+        check_is_file(&metadata)?;
+        // A pipe may have taken its place meanwhile, and would wait for somebody to write into it.
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
-        let file = fs::File::options()
-            .read(true)
-            .custom_flags(flags)
-            .open(&real)
-            .map_err(with_stable_kind)?;
+        let mut options = fs::File::options();
+        let file = options.read(true).custom_flags(flags).open(&real).map_err(with_stable_kind)?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(ErrorKind::PermissionDenied.into());
-        }
+        check_is_file(&metadata)?;
         Ok(Opened::File(Arc::new(file), stamp(&metadata)?))
     }
 
@@ -154,6 +133,10 @@ impl File for fs::File {
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(self, bytes, offset)
     }
+}
+
+fn check_is_file(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_file() { Ok(()) } else { Err(ErrorKind::PermissionDenied.into()) }
 }
 
 fn stamp(metadata: &Metadata) -> io::Result<Stamp> {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 /// With more parts than this the whole file is sent.
 const RANGES_MAX: usize = 16;
 
@@ -72,6 +74,9 @@ pub(super) enum Piece {
     Span(Range<u64>),
 }
 
+/// Those of one answer: mostly one.
+pub(super) type Pieces = SmallVec<[Piece; 1]>;
+
 impl Piece {
     pub(super) fn len(&self) -> u64 {
         match self {
@@ -92,8 +97,8 @@ pub(super) fn multipart(
     len: u64,
     content_type: &str,
     boundary: &str,
-) -> Vec<Piece> {
-    let mut pieces = Vec::new();
+) -> Pieces {
+    let mut pieces = Pieces::new();
     for part in parts {
         let range = content_range(part, len);
         pieces.push(Piece::Text(format!(

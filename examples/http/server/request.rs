@@ -84,7 +84,7 @@ impl<'a> Request<'a> {
         request.body = match (framing.content_length, framing.transfer_encoding) {
             (Some(_), true) => return Err(bad("Content-Length and Transfer-Encoding")),
             (_, true) if !is_1_1 => return Err(bad("HTTP/1.0 has no Transfer-Encoding")),
-            (_, true) => Some(Body::Chunked(Chunks::new())),
+            (_, true) => Some(Body::Chunked(Box::new(Chunks::new()))),
             (Some(length), _) if length > CONTENT_BYTES_MAX => {
                 return Err(Refused::new(413, "the content is too large"));
             }
@@ -149,7 +149,7 @@ impl FramingFields {
     }
 
     fn take_host(&mut self, value: &[u8]) -> Result<(), Refused> {
-        let is_host = value.is_empty() || str::from_utf8(value).is_ok_and(target::is_host);
+        let is_host = value.is_empty() || target::is_host(value);
         if std::mem::replace(&mut self.host, true) || !is_host {
             return Err(bad("a request has one Host, and a valid one"));
         }

@@ -132,12 +132,12 @@ impl<'r> Serving<'_, 'r> {
         };
         self.note_drain(&mut request, self.conn.unconsumed());
         match (found, known) {
-            (Found::Unchanged, Some(entry)) => return self.send_entry(&request, &entry),
+            (Found::Unchanged, Some(entry)) => self.send_entry(&request, &entry),
             (Found::Bytes(meta, bytes), _) => {
                 let (bytes, checked) = (bytes.into(), Cell::new(asked));
                 let entry = Rc::new(Entry { meta, bytes, checked });
                 self.server.cache.insert(path, Rc::clone(&entry));
-                return self.send_entry(&request, &entry);
+                self.send_entry(&request, &entry);
             }
             (found, _) => {
                 self.server.cache.remove(&path);

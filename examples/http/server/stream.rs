@@ -9,7 +9,7 @@ use oneloop::{Blocking, Connection};
 
 use super::files::File;
 use super::jobs::Done;
-use super::range::Piece;
+use super::range::{Piece, Pieces};
 
 /// So much is read at once: with what waits before it, enough to keep a fast reader busy while the next one is read.
 pub(super) const BLOCK_BYTES: u64 = 128 * 1024;
@@ -29,8 +29,14 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(file: Arc<dyn File>, pieces: Vec<Piece>, keeps_alive: bool) -> Stream {
-        Stream { pieces: pieces.into(), file, is_reading: false, block: Vec::new(), keeps_alive }
+    pub(super) fn new(file: Arc<dyn File>, pieces: Pieces, keeps_alive: bool) -> Stream {
+        Stream {
+            pieces: pieces.into_iter().collect(),
+            file,
+            is_reading: false,
+            block: Vec::new(),
+            keeps_alive,
+        }
     }
 
     /// Sends what can be sent, and has the next block read if there is room for it. Gives whether all is sent; otherwise

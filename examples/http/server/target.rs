@@ -27,22 +27,29 @@ fn strip_host(target: &str) -> Result<&str, Refused> {
     match target.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
         Some((_, rest)) => {
             let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-            if is_host(host) { Ok(path) } else { Err(Refused::new(400, "that is no host")) }
+            if is_host(host.as_bytes()) {
+                Ok(path)
+            } else {
+                Err(Refused::new(400, "that is no host"))
+            }
         }
         None => Err(Refused::new(400, "the request target is no path")),
     }
 }
 
 /// Whether it is a host as RFC 3986, 3.2.2 has it, and a port perhaps.
-pub(super) fn is_host(text: &str) -> bool {
-    let (is_host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-        Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
-        None => {
-            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-            let may_be = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&b);
-            (!name.is_empty() && name.bytes().all(may_be), port)
+pub(super) fn is_host(text: &[u8]) -> bool {
+    let position = |wanted| text.iter().position(|byte| *byte == wanted);
+    let (is_host, port) = match (text, position(b']')) {
+        ([b'[', ..], Some(end)) => {
+            let address = str::from_utf8(&text[1..end]);
+            (address.is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()), &text[end + 1..])
+        }
+        _ => {
+            let (name, port) = text.split_at(position(b':').unwrap_or(text.len()));
+            let may_be = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b);
+            (!name.is_empty() && name.iter().all(may_be), port)
         }
     };
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+    is_host && matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
 }
