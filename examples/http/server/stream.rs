@@ -47,12 +47,10 @@ impl Stream {
         {
             let span = match piece {
                 Piece::Span(span) if !span.is_empty() => span,
-                Piece::Span(_) => {
-                    self.pieces.pop_front();
-                    continue;
-                }
-                Piece::Text(text) => {
-                    conn.send(text.as_bytes()).ignore();
+                text_or_sent => {
+                    if let Piece::Text(text) = text_or_sent {
+                        conn.send(text.as_bytes()).ignore();
+                    }
                     self.pieces.pop_front();
                     continue;
                 }
