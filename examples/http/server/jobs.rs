@@ -8,13 +8,14 @@ use super::file::Meta;
 use super::files::{File, Files, Opened, Stamp};
 use super::listing;
 
-/// What comes back from a helper thread.
-pub(crate) enum Done {
-    /// What there is at this path.
-    Found(String, Found),
-    /// A block of a large file.
-    Read(io::Result<Vec<u8>>),
+/// What comes back from a look-up: what there is at this path.
+pub(crate) struct LookedUp {
+    pub(super) path: String,
+    pub(super) found: Found,
 }
+
+/// What comes back from reading a block of a large file.
+pub(crate) struct Block(pub(super) io::Result<Vec<u8>>);
 
 /// What is at a path.
 pub(crate) enum Found {
@@ -42,12 +43,12 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub(super) fn look_up(self) -> Done {
+    pub(super) fn look_up(self) -> LookedUp {
         let found = self.try_look_up().unwrap_or_else(|error| {
             log::debug!("{}: {error}", self.path.escape_debug());
             Found::Failed(error.kind())
         });
-        Done::Found(self.path, found)
+        LookedUp { path: self.path, found }
     }
 
     fn try_look_up(&self) -> io::Result<Found> {

@@ -33,15 +33,16 @@ use self::body::{Body, FRAMING_BYTES_MAX};
 use self::cache::{Cache, Entry};
 use self::files::Files;
 use self::head::{HEAD_BYTES_MAX, HeadEnd};
-use self::jobs::Done;
+use self::jobs::{Block, LookedUp};
 use self::request::CONTENT_BYTES_MAX;
 use self::response::{Heads, Refused, first_line};
 use self::serving::Serving;
 use self::stream::{BLOCK_BYTES, Stream};
 
-/// Helper threads, which wait for disks.
+/// Helper threads, which wait for disks; so many look files up, and so many read them.
 const THREADS: usize = 4;
-/// Those of closed connections count, too, and results that wait, of which each has a small file or a block.
+/// What they may have to do, and results that wait, of which each has a small file, or a block. Those of closed
+/// connections count, too.
 pub(crate) const JOBS_MAX: usize = 1024;
 /// Bytes a second that a client must send of a request, or take of an answer.
 const RATE_MIN: usize = 512;
@@ -54,7 +55,8 @@ pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
 /// There is memory for so many of these. When it is used up who holds the most is cut off.
 const READERS_IN_MEMORY: usize = 3_000;
 
-/// Of all connections together: blocks of files, which take up to a millisecond each to be sent, and others wait.
+/// Of all connections together: blocks of files, which take up to a millisecond each to be sent, and others wait. Half of
+/// them are looks at files, if there are some.
 const MESSAGES_PER_TURN_MAX: usize = 8;
 /// The same for connections: to end one that has much to send takes half a millisecond.
 const EVENTS_PER_POLL_MAX: usize = 128;
@@ -95,16 +97,21 @@ pub(crate) fn add<D: Driver>(
     files: Arc<dyn Files>,
     jobs_max: usize,
 ) -> io::Result<HandlerId<Server>> {
-    let (jobs, inbox) = blocking(THREADS, jobs_max);
-    let server = reactor.add(Server { files, jobs, cache: Cache::new(), heads: Heads::default() });
-    reactor.attach(server, inbox)?;
+    let (look_ups, looked_up) = blocking(THREADS, jobs_max);
+    // By themselves, so that who asks for a small file does not wait for all that are sent large ones.
+    let (reads, blocks) = blocking(THREADS, jobs_max);
+    let (cache, heads) = (Cache::new(), Heads::default());
+    let server = reactor.add(Server { files, look_ups, reads, cache, heads });
+    reactor.attach(server, looked_up)?;
+    reactor.attach(server, blocks)?;
     Ok(server)
 }
 
 /// The server.
 pub(crate) struct Server {
     files: Arc<dyn Files>,
-    jobs: Blocking<Done>,
+    look_ups: Blocking<LookedUp>,
+    reads: Blocking<Block>,
     cache: Cache,
     heads: Heads,
 }
@@ -205,26 +212,33 @@ impl StreamHandler for Server {
     }
 }
 
-impl MessageHandler<Done> for Server {
-    fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, done: Done) {
-        match (done, std::mem::replace(&mut session.waiting, Waiting::Request)) {
-            (Done::Found(path, found), Waiting::LookUp(look_up)) => {
-                self.serving(session, conn).take_found(*look_up, path, found);
+impl MessageHandler<LookedUp> for Server {
+    fn on_message(
+        &mut self,
+        session: &mut Session,
+        conn: &mut Connection<'_>,
+        looked_up: LookedUp,
+    ) {
+        match std::mem::replace(&mut session.waiting, Waiting::Request) {
+            Waiting::LookUp(look_up) => {
+                self.serving(session, conn).take_found(*look_up, looked_up);
             }
-            (Done::Read(block), Waiting::Stream(mut stream)) => {
-                let taken = stream.take_block(conn, block);
-                session.waiting = Waiting::Stream(stream);
-                match taken {
-                    Ok(()) => self.serving(session, conn).send_next(),
-                    Err(error) => {
-                        // Its length was promised: an end before that says that this is not all (RFC 9112, 8). What
-                        // was sent is right, and some of it may be answers of before.
-                        log::debug!("{}: the file cannot be read on: {error}", conn.key());
-                        conn.close();
-                    }
-                }
+            other => session.waiting = other,
+        }
+    }
+}
+
+impl MessageHandler<Block> for Server {
+    fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, block: Block) {
+        let Waiting::Stream(stream) = &mut session.waiting else { return };
+        match stream.take(conn, block) {
+            Ok(()) => self.serving(session, conn).send_next(),
+            Err(error) => {
+                // Its length was promised: an end before that says that this is not all (RFC 9112, 8). What was sent is
+                // right, and some of it may be answers of before.
+                log::debug!("{}: the file cannot be read on: {error}", conn.key());
+                conn.close();
             }
-            (_, waiting) => session.waiting = waiting,
         }
     }
 }

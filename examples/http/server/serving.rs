@@ -10,7 +10,7 @@ use oneloop::{Connection, Limits};
 
 use super::api::{self, Route};
 use super::cache::Entry;
-use super::jobs::{Found, Wanted, is_missing};
+use super::jobs::{Found, LookedUp, Wanted, is_missing};
 use super::range::Piece;
 use super::request::{Method, Request};
 use super::response::{Refused, Response};
@@ -115,7 +115,7 @@ impl<'r> Serving<'_, 'r> {
             names_max: if request.is_head() { 0 } else { listing::NAMES_MAX },
         };
         let job = move || wanted.look_up();
-        if self.server.jobs.run_for(self.conn.key(), job).is_err() {
+        if self.server.look_ups.run_for(self.conn.key(), job).is_err() {
             return self.refuse(request, Refused::new(503, "too busy"));
         }
         let look_up = LookUp { head: request.head.into(), known, asked: now };
@@ -124,7 +124,7 @@ impl<'r> Serving<'_, 'r> {
     }
 
     /// A look-up is done.
-    pub(super) fn take_found(&mut self, look_up: LookUp, path: String, found: Found) {
+    pub(super) fn take_found(&mut self, look_up: LookUp, LookedUp { path, found }: LookedUp) {
         let LookUp { head, known, asked } = look_up;
         let mut request = match Request::parse(&head) {
             Ok(request) => request,
@@ -191,7 +191,7 @@ impl<'r> Serving<'_, 'r> {
     /// Sends the next part of a large file, if that is what is waited for.
     pub(super) fn send_next(&mut self) {
         if let Waiting::Stream(stream) = &mut self.session.waiting
-            && stream.send_next(self.conn, &self.server.jobs)
+            && stream.send_next(self.conn, &self.server.reads)
         {
             let keeps_alive = stream.keeps_alive;
             self.finish(keeps_alive);

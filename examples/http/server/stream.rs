@@ -8,7 +8,7 @@ use std::time::Duration;
 use oneloop::{Blocking, Connection};
 
 use super::files::File;
-use super::jobs::Done;
+use super::jobs::Block;
 use super::range::{Piece, Pieces};
 
 /// So much is read at once: with what waits before it, enough to keep a fast reader busy while the next one is read.
@@ -41,7 +41,7 @@ impl Stream {
 
     /// Sends what can be sent, and has the next block read if there is room for it. Gives whether all is sent; otherwise
     /// it waits for a block, for the reader, or for a timer.
-    pub(super) fn send_next(&mut self, conn: &mut Connection<'_>, jobs: &Blocking<Done>) -> bool {
+    pub(super) fn send_next(&mut self, conn: &mut Connection<'_>, reads: &Blocking<Block>) -> bool {
         while !self.is_reading
             && let Some(piece) = self.pieces.front_mut()
         {
@@ -63,9 +63,9 @@ impl Stream {
             let (file, mut block) = (Arc::clone(&self.file), std::mem::take(&mut self.block));
             let job = move || {
                 block.resize(len as usize, 0);
-                Done::Read(file.read_exact_at(&mut block, offset).map(|()| block))
+                Block(file.read_exact_at(&mut block, offset).map(|()| block))
             };
-            if jobs.run_for(conn.key(), job).is_err() {
+            if reads.run_for(conn.key(), job).is_err() {
                 conn.set_timer(BUSY);
                 return false;
             }
@@ -76,13 +76,9 @@ impl Stream {
     }
 
     /// A block was read: sends it, or says why it was not.
-    pub(super) fn take_block(
-        &mut self,
-        conn: &mut Connection<'_>,
-        block: io::Result<Vec<u8>>,
-    ) -> io::Result<()> {
+    pub(super) fn take(&mut self, conn: &mut Connection<'_>, block: Block) -> io::Result<()> {
         self.is_reading = false;
-        self.block = block?;
+        self.block = block.0?;
         conn.send(&self.block).ignore();
         Ok(())
     }
