@@ -21,6 +21,8 @@ use super::{LookUp, Server, Session, Waiting, listing, path};
 const SHARED_BYTES_MIN: usize = 16 * 1024;
 /// How long a drain waits for a client to close that owes nothing and is owed nothing.
 const IDLE_LINGER: Duration = Duration::from_secs(1);
+/// How often a drain looks whether a client has taken what it is owed.
+const OUTPUT_CHECK: Duration = Duration::from_millis(100);
 
 /// A connection that is served: what all callbacks have.
 pub(super) struct Serving<'a, 'r> {
@@ -227,7 +229,7 @@ impl<'r> Serving<'_, 'r> {
             if self.conn.output_len() > 0 {
                 self.conn.pause();
                 self.conn.shutdown_write();
-                self.conn.set_timer(IDLE_LINGER);
+                self.conn.set_timer(OUTPUT_CHECK);
                 return;
             }
             let limits = Limits::clone(self.conn.limits());
