@@ -40,6 +40,11 @@ struct Site {
 
 impl Site {
     fn new(sim: &mut Simulation) -> Site {
+        Site::with_jobs(sim, server::JOBS_MAX)
+    }
+
+    /// A server that has no more than so many looks at files and blocks under way.
+    fn with_jobs(sim: &mut Simulation, jobs_max: usize) -> Site {
         let files = Arc::new(Memory::default());
         for (path, length) in FILES {
             files.put(path, content(path, 0, length));
@@ -47,7 +52,7 @@ impl Site {
         let reactor = sim.add_reactor(server::reactor_limits().connections_max(64));
         let address = SocketAddr::new(sim.ip(reactor), 80);
         let options = ListenOptions::new().limits(server::limits(PATIENCE));
-        let server = server::add(&mut sim[reactor], Arc::clone(&files) as _).unwrap();
+        let server = server::add(&mut sim[reactor], Arc::clone(&files) as _, jobs_max).unwrap();
         sim[reactor].listen_with(server, address, &options).unwrap();
         Site { reactor, address, files }
     }
@@ -275,19 +280,36 @@ fn a_drain_ends_no_answer_in_the_middle() {
 fn a_drain_does_not_wait_for_idle_clients_to_close() {
     let check = Check::new("a_drain_does_not_wait_for_idle_clients_to_close");
     check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        const LATER: Duration = Duration::from_millis(500);
         let site = Site::new(sim);
         let get = "GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n";
         let silent = Script::new().wait(10 * PATIENCE).may_end();
         let served = Script::new().send(get).wait(10 * PATIENCE).may_end();
-        let clients = [silent, served].map(|script| sim.client(site.address, script));
+        // An empty line is no request, nor a part of one.
+        let says_nothing = Script::new().send("\r\n").wait(10 * PATIENCE).may_end();
+        // More than fits into both sockets: it is under way when the drain begins.
+        site.files.put("/huge.bin", content("/huge.bin", 0, 1_000_000));
+        let huge = "GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n";
+        let busy = Script::new().stop_reading().send(huge).wait(PATIENCE / 2 + LATER).read_on();
+        let busy = busy.wait(10 * PATIENCE).may_end();
+        // Half of a request has come by then.
+        let half = Script::new().send("GET /small.txt HTTP/1.1\r\n").wait(PATIENCE / 2 + LATER);
+        let half = half.send("Host: a\r\n\r\n").wait(10 * PATIENCE).may_end();
+        let clients = [silent, served, says_nothing, busy, half];
+        let clients = clients.map(|script| sim.client(site.address, script));
         sim.run_for(PATIENCE / 2);
         sim[site.reactor].drain(PATIENCE);
-        sim.run_for(Duration::from_secs(3));
+        sim.run_for(LATER + Duration::from_secs(5));
         let report = sim[site.reactor].report().expect("it waits for clients that are idle");
         assert_eq!((report.end, report.connections_cut), (Ended::Drained, 0), "{report}");
         assert_eq!(sim.received(clients[0]), b"");
         let answers = Answer::read_all(sim.received(clients[1]), &["GET"]);
         assert!(answers[0].body == *site.files.latest("/large.bin"));
+        assert_eq!(sim.received(clients[2]), b"");
+        let answers = Answer::read_all(sim.received(clients[3]), &["GET"]);
+        assert!(answers[0].body == *site.files.latest("/huge.bin"));
+        let answers = Answer::read_all(sim.received(clients[4]), &["GET"]);
+        assert!(answers[0].body == *site.files.latest("/small.txt") && answers[0].is_last());
     });
 }
 
@@ -336,6 +358,31 @@ fn who_reads_a_large_file_slowly_or_not_at_all_has_two_blocks_in_memory() {
         assert_eq!(stats.closes_total(), 0, "somebody is cut off: {stats:?}");
         let bytes = stats.memory_bytes_peak;
         assert!(bytes <= CLIENTS * server::READER_BYTES_MAX, "{} each", bytes / CLIENTS);
+    });
+}
+
+/// Who asks for a file is to ask again; who has a part of one gets the rest later.
+#[test]
+fn too_much_to_do_ends_no_answer_in_the_middle() {
+    let check = Check::new("too_much_to_do_ends_no_answer_in_the_middle");
+    check.seeds(40 / SHARE).faults(Faults::lossless()).run(|sim| {
+        // Who reads a block keeps all others from that.
+        let site = Site::with_jobs(sim, 1);
+        site.files.put("/huge.bin", content("/huge.bin", 0, 1_000_000));
+        let get = "GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut clients = Vec::new();
+        for i in 0..10 {
+            let script = Script::new().wait(Duration::from_millis(i / 2 * 10));
+            let script = script.read_slowly(40_000, Duration::from_millis(1));
+            clients.push(sim.client(site.address, script.send(get).shutdown()));
+        }
+        sim.run_until_idle();
+        sim.assert_all_done();
+        let answers =
+            clients.iter().map(|client| Answer::read_all(sim.received(*client), &["GET"]));
+        let sent: Vec<_> = answers.flatten().filter(|answer| answer.status != 503).collect();
+        assert!(!sent.is_empty(), "everybody is refused");
+        assert!(sent.iter().all(|answer| answer.body == *site.files.latest("/huge.bin")));
     });
 }
 

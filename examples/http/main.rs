@@ -19,15 +19,15 @@ use std::time::Duration;
 
 use clap::Parser;
 use oneloop::{ListenOptions, Reactor};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use server::files::Directory;
 
 /// How long a drain may take.
 const DRAIN: Duration = Duration::from_secs(10);
-/// The loop's and the log's, and those of directories while they are read.
+/// What is open beside connections and the files that are sent on them: what the loop needs, the log, and on each helper
+/// thread a file or a directory that is looked up.
 const DESCRIPTORS_OWN: usize = 32;
-/// The connection's, and that of a file on its way: so who comes takes none from who waits for a file.
+/// A connection, and the file that is sent on it: so many clients are let in that there is one for each file.
 const DESCRIPTORS_PER_CLIENT: usize = 2;
 
 /// Serves the files of a directory over HTTP.
@@ -65,24 +65,15 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
     })?;
     let limits = server::reactor_limits();
-    let clients_max = descriptors().saturating_sub(DESCRIPTORS_OWN) / DESCRIPTORS_PER_CLIENT;
+    let descriptors = oneloop::raise_descriptor_limit();
+    let clients_max = descriptors.saturating_sub(DESCRIPTORS_OWN) / DESCRIPTORS_PER_CLIENT;
     let connections_max = limits.connections_max.min(clients_max.max(1));
     let mut reactor = Reactor::with_limits(limits.connections_max(connections_max))?;
-    let server = server::add(&mut reactor, Arc::new(files))?;
+    let server = server::add(&mut reactor, Arc::new(files), server::JOBS_MAX)?;
     let options = ListenOptions::new().limits(server::limits(*patience));
     let listener = reactor.listen_with(server, address, &options)?;
     reactor.drain_on_signals(DRAIN)?;
     println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;
     Ok(())
-}
-
-/// How many there may be. The soft limit, which is raised, is mostly 1024, for the sake of programs that use select(2).
-fn descriptors() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        log::warn!("the limit of descriptors stays as it is: {error}");
-    }
-    let limit = getrlimit(Resource::Nofile).current;
-    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }

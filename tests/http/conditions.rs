@@ -1,6 +1,7 @@
 //! Parts of files, and files that a client has already, asked for with curl(1).
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 use crate::site::{HELLO, LARGE, Site};
 use crate::support::pattern;
@@ -223,8 +224,40 @@ fn a_part_of_another_version_is_not_sent() {
     }
     // Only a strong tag tells that every byte is the same (RFC 9110, section 13.1.5).
     assert_eq!(ask(etag).status, if etag.starts_with("W/") { 200 } else { 206 });
-    // A date of the last seconds is not strong either.
-    assert!(matches!(ask(modified).status, 200 | 206));
+    // A file may be another one twice in a second, so that its date does not tell; nor does a weak tag.
+    assert_eq!(ask(modified).status, 200);
+    assert_eq!(ask(&format!("W/{etag}")).status, 200);
     let failed = site.ask("/hello.txt", &["--header", "If-Match: \"other\""]);
     assert!(matches!(failed.status, 200 | 412), "{failed:?}");
+}
+
+/// RFC 9110, sections 13.1.2 to 13.1.5: neither two dates nor two versions are a condition, and `*` is no tag.
+#[test]
+fn what_may_come_once_says_nothing_when_it_comes_twice() {
+    let site = Site::start();
+    let answer = site.ask("/hello.txt", &[]);
+    let (etag, old) = (answer.must_have("etag"), "Sun, 06 Nov 1994 08:49:37 GMT");
+    let modified = answer.must_have("last-modified");
+    for (first, second) in [
+        (format!("If-Modified-Since: {old}"), format!("If-Modified-Since: {modified}")),
+        (format!("If-Unmodified-Since: {modified}"), format!("If-Unmodified-Since: {old}")),
+        ("If-None-Match: \"other\", *".to_string(), "X: y".to_string()),
+    ] {
+        let answer = site.ask("/hello.txt", &["--header", &first, "--header", &second]);
+        assert_eq!((answer.status, &answer.body[..]), (200, HELLO), "{second}");
+    }
+    let (other, same) = ("If-Range: \"other\"", format!("If-Range: {etag}"));
+    let fields = ["--range", "0-4", "--header", other, "--header", &same];
+    assert_eq!(site.ask("/hello.txt", &fields).status, 200);
+}
+
+/// RFC 9110, section 8.8.2.1.
+#[test]
+fn no_file_was_modified_after_it_was_sent() {
+    let site = Site::start();
+    let file = fs::File::options().write(true).open(site.files().join("hello.txt")).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(1_000_000)).unwrap();
+    let answer = site.ask("/hello.txt", &[]);
+    let moment = |name| httpdate::parse_http_date(answer.must_have(name)).unwrap();
+    assert!(moment("last-modified") <= moment("date"), "{:?}", answer.fields);
 }

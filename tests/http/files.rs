@@ -1,7 +1,9 @@
 //! Files and directories, asked for with curl(1).
 
 use std::fs;
+use std::io::{Read, Write};
 
+use crate::answer::Answer;
 use crate::site::{HELLO, LARGE, SECRET, Site, until};
 use crate::support::pattern;
 
@@ -120,13 +122,17 @@ fn a_file_that_is_replaced_is_served_anew() {
 fn a_file_that_is_replaced_by_one_of_the_same_length_and_time_is_served_anew() {
     let site = Site::start();
     let path = site.files().join("hello.txt");
-    assert_eq!(site.ask("/hello.txt", &[]).body, HELLO);
+    let old = site.ask("/hello.txt", &[]);
+    assert_eq!(old.body, HELLO);
     let (other, new) = (HELLO.to_ascii_uppercase(), site.files().join("new"));
     fs::write(&new, &other).unwrap();
     let modified = fs::metadata(&path).unwrap().modified().unwrap();
     fs::File::options().write(true).open(&new).unwrap().set_modified(modified).unwrap();
     fs::rename(new, &path).unwrap();
     until("the new file is served", || site.ask("/hello.txt", &[]).body == other);
+    // Also to somebody who has the old one.
+    let is_known = format!("If-None-Match: {}", old.must_have("etag"));
+    assert_eq!(site.ask("/hello.txt", &["--header", &is_known]).status, 200);
     // In its place, too.
     fs::write(&path, HELLO).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
@@ -226,4 +232,27 @@ fn a_list_of_names_is_in_their_order_and_says_when_there_are_more() {
     assert!(more.contains("and more"));
     fs::remove_file(site.files().join("names/00000")).unwrap();
     assert!(!page().contains("and more"));
+}
+
+/// Its length was promised, so that an end before that tells the client; what was sent before it is not lost.
+#[test]
+fn a_file_that_becomes_shorter_on_its_way_ends_the_connection_in_good_order() {
+    let site = Site::start();
+    let huge = site.files().join("huge.bin");
+    let sent = pattern(16 << 20);
+    fs::write(&huge, &sent).unwrap();
+    let mut client = site.connect();
+    let get = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.write_all((get("/hello.txt") + &get("/huge.bin")).as_bytes()).unwrap();
+    let mut received = vec![0; 4096]; // more than the first answer
+    client.read_exact(&mut received).unwrap();
+    // Not all of it fits into the sockets, so it is under way.
+    fs::File::options().write(true).open(&huge).unwrap().set_len(1).unwrap();
+    client.read_to_end(&mut received).expect("an end that is no reset");
+    let (answer, length) = Answer::read(&received, "GET", true).unwrap();
+    assert_eq!(answer.body, HELLO);
+    let (head, head_length) = Answer::read_head(&received[length..], "GET").unwrap();
+    assert_eq!(head.must_have("content-length"), sent.len().to_string());
+    let body = &received[length + head_length..];
+    assert!(body.len() < sent.len() && sent.starts_with(body), "{} bytes", body.len());
 }

@@ -61,8 +61,8 @@ impl Files for Memory {
             let bytes = Arc::clone(versions.last().unwrap());
             // So many minutes after the beginning of time.
             let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * versions.len() as u64);
-            let stamp = Stamp { len: bytes.len() as u64, modified, inode: None };
-            return Ok(Opened::File(Box::new(Open(bytes)), stamp));
+            let stamp = Stamp { len: bytes.len() as u64, modified, inode: 0, changed_nanos: 0 };
+            return Ok(Opened::File(Arc::new(Open(bytes)), stamp));
         }
         match self.names_in(path).is_empty() {
             true => Err(ErrorKind::NotFound.into()),
@@ -82,10 +82,10 @@ impl Files for Memory {
 struct Open(Arc<[u8]>);
 
 impl File for Open {
-    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
-        let start = self.0.len().min(offset as usize);
-        let end = self.0.len().min(start + len);
-        bytes.extend_from_slice(&self.0[start..end]);
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let rest = self.0.get(offset as usize..).unwrap_or_default();
+        let rest = rest.get(..bytes.len()).ok_or(ErrorKind::UnexpectedEof)?;
+        bytes.copy_from_slice(rest);
         Ok(())
     }
 }

@@ -200,6 +200,7 @@ fn a_drain_finishes_what_was_asked_and_says_that_it_closes() {
     assert!(answers[0].body == pattern(8 << 20));
     assert_eq!(answers[1].body, HELLO);
     assert!(answers[1].is_last(), "{:?}", answers[1].fields);
+    drop(busy); // as clients do who are told; for the other one it waits a moment
     assert!(site.server.wait().success());
 }
 
@@ -224,5 +225,64 @@ fn a_target_with_a_host_may_have_a_query_and_no_path() {
         let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &["GET"]);
         let index = &b"<h1>index</h1>\n"[..];
         assert_eq!((answers[0].status, &answers[0].body[..]), (200, index), "{target}");
+    }
+}
+
+/// RFC 9112, section 3.2.4.
+#[test]
+fn only_options_may_ask_about_the_server_itself() {
+    let site = Site::start();
+    for method in ["GET", "POST", "DELETE", "CONNECT"] {
+        let sent = format!("{method} * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &[method]);
+        assert_eq!(answers[0].status, 400, "{method}");
+    }
+    // The other form without a path, of which there is a method that has it.
+    let sent = b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nConnection: close\r\n\r\n";
+    assert_eq!(Answer::read_all(&site.exchange(sent), &["CONNECT"])[0].status, 405);
+}
+
+/// RFC 9110, section 9.3.2; also where the connection ends with the answer.
+#[test]
+fn no_refusal_of_a_head_has_a_body() {
+    let site = Site::start();
+    for (line_end, field, status) in [
+        ("\r\n", "Expect: the-unexpected", 417),
+        ("\r\n", "Content-Length: 99999999", 413),
+        ("\r\n", "Content-Length: x", 400),
+        ("\r\n", "Host : a", 400),
+        ("\n", "X: a", 400),
+    ] {
+        let sent = format!("HEAD / HTTP/1.1\r\nHost: a{line_end}{field}\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &["HEAD"]);
+        assert_eq!(answers[0].status, status, "{field}");
+        assert!(answers[0].is_last(), "{field}");
+    }
+}
+
+/// RFC 9110, sections 4.2.1 and 4.2.4, and RFC 9112, section 3: the host of a target is one as well as that of a Host.
+#[test]
+fn a_target_that_is_none_is_refused() {
+    let site = Site::start();
+    for line in [
+        "GET http:///hello.txt HTTP/1.1",
+        "GET http://?a HTTP/1.1",
+        "GET http://[::1/ HTTP/1.1",
+        "GET http://[a]/ HTTP/1.1",
+        "GET http://a\\@b/ HTTP/1.1",
+        "GET http://user:word@a/ HTTP/1.1",
+        "GET http://a:b/ HTTP/1.1",
+        "GET http://a b/ HTTP/1.1",
+        "GET GET / HTTP/1.1",
+    ] {
+        let sent = format!("{line}\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &["GET"]);
+        assert_eq!(answers[0].status, 400, "{line}");
+    }
+    for host in ["a:80", "127.0.0.1", "[::1]:80", "a-b.example:"] {
+        let sent = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n");
+        let sent = format!("{sent}Connection: close\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &["GET"]);
+        assert_eq!(answers[0].status, 200, "{host}");
     }
 }

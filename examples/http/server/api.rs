@@ -1,13 +1,12 @@
 //! What is no file: the loop's own figures, and an echo.
 
-use std::io::Write;
+use std::time::Duration;
 
-use oneloop::Connection;
 use serde_json::json;
 
-use super::body::{Framing, content};
+use super::body::{Body, content};
 use super::request::{Method, Request};
-use super::response::{Refused, Reply, ResponseHead};
+use super::response::{Refused, Response};
 
 /// What a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,12 +18,10 @@ pub(super) enum Route {
     Allow(&'static str),
 }
 
-/// # Errors
-///
-/// There is no such thing, or not with this method.
+/// What a request asks for, if there is that, and with this method.
 pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
     let (route, methods) = match request.path {
-        "*" => (Route::Allow("GET, HEAD, POST, OPTIONS"), ""),
+        "*" => (Route::File, "GET, HEAD, POST, OPTIONS"), // of OPTIONS, which alone has it
         "/api/echo" => (Route::Echo, "POST, OPTIONS"),
         "/api/stats" => (Route::Stats, "GET, HEAD, OPTIONS"),
         path if path.starts_with("/api/") => return Err(Refused::new(404, "no such service")),
@@ -32,17 +29,17 @@ pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
     };
     match (request.method, route) {
         (Method::Unknown, _) => Err(Refused::new(501, "no such method")),
-        (_, Route::Allow(_)) | (Method::Post, Route::Echo) => Ok(route),
-        (Method::Get | Method::Head, Route::File | Route::Stats) => Ok(route),
         (Method::Options, _) => Ok(Route::Allow(methods)),
+        (Method::Get | Method::Head, Route::File | Route::Stats) => Ok(route),
+        (Method::Post, Route::Echo) => Ok(route),
         _ => Err(Refused::method(methods)),
     }
 }
 
-/// Sends what the loop did so far, as JSON, whose length is known once it is written.
-pub(super) fn send_stats(head: &mut ResponseHead, conn: &mut Connection<'_>, reply: Reply<'_>) {
-    let stats = conn.stats();
-    let micros = |duration: std::time::Duration| duration.as_micros() as u64;
+/// Sends what the loop did so far, as JSON.
+pub(super) fn send_stats(response: &mut Response<'_, '_>) {
+    let stats = response.conn.stats();
+    let micros = |duration: Duration| duration.as_micros() as u64;
     let figures = json!({
         "connections": stats.connections,
         "accepts": stats.accepts,
@@ -57,34 +54,17 @@ pub(super) fn send_stats(head: &mut ResponseHead, conn: &mut Connection<'_>, rep
         "turn_micros_p99": micros(stats.turn_time.quantile(0.99)),
         "timer_lag_micros_p99": micros(stats.timer_lag.quantile(0.99)),
     });
-    let mut content = head.begin(conn, 200, reply).field("Cache-Control", "no-store").send_open(
-        conn,
-        reply,
-        "application/json",
-    );
-    // Into the output, which does not fail.
-    let _ = serde_json::to_writer_pretty(&mut content, &figures);
-    let _ = content.write_all(b"\n");
-    content.finish();
+    response.begin(200).field("Cache-Control", "no-store");
+    response.send_chunked("application/json", format!("{figures:#}\n").as_bytes());
 }
 
 /// Sends the content back, in chunks if it came in some.
-pub(super) fn send_echo(
-    head: &mut ResponseHead,
-    conn: &mut Connection<'_>,
-    reply: Reply<'_>,
-    framing: Option<Framing>,
-    sent: &[u8],
-) {
+pub(super) fn send_echo(response: &mut Response<'_, '_>, sent: &[u8]) {
     const TYPE: &str = "application/octet-stream";
-    let bytes = content(framing, sent);
     // It is what somebody sent: no browser is to take it for a page.
-    head.begin(conn, 200, reply).field("X-Content-Type-Options", "nosniff");
-    if framing == Some(Framing::Chunked) {
-        let mut content = head.send_open(conn, reply, TYPE);
-        let _ = content.write_all(&bytes); // into the output, which does not fail
-        content.finish();
-    } else {
-        head.send_with(conn, reply, TYPE, &bytes);
+    response.begin(200).field("X-Content-Type-Options", "nosniff");
+    match response.request.body {
+        Some(Body::Chunked(_)) => response.send_chunked(TYPE, &content(sent)),
+        _ => response.send_with(TYPE, sent),
     }
 }

@@ -1,45 +1,29 @@
-//! Where the content of a request ends, and what it is.
+//! Where the body of a request ends, and what its content is.
 //!
-//! Content is left with the head in the connection's input until all of it is there: so it is copied nowhere, and
+//! A body is left with the head in the connection's input until all of it is there: so it is copied nowhere, and
 //! counts for the limits of the connection and of the reactor.
-
-use std::borrow::Cow;
 
 use oneloop::codec::{Decoder, FrameError, LineEnd, Lines};
 
 use super::request::{CONTENT_BYTES_MAX, FIELDS_MAX};
 use super::response::Refused;
 
-/// How the length of a content is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Framing {
-    /// By a Content-Length.
-    Counted(usize),
-    /// In chunks (RFC 9112, 7.1).
-    Chunked,
-}
-
 /// The longest size line, with its extensions, and the longest line of the trailer.
 const LINE_BYTES_MAX: usize = 256;
 /// The most that size lines, extensions and trailer take up together.
 pub(super) const FRAMING_BYTES_MAX: usize = 64 * 1024;
 
-/// Finds the end of a content, which may come in pieces.
+/// Finds the end of a body, which may come in pieces.
 #[derive(Debug)]
 pub(super) enum Body {
+    /// By its length.
     Counted(usize),
-    Chunked(Chunks),
+    /// Chunk by chunk (RFC 9112, 7.1).
+    Chunked(Box<Chunks>),
 }
 
 impl Body {
-    pub(super) fn new(framing: Framing) -> Body {
-        match framing {
-            Framing::Counted(length) => Body::Counted(length),
-            Framing::Chunked => Body::Chunked(Chunks::new()),
-        }
-    }
-
-    /// How many bytes of `input` are the content as it was sent; `None` while it is not whole. Shown the same bytes
+    /// How many bytes of `input` are the body as it was sent; `None` while it is not whole. Shown the same bytes
     /// again, with more behind them.
     pub(super) fn find_end(&mut self, input: &[u8]) -> Result<Option<usize>, Refused> {
         match self {
@@ -57,15 +41,12 @@ impl Body {
     }
 }
 
-/// The content, of what was sent of it.
-pub(super) fn content(framing: Option<Framing>, sent: &[u8]) -> Cow<'_, [u8]> {
-    if framing != Some(Framing::Chunked) {
-        return Cow::Borrowed(sent);
-    }
+/// The content of a body that was sent in chunks, and found whole.
+pub(super) fn content(sent: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
-    // It was found whole before, by the same rules.
+    // By the rules by which it was found.
     let _ = Chunks::new().find_end(sent, |chunk| content.extend_from_slice(chunk));
-    Cow::Owned(content)
+    content
 }
 
 /// Goes from chunk to chunk.
@@ -90,7 +71,7 @@ enum Next {
 }
 
 impl Chunks {
-    fn new() -> Chunks {
+    pub(super) fn new() -> Chunks {
         let lines = Lines::new(LINE_BYTES_MAX).end(LineEnd::CrLf);
         Chunks { lines, next: Next::Size, at: 0, content_bytes: 0 }
     }
@@ -145,7 +126,7 @@ impl Chunks {
     fn take_size(&mut self, line: &[u8]) -> Result<Next, Refused> {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (digits, extension) = line.split_at(digits);
-        if digits.is_empty() || !matches!(extension.trim_ascii_start(), [] | [b';', ..]) {
+        if digits.is_empty() || !(extension.is_empty() || is_extension(extension)) {
             return Err(Refused::new(400, "a chunk begins with its size"));
         }
         let size = str::from_utf8(digits).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
@@ -158,6 +139,14 @@ impl Chunks {
             _ => Err(Refused::new(413, "the content is too large")),
         }
     }
+}
+
+/// An extension, and whitespace before it (RFC 9112, 7.1.1). Nothing in it matters here, but what it may not have
+/// might be the line's end to somebody else.
+fn is_extension(rest: &[u8]) -> bool {
+    let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let may_be = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
+    rest[blanks..].starts_with(b";") && rest.iter().all(may_be)
 }
 
 /// Nothing in it matters here, but what is no field might be a request to somebody else.

@@ -1,13 +1,13 @@
 //! Small files in memory.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use lru::LruCache;
 use oneloop::Time;
 
-use super::meta::Meta;
+use super::file::Meta;
 
 /// A file that is larger is not kept.
 pub(super) const FILE_BYTES_MAX: u64 = 128 * 1024;
@@ -23,72 +23,55 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Entry {
     pub(super) meta: Meta,
     pub(super) bytes: Rc<[u8]>,
-    checked: Cell<Time>,
-    is_used: Cell<bool>,
+    /// When somebody asked for the look at the file that was the last one.
+    pub(super) checked: Cell<Time>,
 }
 
 impl Entry {
-    pub(super) fn new(meta: Meta, bytes: Vec<u8>, now: Time) -> Entry {
-        Entry { meta, bytes: bytes.into(), checked: Cell::new(now), is_used: Cell::new(true) }
-    }
-
     /// Whether it may be answered with.
     pub(super) fn is_fresh(&self, now: Time) -> bool {
         self.checked.get() + FRESH > now
     }
 
-    /// Somebody looks at the file now, and waits for that; others need not.
-    pub(super) fn note_check(&self, now: Time) {
-        self.checked.set(now);
-    }
-
-    fn bytes(&self) -> usize {
+    fn memory_bytes(&self) -> usize {
         ENTRY_BYTES + self.bytes.len()
     }
 }
 
-/// The files that were asked for last. (The order of the map is never seen.)
-#[derive(Debug, Default)]
+/// The files that were asked for last, by their paths.
+#[derive(Debug)]
 pub(super) struct Cache {
-    entries: HashMap<Rc<str>, Rc<Entry>>,
-    /// All keys, in the order in which they are looked at when room is needed: who was used since the last time gets
-    /// another round.
-    order: VecDeque<Rc<str>>,
-    bytes: usize,
+    entries: LruCache<String, Rc<Entry>>,
+    memory_bytes: usize,
 }
 
 impl Cache {
-    pub(super) fn get(&self, path: &str) -> Option<Rc<Entry>> {
-        let entry = self.entries.get(path)?;
-        entry.is_used.set(true);
-        Some(Rc::clone(entry))
+    pub(super) fn new() -> Cache {
+        Cache { entries: LruCache::unbounded(), memory_bytes: 0 }
     }
 
-    pub(super) fn insert(&mut self, path: &str, entry: Rc<Entry>) {
-        self.remove(path);
-        self.bytes += entry.bytes();
-        let key: Rc<str> = path.into();
-        self.order.push_back(Rc::clone(&key));
-        self.entries.insert(key, entry);
-        while self.bytes > BYTES_MAX
-            && let Some(key) = self.order.pop_front()
+    pub(super) fn get(&mut self, path: &str) -> Option<Rc<Entry>> {
+        self.entries.get(path).cloned()
+    }
+
+    /// Keeps a file, unless it was looked at before the one that is kept by this path.
+    pub(super) fn insert(&mut self, path: String, entry: Rc<Entry>) {
+        let is_newer = |kept: &Rc<Entry>| kept.checked > entry.checked;
+        if self.entries.peek(&path).is_some_and(is_newer) {
+            return;
+        }
+        self.memory_bytes += entry.memory_bytes();
+        let replaced = self.entries.put(path, entry);
+        self.memory_bytes -= replaced.map_or(0, |entry| entry.memory_bytes());
+        while self.memory_bytes > BYTES_MAX
+            && let Some((_, entry)) = self.entries.pop_lru()
         {
-            match self.entries.get(&key) {
-                Some(entry) if entry.is_used.replace(false) => self.order.push_back(key),
-                _ => _ = self.drop_entry(&key),
-            }
+            self.memory_bytes -= entry.memory_bytes();
         }
     }
 
     pub(super) fn remove(&mut self, path: &str) {
-        if self.drop_entry(path) {
-            self.order.retain(|key| **key != *path);
-        }
-    }
-
-    fn drop_entry(&mut self, path: &str) -> bool {
-        let entry = self.entries.remove(path);
-        self.bytes -= entry.as_ref().map_or(0, |entry| entry.bytes());
-        entry.is_some()
+        let removed = self.entries.pop(path);
+        self.memory_bytes -= removed.map_or(0, |entry| entry.memory_bytes());
     }
 }

@@ -1,34 +1,32 @@
 //! The files that are served, and where they come from.
 
 use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// A tree of files: a [`Directory`], or whatever a test puts in its place. It is called on helper threads, and may
 /// block.
 pub(crate) trait Files: Send + Sync + 'static {
     /// Opens what is at `path`: names with `/` before each; a directory's may end with one. None of them is empty,
-    /// `.` or `..`.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `NotADirectory`, `PermissionDenied`; `ResourceBusy` if there is no descriptor for it now; or what else
-    /// went wrong.
+    /// `.` or `..`. Fails as `NotFound`, `NotADirectory`, `PermissionDenied`; as `ResourceBusy` if there is no descriptor
+    /// for it now; or as whatever else went wrong.
     fn open(&self, path: &str) -> io::Result<Opened>;
 
-    /// The names in the directory at `path`, but no more than `count_max`. It reads no more of them than it has to.
-    ///
-    /// # Errors
-    ///
-    /// The same.
+    /// The names in the directory at `path`, but no more than `count_max`; fails in the same ways. It reads no more of them
+    /// than it has to.
     fn names(&self, path: &str, count_max: usize) -> io::Result<Names>;
 }
 
 /// What is at a path.
 pub(crate) enum Opened {
     /// A file, and what tells this version of it from others.
-    File(Box<dyn File>, Stamp),
+    File(Arc<dyn File>, Stamp),
     Directory,
 }
 
@@ -41,13 +39,9 @@ pub(crate) struct Names {
 }
 
 /// An open file.
-pub(crate) trait File: Send + 'static {
-    /// Appends `len` bytes from `offset` on to `bytes`, or as many as there are.
-    ///
-    /// # Errors
-    ///
-    /// What went wrong.
-    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()>;
+pub(crate) trait File: Send + Sync + 'static {
+    /// Fills `bytes` with what stands from `offset` on; fails as `UnexpectedEof` if that is less.
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 /// What changes when a file does.
@@ -57,9 +51,10 @@ pub(crate) struct Stamp {
     pub(crate) len: u64,
     /// When it was last written, or is said to have been: a copy may have the time of another file.
     pub(crate) modified: SystemTime,
-    /// Its inode, and when that last changed in seconds and nanoseconds, which nobody can set (inode(7)); nothing where
-    /// there is no such thing.
-    pub(crate) inode: Option<(u64, i64, i64)>,
+    /// The number of its inode.
+    pub(crate) inode: u64,
+    /// When that last changed, which nobody can set (inode(7)); since 1970.
+    pub(crate) changed_nanos: i128,
 }
 
 /// A directory of the file system. What links lead out of it is not served; that does not hold against somebody who
@@ -70,11 +65,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Serves what is in `root`.
-    ///
-    /// # Errors
-    ///
-    /// It is no directory, or cannot be read.
+    /// Serves what is in `root`, if that is a directory that can be read.
     pub(crate) fn open(root: &Path) -> io::Result<Directory> {
         fs::read_dir(root)?;
         Ok(Directory { root: root.canonicalize()? })
@@ -82,17 +73,8 @@ impl Directory {
 
     /// Where `path` really is.
     fn resolve(&self, path: &str) -> io::Result<PathBuf> {
-        let mut full = self.root.clone();
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            // What a platform takes for more than a name, a drive say, leads somewhere else.
-            let mut components = Path::new(name).components();
-            let (Some(Component::Normal(name)), None) = (components.next(), components.next())
-            else {
-                return Err(ErrorKind::NotFound.into());
-            };
-            full.push(name);
-        }
-        let real = full.canonicalize().map_err(named)?;
+        let full = self.root.join(path.trim_start_matches('/'));
+        let real = full.canonicalize().map_err(with_stable_kind)?;
         if !real.starts_with(&self.root) {
             return Err(ErrorKind::PermissionDenied.into());
         }
@@ -102,9 +84,7 @@ impl Directory {
 
 /// The error by a name that is stable, where it has none of its own. Links that lead in a circle, or on and on
 /// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, it may be tried again.
-#[cfg(unix)]
-fn named(error: io::Error) -> io::Error {
-    use rustix::io::Errno;
+fn with_stable_kind(error: io::Error) -> io::Error {
     let kind = match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => ErrorKind::NotFound,
         Some(Errno::MFILE | Errno::NFILE) => ErrorKind::ResourceBusy,
@@ -113,29 +93,26 @@ fn named(error: io::Error) -> io::Error {
     io::Error::new(kind, error)
 }
 
-#[cfg(not(unix))]
-fn named(error: io::Error) -> io::Error {
-    error
-}
-
 impl Files for Directory {
     fn open(&self, path: &str) -> io::Result<Opened> {
         let real = self.resolve(path)?;
-        // Before it is opened, which would wait for a writer if it is a pipe.
+        // Before it is opened, which does something to a device, say.
         let metadata = fs::metadata(&real)?;
         if metadata.is_dir() {
             return Ok(Opened::Directory);
         }
-        if !metadata.is_file() {
-            return Err(ErrorKind::PermissionDenied.into());
-        }
-        let file = fs::File::open(&real).map_err(named)?;
-        let stamp = stamp(&file.metadata()?)?;
-        Ok(Opened::File(Box::new(file), stamp))
+        check_is_file(&metadata)?;
+        // A pipe may have taken its place meanwhile, and would wait for somebody to write into it.
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
+        let mut options = fs::File::options();
+        let file = options.read(true).custom_flags(flags).open(&real).map_err(with_stable_kind)?;
+        let metadata = file.metadata()?;
+        check_is_file(&metadata)?;
+        Ok(Opened::File(Arc::new(file), stamp(&metadata)?))
     }
 
     fn names(&self, path: &str, count_max: usize) -> io::Result<Names> {
-        let mut entries = fs::read_dir(self.resolve(path)?).map_err(named)?;
+        let mut entries = fs::read_dir(self.resolve(path)?).map_err(with_stable_kind)?;
         let mut names = Vec::new();
         for entry in entries.by_ref().take(count_max) {
             let entry = entry?;
@@ -153,25 +130,18 @@ impl Files for Directory {
 }
 
 impl File for fs::File {
-    fn read_at(&mut self, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
-        self.seek(SeekFrom::Start(offset))?;
-        bytes.reserve_exact(len);
-        self.take(len as u64).read_to_end(bytes)?;
-        Ok(())
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, bytes, offset)
     }
 }
 
+fn check_is_file(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_file() { Ok(()) } else { Err(ErrorKind::PermissionDenied.into()) }
+}
+
 fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
-    Ok(Stamp { len: metadata.len(), modified: metadata.modified()?, inode: inode(metadata) })
-}
-
-#[cfg(unix)]
-fn inode(metadata: &Metadata) -> Option<(u64, i64, i64)> {
-    use std::os::unix::fs::MetadataExt;
-    Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
-}
-
-#[cfg(not(unix))]
-fn inode(_: &Metadata) -> Option<(u64, i64, i64)> {
-    None
+    let changed_nanos =
+        i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+    let (len, modified, inode) = (metadata.len(), metadata.modified()?, metadata.ino());
+    Ok(Stamp { len, modified, inode, changed_nanos })
 }

@@ -1,17 +1,21 @@
-//! What is done off the loop, because it may block: looking files up, and reading them.
+//! What is done off the loop, because it may block or take long: looking files up, reading them, and listing directories.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 
 use super::cache::FILE_BYTES_MAX;
-use super::files::{File, Files, Names, Opened, Stamp};
-use super::meta::Meta;
+use super::file::Meta;
+use super::files::{File, Files, Opened, Stamp};
+use super::listing;
 
-/// What comes back from a helper thread.
-pub(crate) enum Done {
-    Found(Found),
-    /// A file that was read from, and what came of it.
-    Read(Box<dyn File>, io::Result<Vec<u8>>),
+/// What comes back from a look-up: what there is at this path.
+pub(crate) struct LookedUp {
+    pub(super) path: String,
+    pub(super) found: Found,
 }
+
+/// What comes back from reading a block of a large file.
+pub(crate) struct Block(pub(super) io::Result<Vec<u8>>);
 
 /// What is at a path.
 pub(crate) enum Found {
@@ -20,88 +24,70 @@ pub(crate) enum Found {
     /// A small file.
     Bytes(Meta, Vec<u8>),
     /// A large one.
-    File(Meta, Box<dyn File>),
-    /// A directory without an index, and the names in it.
-    Names(Names),
+    File(Meta, Arc<dyn File>),
+    /// A directory without an index, as a page.
+    Page(String),
     /// A directory whose path did not end as one does.
     Directory,
     Failed(ErrorKind),
 }
 
-/// Looks up what there is to answer with for a path; of a directory, so many names.
-pub(super) fn look_up(
-    files: &dyn Files,
-    path: &str,
-    known: Option<Stamp>,
-    names_max: usize,
-) -> Found {
-    try_look_up(files, path, known, names_max).unwrap_or_else(|error| {
-        log::debug!("{}: {error}", path.escape_debug());
-        Found::Failed(error.kind())
-    })
+/// What is to be looked up.
+pub(super) struct Wanted {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) path: String,
+    /// The version of the file that is in memory.
+    pub(super) known: Option<Stamp>,
+    /// Of a directory, so many names.
+    pub(super) names_max: usize,
 }
 
-fn try_look_up(
-    files: &dyn Files,
-    path: &str,
-    known: Option<Stamp>,
-    names_max: usize,
-) -> io::Result<Found> {
-    let is_directory = path.ends_with('/');
-    if is_directory {
-        let index = format!("{path}index.html");
-        match files.open(&index) {
-            Ok(Opened::File(file, stamp)) => return found(&index, file, stamp, known),
-            Ok(Opened::Directory) => {}
-            Err(error) if is_missing(error.kind()) => {}
-            Err(error) => return Err(error),
+impl Wanted {
+    pub(super) fn look_up(self) -> LookedUp {
+        let found = self.try_look_up().unwrap_or_else(|error| {
+            log::debug!("{}: {error}", self.path.escape_debug());
+            Found::Failed(error.kind())
+        });
+        LookedUp { path: self.path, found }
+    }
+
+    fn try_look_up(&self) -> io::Result<Found> {
+        let Wanted { files, path, .. } = self;
+        let is_directory = path.ends_with('/');
+        if is_directory {
+            let index = format!("{path}index.html");
+            match files.open(&index) {
+                Ok(Opened::File(file, stamp)) => return self.found(&index, file, stamp),
+                Ok(Opened::Directory) => {}
+                Err(error) if is_missing(error.kind()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match files.open(path)? {
+            Opened::File(..) if is_directory => Err(ErrorKind::NotFound.into()),
+            Opened::File(file, stamp) => self.found(path, file, stamp),
+            Opened::Directory if is_directory => {
+                Ok(Found::Page(listing::page(path, &files.names(path, self.names_max)?)))
+            }
+            Opened::Directory => Ok(Found::Directory),
         }
     }
-    match files.open(path)? {
-        Opened::File(..) if is_directory => Err(ErrorKind::NotFound.into()),
-        Opened::File(file, stamp) => found(path, file, stamp, known),
-        Opened::Directory if is_directory => files.names(path, names_max).map(Found::Names),
-        Opened::Directory => Ok(Found::Directory),
-    }
-}
 
-fn found(
-    path: &str,
-    mut file: Box<dyn File>,
-    stamp: Stamp,
-    known: Option<Stamp>,
-) -> io::Result<Found> {
-    if known == Some(stamp) {
-        return Ok(Found::Unchanged);
+    fn found(&self, path: &str, file: Arc<dyn File>, stamp: Stamp) -> io::Result<Found> {
+        if self.known == Some(stamp) {
+            return Ok(Found::Unchanged);
+        }
+        let meta = Meta::new(path, stamp);
+        if stamp.len > FILE_BYTES_MAX {
+            return Ok(Found::File(meta, file));
+        }
+        let mut bytes = vec![0; stamp.len as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(Found::Bytes(meta, bytes))
     }
-    let meta = Meta::new(path, stamp);
-    if stamp.len > FILE_BYTES_MAX {
-        return Ok(Found::File(meta, file));
-    }
-    let bytes = read(&mut *file, 0, stamp.len as usize, Vec::new())?;
-    Ok(Found::Bytes(meta, bytes))
 }
 
 /// Whether an error says that there is nothing by that name.
 pub(super) fn is_missing(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
-}
-
-/// Reads `len` bytes from `offset`, into `bytes`, whose room is used again.
-///
-/// # Errors
-///
-/// What went wrong; `UnexpectedEof` if the file has become shorter.
-pub(super) fn read(
-    file: &mut dyn File,
-    offset: u64,
-    len: usize,
-    mut bytes: Vec<u8>,
-) -> io::Result<Vec<u8>> {
-    bytes.clear();
-    file.read_at(offset, len, &mut bytes)?;
-    if bytes.len() < len {
-        return Err(ErrorKind::UnexpectedEof.into());
-    }
-    Ok(bytes)
 }

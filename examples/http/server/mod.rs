@@ -1,65 +1,72 @@
 //! The server: what each connection is doing, and who does it.
 
-mod answer;
 mod api;
 mod body;
 mod cache;
-mod conditional;
 mod date;
-mod file_head;
+mod file;
 pub(crate) mod files;
 mod head;
 mod jobs;
 mod listing;
-mod meta;
 mod path;
 mod range;
 mod request;
 mod response;
+mod serving;
 mod stream;
+mod target;
 
 use std::io;
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oneloop::codec::{Decoder, for_each_message};
+use oneloop::codec::for_each_message;
 use oneloop::driver::Driver;
 use oneloop::{
     Blocking, Connection, Deadline, Error, HandlerId, Limits, MessageHandler, Reactor,
-    ReactorLimits, StreamHandler, blocking,
+    ReactorLimits, StreamHandler, Time, TimerId, blocking,
 };
 
 use self::body::{Body, FRAMING_BYTES_MAX};
 use self::cache::{Cache, Entry};
 use self::files::Files;
-use self::head::{HEAD_BYTES_MAX, Heads};
-use self::jobs::Done;
-use self::request::{CONTENT_BYTES_MAX, Request, refuse_head};
-use self::response::{Refused, ResponseHead};
-use self::stream::{BLOCK_BYTES, Progress, Stream};
+use self::head::{HEAD_BYTES_MAX, HeadEnd};
+use self::jobs::{Block, LookedUp};
+use self::request::CONTENT_BYTES_MAX;
+use self::response::{Heads, Refused, first_line};
+use self::serving::Serving;
+use self::stream::{BLOCK_BYTES, Stream};
 
-/// Helper threads, which wait for disks.
+/// Helper threads, which wait for disks; so many look files up, and so many read them.
 const THREADS: usize = 4;
-/// More than there are connections, each of which has one job at most.
-const JOBS_MAX: usize = 16 * 1024;
+/// What they may have to do, and results that wait, of which each has a small file, or a block. Those of closed
+/// connections count, too.
+pub(crate) const JOBS_MAX: usize = 1024;
 /// Bytes a second that a client must send of a request, or take of an answer.
 const RATE_MIN: usize = 512;
-/// How long a drain waits for a client to close that owes nothing and is owed nothing.
-const IDLE_LINGER: Duration = Duration::from_secs(1);
 /// Of one connection: each takes some microseconds, and others wait.
 const REQUESTS_PER_TURN_MAX: usize = 128;
 
-/// A block of a large file that is on its way out, the next one, and requests that wait: what a reader who takes nothing
-/// leaves in memory.
+/// A block of a large file that is on its way out, the next one, and requests that wait: what a reader of such a file who
+/// takes nothing leaves in memory. One of small files and pages leaves more, up to the limits below.
 pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
 /// There is memory for so many of these. When it is used up who holds the most is cut off.
-const READERS_MAX: usize = 3_000;
+const READERS_IN_MEMORY: usize = 3_000;
+
+/// Of all connections together: blocks of files, which take up to a millisecond each to be sent, and others wait. Half of
+/// them are looks at files, if there are some.
+const MESSAGES_PER_TURN_MAX: usize = 8;
+/// The same for connections: to end one that has much to send takes half a millisecond.
+const EVENTS_PER_POLL_MAX: usize = 128;
 
 /// The limits of a reactor that has this server.
 pub(crate) fn reactor_limits() -> ReactorLimits {
-    ReactorLimits::new().memory_bytes_max(READERS_MAX * READER_BYTES_MAX)
+    ReactorLimits::new()
+        .memory_bytes_max(READERS_IN_MEMORY * READER_BYTES_MAX)
+        .messages_per_turn_max(MESSAGES_PER_TURN_MAX)
+        .events_per_poll_max(EVENTS_PER_POLL_MAX)
 }
 
 /// The limits that the server counts on: those of its listener. A client may send and take at any rate, or say nothing,
@@ -69,8 +76,7 @@ pub(crate) fn limits(patience: Duration) -> Limits {
     let content_bytes_max = CONTENT_BYTES_MAX as usize + FRAMING_BYTES_MAX;
     Limits::new()
         .input_bytes_max(HEAD_BYTES_MAX + content_bytes_max + 64 * 1024)
-        // Some answers from memory; for a large file it is less.
-        .output_bytes_high(256 * 1024)
+        .output_bytes_high(BLOCK_BYTES as usize)
         .output_bytes_low(64 * 1024)
         .output_bytes_soft(4 * 1024 * 1024)
         .output_bytes_max(4 * 1024 * 1024)
@@ -84,41 +90,43 @@ pub(crate) fn limits(patience: Duration) -> Limits {
         .linger_timeout(patience)
 }
 
-/// Adds a server of these files to a reactor. Its listeners are to have [its limits](limits).
-///
-/// # Errors
-///
-/// The helper threads cannot be started.
+/// Adds a server of these files to a reactor; fails if the helper threads cannot be started. Its listeners are to have
+/// [its limits](limits). If there are as many jobs as there may be, who asks for a file is to ask again.
 pub(crate) fn add<D: Driver>(
     reactor: &mut Reactor<D>,
     files: Arc<dyn Files>,
+    jobs_max: usize,
 ) -> io::Result<HandlerId<Server>> {
-    let (jobs, inbox) = blocking(THREADS, JOBS_MAX);
-    let server =
-        reactor.add(Server { files, jobs, cache: Cache::default(), response: ResponseHead::new() });
-    reactor.attach(server, inbox)?;
+    let (look_ups, looked_up) = blocking(THREADS, jobs_max);
+    // By themselves, so that who asks for a small file does not wait for all that are sent large ones.
+    let (reads, blocks) = blocking(THREADS, jobs_max);
+    let (cache, heads) = (Cache::new(), Heads::default());
+    let server = reactor.add(Server { files, look_ups, reads, cache, heads });
+    reactor.attach(server, looked_up)?;
+    reactor.attach(server, blocks)?;
     Ok(server)
 }
 
 /// The server.
 pub(crate) struct Server {
     files: Arc<dyn Files>,
-    jobs: Blocking<Done>,
+    look_ups: Blocking<LookedUp>,
+    reads: Blocking<Block>,
     cache: Cache,
-    response: ResponseHead,
+    heads: Heads,
 }
 
 /// A connection.
 pub(crate) struct Session {
-    heads: Heads,
-    /// A head, and the content that it waits for.
-    content: Option<(Range<usize>, Body)>,
-    work: Work,
+    head_end: HeadEnd,
+    /// How long a head is that came, and the body that it waits for.
+    body: Option<(usize, Body)>,
+    waiting: Waiting,
 }
 
-/// What a connection waits for. While it is something of ours it is paused, and the next request stays where it is:
+/// What a connection waits for. While a helper thread works for it, it is paused, and the next request stays where it is:
 /// so answers are in order.
-enum Work {
+enum Waiting {
     /// A request.
     Request,
     /// A look at a file.
@@ -130,15 +138,26 @@ enum Work {
 /// A request whose file is looked up.
 struct LookUp {
     head: Box<[u8]>,
-    path: String,
+    /// What is in memory.
     known: Option<Rc<Entry>>,
+    asked: Time,
+}
+
+impl Server {
+    fn serving<'a, 'r>(
+        &'a mut self,
+        session: &'a mut Session,
+        conn: &'a mut Connection<'r>,
+    ) -> Serving<'a, 'r> {
+        Serving { server: self, session, conn }
+    }
 }
 
 impl StreamHandler for Server {
     type Session = Session;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Session {
-        Session { heads: Heads::default(), content: None, work: Work::Request }
+        Session { head_end: HeadEnd::default(), body: None, waiting: Waiting::Request }
     }
 
     fn on_data(
@@ -147,16 +166,11 @@ impl StreamHandler for Server {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        for_each_message(conn, data, |conn, rest| {
-            self.take_request(session, conn, rest).or_else(|refused| {
-                self.give_up(session, conn, refused);
-                Ok(None)
-            })
-        })
+        for_each_message(conn, data, |conn, rest| Ok(self.serving(session, conn).take(rest)))
     }
 
     fn on_drained(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        self.go_on(session, conn);
+        self.serving(session, conn).send_next();
     }
 
     /// A client that sends no more may still read.
@@ -172,101 +186,58 @@ impl StreamHandler for Server {
     ) -> Option<Duration> {
         match deadline {
             Deadline::InputRate | Deadline::Idle if !conn.unconsumed().is_empty() => {
-                self.give_up(session, conn, Refused::new(408, "the request takes too long"));
+                let line = first_line(conn.unconsumed()).to_vec();
+                let refused = Refused::new(408, "the request takes too long");
+                self.serving(session, conn).give_up(&line, refused);
             }
             _ => {}
         }
         None
     }
 
-    /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then. Nobody
-    /// waits for the others, who may keep a connection open that they have no use for.
+    /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then. The others,
+    /// who may keep a connection open for which they have no use, close now.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        if matches!(session.work, Work::Request) && conn.unconsumed().is_empty() {
-            if conn.output_len() == 0 {
-                let limits = Limits::clone(conn.limits());
-                let linger = limits.linger_timeout.min(IDLE_LINGER);
-                conn.set_limits(&Rc::new(limits.linger_timeout(linger)));
-            }
-            conn.close();
+        if matches!(session.waiting, Waiting::Request) && conn.unconsumed().is_empty() {
+            self.serving(session, conn).close();
+        }
+    }
+
+    /// Of one that closes in a drain, or one that waits for a helper thread.
+    fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
+        match session.waiting {
+            Waiting::Request if conn.is_paused() => self.serving(session, conn).close(),
+            _ => self.serving(session, conn).send_next(),
         }
     }
 }
 
-impl MessageHandler<Done> for Server {
-    fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, done: Done) {
-        match (done, std::mem::replace(&mut session.work, Work::Request)) {
-            (Done::Found(found), Work::LookUp(look_up)) => {
-                self.take_found(session, conn, *look_up, found);
-            }
-            (Done::Read(file, block), Work::Stream(mut stream)) => {
-                let taken = stream.take_block(conn, file, block);
-                session.work = Work::Stream(stream);
-                match taken {
-                    Ok(()) => self.go_on(session, conn),
-                    Err(error) => {
-                        // Its length was promised: there is no other way to say that this is not all.
-                        log::debug!("{}: the file cannot be read on: {error}", conn.key());
-                        conn.abort();
-                    }
-                }
-            }
-            (_, work) => session.work = work,
-        }
-    }
-}
-
-impl Server {
-    /// Answers the first request of the input; gives its length, or `None` if it is not whole.
-    ///
-    /// # Errors
-    ///
-    /// What the client is to be told before the connection closes.
-    fn take_request(
+impl MessageHandler<LookedUp> for Server {
+    fn on_message(
         &mut self,
         session: &mut Session,
         conn: &mut Connection<'_>,
-        input: &[u8],
-    ) -> Result<Option<usize>, Refused> {
-        let (head, mut body) = match session.content.take() {
-            Some(waiting) => waiting,
-            None => {
-                let Some((head, end)) = session.heads.decode(input).map_err(refuse_head)? else {
-                    return Ok(None);
-                };
-                let request = Request::parse(head)?;
-                let Some(framing) = request.framing else {
-                    self.answer(session, conn, head, &request, &[], &input[end..]);
-                    return Ok(Some(end));
-                };
-                api::route(&request)?;
-                if request.expects_continue && input.len() == end {
-                    conn.send(b"HTTP/1.1 100 Continue\r\n\r\n").ignore();
-                }
-                (end - head.len()..end, Body::new(framing))
+        looked_up: LookedUp,
+    ) {
+        match std::mem::replace(&mut session.waiting, Waiting::Request) {
+            Waiting::LookUp(look_up) => {
+                self.serving(session, conn).take_found(*look_up, looked_up);
             }
-        };
-        let (request, rest) = (&input[head.clone()], &input[head.end..]);
-        let Some(length) = body.find_end(rest)? else {
-            conn.need(head.end + body.need());
-            session.content = Some((head, body));
-            return Ok(None);
-        };
-        let (content, rest) = rest.split_at(length);
-        self.answer(session, conn, request, &Request::parse(request)?, content, rest);
-        Ok(Some(head.end + length))
+            other => session.waiting = other,
+        }
     }
+}
 
-    /// Sends the next part of a large file.
-    fn go_on(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        let Work::Stream(stream) = &mut session.work else { return };
-        match stream.go_on(conn, &self.jobs) {
-            Progress::Waits => {}
-            Progress::Failed => conn.abort(),
-            Progress::Finished => {
-                let keeps_alive = stream.keeps_alive;
-                stream.end(conn);
-                self.finish(session, conn, keeps_alive);
+impl MessageHandler<Block> for Server {
+    fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, block: Block) {
+        let Waiting::Stream(stream) = &mut session.waiting else { return };
+        match stream.take(conn, block) {
+            Ok(()) => self.serving(session, conn).send_next(),
+            Err(error) => {
+                // Its length was promised: an end before that says that this is not all (RFC 9112, 8). What was sent is
+                // right, and some of it may be answers of before.
+                log::debug!("{}: the file cannot be read on: {error}", conn.key());
+                conn.close();
             }
         }
     }

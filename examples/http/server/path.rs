@@ -13,7 +13,7 @@ const ENCODED: &AsciiSet =
 /// The path without escapes, empty segments and `.`; it begins with `/`, and ends with one if it was said to be a
 /// directory. One that leads upwards, in whatever spelling, is refused: nobody needs it, and whoever looked at the
 /// path before, a proxy perhaps, may have seen another one.
-pub(super) fn resolve(path: &str) -> Result<Cow<'_, str>, Refused> {
+pub(super) fn normalize(path: &str) -> Result<Cow<'_, str>, Refused> {
     let is_plain = |pair: &[u8]| pair[0] != b'%' && (pair[0] != b'/' || !b"/.".contains(&pair[1]));
     if path.as_bytes().windows(2).all(is_plain) && !path.ends_with('%') {
         return Ok(Cow::Borrowed(path));

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::meta::Meta;
+use smallvec::SmallVec;
 
-/// More parts are not looked at: the whole file is sent.
+/// With more parts than this the whole file is sent.
 const RANGES_MAX: usize = 16;
 
 /// What a Range field asks for.
@@ -74,6 +74,9 @@ pub(super) enum Piece {
     Span(Range<u64>),
 }
 
+/// Those of one answer: mostly one.
+pub(super) type Pieces = SmallVec<[Piece; 1]>;
+
 impl Piece {
     pub(super) fn len(&self) -> u64 {
         match self {
@@ -89,13 +92,17 @@ pub(super) fn content_range(part: &Range<u64>, len: u64) -> String {
 }
 
 /// Several parts as one content (RFC 9110, 14.6).
-pub(super) fn multipart(parts: &[Range<u64>], meta: &Meta, boundary: &str) -> Vec<Piece> {
-    let mut pieces = Vec::new();
+pub(super) fn multipart(
+    parts: &[Range<u64>],
+    len: u64,
+    content_type: &str,
+    boundary: &str,
+) -> Pieces {
+    let mut pieces = Pieces::new();
     for part in parts {
+        let range = content_range(part, len);
         pieces.push(Piece::Text(format!(
-            "\r\n--{boundary}\r\nContent-Type: {}\r\nContent-Range: {}\r\n\r\n",
-            meta.content_type,
-            content_range(part, meta.stamp.len)
+            "\r\n--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {range}\r\n\r\n"
         )));
         pieces.push(Piece::Span(part.clone()));
     }

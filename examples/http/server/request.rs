@@ -2,18 +2,16 @@
 
 use std::mem::MaybeUninit;
 
-use oneloop::codec::FrameError;
-
-use super::body::Framing;
-use super::head::LINE_BYTES_MAX;
+use super::body::{Body, Chunks};
 use super::response::Refused;
+use super::target;
 
 /// More fields are refused.
 pub(super) const FIELDS_MAX: usize = 100;
 /// The largest content.
 pub(super) const CONTENT_BYTES_MAX: u64 = 1024 * 1024;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) enum Method {
     Get,
     Head,
@@ -21,12 +19,14 @@ pub(super) enum Method {
     Options,
     /// One that HTTP has (RFC 9110, 9.3; RFC 5789), and nothing here.
     Known,
+    #[default]
     Unknown,
 }
 
 /// A request, as far as this server cares, borrowed from its head.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct Request<'a> {
+    pub(super) head: &'a [u8],
     pub(super) method: Method,
     /// As it came, without the query; `*` of an OPTIONS that asks about the server.
     pub(super) path: &'a str,
@@ -34,8 +34,9 @@ pub(super) struct Request<'a> {
     pub(super) query: &'a str,
     /// HTTP/1.1, not 1.0.
     pub(super) is_1_1: bool,
+    /// The connection goes on after the answer.
     pub(super) keeps_alive: bool,
-    pub(super) framing: Option<Framing>,
+    pub(super) body: Option<Body>,
     pub(super) expects_continue: bool,
     pub(super) range: Option<&'a [u8]>,
     pub(super) if_range: Option<&'a [u8]>,
@@ -51,20 +52,8 @@ const fn bad(why: &'static str) -> Refused {
     Refused::new(400, why)
 }
 
-/// What a client is told about a head that has no end.
-pub(super) fn refuse_head(error: FrameError) -> Refused {
-    match error {
-        FrameError::TooLong(LINE_BYTES_MAX) => Refused::new(414, "the request line is too long"),
-        FrameError::TooLong(_) => Refused::new(431, "the head is too long"),
-        FrameError::Malformed(rule) => bad(rule),
-        _ => bad("that is no head"),
-    }
-}
-
 impl<'a> Request<'a> {
-    /// # Errors
-    ///
-    /// What the client is to be told. After that nobody knows where the next request begins.
+    /// Reads a whole head. After one that is refused nobody knows where the next request begins.
     pub(super) fn parse(head: &'a [u8]) -> Result<Request<'a>, Refused> {
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let mut parsed = httparse::Request::new(&mut []);
@@ -81,74 +70,69 @@ impl<'a> Request<'a> {
         }
         let is_1_1 = parsed.version == Some(1);
         let method = method(parsed.method.unwrap_or_default());
-        let (path, query) = split_target(parsed.path.unwrap_or_default(), method)?;
-        let mut request = Request {
-            method,
-            path,
-            query,
-            is_1_1,
-            keeps_alive: false,
-            framing: None,
-            expects_continue: false,
-            range: None,
-            if_range: None,
-            if_match: Vec::new(),
-            if_none_match: Vec::new(),
-            if_modified_since: None,
-            if_unmodified_since: None,
-        };
-        let mut said = Said::default();
+        let (path, query) = target::split(parsed.path.unwrap_or_default(), method)?;
+        let mut request = Request { head, method, path, query, is_1_1, ..Request::default() };
+        let mut framing = FramingFields::default();
         for field in parsed.headers.iter() {
-            request.take_field(&mut said, field.name, field.value)?;
+            request.take_field(&mut framing, field.name, field.value)?;
         }
-        if is_1_1 && !said.host {
+        if is_1_1 && !framing.host {
             return Err(bad("a request of HTTP/1.1 has a Host"));
         }
-        request.keeps_alive = !said.closes && (is_1_1 || said.keeps_alive);
+        request.keeps_alive = !framing.closes && (is_1_1 || framing.keeps_alive);
         // RFC 9112, 6.1 and 6.3: who disagrees about the length takes content for a request.
-        request.framing = match (said.content_length, said.transfer_encoding) {
+        request.body = match (framing.content_length, framing.transfer_encoding) {
             (Some(_), true) => return Err(bad("Content-Length and Transfer-Encoding")),
             (_, true) if !is_1_1 => return Err(bad("HTTP/1.0 has no Transfer-Encoding")),
-            (_, true) => Some(Framing::Chunked),
+            (_, true) => Some(Body::Chunked(Box::new(Chunks::new()))),
             (Some(length), _) if length > CONTENT_BYTES_MAX => {
                 return Err(Refused::new(413, "the content is too large"));
             }
             (Some(0) | None, _) => None,
-            (Some(length), _) => Some(Framing::Counted(length as usize)),
+            (Some(length), _) => Some(Body::Counted(length as usize)),
         };
         Ok(request)
     }
 
-    fn take_field(&mut self, said: &mut Said, name: &str, value: &'a [u8]) -> Result<(), Refused> {
+    /// The answer is to have no content.
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::Head
+    }
+
+    fn take_field(
+        &mut self,
+        framing: &mut FramingFields,
+        name: &str,
+        value: &'a [u8],
+    ) -> Result<(), Refused> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         // By length first: most fields are none of these.
         match name.len() {
-            4 if is("host") => said.take_host(value)?,
-            // Two are none that is understood: it is no list (RFC 9110, 5.3).
-            5 if is("range") => self.range = Some(if self.range.is_some() { b"" } else { value }),
+            4 if is("host") => framing.take_host(value)?,
+            5 if is("range") => set_once(&mut self.range, value),
             6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Refused::new(417, "100-continue is all that can be expected"));
                 }
                 self.expects_continue = self.is_1_1;
             }
-            8 if is("if-range") => self.if_range = Some(value),
+            8 if is("if-range") => set_once(&mut self.if_range, value),
             8 if is("if-match") => self.if_match.push(value),
-            10 if is("connection") => said.take_connection(value),
+            10 if is("connection") => framing.take_connection(value),
             13 if is("if-none-match") => self.if_none_match.push(value),
-            14 if is("content-length") => said.take_content_length(value)?,
-            17 if is("if-modified-since") => self.if_modified_since = Some(value),
-            17 if is("transfer-encoding") => said.take_transfer_encoding(value)?,
-            19 if is("if-unmodified-since") => self.if_unmodified_since = Some(value),
+            14 if is("content-length") => framing.take_content_length(value)?,
+            17 if is("if-modified-since") => set_once(&mut self.if_modified_since, value),
+            17 if is("transfer-encoding") => framing.take_transfer_encoding(value)?,
+            19 if is("if-unmodified-since") => set_once(&mut self.if_unmodified_since, value),
             _ => {}
         }
         Ok(())
     }
 }
 
-/// What the fields say together.
+/// The fields that say together where the request ends, and whether it is the last one.
 #[derive(Default)]
-struct Said {
+struct FramingFields {
     closes: bool,
     keeps_alive: bool,
     host: bool,
@@ -156,7 +140,7 @@ struct Said {
     transfer_encoding: bool,
 }
 
-impl Said {
+impl FramingFields {
     fn take_connection(&mut self, value: &[u8]) {
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             self.closes |= option.eq_ignore_ascii_case(b"close");
@@ -165,7 +149,8 @@ impl Said {
     }
 
     fn take_host(&mut self, value: &[u8]) -> Result<(), Refused> {
-        if std::mem::replace(&mut self.host, true) || !is_host(value) {
+        let is_host = value.is_empty() || target::is_host(value);
+        if std::mem::replace(&mut self.host, true) || !is_host {
             return Err(bad("a request has one Host, and a valid one"));
         }
         Ok(())
@@ -186,6 +171,11 @@ impl Said {
     }
 }
 
+/// Of a field that is no list two are none that is understood (RFC 9110, 5.3).
+fn set_once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) {
+    *field = Some(if field.is_some() { b"" } else { value });
+}
+
 fn method(name: &str) -> Method {
     match name {
         "GET" => Method::Get,
@@ -197,39 +187,10 @@ fn method(name: &str) -> Method {
     }
 }
 
-/// Path and query of a request target (RFC 9112, 3.2).
-fn split_target(target: &str, method: Method) -> Result<(&str, &str), Refused> {
-    if target == "*" && method == Method::Options
-        || method == Method::Known && !target.starts_with('/')
-    {
-        return Ok((target, "")); // of a CONNECT, say, which is refused anyhow
-    }
-    let (has_host, path) = match target.split_once("://") {
-        Some((scheme, rest))
-            if ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) =>
-        {
-            (true, &rest[rest.find(['/', '?', '#']).unwrap_or(rest.len())..])
-        }
-        _ => (false, target),
-    };
-    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
-    let path = if path.is_empty() && has_host { "/" } else { path };
-    if !path.starts_with('/') || path.contains('#') || query.contains('#') {
-        return Err(bad("the request target is no path"));
-    }
-    Ok((path, query))
-}
-
-/// Whether the request line ends with a version that looks like one (RFC 9112, 2.3).
+/// Whether the request line has a version that looks like one (RFC 9112, 2.3).
 fn names_other_version(head: &[u8]) -> bool {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
-}
-
-/// RFC 9110, 7.2, and RFC 3986, 3.2.2: no more than that it is made of what a host and a port are made of.
-fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte))
+    let version = head.split(|byte| *byte == b' ').nth(2).unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9', b'\r', ..])
 }
 
 fn content_length(value: &[u8]) -> Result<u64, Refused> {

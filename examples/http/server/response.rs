@@ -1,12 +1,16 @@
-//! Answers: their heads, refusals, and content whose length is not known when it begins.
+//! Answers: their heads, refusals, and content that is sent in chunks.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::Write;
 
 use log::debug;
 use oneloop::Connection;
 
 use super::date::Date;
+use super::request::Request;
+
+/// The longest chunk that is sent.
+const CHUNK_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a request is not answered as it was meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,86 +31,84 @@ impl Refused {
     }
 }
 
-/// What an answer has to know of its request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reply<'a> {
-    /// The head of the request, for the log; empty if it is none.
-    pub(super) request: &'a [u8],
-    /// The head is all that is sent.
-    pub(super) is_head: bool,
-    pub(super) is_1_1: bool,
-    pub(super) keeps_alive: bool,
-}
-
-/// The head of an answer, written into a buffer that all of them share.
-#[derive(Debug)]
-pub(super) struct ResponseHead {
+/// What all answers share: the date, and a buffer for their heads.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
     date: Date,
     bytes: Vec<u8>,
 }
 
-impl ResponseHead {
-    pub(super) fn new() -> ResponseHead {
-        ResponseHead { date: Date::new(), bytes: Vec::new() }
+/// The answer to a request, field by field.
+pub(super) struct Response<'a, 'r> {
+    pub(super) heads: &'a mut Heads,
+    pub(super) conn: &'a mut Connection<'r>,
+    pub(super) request: &'a Request<'a>,
+}
+
+impl Response<'_, '_> {
+    /// Begins it, with what all have.
+    pub(super) fn begin(&mut self, status: u16) -> &mut Self {
+        let (key, head) = (self.conn.key(), self.request.head);
+        debug!("{key}: {} {status}", first_line(head).escape_ascii());
+        self.heads.bytes.clear();
+        let connection = match (self.request.keeps_alive, self.request.is_1_1) {
+            (true, true) => "",
+            (true, false) => "Connection: keep-alive\r\n",
+            (false, _) => "Connection: close\r\n",
+        };
+        self.fields("HTTP/1.1 ").fields(status_line(status)).fields("\r\nDate: ");
+        self.heads.bytes.extend_from_slice(self.heads.date.text(self.conn).as_bytes());
+        self.fields("\r\n").fields(connection)
     }
 
-    /// Begins one, with what all have.
-    pub(super) fn begin(
-        &mut self,
-        conn: &Connection<'_>,
-        status: u16,
-        reply: Reply<'_>,
-    ) -> &mut ResponseHead {
-        debug!("{}: {} {status}", conn.key(), first_line(reply.request).escape_ascii());
-        self.bytes.clear();
-        self.bytes.extend_from_slice(b"HTTP/1.1 ");
-        self.bytes.extend_from_slice(status_line(status).as_bytes());
-        self.bytes.extend_from_slice(b"\r\nDate: ");
-        self.bytes.extend_from_slice(self.date.text(conn).as_bytes());
-        match (reply.keeps_alive, reply.is_1_1) {
-            (true, true) => self.bytes.extend_from_slice(b"\r\n"),
-            (true, false) => self.bytes.extend_from_slice(b"\r\nConnection: keep-alive\r\n"),
-            (false, _) => self.bytes.extend_from_slice(b"\r\nConnection: close\r\n"),
-        }
-        self
-    }
-
-    pub(super) fn field(&mut self, name: &str, value: impl Display) -> &mut ResponseHead {
+    pub(super) fn field(&mut self, name: &str, value: impl Display) -> &mut Self {
         // Into memory, which does not fail.
-        let _ = write!(self.bytes, "{name}: {value}\r\n");
+        let _ = write!(self.heads.bytes, "{name}: {value}\r\n");
         self
     }
 
     /// Whole fields, with their line ends.
-    pub(super) fn fields(&mut self, fields: &[u8]) -> &mut ResponseHead {
-        self.bytes.extend_from_slice(fields);
+    pub(super) fn fields(&mut self, fields: &str) -> &mut Self {
+        self.heads.bytes.extend_from_slice(fields.as_bytes());
         self
     }
 
-    pub(super) fn send(&mut self, conn: &mut Connection<'_>) {
-        self.bytes.extend_from_slice(b"\r\n");
-        conn.send(&self.bytes).ignore();
+    /// Sends the head.
+    pub(super) fn send(&mut self) {
+        self.fields("\r\n");
+        self.conn.send(&self.heads.bytes).ignore();
     }
 
-    /// Sends a whole answer that has this content.
-    pub(super) fn send_with(
-        &mut self,
-        conn: &mut Connection<'_>,
-        reply: Reply<'_>,
-        content_type: &str,
-        content: &[u8],
-    ) {
-        self.field("Content-Type", content_type).field("Content-Length", content.len());
-        self.send(conn);
-        if !reply.is_head {
-            conn.send(content).ignore();
+    /// Sends it with this content.
+    pub(super) fn send_with(&mut self, content_type: &str, content: &[u8]) {
+        self.field("Content-Type", content_type).field("Content-Length", content.len()).send();
+        if !self.request.is_head() {
+            self.conn.send(content).ignore();
         }
     }
 
+    /// Sends it with this content in chunks, as if its length were not known; to HTTP/1.0, which has none, as one piece.
+    pub(super) fn send_chunked(&mut self, content_type: &str, content: &[u8]) {
+        if !self.request.is_1_1 {
+            return self.send_with(content_type, content);
+        }
+        self.field("Content-Type", content_type).field("Transfer-Encoding", "chunked").send();
+        if self.request.is_head() {
+            return;
+        }
+        for chunk in content.chunks(CHUNK_BYTES_MAX) {
+            self.conn.send(format!("{:x}\r\n", chunk.len()).as_bytes()).ignore();
+            self.conn.send(chunk).ignore();
+            self.conn.send(b"\r\n").ignore();
+        }
+        self.conn.send(b"0\r\n\r\n").ignore();
+    }
+
     /// Sends a refusal, as a whole answer.
-    pub(super) fn refuse(&mut self, conn: &mut Connection<'_>, reply: Reply<'_>, refused: Refused) {
+    pub(super) fn refuse(&mut self, refused: Refused) {
         let Refused { status, why, allow } = refused;
-        self.begin(conn, status, reply);
+        debug!("{}: {why}", self.conn.key());
+        self.begin(status);
         if let Some(allow) = allow {
             self.field("Allow", allow);
         }
@@ -114,74 +116,13 @@ impl ResponseHead {
             self.field("Retry-After", 1);
         }
         let content = format!("{}: {why}\n", status_line(status));
-        self.send_with(conn, reply, "text/plain; charset=utf-8", content.as_bytes());
-    }
-
-    /// Sends the head of an answer whose length is not known, and gives what its content is to be written to. To
-    /// HTTP/1.1 that is sent in chunks, to 1.0 up to the end of the connection, which `reply` has to say.
-    pub(super) fn send_open<'c, 'r>(
-        &mut self,
-        conn: &'c mut Connection<'r>,
-        reply: Reply<'_>,
-        content_type: &str,
-    ) -> Content<'c, 'r> {
-        debug_assert!(reply.is_1_1 || !reply.keeps_alive);
-        self.field("Content-Type", content_type);
-        if reply.is_1_1 {
-            self.field("Transfer-Encoding", "chunked");
-        }
-        self.send(conn);
-        Content { conn, chunk: Vec::new(), is_chunked: reply.is_1_1, is_dropped: reply.is_head }
+        self.send_with("text/plain; charset=utf-8", content.as_bytes());
     }
 }
 
-/// Content is sent in chunks of about this size.
-const CHUNK_BYTES: usize = 8 * 1024;
-
-/// Content that is sent as it is made; to be [finished](Content::finish).
-pub(super) struct Content<'c, 'r> {
-    conn: &'c mut Connection<'r>,
-    chunk: Vec<u8>,
-    is_chunked: bool,
-    is_dropped: bool,
-}
-
-impl Content<'_, '_> {
-    fn send_chunk(&mut self) {
-        if !self.is_dropped && !self.chunk.is_empty() {
-            if self.is_chunked {
-                self.conn.send(format!("{:x}\r\n", self.chunk.len()).as_bytes()).ignore();
-                self.chunk.extend_from_slice(b"\r\n");
-            }
-            self.conn.send(&self.chunk).ignore();
-        }
-        self.chunk.clear();
-    }
-
-    /// Sends the rest, and the end.
-    pub(super) fn finish(mut self) {
-        self.send_chunk();
-        if self.is_chunked && !self.is_dropped {
-            self.conn.send(b"0\r\n\r\n").ignore();
-        }
-    }
-}
-
-impl Write for Content<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.chunk.extend_from_slice(bytes);
-        if self.chunk.len() >= CHUNK_BYTES {
-            self.send_chunk();
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn first_line(head: &[u8]) -> &[u8] {
+/// The request line, or as much of it as is of use in a log.
+pub(super) fn first_line(head: &[u8]) -> &[u8] {
+    let head = &head[..head.len().min(1000)];
     head.split(|byte| *byte == b'\r').next().unwrap_or_default()
 }
 

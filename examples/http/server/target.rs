@@ -1,0 +1,55 @@
+//! What a request is about: its target (RFC 9112, 3.2), and the host.
+
+use std::net::Ipv6Addr;
+
+use super::request::Method;
+use super::response::Refused;
+
+/// Path and query of a target.
+pub(super) fn split(target: &str, method: Method) -> Result<(&str, &str), Refused> {
+    let is_path = target.starts_with('/');
+    if target == "*" && method == Method::Options
+        || target != "*" && method == Method::Known && !is_path
+    {
+        return Ok((target, "")); // of a CONNECT, say, which is refused anyhow
+    }
+    let path = if is_path { target } else { strip_host(target)? };
+    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    if path.contains('#') || query.contains('#') {
+        return Err(Refused::new(400, "the request target has a fragment"));
+    }
+    Ok((if path.is_empty() { "/" } else { path }, query))
+}
+
+/// What follows scheme and host, which are not ours to judge, but must be some.
+fn strip_host(target: &str) -> Result<&str, Refused> {
+    let is_scheme = |scheme: &str| ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s));
+    match target.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
+        Some((_, rest)) => {
+            let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            if is_host(host.as_bytes()) {
+                Ok(path)
+            } else {
+                Err(Refused::new(400, "that is no host"))
+            }
+        }
+        None => Err(Refused::new(400, "the request target is no path")),
+    }
+}
+
+/// Whether it is a host as RFC 3986, 3.2.2 has it, and a port perhaps.
+pub(super) fn is_host(text: &[u8]) -> bool {
+    let position = |wanted| text.iter().position(|byte| *byte == wanted);
+    let (is_host, port) = match (text, position(b']')) {
+        ([b'[', ..], Some(end)) => {
+            let address = str::from_utf8(&text[1..end]);
+            (address.is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()), &text[end + 1..])
+        }
+        _ => {
+            let (name, port) = text.split_at(position(b':').unwrap_or(text.len()));
+            let may_be = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b);
+            (!name.is_empty() && name.iter().all(may_be), port)
+        }
+    };
+    is_host && matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
+}
