@@ -362,6 +362,34 @@ fn sigterm_ends_the_server_with_all_records_written() {
     assert_eq!(file.serve("everysec").connect().ask(&["GET", "key"]), "value");
 }
 
+/// The helper thread is slow to write; meanwhile changes are acknowledged, and then the loop fails.
+#[test]
+fn what_waits_to_be_written_is_written_when_the_loop_fails() {
+    let file = File::new("loop-fails");
+    let (program, path) = (path_of("resp_kv"), file.path());
+    let failing = [
+        "inject=write:delay_enter=200000",
+        "inject=epoll_wait,epoll_pwait,epoll_pwait2:error=EIO:when=100",
+    ];
+    let strace = ["-f", "-qq", "-o/dev/null", "-e", failing[0], "-e", failing[1]];
+    let mut command = Command::new("strace");
+    command.args(strace).arg(program).args(["127.0.0.1:0", "--appendonly"]).arg(path);
+    let process = Example::start_command(&mut command);
+    let mut stream = TcpStream::connect(process.address).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut acknowledged = 0;
+    while stream.write_all(b"INCR counter\r\n").is_ok()
+        && let Some(Ok(answer)) = answers.next()
+    {
+        acknowledged += 1;
+        assert_eq!(answer, format!(":{acknowledged}"));
+    }
+    process.wait_for_line("resp_kv: ");
+    assert_eq!(process.wait().code(), Some(1));
+    let counter: u64 = file.serve("no").connect().ask(&["GET", "counter"]).parse().unwrap();
+    assert!(acknowledged > 0 && counter >= acknowledged, "{counter} of {acknowledged}");
+}
+
 /// Every command that the tests of families have, and what else changes keys.
 #[test]
 fn a_restart_brings_back_what_each_command_did() {

@@ -104,8 +104,10 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let options = ListenOptions::new().limits(Server::limits()).socket(socket);
     let listener = reactor.listen_with(server, arguments.address.as_str(), &options)?;
     println!("listening on {}", reactor.listener_address(listener)?);
-    reactor.run()?;
-    reactor.handler_mut(server).finish().map_err(naming_file)
+    let ended = reactor.run();
+    // Also when the loop has failed: what was acknowledged is to be in the file.
+    let finished = reactor.handler_mut(server).finish().map_err(naming_file);
+    ended.map(drop).and(finished)
 }
 
 /// From the operating system, by way of the standard library's own use of it.
