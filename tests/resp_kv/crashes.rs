@@ -110,6 +110,16 @@ fn a_file_that_is_damaged_is_refused_or_read_and_never_a_panic() {
     assert!(refused > 100, "{refused}");
 }
 
+#[test]
+fn a_record_that_is_no_whole_change_is_refused_with_its_place() {
+    for record in ["*1\r\n$3\r\nSET\r\n", "*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "*1\r\n$5\r\nWATCH\r\n"]
+    {
+        let error = Server::new(|| 1).replay(record.as_bytes()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+        assert!(error.to_string().starts_with("damaged at byte 0: "), "{record:?}: {error}");
+    }
+}
+
 /// A file that one client's commands made, and the states of its keys after each of them.
 fn written() -> (Vec<u8>, Vec<Option<String>>) {
     let (mut sim, disk) = (Simulation::new(1), Disk::default());

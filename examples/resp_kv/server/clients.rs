@@ -79,8 +79,7 @@ impl Client {
 
     /// Whether it may call a command with so many arguments now.
     pub(crate) fn check(&self, command: &Command, arguments: usize) -> Outcome {
-        let wanted = command.arity.unsigned_abs() as usize;
-        if arguments < wanted || (command.arity > 0 && arguments > wanted) {
+        if !command.takes(arguments) {
             return Err(Failure::wrong_arguments(command.name));
         }
         if command.name == "shutdown" && self.transaction.is_some() {

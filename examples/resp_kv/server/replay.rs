@@ -7,9 +7,9 @@ use std::mem;
 use oneloop::codec::Decoder;
 
 use super::Server;
-use super::commands::{Args, Run};
+use super::commands::{Args, Command, Kind, Run};
 use super::execute::run_on_keys;
-use super::protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, Commands};
+use super::protocol::{self, BULK_BYTES_MAX, COMMAND_BYTES_MAX, Commands};
 use super::reply::Reply;
 
 const READ_BYTES: usize = 1 << 20;
@@ -46,7 +46,7 @@ impl Server {
             };
             let taken = match decoder.decode(&input[used..]) {
                 Err(error) => return Err(damaged(used, error.to_string().into())),
-                Ok(Some((Command::Array(args), taken))) => {
+                Ok(Some((protocol::Command::Array(args), taken))) => {
                     replay.run(&args).map_err(|error| damaged(used, error))?;
                     taken
                 }
@@ -102,10 +102,13 @@ impl Replay<'_> {
             }
             (_, None) => {
                 let command = args.first().and_then(|name| self.server.look_up(name));
-                let run = match command.map(|command| &command.run) {
-                    Some(Run::Keys(run)) => *run,
-                    _ => return Err("no such command".into()),
+                let run = match command {
+                    Some(Command { kind: Kind::Write, run: Run::Keys(run), .. }) => *run,
+                    _ => return Err("no command that changes keys".into()),
                 };
+                if !command.is_some_and(|command| command.takes(args.len())) {
+                    return Err("wrong number of arguments".into());
+                }
                 let (keys, mut out) = (&mut self.server.store.keys(self.database), Vec::new());
                 run_on_keys(run, keys, args, &mut Reply::new(&mut out, 2))
                     .map_err(|error| error.0)?;

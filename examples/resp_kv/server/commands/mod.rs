@@ -42,6 +42,12 @@ impl Command {
     pub(crate) fn writes(&self) -> bool {
         self.kind == Kind::Write || self.name == "publish"
     }
+
+    /// Whether it may have so many arguments with its name.
+    pub(crate) fn takes(&self, arguments: usize) -> bool {
+        let least = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { arguments >= least } else { arguments == least }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
