@@ -5,7 +5,6 @@ mod example;
 mod program;
 mod support;
 
-use std::path::Path;
 use std::process::Stdio;
 
 use example::{Client, run_client, start_client};
@@ -185,15 +184,10 @@ fn python_speaks_the_third_protocol() {
     python("resp3.py");
 }
 
-/// Runs the tests of a file in both versions of the protocol. `./test` installs the library where it is looked for; it is
-/// for Debian's Python, before which another one may stand in the path.
+/// Runs the tests of a file in both versions of the protocol.
 fn python(file: &str) {
     let server = Server::start();
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools/python");
-    let library = format!("PYTHONPATH={}", library.display());
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resp_kv").join(file);
     for version in ["2", "3"] {
-        let python = [&library, "/usr/bin/python3", "-B", file.to_str().unwrap()];
-        run_client("env", &[&python[..], &[&server.port(), version]].concat(), b"");
+        server.python(file, version);
     }
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use example::{Example, path_of, run_client, start_client};
+use example::{Example, path_of, start_client};
 use program::{Server, command};
 use support::DEADLINE;
 
@@ -430,7 +430,5 @@ fn a_restart_brings_back_what_each_command_did() {
 
 /// All keys with their values and times to live, as text.
 fn state(server: &Server) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resp_kv/state.py");
-    let arguments = ["-B", script.to_str().unwrap(), &server.port()];
-    String::from_utf8(run_client("/usr/bin/python3", &arguments, b"")).unwrap()
+    server.python("state.py", "3")
 }

@@ -19,7 +19,7 @@ use oneloop::codec::{Decoder, FrameError};
 
 use bytes::Bytes;
 use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, Commands};
-use reply::{REPLY_BYTES_MAX, Reply};
+use reply::{Done, REPLY_BYTES_MAX, Reply};
 use table::Table;
 
 /// What came of a stream: the arguments of each command, what is left, and an error.
@@ -330,13 +330,14 @@ fn the_order_of_a_table_does_not_depend_on_its_secret() {
 
 #[test]
 fn nothing_is_added_to_a_reply_that_is_too_large() {
-    let writers: [fn(&mut Reply); 15] = [
+    let writers: [fn(&mut Reply) -> Done; 16] = [
         |reply| reply.ok(),
         |reply| reply.simple("x"),
         |reply| reply.error("x"),
         |reply| reply.integer(1),
         |reply| reply.count(1),
         |reply| reply.bulk(b"x"),
+        |reply| reply.bulks([b"x"]),
         |reply| reply.bulk_or_null(None),
         |reply| reply.null(),
         |reply| reply.null_array(),
@@ -349,7 +350,7 @@ fn nothing_is_added_to_a_reply_that_is_too_large() {
     ];
     for protocol in [2, 3] {
         let mut out = vec![0; REPLY_BYTES_MAX + 1];
-        writers.iter().for_each(|write| write(&mut Reply::new(&mut out, protocol)));
+        writers.iter().for_each(|write| _ = write(&mut Reply::new(&mut out, protocol)));
         assert_eq!(out.len(), REPLY_BYTES_MAX + 1, "version {protocol}");
         out.truncate(REPLY_BYTES_MAX);
         Reply::new(&mut out, protocol).ok();

@@ -10,7 +10,7 @@ use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Failure, Outcome, Side, float};
-use super::reply::Reply;
+use super::reply::{Done, Reply};
 
 /// Who waits for a key, the one first who has waited longest.
 pub(crate) type Waiting = BTreeMap<(usize, Bytes), VecDeque<usize>>;
@@ -40,15 +40,13 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     let database = server.clients[server.current].database;
     for key in keys {
         if let Some(element) = server.pop_recorded(database, key, side)? {
-            element_reply(&mut server.reply(), key, &element);
-            return Ok(());
+            return Ok(element_reply(&mut server.reply(), key, &element));
         }
     }
     let client = server.current;
     let this = &mut server.clients[client];
     if this.transaction.is_some() {
-        server.reply().null_array(); // nothing waits in a transaction
-        return Ok(());
+        return Ok(server.reply().null_array()); // nothing waits in a transaction
     }
     let mut named = BTreeSet::new();
     let keys = keys.iter().filter(|key| named.insert(**key));
@@ -59,13 +57,12 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     let timer = (!is_for_ever).then(|| conn.set_timer(timeout));
     this.blocked = Some(Blocked { database, keys, side, timer });
     server.observe();
-    Ok(())
+    Ok(Done)
 }
 
-fn element_reply(reply: &mut Reply, key: &[u8], element: &[u8]) {
+fn element_reply(reply: &mut Reply, key: &[u8], element: &[u8]) -> Done {
     reply.array(2);
-    reply.bulk(key);
-    reply.bulk(element);
+    reply.bulks([key, element])
 }
 
 impl Server {
@@ -105,7 +102,7 @@ impl Server {
         &mut self,
         cx: &mut Context,
         client: usize,
-        reply: impl FnOnce(&mut Reply),
+        reply: impl FnOnce(&mut Reply) -> Done,
     ) {
         self.forget_waiting(cx, client);
         let mut message = Vec::new();

@@ -8,7 +8,7 @@ use oneloop::{Connection, Context, Key, Time, TimerId};
 use super::Server;
 use super::blocking::Blocked;
 use super::bytes::Bytes;
-use super::commands::{Args, Command, Failure, Outcome, integer, quote};
+use super::commands::{Args, Command, Failure, integer, quote};
 use super::transactions::Transaction;
 
 pub(crate) struct Client {
@@ -78,7 +78,7 @@ impl Client {
     }
 
     /// Whether it may call a command with so many arguments now.
-    pub(crate) fn check(&self, command: &Command, arguments: usize) -> Outcome {
+    pub(crate) fn check(&self, command: &Command, arguments: usize) -> Result<(), Failure> {
         if !command.takes(arguments) {
             return Err(Failure::wrong_arguments(command.name));
         }
@@ -98,7 +98,7 @@ impl Client {
         Ok(())
     }
 
-    pub(crate) fn set_name(&mut self, name: &[u8]) -> Outcome {
+    pub(crate) fn set_name(&mut self, name: &[u8]) -> Result<(), Failure> {
         let is_plain = name.iter().all(u8::is_ascii_graphic);
         if !is_plain {
             return Err(Failure::new(
@@ -178,7 +178,12 @@ impl Server {
         }
     }
 
-    pub(crate) fn pause(&mut self, cx: &mut Context, millis: &[u8], is_for_reads: bool) -> Outcome {
+    pub(crate) fn pause(
+        &mut self,
+        cx: &mut Context,
+        millis: &[u8],
+        is_for_reads: bool,
+    ) -> Result<(), Failure> {
         let millis = integer(millis).ok().and_then(|millis| u64::try_from(millis).ok());
         let millis = millis.ok_or(Failure::new("ERR timeout is not an integer or out of range"))?;
         let mut ends = cx.now() + Duration::from_millis(millis);

@@ -11,7 +11,7 @@ use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Failure, Outcome, is_word, short};
 use super::pattern;
-use super::reply::Reply;
+use super::reply::{Done, Reply};
 
 /// After so many messages that were sent, and patterns that were tried, others have their turn.
 const DELIVERIES_PER_TURN: usize = 1000;
@@ -61,7 +61,7 @@ impl Message<'_> {
             let mut bytes = Vec::new();
             let mut reply = Reply::new(&mut bytes, protocol);
             reply.push(self.parts.len());
-            self.parts.iter().for_each(|part| reply.bulk(part));
+            reply.bulks(self.parts);
             bytes.into()
         })
     }
@@ -155,8 +155,7 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
         receivers += server.send_to_subscribers(conn, &subscribers, &parts);
     }
     server.subscriptions.deliveries += receivers + server.subscriptions.patterns.len();
-    server.reply().count(receivers);
-    Ok(())
+    Ok(server.reply().count(receivers))
 }
 
 pub(crate) fn add(
@@ -172,7 +171,7 @@ pub(crate) fn add(
         server.confirm(word, Some(name));
     }
     server.set_limits(conn);
-    Ok(())
+    Ok(Done)
 }
 
 /// Without names, from all.
@@ -195,7 +194,7 @@ pub(crate) fn remove(
         server.confirm(word, Some(&name));
     }
     server.set_limits(conn);
-    Ok(())
+    Ok(Done)
 }
 
 /// PUBSUB: who subscribes to what.
@@ -205,14 +204,14 @@ pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Out
     match args[1..] {
         [command] if is_word(command, "CHANNELS") => {
             reply.array(channels.len());
-            channels.keys().for_each(|channel| reply.bulk(channel));
+            Ok(reply.bulks(channels.keys()))
         }
         [command, pattern] if is_word(command, "CHANNELS") => {
             let pattern = short(pattern)?;
             let names = channels.keys().filter(|channel| pattern::matches(pattern, channel));
             let names: Vec<&Bytes> = names.collect();
             reply.array(names.len());
-            names.iter().for_each(|name| reply.bulk(name));
+            Ok(reply.bulks(names))
         }
         [command, ref names @ ..] if is_word(command, "NUMSUB") => {
             reply.array(2 * names.len());
@@ -220,11 +219,11 @@ pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Out
                 reply.bulk(name);
                 reply.count(channels.get(*name).map_or(0, BTreeSet::len));
             }
+            Ok(Done)
         }
         [command] if is_word(command, "NUMPAT") => {
-            reply.count(server.subscriptions.patterns.len());
+            Ok(reply.count(server.subscriptions.patterns.len()))
         }
-        _ => return Err(Failure::SYNTAX),
+        _ => Err(Failure::SYNTAX),
     }
-    Ok(())
 }

@@ -9,6 +9,7 @@ use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Command, Failure, Outcome};
+use super::reply::Done;
 
 /// What all clients together may queue: as much as a few of the largest commands.
 const TRANSACTIONS_BYTES_MAX: usize = 256 << 20;
@@ -102,8 +103,7 @@ pub(crate) fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome
         return Err(Failure::new("ERR MULTI calls can not be nested"));
     }
     *transaction = Some(Transaction::default());
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
@@ -121,8 +121,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
         return Err(Failure::new("EXECABORT Transaction discarded because of previous errors."));
     }
     if is_stale {
-        server.reply().null_array();
-        return Ok(());
+        return Ok(server.reply().null_array());
     }
     // So that commands know that they are in one.
     server.clients[server.current].transaction = Some(Transaction::default());
@@ -134,7 +133,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     }
     server.store.journal.make_atomic(start);
     server.clients[server.current].transaction = None;
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
@@ -142,8 +141,7 @@ pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outco
         return Err(Failure::new("ERR DISCARD without MULTI"));
     }
     server.unwatch(server.current);
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
@@ -162,12 +160,10 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
         this.watched.insert(place);
     }
     server.observe();
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn unwatch(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
     server.unwatch(server.current);
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }

@@ -13,15 +13,15 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
     match (command, rest) {
         (_, []) if is_word(command, "ID") => {
             let id = this.id as i64;
-            server.reply().integer(id);
+            Ok(server.reply().integer(id))
         }
         (_, []) if is_word(command, "GETNAME") => {
             let name = this.name.clone();
-            server.reply().bulk_or_null((!name.is_empty()).then_some(&*name));
+            Ok(server.reply().bulk_or_null((!name.is_empty()).then_some(&*name)))
         }
         (_, [name]) if is_word(command, "SETNAME") => {
             this.set_name(name)?;
-            server.reply().ok();
+            Ok(server.reply().ok())
         }
         (_, [what, value]) if is_word(command, "SETINFO") => {
             let place = ["lib-name", "lib-ver"].iter().position(|name| is_word(what, name));
@@ -32,14 +32,14 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
                 ));
             }
             this.library[place] = Bytes::from(*value);
-            server.reply().ok();
+            Ok(server.reply().ok())
         }
         (_, []) if is_word(command, "INFO") => {
             let line = this.describe(conn.now());
-            server.reply().verbatim(&line);
+            Ok(server.reply().verbatim(&line))
         }
-        _ if is_word(command, "LIST") => list(server, conn, rest)?,
-        _ if is_word(command, "KILL") => kill(server, conn, rest)?,
+        _ if is_word(command, "LIST") => list(server, conn, rest),
+        _ if is_word(command, "KILL") => kill(server, conn, rest),
         (_, [millis, mode @ ..]) if is_word(command, "PAUSE") && mode.len() < 2 => {
             let is_for_reads = match mode {
                 [mode] if is_word(mode, "WRITE") => false,
@@ -47,24 +47,21 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
                 _ => true,
             };
             server.pause(conn, millis, is_for_reads)?;
-            server.reply().ok();
+            Ok(server.reply().ok())
         }
         (_, []) if is_word(command, "UNPAUSE") => {
             server.unpause(conn);
-            server.reply().ok();
+            Ok(server.reply().ok())
         }
         (_, [id, how @ ..]) if is_word(command, "UNBLOCK") && how.len() < 2 => {
-            unblock(server, conn, id, how.first())?;
+            unblock(server, conn, id, how.first())
         }
         _ => {
             let what = quote(command);
             let text = "ERR unknown subcommand or wrong number of arguments for";
-            return Err(
-                format!("{text} '{what}'. Try CLIENT LIST, ID, SETNAME, KILL or PAUSE.").into()
-            );
+            Err(format!("{text} '{what}'. Try CLIENT LIST, ID, SETNAME, KILL or PAUSE.").into())
         }
     }
-    Ok(())
 }
 
 /// Which clients are meant.
@@ -87,8 +84,7 @@ fn list(server: &mut Server, conn: &Connection, args: Args) -> Outcome {
     clients.retain(|client| wants(client) && conn.is_open(client.key));
     clients.sort_by_key(|client| client.id);
     let lines: String = clients.iter().map(|client| client.describe(conn.now())).collect();
-    server.reply().verbatim(&lines);
-    Ok(())
+    Ok(server.reply().verbatim(&lines))
 }
 
 /// The old form, of one address, tells that there is no such client; the new one, of filters, counts.
@@ -132,11 +128,10 @@ fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
         }
     }
     match (is_old, killed) {
-        (true, 0) => return Err(Failure::new("ERR No such client")),
-        (true, _) => server.reply().ok(),
-        (false, _) => server.reply().integer(killed),
+        (true, 0) => Err(Failure::new("ERR No such client")),
+        (true, _) => Ok(server.reply().ok()),
+        (false, _) => Ok(server.reply().integer(killed)),
     }
-    Ok(())
 }
 
 fn unblock(server: &mut Server, conn: &mut Connection, id: &[u8], how: Option<&&[u8]>) -> Outcome {
@@ -156,6 +151,5 @@ fn unblock(server: &mut Server, conn: &mut Connection, id: &[u8], how: Option<&&
             |reply| if is_error { reply.error(error) } else { reply.null_array() },
         );
     }
-    server.reply().integer(found.is_some().into());
-    Ok(())
+    Ok(server.reply().integer(found.is_some().into()))
 }

@@ -6,6 +6,7 @@ use oneloop::Connection;
 
 use super::super::append_only::Policy;
 use super::super::protocol::BULK_BYTES_MAX;
+use super::super::reply::Done;
 use super::super::store::DATABASES;
 use super::super::{KEEPALIVE, Server, pattern};
 use super::{Args, Failure, Outcome, integer, is_word, quote};
@@ -20,21 +21,18 @@ pub(crate) fn ping(server: &mut Server, _: &mut Connection, args: Args) -> Outco
     let this = &server.clients[server.current];
     let is_subscriber = this.protocol == 2 && this.subscriptions() > 0;
     let mut reply = server.reply();
-    match args.get(1) {
+    Ok(match args.get(1) {
         text if is_subscriber => {
             reply.array(2);
-            reply.bulk(b"pong");
-            reply.bulk(text.unwrap_or(&&b""[..]));
+            reply.bulks([b"pong", *text.unwrap_or(&&b""[..])])
         }
         Some(text) => reply.bulk(text),
         None => reply.simple("PONG"),
-    }
-    Ok(())
+    })
 }
 
 pub(crate) fn echo(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
-    server.reply().bulk(args[1]);
-    Ok(())
+    Ok(server.reply().bulk(args[1]))
 }
 
 /// The number of a database.
@@ -45,14 +43,12 @@ pub(crate) fn database(number: &[u8]) -> Result<usize, Failure> {
 
 pub(crate) fn select(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     server.clients[server.current].database = database(args[1])?;
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn quit(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
     server.clients[server.current].is_closing = true;
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn reset(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
@@ -64,8 +60,7 @@ pub(crate) fn reset(server: &mut Server, conn: &mut Connection, _: Args) -> Outc
     this.database = 0;
     this.protocol = 2;
     this.set_name(b"")?;
-    server.reply().simple("RESET");
-    Ok(())
+    Ok(server.reply().simple("RESET"))
 }
 
 pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
@@ -96,20 +91,17 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
     let mut reply = server.reply();
     reply.map(7);
     for (name, value) in [("server", "redis"), ("version", super::info::REDIS_VERSION)] {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
+        reply.bulks([name, value]);
     }
     for (name, number) in [("proto", protocol.into()), ("id", id)] {
         reply.bulk(name.as_bytes());
         reply.integer(number);
     }
     for (name, value) in [("mode", "standalone"), ("role", "master")] {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
+        reply.bulks([name, value]);
     }
     reply.bulk(b"modules");
-    reply.array(0);
-    Ok(())
+    Ok(reply.array(0))
 }
 
 const NO_PASSWORD: Failure = Failure::new(
@@ -130,7 +122,7 @@ pub(crate) fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -
     log::info!("SHUTDOWN");
     server.clients[server.current].is_closing = true;
     conn.drain(SHUTDOWN_TIMEOUT);
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn time(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
@@ -139,8 +131,7 @@ pub(crate) fn time(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     let mut reply = server.reply();
     reply.array(2);
     reply.bulk(since.as_secs().to_string().as_bytes());
-    reply.bulk(since.subsec_micros().to_string().as_bytes());
-    Ok(())
+    Ok(reply.bulk(since.subsec_micros().to_string().as_bytes()))
 }
 
 /// CONFIG GET, of what clients ask for; what is configured is an argument of the program, and stays.
@@ -177,8 +168,7 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
     let mut reply = server.reply();
     reply.map(wanted.len());
     for (name, value) in wanted {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
+        reply.bulks([name, value.as_str()]);
     }
-    Ok(())
+    Ok(Done)
 }

@@ -2,7 +2,7 @@
 
 use super::super::bytes::Bytes;
 use super::super::keys::Keys;
-use super::super::reply::Reply;
+use super::super::reply::{Done, Reply};
 use super::super::store::{Store, Value};
 use super::{Args, Failure, Outcome, float, float_sum, integer};
 
@@ -30,14 +30,12 @@ fn set_fields(keys: &mut Keys, args: Args, command: &str) -> Result<usize, Failu
 }
 
 pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(set_fields(keys, args, "hset")?);
-    Ok(())
+    Ok(reply.count(set_fields(keys, args, "hset")?))
 }
 
 pub(crate) fn hmset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     set_fields(keys, args, "hmset")?;
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }
 
 pub(crate) fn hsetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -46,13 +44,11 @@ pub(crate) fn hsetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
         keys.set_field(args[1], args[2], args[3]);
         keys.touch(args[1]);
     }
-    reply.integer(is_new.into());
-    Ok(())
+    Ok(reply.integer(is_new.into()))
 }
 
 pub(crate) fn hget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.bulk_or_null(keys.field(args[1], args[2])?.map(|value| &**value));
-    Ok(())
+    Ok(reply.bulk_or_null(keys.field(args[1], args[2])?.map(|value| &**value)))
 }
 
 pub(crate) fn hmget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -62,7 +58,7 @@ pub(crate) fn hmget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         let value = hash.as_ref().and_then(|hash| hash.get(field));
         reply.bulk_or_null(value.map(|value| &**value));
     }
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn hdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -74,47 +70,40 @@ pub(crate) fn hdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         keys.touch(args[1]);
         keys.remove_if_empty(args[1]);
     }
-    reply.count(removed);
-    Ok(())
+    Ok(reply.count(removed))
 }
 
 pub(crate) fn hexists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(keys.field(args[1], args[2])?.is_some().into());
-    Ok(())
+    Ok(reply.integer(keys.field(args[1], args[2])?.is_some().into()))
 }
 
 pub(crate) fn hlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.hash(args[1])?.map_or(0, |hash| hash.len()));
-    Ok(())
+    Ok(reply.count(keys.hash(args[1])?.map_or(0, |hash| hash.len())))
 }
 
 pub(crate) fn hstrlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.field(args[1], args[2])?.map_or(0, |value| value.len()));
-    Ok(())
+    Ok(reply.count(keys.field(args[1], args[2])?.map_or(0, |value| value.len())))
 }
 
 pub(crate) fn hgetall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.hash(args[1])?;
     reply.map(hash.as_ref().map_or(0, |hash| hash.len()));
     for (field, value) in hash.iter().flat_map(|hash| hash.iter()) {
-        reply.bulk(field);
-        reply.bulk(value);
+        reply.bulks([field, value]);
     }
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn hkeys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.hash(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
-    hash.iter().flat_map(|hash| hash.iter()).for_each(|(field, _)| reply.bulk(field));
-    Ok(())
+    Ok(reply.bulks(hash.iter().flat_map(|hash| hash.iter()).map(|(field, _)| field)))
 }
 
 pub(crate) fn hvals(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.hash(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
-    hash.iter().flat_map(|hash| hash.iter()).for_each(|(_, value)| reply.bulk(value));
-    Ok(())
+    Ok(reply.bulks(hash.iter().flat_map(|hash| hash.iter()).map(|(_, value)| value)))
 }
 
 pub(crate) fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -129,8 +118,7 @@ pub(crate) fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome
     let mut digits = itoa::Buffer::new();
     keys.set_field(args[1], args[2], digits.format(number).as_bytes());
     keys.touch(args[1]);
-    reply.integer(number);
-    Ok(())
+    Ok(reply.integer(number))
 }
 
 pub(crate) fn hincrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -141,6 +129,5 @@ pub(crate) fn hincrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Ou
     keys.touch(args[1]);
     let record: [&[u8]; 4] = [b"HSET", args[1], args[2], sum.as_bytes()];
     keys.store.journal.record_instead(keys.number, &record);
-    reply.bulk(sum.as_bytes());
-    Ok(())
+    Ok(reply.bulk(sum.as_bytes()))
 }

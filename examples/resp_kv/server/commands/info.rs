@@ -35,8 +35,7 @@ pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Ou
             text.push_str(&format!("{separator}# {name}\r\n{}", section(server, conn)));
         }
     }
-    server.reply().verbatim(&text);
-    Ok(())
+    Ok(server.reply().verbatim(&text))
 }
 
 fn of_server(server: &Server, conn: &Connection) -> String {

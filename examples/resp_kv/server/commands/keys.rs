@@ -114,8 +114,7 @@ pub(crate) fn expire(
     if is_wanted {
         keys.expire_at(args[1], at);
     }
-    reply.integer(is_wanted.into());
-    Ok(())
+    Ok(reply.integer(is_wanted.into()))
 }
 
 /// The deadline of a key, as `of` tells it of the deadline and the time: -2 without a key, -1 without a deadline.
@@ -125,32 +124,27 @@ pub(crate) fn deadline(
     reply: &mut Reply,
     of: fn(u64, u64) -> u64,
 ) -> Outcome {
-    reply.integer(match keys.expires(args[1]) {
+    Ok(reply.integer(match keys.expires(args[1]) {
         None => -2,
         Some(NEVER) => -1,
         Some(at) => of(at, keys.store.now) as i64,
-    });
-    Ok(())
+    }))
 }
 
 pub(crate) fn persist(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(keys.persist(args[1]).into());
-    Ok(())
+    Ok(reply.integer(keys.persist(args[1]).into()))
 }
 
 pub(crate) fn del(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(args[1..].iter().filter(|key| keys.remove(key).is_some()).count());
-    Ok(())
+    Ok(reply.count(args[1..].iter().filter(|key| keys.remove(key).is_some()).count()))
 }
 
 pub(crate) fn exists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(args[1..].iter().filter(|key| keys.contains(key)).count());
-    Ok(())
+    Ok(reply.count(args[1..].iter().filter(|key| keys.contains(key)).count()))
 }
 
 pub(crate) fn type_of(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.simple(keys.get(args[1]).map_or("none", |value| value.type_name()));
-    Ok(())
+    Ok(reply.simple(keys.get(args[1]).map_or("none", |value| value.type_name())))
 }
 
 /// `RENAMENX` keeps what has the new name.
@@ -158,20 +152,14 @@ pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply, is_nx: bool
     let (from, to) = (args[1], args[2]);
     let expires = keys.expires(from).ok_or(Failure::NO_SUCH_KEY)?;
     if is_nx && keys.contains(to) {
-        reply.integer(0);
-        return Ok(());
+        return Ok(reply.integer(0));
     }
     if from != to
         && let Some(value) = keys.remove(from)
     {
         keys.set(to, value, expires);
     }
-    if is_nx {
-        reply.integer(1)
-    } else {
-        reply.ok()
-    }
-    Ok(())
+    Ok(if is_nx { reply.integer(1) } else { reply.ok() })
 }
 
 /// It takes as long as there are keys, as the real one: for people, and for tests.
@@ -180,22 +168,19 @@ pub(crate) fn keys_like(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outco
     let (mut found, _) = keys.scan(0, usize::MAX);
     found.retain(|(key, _)| pattern::matches(pattern, key));
     reply.array(found.len());
-    found.iter().for_each(|(key, _)| reply.bulk(key));
-    Ok(())
+    Ok(reply.bulks(found.iter().map(|(key, _)| key)))
 }
 
 pub(crate) fn randomkey(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
-    reply.bulk_or_null(keys.random_key().as_deref());
-    Ok(())
+    Ok(reply.bulk_or_null(keys.random_key().as_deref()))
 }
 
 pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.len());
-    Ok(())
+    Ok(reply.count(keys.len()))
 }
 
 /// Whether the memory is given back at once or later makes no difference here.
-fn check_flush(args: Args) -> Outcome {
+fn check_flush(args: Args) -> Result<(), Failure> {
     match args {
         [_] => Ok(()),
         [_, how] if is_word(how, "SYNC") || is_word(how, "ASYNC") => Ok(()),
@@ -206,8 +191,7 @@ fn check_flush(args: Args) -> Outcome {
 pub(crate) fn flushdb(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     check_flush(args)?;
     keys.clear();
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }
 
 pub(crate) fn flushall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -215,6 +199,5 @@ pub(crate) fn flushall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcom
     for number in 0..super::super::store::DATABASES {
         keys.store.keys(number).clear();
     }
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }

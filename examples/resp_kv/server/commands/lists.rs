@@ -2,7 +2,7 @@
 
 use super::super::bytes::Bytes;
 use super::super::keys::Keys;
-use super::super::reply::Reply;
+use super::super::reply::{Done, Reply};
 use super::super::store::{List, Value};
 use super::{Args, Failure, Outcome, count, integer, is_word, range};
 
@@ -66,42 +66,38 @@ pub(crate) fn push(
 ) -> Outcome {
     let (key, elements) = (args[1], &args[2..]);
     if keys.list(key)?.is_none() && only_if_there {
-        reply.integer(0);
-        return Ok(());
+        return Ok(reply.integer(0));
     }
     let list = keys.get_or_insert(key, |_| Value::List(Box::default()));
     let Value::List(list) = list else { unreachable!("asked before") };
     elements.iter().for_each(|element| side.push(list, element));
-    reply.count(list.len());
+    let len = list.len();
     keys.touch(key);
-    Ok(())
+    Ok(reply.count(len))
 }
 
 pub(crate) fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
     let key = args[1];
     let wanted = match args[2..] {
         [] => {
-            reply.bulk_or_null(keys.pop(key, side)?.as_deref());
-            return Ok(());
+            return Ok(reply.bulk_or_null(keys.pop(key, side)?.as_deref()));
         }
         [wanted] => count(wanted)?,
         _ if side == Side::Left => return Err(Failure::wrong_arguments("lpop")),
         _ => return Err(Failure::wrong_arguments("rpop")),
     };
     let Some(len) = keys.list(key)?.map(|list| list.len()) else {
-        reply.null_array();
-        return Ok(());
+        return Ok(reply.null_array());
     };
     reply.array(wanted.min(len));
     for _ in 0..wanted.min(len) {
         reply.bulk_or_null(keys.pop(key, side)?.as_deref());
     }
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn llen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.list(args[1])?.map_or(0, |list| list.len()));
-    Ok(())
+    Ok(reply.count(keys.list(args[1])?.map_or(0, |list| list.len())))
 }
 
 /// Where an element stands; an index from the end is negative.
@@ -114,8 +110,7 @@ pub(crate) fn lindex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     let index = integer(args[2])?;
     let list = keys.list(args[1])?;
     let element = list.and_then(|list| position(index, list.len()).map(|index| &*list[index]));
-    reply.bulk_or_null(element);
-    Ok(())
+    Ok(reply.bulk_or_null(element))
 }
 
 pub(crate) fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -124,20 +119,17 @@ pub(crate) fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let index = position(index, list.len()).ok_or(Failure::OUT_OF_RANGE)?;
     list[index] = Bytes::from(args[3]);
     keys.touch(args[1]);
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }
 
 pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     let Some(list) = keys.list(args[1])? else {
-        reply.array(0);
-        return Ok(());
+        return Ok(reply.array(0));
     };
     let range = range(start, stop, list.len());
     reply.array(range.len());
-    list.range(range).for_each(|element| reply.bulk(element));
-    Ok(())
+    Ok(reply.bulks(list.range(range)))
 }
 
 pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -149,8 +141,7 @@ pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         keys.touch(args[1]);
         keys.remove_if_empty(args[1]);
     }
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }
 
 pub(crate) fn linsert(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -160,25 +151,22 @@ pub(crate) fn linsert(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome
         _ => return Err(Failure::SYNTAX),
     };
     let Some(list) = keys.list(args[1])? else {
-        reply.integer(0);
-        return Ok(());
+        return Ok(reply.integer(0));
     };
     let Some(pivot) = list.iter().position(|element| **element == *args[3]) else {
-        reply.integer(-1);
-        return Ok(());
+        return Ok(reply.integer(-1));
     };
     list.insert(pivot + behind, Bytes::from(args[4]));
-    reply.count(list.len());
+    let len = list.len();
     keys.touch(args[1]);
-    Ok(())
+    Ok(reply.count(len))
 }
 
 /// Removes so many elements that are equal, from the end if negative, all if 0.
 pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = integer(args[2])?;
     let Some(list) = keys.list(args[1])? else {
-        reply.integer(0);
-        return Ok(());
+        return Ok(reply.integer(0));
     };
     let equal = list.iter().filter(|element| ***element == *args[3]).count();
     let count = if wanted == 0 { equal } else { equal.min(wanted.unsigned_abs() as usize) };
@@ -193,8 +181,7 @@ pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         keys.touch(args[1]);
         keys.remove_if_empty(args[1]);
     }
-    reply.count(count);
-    Ok(())
+    Ok(reply.count(count))
 }
 
 fn move_element(
@@ -205,15 +192,13 @@ fn move_element(
 ) -> Outcome {
     keys.list(to)?;
     let Some(element) = keys.pop(from, sides.0)? else {
-        reply.null();
-        return Ok(());
+        return Ok(reply.null());
     };
     let list = keys.get_or_insert(to, |_| Value::List(Box::default()));
     let Value::List(list) = list else { unreachable!("asked before") };
     sides.1.push(list, &element);
     keys.touch(to);
-    reply.bulk(&element);
-    Ok(())
+    Ok(reply.bulk(&element))
 }
 
 pub(crate) fn lmove(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {

@@ -19,7 +19,7 @@ use oneloop::Connection;
 use super::Server;
 use super::bytes::Bytes;
 use super::keys::Keys;
-use super::reply::Reply;
+use super::reply::{Done, Reply};
 use super::store::{Hash, List, Set, Value};
 
 pub(crate) use self::connection::database;
@@ -71,7 +71,7 @@ pub(crate) enum Run {
 /// A command's arguments, the first of which is its name.
 pub(crate) type Args<'a> = &'a [&'a [u8]];
 
-pub(crate) type Outcome = Result<(), Failure>;
+pub(crate) type Outcome = Result<Done, Failure>;
 
 /// Why a command was not carried out: what its client is told, which begins with the kind of error.
 #[derive(Debug)]

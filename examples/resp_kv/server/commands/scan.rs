@@ -2,7 +2,7 @@
 
 use super::super::keys::Keys;
 use super::super::pattern;
-use super::super::reply::Reply;
+use super::super::reply::{Done, Reply};
 use super::{Args, Failure, Outcome, count, is_word, short};
 
 /// Entries looked at in a step, if the client does not say how many.
@@ -58,39 +58,34 @@ pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     });
     begin(reply, cursor);
     reply.array(found.len());
-    found.iter().for_each(|(key, _)| reply.bulk(key));
-    Ok(())
+    Ok(reply.bulks(found.iter().map(|(key, _)| key)))
 }
 
 pub(crate) fn hscan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let options = Options::parse(args[2], &args[3..], false)?;
     let Some(hash) = keys.hash(args[1])? else {
         begin(reply, 0);
-        reply.array(0);
-        return Ok(());
+        return Ok(reply.array(0));
     };
     let (mut slots, cursor) = hash.scan(options.cursor, options.count);
     slots.retain(|slot| options.wants(hash.key(*slot)));
     begin(reply, cursor);
     reply.array(2 * slots.len());
     for slot in slots {
-        reply.bulk(hash.key(slot));
-        reply.bulk(hash.value(slot));
+        reply.bulks([hash.key(slot), hash.value(slot)]);
     }
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn sscan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let options = Options::parse(args[2], &args[3..], false)?;
     let Some(set) = keys.set_of(args[1])? else {
         begin(reply, 0);
-        reply.array(0);
-        return Ok(());
+        return Ok(reply.array(0));
     };
     let (mut slots, cursor) = set.scan(options.cursor, options.count);
     slots.retain(|slot| options.wants(set.key(*slot)));
     begin(reply, cursor);
     reply.array(slots.len());
-    slots.iter().for_each(|slot| reply.bulk(set.key(*slot)));
-    Ok(())
+    Ok(reply.bulks(slots.iter().map(|slot| set.key(*slot))))
 }

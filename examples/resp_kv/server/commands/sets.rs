@@ -2,7 +2,7 @@
 
 use super::super::bytes::Bytes;
 use super::super::keys::Keys;
-use super::super::reply::Reply;
+use super::super::reply::{Done, Reply};
 use super::super::store::{NEVER, Set, Value};
 use super::{Args, Failure, Outcome, count, integer};
 
@@ -14,8 +14,7 @@ pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     if new > 0 {
         keys.touch(args[1]);
     }
-    reply.count(new);
-    Ok(())
+    Ok(reply.count(new))
 }
 
 pub(crate) fn srem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -27,18 +26,15 @@ pub(crate) fn srem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         keys.touch(args[1]);
         keys.remove_if_empty(args[1]);
     }
-    reply.count(removed);
-    Ok(())
+    Ok(reply.count(removed))
 }
 
 pub(crate) fn scard(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.set_of(args[1])?.map_or(0, |set| set.len()));
-    Ok(())
+    Ok(reply.count(keys.set_of(args[1])?.map_or(0, |set| set.len())))
 }
 
 pub(crate) fn sismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(keys.set_of(args[1])?.is_some_and(|set| set.contains(args[2])).into());
-    Ok(())
+    Ok(reply.integer(keys.set_of(args[1])?.is_some_and(|set| set.contains(args[2])).into()))
 }
 
 pub(crate) fn smismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -47,14 +43,13 @@ pub(crate) fn smismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outc
     for member in &args[2..] {
         reply.integer(set.as_ref().is_some_and(|set| set.contains(member)).into());
     }
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let set = keys.set_of(args[1])?;
     reply.set(set.as_ref().map_or(0, |set| set.len()));
-    set.iter().flat_map(|set| set.iter()).for_each(|(member, ())| reply.bulk(member));
-    Ok(())
+    Ok(reply.bulks(set.iter().flat_map(|set| set.iter()).map(|(member, ())| member)))
 }
 
 pub(crate) fn smove(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -73,8 +68,7 @@ pub(crate) fn smove(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         }
         keys.touch(to);
     }
-    reply.integer(is_member.into());
-    Ok(())
+    Ok(reply.integer(is_member.into()))
 }
 
 /// A member by chance.
@@ -99,8 +93,7 @@ fn pop_member(keys: &mut Keys, key: &[u8]) -> Result<Option<Bytes>, Failure> {
 pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = match args[2..] {
         [] => {
-            reply.bulk_or_null(pop_member(keys, args[1])?.as_deref());
-            return Ok(());
+            return Ok(reply.bulk_or_null(pop_member(keys, args[1])?.as_deref()));
         }
         [wanted] => count(wanted)?,
         _ => return Err(Failure::SYNTAX),
@@ -110,15 +103,14 @@ pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     for _ in 0..len {
         reply.bulk_or_null(pop_member(keys, args[1])?.as_deref());
     }
-    Ok(())
+    Ok(Done)
 }
 
 /// One member; so many different ones; or, negative, so many of which some may be the same.
 pub(crate) fn srandmember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = match args[2..] {
         [] => {
-            reply.bulk_or_null(random_member(keys, args[1])?.as_deref());
-            return Ok(());
+            return Ok(reply.bulk_or_null(random_member(keys, args[1])?.as_deref()));
         }
         [wanted] => integer(wanted)?,
         _ => return Err(Failure::SYNTAX),
@@ -134,7 +126,7 @@ pub(crate) fn srandmember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
         for _ in 0..wanted {
             reply.bulk_or_null(random_member(keys, args[1])?.as_deref());
         }
-        return Ok(());
+        return Ok(Done);
     }
     let mut wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(len);
     reply.array(wanted);
@@ -147,7 +139,7 @@ pub(crate) fn srandmember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
                 reply.bulk(&member);
             }
         }
-        return Ok(());
+        return Ok(Done);
     }
     // Of those that are left, each with the chance that makes as many as are wanted (Knuth, volume 2, algorithm S).
     let randoms: Vec<u64> = (0..len).map(|_| keys.store.random()).collect();
@@ -159,7 +151,7 @@ pub(crate) fn srandmember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
             wanted -= 1;
         }
     }
-    Ok(())
+    Ok(Done)
 }
 
 #[derive(Clone, Copy)]
@@ -209,8 +201,7 @@ pub(crate) fn combined(
 ) -> Outcome {
     let result = combine(keys, &args[1..], operation)?;
     reply.set(result.len());
-    result.iter().for_each(|(member, ())| reply.bulk(member));
-    Ok(())
+    Ok(reply.bulks(result.iter().map(|(member, ())| member)))
 }
 
 pub(crate) fn store_combined(
@@ -220,11 +211,11 @@ pub(crate) fn store_combined(
     operation: Operation,
 ) -> Outcome {
     let result = combine(keys, &args[2..], operation)?;
-    reply.count(result.len());
+    let len = result.len();
     if result.is_empty() {
         keys.remove(args[1]);
     } else {
         keys.set(args[1], Value::Set(Box::new(result)), NEVER);
     }
-    Ok(())
+    Ok(reply.count(len))
 }

@@ -3,19 +3,17 @@
 use super::super::bytes::Bytes;
 use super::super::keys::Keys;
 use super::super::protocol::BULK_BYTES_MAX;
-use super::super::reply::Reply;
+use super::super::reply::{Done, Reply};
 use super::super::store::{NEVER, Value};
 use super::keys::Unit;
 use super::{Args, Failure, Outcome, float_sum, integer, is_word};
 
 pub(crate) fn get(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.bulk_or_null(keys.string(args[1])?.map(|string| &**string));
-    Ok(())
+    Ok(reply.bulk_or_null(keys.string(args[1])?.map(|string| &**string)))
 }
 
 pub(crate) fn strlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.string(args[1])?.map_or(0, |string| string.len()));
-    Ok(())
+    Ok(reply.count(keys.string(args[1])?.map_or(0, |string| string.len())))
 }
 
 /// What is to become of a key's deadline.
@@ -68,8 +66,7 @@ pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (key, value) = (args[1], args[2]);
     if args.len() == 3 {
         keys.set(key, Value::String(Bytes::from(value)), NEVER);
-        reply.ok();
-        return Ok(());
+        return Ok(reply.ok());
     }
     let options = Options::parse(keys.store.now, &args[3..], "set")?;
     let old = if options.get { keys.string(key)?.cloned() } else { None };
@@ -84,12 +81,11 @@ pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         keys.set(key, Value::String(Bytes::from(value)), expires);
         keys.record_string(key, value, expires);
     }
-    match (options.get, is_wanted) {
+    Ok(match (options.get, is_wanted) {
         (true, _) => reply.bulk_or_null(old.as_deref()),
         (false, true) => reply.ok(),
         (false, false) => reply.null(),
-    }
-    Ok(())
+    })
 }
 
 impl Keys<'_> {
@@ -122,8 +118,7 @@ pub(crate) fn set_with_deadline(
     let at = unit.deadline_after(args[2], keys.store.now, command)?;
     keys.set(args[1], Value::String(Bytes::from(args[3])), at);
     keys.record_string(args[1], args[3], at);
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }
 
 pub(crate) fn setnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -131,25 +126,24 @@ pub(crate) fn setnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     if is_new {
         keys.set(args[1], Value::String(Bytes::from(args[2])), NEVER);
     }
-    reply.integer(is_new.into());
-    Ok(())
+    Ok(reply.integer(is_new.into()))
 }
 
 pub(crate) fn getset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    get(keys, args, reply)?;
+    let replied = get(keys, args, reply)?;
     keys.set(args[1], Value::String(Bytes::from(args[2])), NEVER);
-    Ok(())
+    Ok(replied)
 }
 
 pub(crate) fn getdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    get(keys, args, reply)?;
+    let replied = get(keys, args, reply)?;
     keys.remove(args[1]);
-    Ok(())
+    Ok(replied)
 }
 
 pub(crate) fn getex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let options = Options::parse(keys.store.now, &args[2..], "getex")?;
-    get(keys, args, reply)?;
+    let replied = get(keys, args, reply)?;
     match options.deadline {
         Some(Deadline::At(at)) if keys.contains(args[1]) => keys.expire_at(args[1], at),
         Some(Deadline::Clear) => {
@@ -157,7 +151,7 @@ pub(crate) fn getex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         }
         _ => {}
     }
-    Ok(())
+    Ok(replied)
 }
 
 pub(crate) fn mget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -166,7 +160,7 @@ pub(crate) fn mget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         // What is no string is not there, for once.
         reply.bulk_or_null(keys.string(key).unwrap_or(None).map(|string| &**string));
     }
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn mset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -174,8 +168,7 @@ pub(crate) fn mset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     for pair in pairs {
         keys.set(pair[0], Value::String(Bytes::from(pair[1])), NEVER);
     }
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }
 
 pub(crate) fn msetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -186,8 +179,7 @@ pub(crate) fn msetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
             keys.set(pair[0], Value::String(Bytes::from(pair[1])), NEVER);
         }
     }
-    reply.integer(are_new.into());
-    Ok(())
+    Ok(reply.integer(are_new.into()))
 }
 
 fn pairs<'a, 'b>(args: &'a [&'b [u8]], command: &str) -> Result<&'a [[&'b [u8]; 2]], Failure> {
@@ -205,18 +197,15 @@ pub(crate) fn append(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     let string = keys.get_or_insert(key, |_| Value::String(Bytes::default()));
     let Value::String(string) = string else { unreachable!("asked before") };
     string.append(more);
-    reply.count(string.len());
+    let len = string.len();
     keys.touch(key);
-    Ok(())
+    Ok(reply.count(len))
 }
 
 pub(crate) fn getrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
-    match keys.string(args[1])? {
-        Some(string) => reply.bulk(&string[super::range(start, stop, string.len())]),
-        None => reply.bulk(b""),
-    }
-    Ok(())
+    let string = keys.string(args[1])?.map_or(&b""[..], |string| string);
+    Ok(reply.bulk(&string[super::range(start, stop, string.len())]))
 }
 
 pub(crate) fn setrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -231,8 +220,7 @@ pub(crate) fn setrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcom
         whole[offset..end].copy_from_slice(part);
         keys.replace_string(key, &whole);
     }
-    reply.count(whole.len());
-    Ok(())
+    Ok(reply.count(whole.len()))
 }
 
 pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Outcome {
@@ -242,8 +230,7 @@ pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Ou
         number.checked_add(by).ok_or(Failure::new("ERR increment or decrement would overflow"))?;
     let mut digits = itoa::Buffer::new();
     keys.replace_string(key, digits.format(number).as_bytes());
-    reply.integer(number);
-    Ok(())
+    Ok(reply.integer(number))
 }
 
 pub(crate) fn incrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -262,6 +249,5 @@ pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
     keys.replace_string(key, sum.as_bytes());
     let expires = keys.expires(key).unwrap_or(NEVER);
     keys.record_string(key, sum.as_bytes(), expires);
-    reply.bulk(sum.as_bytes());
-    Ok(())
+    Ok(reply.bulk(sum.as_bytes()))
 }
