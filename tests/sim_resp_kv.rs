@@ -379,14 +379,104 @@ fn a_drain_carries_out_what_was_postponed_and_waits_for_no_pause() {
     let pausing = Script::new().send("CLIENT PAUSE 100000\r\n").expect("+OK\r\n").expect_end();
     sim.client(served.address, pausing);
     sim.run_for(Duration::from_secs(1));
-    let postponed = "INCR a\r\n".repeat(3);
-    let postponed = Script::new().send(postponed).expect(":1\r\n:2\r\n:3\r\n").expect_end();
-    let postponed = sim.client(served.address, postponed);
+    let incr = |key| {
+        let postponed = Script::new().send(format!("INCR {key}\r\n").repeat(3000));
+        postponed.expect((1..=3000).map(|n| format!(":{n}\r\n")).collect::<String>()).expect_end()
+    };
+    let postponed = ["a", "b"].map(|key| sim.client(served.address, incr(key)));
     sim.run_for(Duration::from_secs(1));
-    assert_eq!(sim.received(postponed), b"");
+    assert_eq!(postponed.map(|client| sim.received(client)), [b"", b""]);
     sim[served.reactor].drain(Duration::from_secs(5));
     sim.run_for(Duration::from_millis(1500));
     sim.assert_all_done();
+}
+
+#[test]
+fn a_postponed_command_of_a_client_that_has_left_is_not_carried_out() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pausing = Script::new().send("CLIENT PAUSE 60000\r\n").expect("+OK\r\n").close();
+    sim.client(served.address, pausing);
+    sim.run_for(Duration::from_secs(1));
+    sim.client(served.address, Script::new().send("INCR a\r\n").close());
+    let stays = Script::new().send("INCR b\r\nINCR b\r\nPING\r\n");
+    let stays = stays.expect(":1\r\n:2\r\n+PONG\r\n").close();
+    let stays = sim.client(served.address, stays);
+    sim.run_for(Duration::from_secs(50));
+    assert_eq!(sim.received(stays), b"");
+    sim.run_for(Duration::from_secs(10));
+    sim.assert_all_done();
+    assert_eq!(ask(&mut sim, served, "MGET a b"), b"*2\r\n$-1\r\n$1\r\n2\r\n");
+}
+
+#[test]
+fn a_postponed_command_is_a_part_of_the_input_that_is_accounted_for() {
+    const VALUE_BYTES: usize = 1 << 20;
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pausing = Script::new().send("CLIENT PAUSE 60000\r\n").expect("+OK\r\n").close();
+    sim.client(served.address, pausing);
+    sim.run_for(Duration::from_secs(1));
+    let set =
+        format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n${VALUE_BYTES}\r\n{}\r\n", "x".repeat(VALUE_BYTES));
+    let postponed = Script::new().send(set).expect("+OK\r\n").close();
+    sim.client(served.address, postponed);
+    sim.run_for(Duration::from_secs(10));
+    assert!(sim[served.reactor].stats().memory_bytes > VALUE_BYTES);
+    sim.run_for(Duration::from_secs(60));
+    sim.assert_all_done();
+}
+
+thread_local! {
+    /// What this thread panics at when it is to be logged.
+    static UNLOGGABLE: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// A log that fails in the middle of a command.
+struct FailingLog;
+
+impl log::Log for FailingLog {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record) {
+        let fails = |text| record.args().to_string() == text;
+        assert!(!UNLOGGABLE.get().is_some_and(fails), "the log fails");
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn the_replies_to_a_client_that_ends_with_a_panic_are_nobody_elses() {
+    log::set_logger(&FailingLog).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    UNLOGGABLE.set(Some("SHUTDOWN"));
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    sim[served.reactor].let_panics_through(false);
+    let script = Script::new().send("INCR a\r\nSHUTDOWN\r\n").expect_end();
+    let panics = sim.client(served.address, script);
+    sim.run_until_idle();
+    sim.assert_done(panics);
+    assert_eq!(sim[served.reactor].stats().panics, 1);
+    assert_eq!(ask(&mut sim, served, "GET a"), b"$1\r\n1\r\n");
+}
+
+#[test]
+fn what_is_published_within_a_transaction_comes_behind_its_replies() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let script = Script::new()
+        .send("MULTI\r\nSUBSCRIBE news\r\nPUBLISH news x\r\nEXEC\r\n")
+        .expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n")
+        .expect("*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n:1\r\n")
+        .expect("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n")
+        .close();
+    let client = sim.client(served.address, script);
+    sim.run_for(LONG);
+    sim.assert_done(client);
 }
 
 /// All clients that wait get a turn between the messages of one that sends many, to many.

@@ -59,6 +59,8 @@ pub(crate) struct Server {
     current: usize,
     speaker: Option<Key>,
     out: Vec<u8>,
+    /// What its own transaction has sent it beside the replies.
+    pushed: Vec<u8>,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
     waiting: Waiting,
@@ -104,6 +106,7 @@ impl Server {
             current: 0,
             speaker: None,
             out: Vec::new(),
+            pushed: Vec::new(),
             append_only: None,
             subscriptions: Subscriptions::default(),
             waiting: Waiting::default(),
@@ -165,11 +168,15 @@ impl Server {
         }
     }
 
-    /// What every callback begins with that carries out commands.
+    /// What every callback begins with that carries out commands. A callback that ended with a panic has left
+    /// something of its own.
     fn begin(&mut self, conn: &Connection, client: usize) {
         self.read_clock(conn);
         self.current = client;
         self.speaker = Some(conn.key());
+        self.out.clear();
+        self.pushed.clear();
+        self.store.journal.take_own_record();
     }
 
     fn read_clock(&mut self, cx: &Context) {

@@ -55,7 +55,10 @@ impl Server {
     pub(crate) fn deliver(&mut self, cx: &mut Context, client: usize, message: &Rc<[u8]>) {
         let key = self.clients[client].key;
         if self.speaker == Some(key) {
-            self.reply().write(message); // behind the replies that wait there
+            // Behind the replies that wait there; within EXEC, whose array is not whole, behind all of it.
+            let is_in_exec = self.clients[client].transaction.is_some();
+            let out = if is_in_exec { &mut self.pushed } else { &mut self.out };
+            Reply::new(out, self.clients[client].protocol).write(message);
             return;
         }
         match &mut self.append_only {

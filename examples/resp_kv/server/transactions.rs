@@ -9,7 +9,6 @@ use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Command, Failure, Outcome};
-use super::reply::Done;
 
 /// What all clients together may queue: as much as a few of the largest commands.
 const TRANSACTIONS_BYTES_MAX: usize = 256 << 20;
@@ -133,7 +132,8 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     }
     server.store.journal.make_atomic(start);
     server.clients[server.current].transaction = None;
-    Ok(Done)
+    let pushed = mem::take(&mut server.pushed);
+    Ok(server.reply().write(&pushed))
 }
 
 pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
