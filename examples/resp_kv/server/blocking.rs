@@ -8,7 +8,7 @@ use oneloop::{Connection, Context, TimerId};
 
 use super::Server;
 use super::bytes::Bytes;
-use super::clients::Client;
+use super::clients::{Client, show_again};
 use super::commands::{Args, Failure, Outcome, Side, float};
 use super::reply::{Done, Reply};
 
@@ -108,9 +108,7 @@ impl Server {
         let mut message = Vec::new();
         reply(&mut Reply::new(&mut message, self.clients[client].protocol));
         self.deliver(cx, client, &message.into());
-        // What it has sent meanwhile is shown again; without a pause nothing would do that.
-        cx.pause_key(self.clients[client].key);
-        cx.resume_key(self.clients[client].key);
+        show_again(cx, self.clients[client].key);
     }
 
     /// It has waited for as long as it wanted to.

@@ -8,7 +8,7 @@ use oneloop::{Connection, Context, Key, Time, TimerId};
 use super::Server;
 use super::blocking::Blocked;
 use super::bytes::Bytes;
-use super::commands::{Args, Command, Failure, integer, quote};
+use super::commands::{Command, Failure, integer, quote};
 use super::transactions::Transaction;
 
 pub(crate) struct Client {
@@ -29,9 +29,11 @@ pub(crate) struct Client {
     pub(crate) channels: BTreeSet<Bytes>,
     pub(crate) patterns: BTreeSet<Bytes>,
     pub(crate) blocked: Option<Blocked>,
-    /// A command that came while clients were paused.
-    pub(crate) postponed: Option<Vec<Bytes>>,
-    /// When the replies are sent.
+    /// Its next command came while clients were paused, and stays in the input until that is over.
+    pub(crate) is_postponed: bool,
+    /// The server drains: it is closed when what it has sent was carried out.
+    pub(crate) is_last: bool,
+    /// Close it once its replies are sent.
     pub(crate) is_closing: bool,
 }
 
@@ -63,14 +65,15 @@ impl Client {
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
             blocked: None,
-            postponed: None,
+            is_postponed: false,
+            is_last: false,
             is_closing: false,
         }
     }
 
     /// Whether its next commands have to stay where they are.
     pub(crate) fn must_wait(&self) -> bool {
-        self.blocked.is_some() || self.postponed.is_some() || self.is_closing
+        self.blocked.is_some() || self.is_postponed || self.is_closing
     }
 
     pub(crate) fn subscriptions(&self) -> usize {
@@ -150,6 +153,12 @@ impl Client {
     }
 }
 
+/// Has a client's input shown again; without a pause nothing would do that.
+pub(crate) fn show_again(cx: &mut Context, client: Key) {
+    cx.pause_key(client);
+    cx.resume_key(client);
+}
+
 impl Server {
     /// Whether CLIENT PAUSE holds for this command of this client.
     pub(crate) fn is_paused(&self, command: &Command) -> bool {
@@ -163,18 +172,12 @@ impl Server {
         pause.is_for_reads || writes
     }
 
-    /// Keeps a command for later, and all that follow it where they are.
-    pub(crate) fn postpone(&mut self, conn: &mut Connection, args: Args) {
-        self.clients[self.current].postponed =
-            Some(args.iter().map(|arg| Bytes::from(*arg)).collect());
-        conn.pause();
-    }
-
     pub(crate) fn unpause(&mut self, cx: &mut Context) {
         let Some(pause) = self.pause.take() else { return };
         cx.cancel_timer(pause.timer);
-        for (_, client) in self.clients.iter().filter(|(_, client)| client.postponed.is_some()) {
-            cx.poke(client.key);
+        for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.is_postponed) {
+            client.is_postponed = false;
+            show_again(cx, client.key);
         }
     }
 

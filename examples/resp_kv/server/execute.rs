@@ -36,7 +36,10 @@ impl Server {
             // A browser that was told to send a form here means no good: what follows are no commands.
             Err(_) if is_word(name, "POST") || is_word(name, "Host:") => client.is_closing = true,
             Err(failure) => self.refuse(known, &failure),
-            Ok(command) if self.is_paused(command) => self.postpone(conn, args),
+            Ok(command) if self.is_paused(command) => {
+                self.clients[self.current].is_postponed = true;
+                self.commands_total -= 1; // it comes again
+            }
             Ok(command) if self.clients[self.current].queues(command) => self.queue(command, args),
             Ok(command) => {
                 self.run(conn, command, args);

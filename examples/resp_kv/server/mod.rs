@@ -24,7 +24,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use oneloop::codec::{FrameError, for_each_frame};
+use oneloop::codec::{Decoder, FrameError, for_each_message};
 use oneloop::{
     CloseReason, Connection, Context, Error, Inbox, Key, Limits, StreamHandler, Time, TimerId,
 };
@@ -221,15 +221,23 @@ impl StreamHandler for Server {
     ) -> Result<usize, Error> {
         let client = session.client;
         if self.clients[client].must_wait() {
-            // Whoever serves it has this shown again. Who waits for an element is read until there is no more room:
-            // that it leaves is to be noticed, whatever it has sent before.
-            if self.clients[client].blocked.is_none() || data.len() >= COMMAND_BYTES_MAX {
+            // Whoever serves it has this shown again. Until there is no more room it is read: that it leaves is to be
+            // noticed, whatever it has sent before.
+            if self.clients[client].is_closing || data.len() >= COMMAND_BYTES_MAX {
                 conn.pause();
             }
             return Ok(0);
         }
         self.begin(conn, client);
-        let result = for_each_frame(&mut session.commands, conn, data, |conn, command| {
+        let mut has_rest = true;
+        let result = for_each_message(conn, data, |conn, rest| {
+            let Some((command, taken)) = session.commands.decode(rest)? else {
+                has_rest = false;
+                if session.commands.need() > 0 {
+                    conn.need(session.commands.need());
+                }
+                return Ok(None);
+            };
             match command {
                 protocol::Command::Array(args) => self.execute(conn, &args),
                 protocol::Command::Inline(words) => {
@@ -238,6 +246,9 @@ impl StreamHandler for Server {
                 }
             }
             let this = &self.clients[client];
+            if this.is_postponed {
+                return Ok(None);
+            }
             if this.must_wait() {
                 conn.pause(); // for the rest of the commands
             }
@@ -247,7 +258,7 @@ impl StreamHandler for Server {
             if self.out.len() >= FLUSH_BYTES || this.is_closing {
                 self.flush(conn);
             }
-            Ok(())
+            Ok(Some(taken))
         });
         // Not an error of this callback: who sent it is to get the replies to what came before, also those that wait.
         let used = result.unwrap_or_else(|error| {
@@ -259,23 +270,14 @@ impl StreamHandler for Server {
             self.clients[client].is_closing = true;
             data.len()
         });
+        let this = &mut self.clients[client];
+        this.is_closing |= this.is_last && (!has_rest || used == data.len());
         self.flush(conn);
         self.end(conn);
         if self.clients[client].blocked.is_some() {
             conn.resume();
         }
         Ok(used)
-    }
-
-    fn on_poke(&mut self, session: &mut Session, conn: &mut Connection) {
-        let Some(args) = self.clients[session.client].postponed.take() else { return };
-        let args: Vec<&[u8]> = args.iter().map(|argument| &**argument).collect();
-        self.begin(conn, session.client);
-        self.commands_total -= 1;
-        conn.resume();
-        self.execute(conn, &args);
-        self.flush(conn);
-        self.end(conn);
     }
 
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection, _: TimerId) {
@@ -299,8 +301,11 @@ impl StreamHandler for Server {
 
     /// Who waits for an element of a list would wait for ever. Commands that were postponed are carried out now.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
+        let this = &mut self.clients[session.client];
+        this.is_last = this.is_postponed;
+        let is_last = this.is_last;
         self.unpause(conn);
-        if self.clients[session.client].blocked.is_none() && conn.is_paused() {
+        if is_last || (self.clients[session.client].blocked.is_none() && conn.is_paused()) {
             return;
         }
         self.forget_waiting(conn, session.client);
