@@ -270,6 +270,25 @@ fn what_all_clients_queue_in_transactions_has_a_bound() {
     assert_eq!(first.ask(&["EXEC"]), "*1");
 }
 
+/// Only the keys that somebody watches are looked at one by one.
+#[test]
+fn flushing_many_keys_takes_no_memory_for_each_while_somebody_watches_one() {
+    let server = Server::start();
+    let (mut client, mut watching) = (server.connect(), server.connect());
+    for batch in 0..4 {
+        let names: Vec<String> = (0..100_000).map(|i| format!("{batch}:{i}")).collect();
+        let pairs = names.iter().flat_map(|name| [name.as_str(), "x"]);
+        assert_eq!(client.ask(&[&["MSET"], &pairs.collect::<Vec<_>>()[..]].concat()), "+OK");
+    }
+    assert_eq!(watching.ask(&["WATCH", "3:7"]), "+OK");
+    let before = server.resident_bytes_peak();
+    assert_eq!(client.ask(&["FLUSHALL"]), "+OK");
+    let grown = server.resident_bytes_peak() - before;
+    assert!(grown < 1 << 20, "{grown} bytes more for 400,000 keys");
+    assert_eq!(watching.ask(&["MULTI"]), "+OK");
+    assert_eq!(watching.ask(&["EXEC"]), "*-1");
+}
+
 #[test]
 fn who_waits_may_have_sent_more_behind_it_than_is_kept() {
     const VALUE_BYTES: usize = 30 << 20;

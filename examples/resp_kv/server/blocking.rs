@@ -1,7 +1,7 @@
 //! BLPOP and BRPOP: clients that wait for an element of a list. They block nobody: a client that waits is an entry
 //! in a queue.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use oneloop::{Connection, Context, TimerId};
@@ -11,9 +11,6 @@ use super::bytes::Bytes;
 use super::clients::{Client, show_again};
 use super::commands::{Args, Failure, Outcome, Side, float};
 use super::reply::{Done, Reply};
-
-/// Who waits for a key, the one first who has waited longest.
-pub(crate) type Waiting = BTreeMap<(usize, Bytes), VecDeque<usize>>;
 
 /// What a client waits for.
 pub(crate) struct Blocked {
@@ -52,11 +49,10 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     let keys = keys.iter().filter(|key| named.insert(**key));
     let keys: Vec<Bytes> = keys.map(|key| Bytes::from(*key)).collect();
     for key in &keys {
-        server.waiting.entry((database, key.clone())).or_default().push_back(client);
+        server.store.observers(database, key).waiting.push_back(client);
     }
     let timer = (!is_for_ever).then(|| conn.set_timer(timeout));
     this.blocked = Some(Blocked { database, keys, side, timer });
-    server.observe();
     Ok(Done)
 }
 
@@ -82,15 +78,16 @@ impl Server {
 
     /// A key was changed: if it is a list now, those who wait for its elements get them.
     pub(crate) fn serve_waiting(&mut self, cx: &mut Context, touched: &(usize, Bytes)) {
-        while let Some(queue) = self.waiting.get(touched)
-            && let Some(client) = queue.front().copied()
-            && let Client { blocked: Some(blocked), key, .. } = &self.clients[client]
+        let (database, key) = touched;
+        while let Some(observers) = self.store.databases[*database].observers.get(key)
+            && let Some(client) = observers.waiting.front().copied()
+            && let Client { blocked: Some(blocked), key: connection, .. } = &self.clients[client]
         {
-            let (side, key) = (blocked.side, *key);
-            if !cx.is_open(key) {
+            let side = blocked.side;
+            if !cx.is_open(*connection) {
                 self.forget_waiting(cx, client); // it is closing, and would lose the element
-            } else if let Ok(Some(element)) = self.pop_recorded(touched.0, &touched.1, side) {
-                self.unblock(cx, client, |reply| element_reply(reply, &touched.1, &element));
+            } else if let Ok(Some(element)) = self.pop_recorded(*database, key, side) {
+                self.unblock(cx, client, |reply| element_reply(reply, key, &element));
             } else {
                 break;
             }
@@ -125,19 +122,13 @@ impl Server {
             cx.cancel_timer(timer);
         }
         for key in blocked.keys {
-            let place = (blocked.database, key);
-            if let Some(queue) = self.waiting.get_mut(&place) {
-                queue.retain(|other| *other != client);
-                if queue.is_empty() {
-                    self.waiting.remove(&place);
+            self.store.remove_observer(&(blocked.database, key), |observers| {
+                if observers.waiting.front() == Some(&client) {
+                    observers.waiting.pop_front(); // of many who wait mostly the first one goes
+                } else {
+                    observers.waiting.retain(|other| *other != client);
                 }
-            }
+            });
         }
-        self.observe();
-    }
-
-    /// Has the store note which keys are changed, if somebody wants to know.
-    pub(crate) fn observe(&mut self) {
-        self.store.is_observed = !self.waiting.is_empty() || !self.watched.is_empty();
     }
 }

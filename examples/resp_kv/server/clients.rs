@@ -25,7 +25,7 @@ pub(crate) struct Client {
     pub(crate) transaction: Option<Transaction>,
     /// Keys that it watches, and whether one of them was changed since.
     pub(crate) watched: BTreeSet<(usize, Bytes)>,
-    pub(crate) is_spoiled: bool,
+    pub(crate) is_watch_broken: bool,
     pub(crate) channels: BTreeSet<Bytes>,
     pub(crate) patterns: BTreeSet<Bytes>,
     pub(crate) blocked: Option<Blocked>,
@@ -61,7 +61,7 @@ impl Client {
             protocol: 2,
             transaction: None,
             watched: BTreeSet::new(),
-            is_spoiled: false,
+            is_watch_broken: false,
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
             blocked: None,
@@ -117,7 +117,7 @@ impl Client {
             (self.transaction.is_some(), 'x'),
             (self.blocked.is_some(), 'b'),
             (self.subscriptions() > 0, 'P'),
-            (self.is_spoiled, 'd'),
+            (self.is_watch_broken, 'd'),
             (self.is_closing, 'c'),
         ];
         let set: String = flags.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();

@@ -51,7 +51,7 @@ impl Server {
     /// Tells the current client why a command is not carried out; a transaction of which it was to be a part will
     /// not be either.
     fn refuse(&mut self, command: Option<&Command>, failure: &Failure) {
-        self.clients[self.current].spoil_transaction();
+        self.clients[self.current].refuse_transaction();
         if command.is_some_and(|command| command.name == "exec") {
             self.take_transaction(self.current);
             self.unwatch(self.current);
@@ -83,7 +83,7 @@ impl Server {
         let mut at = 0;
         while let Some(touched) = self.store.touched.get(at).cloned() {
             at += 1;
-            self.spoil_watchers(&touched);
+            self.break_watches(&touched);
             self.serve_waiting(cx, &touched);
         }
         self.store.touched.clear();

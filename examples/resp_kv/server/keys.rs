@@ -1,7 +1,5 @@
 //! The keys of one database.
 
-use std::collections::BTreeSet;
-
 use super::bytes::Bytes;
 use super::store::{Database, NEVER, Object, Store, Value};
 use super::table::Table;
@@ -150,7 +148,7 @@ impl Keys<'_> {
     }
 
     fn note(&mut self, key: &[u8]) {
-        if self.store.is_observed {
+        if self.database().observers.contains_key(key) {
             self.store.touched.push((self.number, Bytes::from(key)));
         }
     }
@@ -158,13 +156,13 @@ impl Keys<'_> {
     /// Removes all keys.
     pub(crate) fn clear(&mut self) {
         self.store.changes += 1;
-        if self.store.is_observed {
-            let keys: Vec<Bytes> =
-                self.database().keys.iter().map(|(key, _)| key.clone()).collect();
-            keys.iter().for_each(|key| self.note(key));
-        }
+        let database = &self.store.databases[self.number];
+        let observed = database.observers.keys().filter(|key| database.keys.contains(key));
+        self.store.touched.extend(observed.map(|key| (self.number, key.clone())));
         let keys = Table::new(&self.store.hasher);
-        *self.database_mut() = Database { keys, deadlines: BTreeSet::new() };
+        let database = self.database_mut();
+        database.keys = keys;
+        database.deadlines.clear();
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -31,14 +31,12 @@ use oneloop::{
 use slab::Slab;
 
 use self::append_only::AppendOnly;
-use self::blocking::Waiting;
 use self::clients::{Client, Pause};
 use self::commands::Command;
 use self::output::FLUSH_BYTES;
 use self::protocol::{COMMAND_BYTES_MAX, Commands};
 use self::pubsub::Subscriptions;
 use self::store::Store;
-use self::transactions::Watched;
 
 pub(crate) use self::append_only::{Policy, RecordFile, Written};
 
@@ -63,8 +61,6 @@ pub(crate) struct Server {
     pushed: Vec<u8>,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
-    waiting: Waiting,
-    watched: Watched,
     /// What all clients have queued since their MULTI.
     queued_bytes: usize,
     pause: Option<Pause>,
@@ -109,8 +105,6 @@ impl Server {
             pushed: Vec::new(),
             append_only: None,
             subscriptions: Subscriptions::default(),
-            waiting: Waiting::default(),
-            watched: Watched::default(),
             queued_bytes: 0,
             pause: None,
             expiry: None,
@@ -309,9 +303,10 @@ impl StreamHandler for Server {
             return;
         }
         self.forget_waiting(conn, session.client);
+        self.begin(conn, session.client);
         self.clients[session.client].is_closing = true;
-        self.current = session.client;
         self.flush(conn); // which closes it, behind the replies that wait for the disk
+        self.end(conn);
     }
 
     fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context) {

@@ -1,6 +1,6 @@
 //! What the server keeps: numbered databases of keys with values, some of which expire.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use ahash::RandomState;
@@ -53,8 +53,7 @@ pub(crate) struct Store {
     pub(crate) now: u64,
     /// How often something was changed.
     pub(crate) changes: u64,
-    /// Somebody watches keys or waits for them: those that change are noted in `touched`.
-    pub(crate) is_observed: bool,
+    /// Keys that were changed and that have observers, who are to be told.
     pub(crate) touched: Vec<(usize, Bytes)>,
     /// The record of all changes.
     pub(crate) journal: Journal,
@@ -65,20 +64,34 @@ pub(crate) struct Database {
     pub(crate) keys: Table<Object>,
     /// Deadlines with the slots of their keys, the first one first.
     pub(crate) deadlines: BTreeSet<(u64, usize)>,
+    /// By keys, which may or may not be there.
+    pub(crate) observers: BTreeMap<Bytes, Observers>,
+}
+
+/// Clients who are to be told when a key is changed.
+#[derive(Default)]
+pub(crate) struct Observers {
+    /// Those who wait for an element of a list, the one first who has waited longest.
+    pub(crate) waiting: VecDeque<usize>,
+    /// Those who watch it.
+    pub(crate) watching: BTreeSet<usize>,
 }
 
 impl Store {
     /// `seed` is what its secrets and its chance come from; whoever does not know it cannot find keys that collide.
     pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Store {
         let hasher = Rc::new(RandomState::with_seeds(seed(), seed(), seed(), seed()));
-        let database = || Database { keys: Table::new(&hasher), deadlines: BTreeSet::new() };
+        let database = || Database {
+            keys: Table::new(&hasher),
+            deadlines: BTreeSet::new(),
+            observers: BTreeMap::new(),
+        };
         Store {
             databases: std::iter::repeat_with(database).take(DATABASES).collect(),
             hasher: Rc::clone(&hasher),
             random: seed() | 1,
             now: 0,
             changes: 0,
-            is_observed: false,
             touched: Vec::new(),
             journal: Journal::default(),
             expired_total: 0,
@@ -88,6 +101,26 @@ impl Store {
     /// The keys of one database, to read and change.
     pub(crate) fn keys(&mut self, number: usize) -> Keys<'_> {
         Keys { store: self, number }
+    }
+
+    /// Who observes a key, to add somebody.
+    pub(crate) fn observers(&mut self, database: usize, key: &Bytes) -> &mut Observers {
+        self.databases[database].observers.entry(key.clone()).or_default()
+    }
+
+    /// Takes somebody off those who observe a key.
+    pub(crate) fn remove_observer(
+        &mut self,
+        (database, key): &(usize, Bytes),
+        remove: impl FnOnce(&mut Observers),
+    ) {
+        let all = &mut self.databases[*database].observers;
+        if let Some(observers) = all.get_mut(key) {
+            remove(observers);
+            if observers.waiting.is_empty() && observers.watching.is_empty() {
+                all.remove(key);
+            }
+        }
     }
 
     /// Removes up to `count` keys whose deadline has passed; whether more of them wait.

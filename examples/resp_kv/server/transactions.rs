@@ -1,6 +1,5 @@
 //! MULTI, EXEC, DISCARD and WATCH.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use oneloop::Connection;
@@ -13,16 +12,13 @@ use super::commands::{Args, Command, Failure, Outcome};
 /// What all clients together may queue: as much as a few of the largest commands.
 const TRANSACTIONS_BYTES_MAX: usize = 256 << 20;
 
-/// Which clients watch a key.
-pub(crate) type Watched = BTreeMap<(usize, Bytes), BTreeSet<usize>>;
-
 /// What a client has queued since MULTI.
 #[derive(Default)]
 pub(crate) struct Transaction {
     queued: Vec<(&'static Command, Vec<Bytes>)>,
     bytes: usize,
     /// One of its commands was refused.
-    is_spoiled: bool,
+    is_refused: bool,
 }
 
 impl Transaction {
@@ -42,9 +38,9 @@ impl Client {
         self.transaction.is_some() && !NOT_QUEUED.contains(&command.name)
     }
 
-    pub(crate) fn spoil_transaction(&mut self) {
+    pub(crate) fn refuse_transaction(&mut self) {
         if let Some(transaction) = &mut self.transaction {
-            transaction.is_spoiled = true;
+            transaction.is_refused = true;
         }
     }
 }
@@ -53,11 +49,11 @@ impl Server {
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
         let bytes = args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
-        if transaction.is_spoiled {
+        if transaction.is_refused {
             self.reply().simple("QUEUED"); // as it were: it will not be carried out
         } else if self.queued_bytes + bytes > TRANSACTIONS_BYTES_MAX {
             self.queued_bytes -= mem::take(transaction).bytes;
-            self.clients[self.current].spoil_transaction();
+            self.clients[self.current].refuse_transaction();
             self.reply().error("ERR the transactions of all clients are too large");
         } else {
             self.queued_bytes += bytes;
@@ -75,24 +71,19 @@ impl Server {
     }
 
     /// A key was changed: the transactions of those who watch it will not be carried out.
-    pub(crate) fn spoil_watchers(&mut self, touched: &(usize, Bytes)) {
-        for client in self.watched.get(touched).into_iter().flatten() {
-            self.clients[*client].is_spoiled = true;
+    pub(crate) fn break_watches(&mut self, (database, key): &(usize, Bytes)) {
+        let observers = self.store.databases[*database].observers.get(key);
+        for client in observers.iter().flat_map(|observers| &observers.watching) {
+            self.clients[*client].is_watch_broken = true;
         }
     }
 
     pub(crate) fn unwatch(&mut self, client: usize) {
         let this = &mut self.clients[client];
-        this.is_spoiled = false;
+        this.is_watch_broken = false;
         for place in mem::take(&mut this.watched) {
-            if let Some(watchers) = self.watched.get_mut(&place) {
-                watchers.remove(&client);
-                if watchers.is_empty() {
-                    self.watched.remove(&place);
-                }
-            }
+            self.store.remove_observer(&place, |observers| _ = observers.watching.remove(&client));
         }
-        self.observe();
     }
 }
 
@@ -114,9 +105,9 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     }
     server.handle_touched(conn);
     let this = &mut server.clients[server.current];
-    let is_stale = this.is_spoiled;
+    let is_stale = this.is_watch_broken;
     server.unwatch(server.current);
-    if transaction.is_spoiled {
+    if transaction.is_refused {
         return Err(Failure::new("EXECABORT Transaction discarded because of previous errors."));
     }
     if is_stale {
@@ -155,11 +146,10 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
     server.handle_touched(conn);
     let this = &mut server.clients[server.current];
     for key in &args[1..] {
-        let place = (this.database, Bytes::from(*key));
-        server.watched.entry(place.clone()).or_default().insert(server.current);
-        this.watched.insert(place);
+        let key = Bytes::from(*key);
+        server.store.observers(this.database, &key).watching.insert(server.current);
+        this.watched.insert((this.database, key));
     }
-    server.observe();
     Ok(server.reply().ok())
 }
 
