@@ -12,7 +12,6 @@ class Collections(TestCase):
         self.assertEqual(self.redis.hgetall("hash"), pairs)
         self.assertEqual(set(self.redis.hkeys("hash")), set(pairs))
         self.assertEqual(sorted(self.redis.hvals("hash")), sorted(pairs.values()))
-        self.assertEqual(dict(self.redis.hscan_iter("hash", count=10)), pairs)
         self.assertEqual(self.redis.hmget("hash", "field 7", "nobody"), ["value 7", None])
         self.assertEqual(self.redis.hdel("hash", *list(pairs)[:1999]), 1999)
         self.assertEqual(self.redis.hlen("hash"), 1)
@@ -30,7 +29,6 @@ class Collections(TestCase):
         self.assertEqual(self.redis.sadd("set", *range(2000), *range(1000)), 2000)
         members = {str(i) for i in range(2000)}
         self.assertEqual(self.redis.smembers("set"), members)
-        self.assertEqual(set(self.redis.sscan_iter("set", count=10)), members)
         self.redis.sadd("even", *range(0, 2000, 2))
         even = {str(i) for i in range(0, 2000, 2)}
         self.assertEqual(self.redis.sinter("set", "even"), even)

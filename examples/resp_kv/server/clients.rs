@@ -146,11 +146,6 @@ impl Client {
             self.protocol,
         )
     }
-
-    /// What CLIENT LIST and KILL call it.
-    pub(crate) fn type_name(&self) -> &'static str {
-        if self.subscriptions() > 0 { "pubsub" } else { "normal" }
-    }
 }
 
 /// Has a client's input shown again; without a pause nothing would do that.

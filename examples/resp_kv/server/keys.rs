@@ -177,16 +177,4 @@ impl Keys<'_> {
         let entry = |slot| (keys.key(slot), &keys.value(slot).value);
         (slots.into_iter().map(entry).collect(), cursor)
     }
-
-    /// Some key.
-    pub(crate) fn random_key(&mut self) -> Option<Bytes> {
-        loop {
-            let random = self.store.random();
-            let slot = self.database().keys.random_slot(random)?;
-            if !self.has_expired(slot) {
-                return Some(self.database().keys.key(slot).clone());
-            }
-            self.remove_expired(slot);
-        }
-    }
 }

@@ -5,7 +5,7 @@ use oneloop::Connection;
 use super::super::Server;
 use super::super::bytes::Bytes;
 use super::super::clients::Client;
-use super::{Args, Failure, Outcome, count, integer, is_word, quote};
+use super::{Args, Failure, Outcome, count, is_word, quote};
 
 pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let this = &mut server.clients[server.current];
@@ -38,7 +38,14 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             let line = this.describe(conn.now());
             Ok(server.reply().verbatim(&line))
         }
-        _ if is_word(command, "LIST") => list(server, conn, rest),
+        (_, []) if is_word(command, "LIST") => {
+            let mut clients: Vec<&Client> =
+                server.clients.iter().map(|(_, client)| client).collect();
+            clients.retain(|client| conn.is_open(client.key));
+            clients.sort_by_key(|client| client.id);
+            let lines: String = clients.iter().map(|client| client.describe(conn.now())).collect();
+            Ok(server.reply().verbatim(&lines))
+        }
         _ if is_word(command, "KILL") => kill(server, conn, rest),
         (_, [millis, mode @ ..]) if is_word(command, "PAUSE") && mode.len() < 2 => {
             let is_for_reads = match mode {
@@ -53,9 +60,6 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             server.unpause(conn);
             Ok(server.reply().ok())
         }
-        (_, [id, how @ ..]) if is_word(command, "UNBLOCK") && how.len() < 2 => {
-            unblock(server, conn, id, how.first())
-        }
         _ => {
             let what = quote(command);
             let text = "ERR unknown subcommand or wrong number of arguments for";
@@ -66,26 +70,6 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
 
 /// Which clients are meant.
 type Filter<'a> = Box<dyn Fn(&Client) -> bool + 'a>;
-
-fn list(server: &mut Server, conn: &Connection, args: Args) -> Outcome {
-    let wants: Filter = match args {
-        [] => Box::new(|_| true),
-        [option, name] if is_word(option, "TYPE") => {
-            Box::new(|client| is_word(name, client.type_name()))
-        }
-        [option, ids @ ..] if is_word(option, "ID") && !ids.is_empty() => {
-            let ids: Result<Vec<usize>, Failure> = ids.iter().map(|id| count(id)).collect();
-            let ids = ids.map_err(|_| Failure::new("ERR Invalid client ID"))?;
-            Box::new(move |client| ids.contains(&(client.id as usize)))
-        }
-        _ => return Err(Failure::SYNTAX),
-    };
-    let mut clients: Vec<&Client> = server.clients.iter().map(|(_, client)| client).collect();
-    clients.retain(|client| wants(client) && conn.is_open(client.key));
-    clients.sort_by_key(|client| client.id);
-    let lines: String = clients.iter().map(|client| client.describe(conn.now())).collect();
-    Ok(server.reply().verbatim(&lines))
-}
 
 /// The old form, of one address, tells that there is no such client; the new one, of filters, counts.
 fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
@@ -107,8 +91,6 @@ fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
             filters.push(Box::new(move |client| client.id == id as u64));
         } else if is_word(filter, "ADDR") {
             filters.push(Box::new(move |client| client.address.as_bytes() == value));
-        } else if is_word(filter, "TYPE") {
-            filters.push(Box::new(move |client| is_word(value, client.type_name())));
         } else if is_word(filter, "SKIPME") && (is_word(value, "yes") || is_word(value, "no")) {
             skips_me = is_word(value, "yes");
         } else {
@@ -132,24 +114,4 @@ fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
         (true, _) => Ok(server.reply().ok()),
         (false, _) => Ok(server.reply().integer(killed)),
     }
-}
-
-fn unblock(server: &mut Server, conn: &mut Connection, id: &[u8], how: Option<&&[u8]>) -> Outcome {
-    let id = integer(id)?;
-    let is_error = match how {
-        Some(how) if is_word(how, "ERROR") => true,
-        Some(how) if !is_word(how, "TIMEOUT") => return Err(Failure::SYNTAX),
-        _ => false,
-    };
-    let is_it = |other: &Client| other.id as i64 == id && other.blocked.is_some();
-    let found = server.clients.iter().find(|(_, other)| is_it(other)).map(|(slot, _)| slot);
-    if let Some(slot) = found {
-        let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-        server.unblock(
-            conn,
-            slot,
-            |reply| if is_error { reply.error(error) } else { reply.null_array() },
-        );
-    }
-    Ok(server.reply().integer(found.is_some().into()))
 }

@@ -6,10 +6,10 @@ use oneloop::Connection;
 
 use super::super::append_only::Policy;
 use super::super::protocol::BULK_BYTES_MAX;
-use super::super::reply::Done;
+use super::super::reply::{Done, Reply};
 use super::super::store::DATABASES;
 use super::super::{KEEPALIVE, Server, pattern};
-use super::{Args, Failure, Outcome, integer, is_word, quote};
+use super::{Args, COMMANDS, Command, Failure, Outcome, integer, is_word, quote};
 
 /// How long SHUTDOWN waits for clients that do not take their replies.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,15 +125,6 @@ pub(crate) fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -
     Ok(Done)
 }
 
-pub(crate) fn time(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
-    let since = conn.wall_clock().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    let since = since.unwrap_or_default();
-    let mut reply = server.reply();
-    reply.array(2);
-    reply.bulk(since.as_secs().to_string().as_bytes());
-    Ok(reply.bulk(since.subsec_micros().to_string().as_bytes()))
-}
-
 /// CONFIG GET, of what clients ask for; what is configured is an argument of the program, and stays.
 pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     if !is_word(args[1], "GET") || args.len() < 3 {
@@ -171,4 +162,43 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
         reply.bulks([name, value.as_str()]);
     }
     Ok(Done)
+}
+
+/// COMMAND: the table of commands, for the clients that want to know it. Without COMMAND DOCS redis-cli helps with what it
+/// knows itself.
+pub(crate) fn command(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    let named = |names: &[&[u8]]| names.iter().map(|name| server.look_up(name)).collect();
+    let all = || COMMANDS.iter().map(Some).collect();
+    let rows: Vec<Option<&Command>> = match args[1..] {
+        [] => all(),
+        [part] if is_word(part, "COUNT") => {
+            return Ok(server.reply().count(COMMANDS.len()));
+        }
+        [part] if is_word(part, "LIST") => {
+            let mut reply = server.reply();
+            reply.array(COMMANDS.len());
+            return Ok(reply.bulks(COMMANDS.iter().map(|row| row.name)));
+        }
+        [part] if is_word(part, "INFO") => all(),
+        [part, ref names @ ..] if is_word(part, "INFO") => named(names),
+        _ => return Err(Failure::SYNTAX),
+    };
+    let mut reply = server.reply();
+    reply.array(rows.len());
+    rows.iter().for_each(|row| describe(&mut reply, *row));
+    Ok(Done)
+}
+
+/// Name and arity. Clients look at the eight places behind them; which arguments are keys, say, is for clusters.
+fn describe(reply: &mut Reply, row: Option<&Command>) {
+    let Some(row) = row else {
+        reply.null_array();
+        return;
+    };
+    reply.array(10);
+    reply.bulk(row.name.as_bytes());
+    reply.integer(row.arity.into());
+    reply.array(0);
+    (0..3).for_each(|_| _ = reply.integer(0));
+    (0..4).for_each(|_| _ = reply.array(0));
 }

@@ -4,7 +4,7 @@ use super::super::bytes::Bytes;
 use super::super::keys::Keys;
 use super::super::reply::{Done, Reply};
 use super::super::store::{Store, Value};
-use super::{Args, Failure, Outcome, float, float_sum, integer};
+use super::{Args, Failure, Outcome, integer};
 
 impl Keys<'_> {
     /// Sets a field; whether it is new. The key is a hash, or there is none.
@@ -36,15 +36,6 @@ pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 pub(crate) fn hmset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     set_fields(keys, args, "hmset")?;
     Ok(reply.ok())
-}
-
-pub(crate) fn hsetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let is_new = keys.field(args[1], args[2])?.is_none();
-    if is_new {
-        keys.set_field(args[1], args[2], args[3]);
-        keys.touch(args[1]);
-    }
-    Ok(reply.integer(is_new.into()))
 }
 
 pub(crate) fn hget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -81,10 +72,6 @@ pub(crate) fn hlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(keys.hash(args[1])?.map_or(0, |hash| hash.len())))
 }
 
-pub(crate) fn hstrlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    Ok(reply.count(keys.field(args[1], args[2])?.map_or(0, |value| value.len())))
-}
-
 pub(crate) fn hgetall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.hash(args[1])?;
     reply.map(hash.as_ref().map_or(0, |hash| hash.len()));
@@ -119,15 +106,4 @@ pub(crate) fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome
     keys.set_field(args[1], args[2], digits.format(number).as_bytes());
     keys.touch(args[1]);
     Ok(reply.integer(number))
-}
-
-pub(crate) fn hincrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    float(args[3])?; // which is told first
-    let number = keys.field(args[1], args[2])?.map_or(&b"0"[..], |value| &**value);
-    let sum = float_sum(number, args[3], Failure::new("ERR hash value is not a float"))?;
-    keys.set_field(args[1], args[2], sum.as_bytes());
-    keys.touch(args[1]);
-    let record: [&[u8]; 4] = [b"HSET", args[1], args[2], sum.as_bytes()];
-    keys.store.journal.record_instead(keys.number, &record);
-    Ok(reply.bulk(sum.as_bytes()))
 }

@@ -4,7 +4,7 @@ use super::super::keys::Keys;
 use super::super::pattern;
 use super::super::reply::Reply;
 use super::super::store::NEVER;
-use super::{Args, Failure, Outcome, integer, is_word, short};
+use super::{Args, Failure, Outcome, count, integer, is_word, short};
 
 /// How a command tells a time.
 #[derive(Clone, Copy)]
@@ -88,33 +88,11 @@ pub(crate) fn expire(
 ) -> Outcome {
     let invalid = || format!("ERR invalid expire time in '{command}' command");
     let at = unit.deadline(integer(args[2])?, keys.store.now).ok_or_else(invalid)?;
-    let old = keys.expires(args[1]);
-    let mut is_wanted = old.is_some();
-    for option in &args[3..] {
-        // Which never expires counts as the latest of all.
-        is_wanted &= match old {
-            _ if is_word(option, "NX") => old == Some(NEVER),
-            _ if is_word(option, "XX") => old != Some(NEVER),
-            _ if is_word(option, "GT") => old.is_some_and(|old| at > old),
-            _ if is_word(option, "LT") => old.is_some_and(|old| at < old),
-            _ => {
-                return Err(format!("ERR Unsupported option {}", super::quote(option)).into());
-            }
-        };
-    }
-    let has = |word| args[3..].iter().any(|option| is_word(option, word));
-    if has("NX") && (has("XX") || has("GT") || has("LT")) {
-        return Err(Failure::new(
-            "ERR NX and XX, GT or LT options at the same time are not compatible",
-        ));
-    }
-    if has("GT") && has("LT") {
-        return Err(Failure::new("ERR GT and LT options at the same time are not compatible"));
-    }
-    if is_wanted {
+    let is_there = keys.contains(args[1]);
+    if is_there {
         keys.expire_at(args[1], at);
     }
-    Ok(reply.integer(is_wanted.into()))
+    Ok(reply.integer(is_there.into()))
 }
 
 /// The deadline of a key, as `of` tells it of the deadline and the time: -2 without a key, -1 without a deadline.
@@ -147,19 +125,15 @@ pub(crate) fn type_of(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome
     Ok(reply.simple(keys.get(args[1]).map_or("none", |value| value.type_name())))
 }
 
-/// `RENAMENX` keeps what has the new name.
-pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply, is_nx: bool) -> Outcome {
+pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (from, to) = (args[1], args[2]);
     let expires = keys.expires(from).ok_or(Failure::NO_SUCH_KEY)?;
-    if is_nx && keys.contains(to) {
-        return Ok(reply.integer(0));
-    }
     if from != to
         && let Some(value) = keys.remove(from)
     {
         keys.set(to, value, expires);
     }
-    Ok(if is_nx { reply.integer(1) } else { reply.ok() })
+    Ok(reply.ok())
 }
 
 /// It takes as long as there are keys, as the real one: for people, and for tests.
@@ -171,8 +145,61 @@ pub(crate) fn keys_like(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outco
     Ok(reply.bulks(found.iter().map(|(key, _)| key)))
 }
 
-pub(crate) fn randomkey(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
-    Ok(reply.bulk_or_null(keys.random_key().as_deref()))
+/// Entries looked at in a step, if the client does not say how many.
+const COUNT: usize = 10;
+
+/// The options of SCAN.
+struct Options<'a> {
+    cursor: u64,
+    pattern: Option<&'a [u8]>,
+    count: usize,
+    type_name: Option<&'a [u8]>,
+}
+
+impl<'a> Options<'a> {
+    fn parse(cursor: &[u8], options: &[&'a [u8]], may_type: bool) -> Result<Options<'a>, Failure> {
+        let cursor = str::from_utf8(cursor).ok().and_then(|cursor| cursor.parse().ok());
+        let cursor = cursor.ok_or(Failure::new("ERR invalid cursor"))?;
+        let mut parsed = Options { cursor, pattern: None, count: COUNT, type_name: None };
+        let (pairs, []) = options.as_chunks::<2>() else { return Err(Failure::SYNTAX) };
+        for [option, value] in pairs {
+            if is_word(option, "MATCH") {
+                parsed.pattern = Some(short(value)?);
+            } else if is_word(option, "COUNT") {
+                parsed.count = match count(value) {
+                    Ok(0) => return Err(Failure::SYNTAX),
+                    result => result.map_err(|_| Failure::NOT_AN_INTEGER)?,
+                };
+            } else if is_word(option, "TYPE") && may_type {
+                parsed.type_name = Some(value);
+            } else {
+                return Err(Failure::SYNTAX);
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn wants(&self, name: &[u8]) -> bool {
+        self.pattern.is_none_or(|pattern| pattern::matches(pattern, name))
+    }
+}
+
+fn begin(reply: &mut Reply, cursor: u64) {
+    let mut digits = itoa::Buffer::new();
+    reply.array(2);
+    reply.bulk(digits.format(cursor).as_bytes());
+}
+
+pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let options = Options::parse(args[1], &args[2..], true)?;
+    let (mut found, cursor) = keys.scan(options.cursor, options.count);
+    found.retain(|(key, value)| {
+        let has_type = |name: &[u8]| is_word(name, value.type_name());
+        options.wants(key) && options.type_name.is_none_or(has_type)
+    });
+    begin(reply, cursor);
+    reply.array(found.len());
+    Ok(reply.bulks(found.iter().map(|(key, _)| key)))
 }
 
 pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {

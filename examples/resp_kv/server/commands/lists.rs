@@ -4,7 +4,7 @@ use super::super::bytes::Bytes;
 use super::super::keys::Keys;
 use super::super::reply::{Done, Reply};
 use super::super::store::{List, Value};
-use super::{Args, Failure, Outcome, count, integer, is_word, range};
+use super::{Args, Failure, Outcome, count, integer, range};
 
 /// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,14 +14,6 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    fn parse(word: &[u8]) -> Result<Side, Failure> {
-        match word {
-            _ if is_word(word, "LEFT") => Ok(Side::Left),
-            _ if is_word(word, "RIGHT") => Ok(Side::Right),
-            _ => Err(Failure::SYNTAX),
-        }
-    }
-
     /// The command that takes an element off this end.
     pub(crate) fn pop_command(self) -> &'static [u8] {
         if self == Side::Left { b"LPOP" } else { b"RPOP" }
@@ -56,18 +48,9 @@ impl Keys<'_> {
     }
 }
 
-/// `only_if_there`: without a list it makes none.
-pub(crate) fn push(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    side: Side,
-    only_if_there: bool,
-) -> Outcome {
+pub(crate) fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
     let (key, elements) = (args[1], &args[2..]);
-    if keys.list(key)?.is_none() && only_if_there {
-        return Ok(reply.integer(0));
-    }
+    keys.list(key)?;
     let list = keys.get_or_insert(key, |_| Value::List(Box::default()));
     let Value::List(list) = list else { unreachable!("asked before") };
     elements.iter().for_each(|element| side.push(list, element));
@@ -144,24 +127,6 @@ pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.ok())
 }
 
-pub(crate) fn linsert(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let behind = match args[2] {
-        place if is_word(place, "BEFORE") => 0,
-        place if is_word(place, "AFTER") => 1,
-        _ => return Err(Failure::SYNTAX),
-    };
-    let Some(list) = keys.list(args[1])? else {
-        return Ok(reply.integer(0));
-    };
-    let Some(pivot) = list.iter().position(|element| **element == *args[3]) else {
-        return Ok(reply.integer(-1));
-    };
-    list.insert(pivot + behind, Bytes::from(args[4]));
-    let len = list.len();
-    keys.touch(args[1]);
-    Ok(reply.count(len))
-}
-
 /// Removes so many elements that are equal, from the end if negative, all if 0.
 pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = integer(args[2])?;
@@ -182,30 +147,4 @@ pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         keys.remove_if_empty(args[1]);
     }
     Ok(reply.count(count))
-}
-
-fn move_element(
-    keys: &mut Keys,
-    (from, to): (&[u8], &[u8]),
-    sides: (Side, Side),
-    reply: &mut Reply,
-) -> Outcome {
-    keys.list(to)?;
-    let Some(element) = keys.pop(from, sides.0)? else {
-        return Ok(reply.null());
-    };
-    let list = keys.get_or_insert(to, |_| Value::List(Box::default()));
-    let Value::List(list) = list else { unreachable!("asked before") };
-    sides.1.push(list, &element);
-    keys.touch(to);
-    Ok(reply.bulk(&element))
-}
-
-pub(crate) fn lmove(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let sides = (Side::parse(args[3])?, Side::parse(args[4])?);
-    move_element(keys, (args[1], args[2]), sides, reply)
-}
-
-pub(crate) fn rpoplpush(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    move_element(keys, (args[1], args[2]), (Side::Right, Side::Left), reply)
 }

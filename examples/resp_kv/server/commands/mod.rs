@@ -2,12 +2,10 @@
 
 mod client;
 mod connection;
-mod describe;
 mod hashes;
 mod info;
 mod keys;
 mod lists;
-mod scan;
 mod sets;
 mod strings;
 mod table;
@@ -32,15 +30,13 @@ pub(crate) struct Command {
     /// How many arguments it has with its name; if negative, at least so many.
     pub(crate) arity: i32,
     pub(crate) kind: Kind,
-    /// Which arguments are keys: the first, the last (from the end if negative), and every how many; zeros for none.
-    pub(crate) keys: (i32, i32, i32),
     pub(crate) run: Run,
 }
 
 impl Command {
     /// Whether others may notice it: CLIENT PAUSE can be for these alone.
     pub(crate) fn writes(&self) -> bool {
-        self.kind == Kind::Write || self.name == "publish"
+        self.kind == Kind::Write
     }
 
     /// Whether it may have so many arguments with its name.
@@ -52,11 +48,8 @@ impl Command {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Read,
+    /// It changes keys, or sends messages to others.
     Write,
-    /// Takes part in publishing messages.
-    PubSub,
-    /// About the connection, the server or a transaction.
     Other,
 }
 

@@ -3,7 +3,7 @@
 use super::super::bytes::Bytes;
 use super::super::keys::Keys;
 use super::super::reply::{Done, Reply};
-use super::super::store::{NEVER, Set, Value};
+use super::super::store::{Set, Value};
 use super::{Args, Failure, Outcome, count, integer};
 
 pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -37,38 +37,10 @@ pub(crate) fn sismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outco
     Ok(reply.integer(keys.set_of(args[1])?.is_some_and(|set| set.contains(args[2])).into()))
 }
 
-pub(crate) fn smismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let set = keys.set_of(args[1])?;
-    reply.array(args.len() - 2);
-    for member in &args[2..] {
-        reply.integer(set.as_ref().is_some_and(|set| set.contains(member)).into());
-    }
-    Ok(Done)
-}
-
 pub(crate) fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let set = keys.set_of(args[1])?;
     reply.set(set.as_ref().map_or(0, |set| set.len()));
     Ok(reply.bulks(set.iter().flat_map(|set| set.iter()).map(|(member, ())| member)))
-}
-
-pub(crate) fn smove(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let (from, to, member) = (args[1], args[2], args[3]);
-    keys.set_of(to)?;
-    let is_member = keys.set_of(from)?.is_some_and(|set| set.contains(member));
-    if is_member && from != to {
-        if let Some(set) = keys.set_of(from)? {
-            set.remove(member);
-        }
-        keys.touch(from);
-        keys.remove_if_empty(from);
-        let set = keys.get_or_insert(to, |store| Value::Set(Box::new(store.new_set())));
-        if let Value::Set(set) = set {
-            set.insert(member, ());
-        }
-        keys.touch(to);
-    }
-    Ok(reply.integer(is_member.into()))
 }
 
 /// A member by chance.
@@ -202,20 +174,4 @@ pub(crate) fn combined(
     let result = combine(keys, &args[1..], operation)?;
     reply.set(result.len());
     Ok(reply.bulks(result.iter().map(|(member, ())| member)))
-}
-
-pub(crate) fn store_combined(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    operation: Operation,
-) -> Outcome {
-    let result = combine(keys, &args[2..], operation)?;
-    let len = result.len();
-    if result.is_empty() {
-        keys.remove(args[1]);
-    } else {
-        keys.set(args[1], Value::Set(Box::new(result)), NEVER);
-    }
-    Ok(reply.count(len))
 }

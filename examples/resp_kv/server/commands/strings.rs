@@ -108,14 +108,8 @@ impl Keys<'_> {
     }
 }
 
-pub(crate) fn set_with_deadline(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    command: &str,
-    unit: Unit,
-) -> Outcome {
-    let at = unit.deadline_after(args[2], keys.store.now, command)?;
+pub(crate) fn setex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let at = Unit::Seconds.deadline_after(args[2], keys.store.now, "setex")?;
     keys.set(args[1], Value::String(Bytes::from(args[3])), at);
     keys.record_string(args[1], args[3], at);
     Ok(reply.ok())
@@ -164,29 +158,13 @@ pub(crate) fn mget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 }
 
 pub(crate) fn mset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let pairs = pairs(args, "mset")?;
+    let (pairs, []) = args[1..].as_chunks::<2>() else {
+        return Err(Failure::wrong_arguments("mset"));
+    };
     for pair in pairs {
         keys.set(pair[0], Value::String(Bytes::from(pair[1])), NEVER);
     }
     Ok(reply.ok())
-}
-
-pub(crate) fn msetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let pairs = pairs(args, "msetnx")?;
-    let are_new = !pairs.iter().any(|pair| keys.contains(pair[0]));
-    if are_new {
-        for pair in pairs {
-            keys.set(pair[0], Value::String(Bytes::from(pair[1])), NEVER);
-        }
-    }
-    Ok(reply.integer(are_new.into()))
-}
-
-fn pairs<'a, 'b>(args: &'a [&'b [u8]], command: &str) -> Result<&'a [[&'b [u8]; 2]], Failure> {
-    match args[1..].as_chunks() {
-        (pairs, []) => Ok(pairs),
-        _ => Err(Failure::wrong_arguments(command)),
-    }
 }
 
 pub(crate) fn append(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -206,21 +184,6 @@ pub(crate) fn getrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcom
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     let string = keys.string(args[1])?.map_or(&b""[..], |string| string);
     Ok(reply.bulk(&string[super::range(start, stop, string.len())]))
-}
-
-pub(crate) fn setrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let (key, part) = (args[1], args[3]);
-    let offset = usize::try_from(integer(args[2])?)
-        .map_err(|_| Failure::new("ERR offset is out of range"))?;
-    let mut whole = keys.string(key)?.map_or(Vec::new(), |string| string.to_vec());
-    if !part.is_empty() {
-        let end = offset.checked_add(part.len()).filter(|end| *end <= BULK_BYTES_MAX);
-        let end = end.ok_or(Failure::TOO_LONG)?;
-        whole.resize(whole.len().max(end), 0);
-        whole[offset..end].copy_from_slice(part);
-        keys.replace_string(key, &whole);
-    }
-    Ok(reply.count(whole.len()))
 }
 
 pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Outcome {
