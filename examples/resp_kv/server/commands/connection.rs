@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use oneloop::Connection;
-
+use super::super::KEEPALIVE;
 use super::super::append_only::Policy;
-use super::super::protocol::BULK_BYTES_MAX;
-use super::super::reply::{Done, Reply};
-use super::super::store::DATABASES;
-use super::super::{KEEPALIVE, Server, pattern};
-use super::{Args, COMMANDS, Command, Failure, Outcome, integer, is_word, quote};
+use super::*;
 
 /// How long SHUTDOWN waits for clients that do not take their replies.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,7 +85,7 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
     let id = this.id as i64;
     let mut reply = server.reply();
     reply.map(7);
-    for (name, value) in [("server", "redis"), ("version", super::info::REDIS_VERSION)] {
+    for (name, value) in [("server", "redis"), ("version", info::REDIS_VERSION)] {
         reply.bulks([name, value]);
     }
     for (name, number) in [("proto", protocol.into()), ("id", id)] {

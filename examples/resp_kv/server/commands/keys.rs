@@ -1,10 +1,6 @@
 //! What concerns keys of any type.
 
-use super::super::keys::Keys;
-use super::super::pattern;
-use super::super::reply::Reply;
-use super::super::store::NEVER;
-use super::{Args, Failure, Outcome, count, integer, is_word, short};
+use super::*;
 
 /// How a command tells a time.
 #[derive(Clone, Copy)]
@@ -45,12 +41,17 @@ impl Unit {
         self,
         number: &[u8],
         now: u64,
-        command: &str,
+        command: &[u8],
     ) -> Result<u64, Failure> {
         let number = integer(number)?;
         let at = self.deadline(number, now).filter(|_| number > 0);
-        at.ok_or_else(|| format!("ERR invalid expire time in '{command}' command").into())
+        at.ok_or_else(|| invalid_time(command))
     }
+}
+
+fn invalid_time(command: &[u8]) -> Failure {
+    let command = quote(command).to_ascii_lowercase();
+    format!("ERR invalid expire time in '{command}' command").into()
 }
 
 impl Keys<'_> {
@@ -79,15 +80,9 @@ impl Keys<'_> {
     }
 }
 
-pub(crate) fn expire(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    command: &str,
-    unit: Unit,
-) -> Outcome {
-    let invalid = || format!("ERR invalid expire time in '{command}' command");
-    let at = unit.deadline(integer(args[2])?, keys.store.now).ok_or_else(invalid)?;
+pub(crate) fn expire(keys: &mut Keys, args: Args, reply: &mut Reply, unit: Unit) -> Outcome {
+    let at = unit.deadline(integer(args[2])?, keys.store.now);
+    let at = at.ok_or_else(|| invalid_time(args[0]))?;
     let is_there = keys.contains(args[1]);
     if is_there {
         keys.expire_at(args[1], at);
@@ -223,7 +218,7 @@ pub(crate) fn flushdb(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome
 
 pub(crate) fn flushall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     check_flush(args)?;
-    for number in 0..super::super::store::DATABASES {
+    for number in 0..DATABASES {
         keys.store.keys(number).clear();
     }
     Ok(reply.ok())
