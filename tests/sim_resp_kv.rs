@@ -479,6 +479,28 @@ fn what_is_published_within_a_transaction_comes_behind_its_replies() {
     sim.assert_done(client);
 }
 
+/// The replies are short, and so are the commands, and each of them looks at all keys.
+#[test]
+fn who_sends_costly_commands_gives_the_turn_back() {
+    const KEYS: usize = 5000;
+    const COMMANDS: usize = 200;
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pairs: String = (0..KEYS).map(|i| format!(" {i} x")).collect();
+    sim.client(
+        served.address,
+        Script::new().send(format!("MSET{pairs}\r\n")).expect("+OK\r\n").close(),
+    );
+    sim.run_for(Duration::from_secs(1));
+    let turns = sim[served.reactor].stats().turns;
+    let costly = Script::new().send("KEYS none\r\n".repeat(COMMANDS));
+    sim.client(served.address, costly.expect("*0\r\n".repeat(COMMANDS)).close());
+    sim.run_for(Duration::from_secs(10));
+    sim.assert_all_done();
+    let turns = sim[served.reactor].stats().turns - turns;
+    assert!(turns as usize > KEYS * COMMANDS / 20_000, "{turns} turns");
+}
+
 /// All clients that wait get a turn between the messages of one that sends many, to many.
 #[test]
 fn who_publishes_to_many_gives_the_turn_back() {

@@ -47,6 +47,8 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(300);
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 /// So many of them are removed in a turn.
 const EXPIRED_PER_TURN: usize = 1000;
+/// After so many arguments, and entries that were looked at, the other clients have their turn: about a millisecond.
+const WORK_PER_TURN: usize = 16_000;
 
 /// A key-value store that speaks the protocol of Redis.
 pub(crate) struct Server {
@@ -246,7 +248,8 @@ impl StreamHandler for Server {
             if this.must_wait() {
                 conn.pause(); // for the rest of the commands
             }
-            if self.subscriptions.is_turn_over() {
+            if self.store.work > WORK_PER_TURN {
+                self.store.work = 0;
                 conn.again();
             }
             if self.out.len() >= FLUSH_BYTES || this.is_closing {

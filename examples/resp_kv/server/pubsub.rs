@@ -13,16 +13,14 @@ use super::commands::{Args, Failure, Outcome, is_word, short};
 use super::pattern;
 use super::reply::{Done, Reply};
 
-/// After so many messages that were sent, and patterns that were tried, others have their turn.
-const DELIVERIES_PER_TURN: usize = 1000;
+/// As much work as so many arguments of a command: a message that is sent, or a pattern that is tried.
+const WORK_PER_DELIVERY: usize = 16;
 
 /// Clients by their channels and patterns.
 #[derive(Default)]
 pub(crate) struct Subscriptions {
     channels: BTreeMap<Bytes, BTreeSet<usize>>,
     patterns: BTreeMap<Bytes, BTreeSet<usize>>,
-    /// Since a turn was over for them.
-    deliveries: usize,
 }
 
 impl Subscriptions {
@@ -31,15 +29,6 @@ impl Subscriptions {
             Kind::Channel => &mut self.channels,
             Kind::Pattern => &mut self.patterns,
         }
-    }
-
-    /// Whether the rest of the commands of who publishes is for the next turn.
-    pub(crate) fn is_turn_over(&mut self) -> bool {
-        let is_over = self.deliveries > DELIVERIES_PER_TURN;
-        if is_over {
-            self.deliveries = 0;
-        }
-        is_over
     }
 }
 
@@ -154,7 +143,8 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
         let parts: [&[u8]; 4] = [b"pmessage", &pattern, channel, text];
         receivers += server.send_to_subscribers(conn, &subscribers, &parts);
     }
-    server.subscriptions.deliveries += receivers + server.subscriptions.patterns.len();
+    let deliveries = receivers + server.subscriptions.patterns.len();
+    server.store.work += WORK_PER_DELIVERY * deliveries;
     Ok(server.reply().count(receivers))
 }
 
