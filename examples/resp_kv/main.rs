@@ -44,7 +44,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     appendonly: Option<PathBuf>,
     /// When the records are synced to the disk: before a change is acknowledged, once a second, or when the system
-    /// does.
+    /// does. But for the first of these a crash of the machine loses the last two seconds or more, and one of the
+    /// server the last milliseconds, of changes that were acknowledged.
     #[arg(long, value_name = "WHEN", default_value = "everysec", requires = "appendonly")]
     appendfsync: Sync,
     /// How long to look for more requests after the last one before the server sleeps. Who sends to a server that
@@ -125,7 +126,14 @@ fn open(server: &mut Server, path: &Path) -> io::Result<File> {
     log::info!("{}: {} commands", path.display(), replayed.commands);
     if replayed.torn_bytes > 0 {
         let kept = beside(path);
-        keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| named(&kept, error))?;
+        keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| {
+            let bytes = replayed.torn_bytes;
+            let error = named(&kept, error);
+            io::Error::new(
+                error.kind(),
+                format!("{error}; make room for the {bytes} bytes of a torn record"),
+            )
+        })?;
         file.set_len(replayed.whole_bytes)?;
         log::warn!(
             "{}: the last record is not whole; {} bytes are cut off, and kept at the end of {}",
@@ -150,9 +158,13 @@ fn beside(path: &Path) -> PathBuf {
 /// follows it.
 fn keep_torn(mut file: &File, whole_bytes: u64, kept: &Path) -> io::Result<()> {
     let mut copy = open_regular(kept)?;
+    let kept_bytes = copy.metadata()?.len();
     file.seek(SeekFrom::Start(whole_bytes))?;
-    io::copy(&mut file, &mut copy)?;
-    copy.sync_all()?;
+    let copied = io::copy(&mut file, &mut copy).and_then(|_| copy.sync_all());
+    if let Err(error) = copied {
+        copy.set_len(kept_bytes)?; // not half of it, for the next attempt to add to
+        return Err(error);
+    }
     sync_name(kept)
 }
 
