@@ -411,6 +411,26 @@ fn who_is_sent_its_own_message_too_many_times_is_dropped() {
     assert!(peak < 18 * TEXT_BYTES, "{peak} bytes were in use");
 }
 
+/// Each message is tried with all patterns of all clients.
+#[test]
+fn the_patterns_of_a_client_have_a_bound() {
+    if !is_ours("no bound for patterns") {
+        return;
+    }
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send("HELLO 3\r\n");
+    while client.line() != "*0" {} // the last line of what it is told
+    let names: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    client.command(&[&["PSUBSCRIBE"], &names[..]].concat());
+    (1..=1000).for_each(|count| while client.line() != format!(":{count}") {});
+    assert_eq!(client.ask(&["PSUBSCRIBE", "more"]), "-ERR a client has at most 1000 patterns");
+    assert_eq!(client.ask(&["PSUBSCRIBE", "7"]), ">3", "one that it has already");
+    let mut other = server.connect();
+    assert_eq!(other.ask(&["PSUBSCRIBE", "more"]), "*3");
+}
+
 /// Matching takes as long as the product of their lengths, for each message and pattern.
 #[test]
 fn channels_and_patterns_are_of_at_most_a_kilobyte() {
