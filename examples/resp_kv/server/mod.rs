@@ -55,9 +55,9 @@ pub(crate) struct Server {
     store: Store,
     commands: HashMap<&'static [u8], &'static Command, ahash::RandomState>,
     clients: Slab<Client>,
-    /// The client whose commands are carried out, its connection, and the replies to it.
+    /// The client whose commands are carried out, its connection while its callback runs, and the replies to it.
     current: usize,
-    speaker: Option<Key>,
+    running: Option<Key>,
     out: Vec<u8>,
     /// What its own transaction has sent it beside the replies.
     pushed: Vec<u8>,
@@ -102,7 +102,7 @@ impl Server {
             commands,
             clients: Slab::new(),
             current: 0,
-            speaker: None,
+            running: None,
             out: Vec::new(),
             pushed: Vec::new(),
             append_only: None,
@@ -169,7 +169,7 @@ impl Server {
     fn begin(&mut self, conn: &Connection, client: usize) {
         self.read_clock(conn);
         self.current = client;
-        self.speaker = Some(conn.key());
+        self.running = Some(conn.key());
         self.out.clear();
         self.pushed.clear();
         self.store.journal.take_own_record();
@@ -182,7 +182,7 @@ impl Server {
 
     /// What every callback ends with that may have changed something.
     fn end(&mut self, cx: &mut Context) {
-        self.speaker = None;
+        self.running = None;
         if let Some(append_only) = &mut self.append_only {
             append_only.write(&mut self.store.journal);
         }
@@ -252,7 +252,7 @@ impl StreamHandler for Server {
                 self.store.work = 0;
                 conn.again();
             }
-            if self.out.len() >= FLUSH_BYTES || this.is_closing {
+            if self.out.len() >= FLUSH_BYTES {
                 self.flush(conn);
             }
             Ok(Some(taken))
@@ -291,7 +291,7 @@ impl StreamHandler for Server {
         } else if self.pause.as_ref().is_some_and(|pause| pause.timer == timer) {
             self.unpause(cx);
         } else if let Some(append_only) = &mut self.append_only {
-            append_only.sync_soon();
+            append_only.handle_timer(timer, cx);
         }
         self.end(cx);
     }
