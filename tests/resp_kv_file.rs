@@ -267,6 +267,26 @@ fn what_is_cut_off_is_kept_beside_the_file() {
     assert!(fs::read(&kept).unwrap() == [&bytes[whole..], &bytes[whole..]].concat());
 }
 
+/// The copy of what is cut off is whole, or not there: another attempt does not add to the half of one.
+#[test]
+fn what_is_cut_off_stays_where_it_is_while_it_cannot_be_kept() {
+    let file = File::new("not-kept");
+    let record = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$90000\r\n";
+    let bytes = [&record[..], &[b'x'; 50_000]].concat();
+    fs::write(file.path(), &bytes).unwrap();
+    let kept = file.directory.join("appendonly.aof.cut");
+    fs::write(&kept, b"before").unwrap();
+    let (program, path) = (path_of("resp_kv"), file.path());
+    // A limit of the process stands for the disk.
+    let script = "ulimit -f 8; trap '' XFSZ; exec \"$0\" 127.0.0.1:0 --appendonly \"$1\"";
+    let arguments = ["-c", script, program.to_str().unwrap(), path.to_str().unwrap()];
+    let (status, _, complaint) = start_client("sh", &arguments, Stdio::null()).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(complaint.contains("appendonly.aof.cut: File too large"), "{complaint}");
+    assert!(file.bytes() == bytes, "it is as it was");
+    assert!(fs::read(&kept).unwrap() == b"before", "nothing was added to it");
+}
+
 #[test]
 fn a_full_disk_ends_the_server_with_a_message_that_names_the_file() {
     let file = File::new("full");

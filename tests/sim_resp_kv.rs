@@ -479,6 +479,79 @@ fn what_is_published_within_a_transaction_comes_behind_its_replies() {
     sim.assert_done(client);
 }
 
+#[test]
+fn a_pause_that_was_postponed_does_not_hold_up_a_drain() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pausing = Script::new().send("CLIENT PAUSE 100000\r\n").expect("+OK\r\n").close();
+    sim.client(served.address, pausing);
+    sim.run_for(Duration::from_secs(1));
+    let postponed = Script::new().send("CLIENT PAUSE 100000\r\nSET a b\r\n");
+    sim.client(served.address, postponed.expect("+OK\r\n+OK\r\n").expect_end());
+    sim.run_for(Duration::from_secs(1));
+    sim[served.reactor].drain(Duration::from_secs(5));
+    sim.run_for(Duration::from_millis(1500));
+    sim.assert_all_done();
+}
+
+#[test]
+fn a_time_to_wait_that_is_nearly_zero_is_not_for_ever() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let script = Script::new().send("BLPOP list 1e-400\r\n").expect("*-1\r\n");
+    let zero = script.send("BLPOP list 0.0e9\r\n").wait(Duration::from_secs(100));
+    let client = sim.client(served.address, zero.send("PING\r\n"));
+    sim.run_for(Duration::from_secs(200));
+    assert_eq!(sim.received(client), b"*-1\r\n");
+}
+
+#[test]
+fn who_has_watched_a_key_that_changed_watches_no_more() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let is = |words: &'static str| {
+        move |bytes: &[u8]| {
+            let length = reply_length(bytes)?;
+            assert!(str::from_utf8(bytes).unwrap().contains(words), "{}", bytes.escape_ascii());
+            Some(length)
+        }
+    };
+    let script = Script::new()
+        .send("WATCH a b\r\nCLIENT INFO\r\n")
+        .expect("+OK\r\n")
+        .expect_with(is(" watch=2 "))
+        .send("SET b 1\r\nCLIENT INFO\r\nWATCH c\r\nMULTI\r\nEXEC\r\nMULTI\r\nEXEC\r\n")
+        .expect("+OK\r\n")
+        .expect_with(is(" watch=0 "))
+        .expect("+OK\r\n+OK\r\n*-1\r\n+OK\r\n*0\r\n")
+        .close();
+    let client = sim.client(served.address, script);
+    sim.run_for(LONG);
+    sim.assert_done(client);
+}
+
+/// The replies are short, and so are the commands, and each of them looks at all keys.
+#[test]
+fn who_sends_costly_commands_gives_the_turn_back() {
+    const KEYS: usize = 5000;
+    const COMMANDS: usize = 200;
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pairs: String = (0..KEYS).map(|i| format!(" {i} x")).collect();
+    sim.client(
+        served.address,
+        Script::new().send(format!("MSET{pairs}\r\n")).expect("+OK\r\n").close(),
+    );
+    sim.run_for(Duration::from_secs(1));
+    let turns = sim[served.reactor].stats().turns;
+    let costly = Script::new().send("KEYS none\r\n".repeat(COMMANDS));
+    sim.client(served.address, costly.expect("*0\r\n".repeat(COMMANDS)).close());
+    sim.run_for(Duration::from_secs(10));
+    sim.assert_all_done();
+    let turns = sim[served.reactor].stats().turns - turns;
+    assert!(turns as usize > KEYS * COMMANDS / 20_000, "{turns} turns");
+}
+
 /// All clients that wait get a turn between the messages of one that sends many, to many.
 #[test]
 fn who_publishes_to_many_gives_the_turn_back() {

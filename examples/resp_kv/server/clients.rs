@@ -9,6 +9,7 @@ use super::Server;
 use super::blocking::Blocked;
 use super::bytes::Bytes;
 use super::commands::{Command, Failure, integer, quote};
+use super::pubsub::Kind;
 use super::transactions::Transaction;
 
 pub(crate) struct Client {
@@ -26,8 +27,8 @@ pub(crate) struct Client {
     /// Keys that it watches, and whether one of them was changed since.
     pub(crate) watched: BTreeSet<(usize, Bytes)>,
     pub(crate) is_watch_broken: bool,
-    pub(crate) channels: BTreeSet<Bytes>,
-    pub(crate) patterns: BTreeSet<Bytes>,
+    /// Its channels, and its patterns.
+    pub(crate) subscribed: [BTreeSet<Bytes>; 2],
     pub(crate) blocked: Option<Blocked>,
     /// Its next command came while clients were paused, and stays in the input until that is over.
     pub(crate) is_postponed: bool,
@@ -62,8 +63,7 @@ impl Client {
             transaction: None,
             watched: BTreeSet::new(),
             is_watch_broken: false,
-            channels: BTreeSet::new(),
-            patterns: BTreeSet::new(),
+            subscribed: Default::default(),
             blocked: None,
             is_postponed: false,
             is_last: false,
@@ -77,7 +77,7 @@ impl Client {
     }
 
     pub(crate) fn subscriptions(&self) -> usize {
-        self.channels.len() + self.patterns.len()
+        self.subscribed.iter().map(BTreeSet::len).sum()
     }
 
     /// Whether it may call a command with so many arguments now.
@@ -136,8 +136,8 @@ impl Client {
             (now - self.last_active).as_secs(),
             self.flags(),
             self.database,
-            self.channels.len(),
-            self.patterns.len(),
+            self.subscribed[Kind::Channel as usize].len(),
+            self.subscribed[Kind::Pattern as usize].len(),
             self.transaction.as_ref().map_or(-1, |transaction| transaction.len() as i64),
             self.watched.len(),
             self.last_command,
@@ -184,6 +184,9 @@ impl Server {
     ) -> Result<(), Failure> {
         let millis = integer(millis).ok().and_then(|millis| u64::try_from(millis).ok());
         let millis = millis.ok_or(Failure::new("ERR timeout is not an integer or out of range"))?;
+        if cx.is_draining() {
+            return Ok(()); // nobody is to wait for anything
+        }
         let mut ends = cx.now() + Duration::from_millis(millis);
         let mut is_for_reads = is_for_reads;
         if let Some(old) = self.pause.take() {

@@ -65,6 +65,7 @@ impl Server {
 
     /// Carries out a command of the current client, which may.
     pub(crate) fn run(&mut self, conn: &mut Connection, command: &'static Command, args: Args) {
+        self.store.work += args.len();
         let outcome = match command.run {
             Run::Server(run) => run(self, conn, args),
             Run::Keys(run) => {

@@ -47,15 +47,17 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(300);
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 /// So many of them are removed in a turn.
 const EXPIRED_PER_TURN: usize = 1000;
+/// After so many arguments, and entries that were looked at, the other clients have their turn: about a millisecond.
+const WORK_PER_TURN: usize = 16_000;
 
 /// A key-value store that speaks the protocol of Redis.
 pub(crate) struct Server {
     store: Store,
     commands: HashMap<&'static [u8], &'static Command, ahash::RandomState>,
     clients: Slab<Client>,
-    /// The client whose commands are carried out, its connection, and the replies to it.
+    /// The client whose commands are carried out, its connection while its callback runs, and the replies to it.
     current: usize,
-    speaker: Option<Key>,
+    running: Option<Key>,
     out: Vec<u8>,
     /// What its own transaction has sent it beside the replies.
     pushed: Vec<u8>,
@@ -100,7 +102,7 @@ impl Server {
             commands,
             clients: Slab::new(),
             current: 0,
-            speaker: None,
+            running: None,
             out: Vec::new(),
             pushed: Vec::new(),
             append_only: None,
@@ -167,7 +169,7 @@ impl Server {
     fn begin(&mut self, conn: &Connection, client: usize) {
         self.read_clock(conn);
         self.current = client;
-        self.speaker = Some(conn.key());
+        self.running = Some(conn.key());
         self.out.clear();
         self.pushed.clear();
         self.store.journal.take_own_record();
@@ -180,7 +182,7 @@ impl Server {
 
     /// What every callback ends with that may have changed something.
     fn end(&mut self, cx: &mut Context) {
-        self.speaker = None;
+        self.running = None;
         if let Some(append_only) = &mut self.append_only {
             append_only.write(&mut self.store.journal);
         }
@@ -246,10 +248,11 @@ impl StreamHandler for Server {
             if this.must_wait() {
                 conn.pause(); // for the rest of the commands
             }
-            if self.subscriptions.is_turn_over() {
+            if self.store.work > WORK_PER_TURN {
+                self.store.work = 0;
                 conn.again();
             }
-            if self.out.len() >= FLUSH_BYTES || this.is_closing {
+            if self.out.len() >= FLUSH_BYTES {
                 self.flush(conn);
             }
             Ok(Some(taken))
@@ -288,7 +291,7 @@ impl StreamHandler for Server {
         } else if self.pause.as_ref().is_some_and(|pause| pause.timer == timer) {
             self.unpause(cx);
         } else if let Some(append_only) = &mut self.append_only {
-            append_only.sync_soon();
+            append_only.handle_timer(timer, cx);
         }
         self.end(cx);
     }

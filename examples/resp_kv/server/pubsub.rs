@@ -13,41 +13,21 @@ use super::commands::{Args, Failure, Outcome, is_word, short};
 use super::pattern;
 use super::reply::{Done, Reply};
 
-/// After so many messages that were sent, and patterns that were tried, others have their turn.
-const DELIVERIES_PER_TURN: usize = 1000;
+/// As much work as so many arguments of a command: a message that is sent, or a pattern that is tried.
+const WORK_PER_DELIVERY: usize = 16;
 
-/// Clients by their channels and patterns.
-#[derive(Default)]
-pub(crate) struct Subscriptions {
-    channels: BTreeMap<Bytes, BTreeSet<usize>>,
-    patterns: BTreeMap<Bytes, BTreeSet<usize>>,
-    /// Since a turn was over for them.
-    deliveries: usize,
-}
+/// How many patterns a client may have: a message is tried with all of all clients.
+const PATTERNS_MAX: usize = 1000;
 
-impl Subscriptions {
-    fn of(&mut self, kind: Kind) -> &mut BTreeMap<Bytes, BTreeSet<usize>> {
-        match kind {
-            Kind::Channel => &mut self.channels,
-            Kind::Pattern => &mut self.patterns,
-        }
-    }
-
-    /// Whether the rest of the commands of who publishes is for the next turn.
-    pub(crate) fn is_turn_over(&mut self) -> bool {
-        let is_over = self.deliveries > DELIVERIES_PER_TURN;
-        if is_over {
-            self.deliveries = 0;
-        }
-        is_over
-    }
-}
-
-#[derive(Clone, Copy)]
+/// What one subscribes to; and the index of it where there is something for either.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Channel,
     Pattern,
 }
+
+/// Clients by their channels, and by their patterns.
+pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
 
 /// A message in the two versions of the protocol, made when the first one wants it.
 struct Message<'a> {
@@ -89,13 +69,13 @@ impl Server {
 
     fn subscribe(&mut self, kind: Kind, name: &[u8]) {
         let name = Bytes::from(name);
-        self.clients[self.current].subscribed(kind).insert(name.clone());
-        self.subscriptions.of(kind).entry(name).or_default().insert(self.current);
+        self.clients[self.current].subscribed[kind as usize].insert(name.clone());
+        self.subscriptions[kind as usize].entry(name).or_default().insert(self.current);
     }
 
     fn unsubscribe(&mut self, client: usize, kind: Kind, name: &[u8]) {
-        self.clients[client].subscribed(kind).remove(name);
-        let all = self.subscriptions.of(kind);
+        self.clients[client].subscribed[kind as usize].remove(name);
+        let all = &mut self.subscriptions[kind as usize];
         if let Some(subscribers) = all.get_mut(name) {
             subscribers.remove(&client);
             if subscribers.is_empty() {
@@ -107,7 +87,7 @@ impl Server {
     /// Without a word.
     pub(crate) fn unsubscribe_all(&mut self, client: usize) {
         for kind in [Kind::Channel, Kind::Pattern] {
-            for name in self.clients[client].subscribed(kind).clone() {
+            for name in self.clients[client].subscribed[kind as usize].clone() {
                 self.unsubscribe(client, kind, &name);
             }
         }
@@ -130,31 +110,22 @@ impl Server {
     }
 }
 
-impl Client {
-    fn subscribed(&mut self, kind: Kind) -> &mut BTreeSet<Bytes> {
-        match kind {
-            Kind::Channel => &mut self.channels,
-            Kind::Pattern => &mut self.patterns,
-        }
-    }
-}
-
 pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let (channel, text) = (short(args[1])?, args[2]);
-    let subscribers = server.subscriptions.channels.get(channel);
-    let subscribers: Vec<usize> = subscribers.into_iter().flatten().copied().collect();
-    let mut receivers =
-        server.send_to_subscribers(conn, &subscribers, &[b"message", channel, text]);
-    let patterns = server.subscriptions.patterns.iter();
-    let matching = patterns.filter(|(pattern, _)| pattern::matches(pattern, channel));
+    let [channels, patterns] = &server.subscriptions;
+    let tried = patterns.len();
+    let subscribers: Vec<usize> = channels.get(channel).into_iter().flatten().copied().collect();
+    let matching = patterns.iter().filter(|(pattern, _)| pattern::matches(pattern, channel));
     let matching: Vec<(Bytes, Vec<usize>)> = matching
         .map(|(pattern, subscribers)| (pattern.clone(), subscribers.iter().copied().collect()))
         .collect();
+    let mut receivers =
+        server.send_to_subscribers(conn, &subscribers, &[b"message", channel, text]);
     for (pattern, subscribers) in matching {
         let parts: [&[u8]; 4] = [b"pmessage", &pattern, channel, text];
         receivers += server.send_to_subscribers(conn, &subscribers, &parts);
     }
-    server.subscriptions.deliveries += receivers + server.subscriptions.patterns.len();
+    server.store.work += WORK_PER_DELIVERY * (receivers + tried);
     Ok(server.reply().count(receivers))
 }
 
@@ -166,6 +137,11 @@ pub(crate) fn add(
     word: &str,
 ) -> Outcome {
     args[1..].iter().try_for_each(|name| short(name).map(drop))?;
+    let subscribed = &server.clients[server.current].subscribed[kind as usize];
+    let new = args[1..].iter().filter(|name| !subscribed.contains(**name)).count();
+    if kind == Kind::Pattern && subscribed.len() + new > PATTERNS_MAX {
+        return Err(format!("ERR a client has at most {PATTERNS_MAX} patterns").into());
+    }
     for name in &args[1..] {
         server.subscribe(kind, name);
         server.confirm(word, Some(name));
@@ -183,7 +159,7 @@ pub(crate) fn remove(
     word: &str,
 ) -> Outcome {
     let names: Vec<Bytes> = match args[1..] {
-        [] => server.clients[server.current].subscribed(kind).iter().cloned().collect(),
+        [] => server.clients[server.current].subscribed[kind as usize].iter().cloned().collect(),
         ref names => names.iter().map(|name| Bytes::from(*name)).collect(),
     };
     if names.is_empty() {
@@ -200,7 +176,7 @@ pub(crate) fn remove(
 /// PUBSUB: who subscribes to what.
 pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     let mut reply = Reply::new(&mut server.out, server.clients[server.current].protocol);
-    let channels = &server.subscriptions.channels;
+    let [channels, patterns] = &server.subscriptions;
     match args[1..] {
         [command] if is_word(command, "CHANNELS") => {
             reply.array(channels.len());
@@ -221,9 +197,7 @@ pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Out
             }
             Ok(Done)
         }
-        [command] if is_word(command, "NUMPAT") => {
-            Ok(reply.count(server.subscriptions.patterns.len()))
-        }
+        [command] if is_word(command, "NUMPAT") => Ok(reply.count(patterns.len())),
         _ => Err(Failure::SYNTAX),
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Store {
     pub(crate) now: u64,
     /// How often something was changed.
     pub(crate) changes: u64,
+    /// What commands have done since the last one gave its turn back: arguments, and entries that were looked at.
+    pub(crate) work: usize,
     /// Keys that were changed and that have observers, who are to be told.
     pub(crate) touched: Vec<(usize, Bytes)>,
     /// The record of all changes.
@@ -69,6 +71,7 @@ impl Store {
             random: seed() | 1,
             now: 0,
             changes: 0,
+            work: 0,
             touched: Vec::new(),
             journal: Journal::default(),
             expired_total: 0,

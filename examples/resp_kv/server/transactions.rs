@@ -9,13 +9,20 @@ use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Command, Failure, Outcome};
 
-/// What all clients together may queue: as much as a few of the largest commands.
+/// What a client may queue, the largest command and some more, and what all together may: it takes a few of them to
+/// use that up.
+const TRANSACTION_BYTES_MAX: usize = 80 << 20;
 const TRANSACTIONS_BYTES_MAX: usize = 256 << 20;
+/// How many keys a client may watch.
+const WATCHED_MAX: usize = 10_000;
+
+/// A command with its arguments.
+type Queued = (&'static Command, Vec<Bytes>);
 
 /// What a client has queued since MULTI.
 #[derive(Default)]
 pub(crate) struct Transaction {
-    queued: Vec<(&'static Command, Vec<Bytes>)>,
+    queued: Vec<Queued>,
     bytes: usize,
     /// One of its commands was refused.
     is_refused: bool,
@@ -29,6 +36,14 @@ impl Transaction {
     pub(crate) fn writes(&self) -> bool {
         self.queued.iter().any(|(command, _)| command.writes())
     }
+}
+
+/// The memory of a queued command: its arguments, of which the allocator keeps a few words, and its place in a vector
+/// that grows by doubling.
+fn queued_bytes(args: Args) -> usize {
+    const ALLOCATION_BYTES: usize = 16;
+    let arguments = args.iter().map(|arg| size_of::<Bytes>() + ALLOCATION_BYTES + arg.len());
+    2 * size_of::<Queued>() + ALLOCATION_BYTES + arguments.sum::<usize>()
 }
 
 impl Client {
@@ -48,19 +63,27 @@ impl Client {
 impl Server {
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
-        let bytes = args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
+        let bytes = queued_bytes(args);
         if transaction.is_refused {
-            self.reply().simple("QUEUED"); // as it were: it will not be carried out
+            self.reply().simple("QUEUED"); // as usual: EXEC will refuse it all
+        } else if transaction.bytes + bytes > TRANSACTION_BYTES_MAX {
+            self.refuse_queued("ERR the transaction is too large");
         } else if self.queued_bytes + bytes > TRANSACTIONS_BYTES_MAX {
-            self.queued_bytes -= mem::take(transaction).bytes;
-            self.clients[self.current].refuse_transaction();
-            self.reply().error("ERR the transactions of all clients are too large");
+            self.refuse_queued("ERR the transactions of all clients are too large");
         } else {
             self.queued_bytes += bytes;
             transaction.bytes += bytes;
             transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
             self.reply().simple("QUEUED");
         }
+    }
+
+    /// Gives the memory back, and has EXEC refuse it all.
+    fn refuse_queued(&mut self, error: &str) {
+        let transaction = self.clients[self.current].transaction.get_or_insert_default();
+        self.queued_bytes -= mem::take(transaction).bytes;
+        transaction.is_refused = true;
+        self.reply().error(error);
     }
 
     /// Takes what a client has queued, if it has begun a transaction, which ends with that.
@@ -70,14 +93,17 @@ impl Server {
         Some(transaction)
     }
 
-    /// A key was changed: the transactions of those who watch it will not be carried out.
+    /// A key was changed: the transactions of those who watch it will not be carried out, whatever else is changed.
     pub(crate) fn break_watches(&mut self, (database, key): &(usize, Bytes)) {
-        let observers = self.store.databases[*database].observers.get(key);
-        for client in observers.iter().flat_map(|observers| &observers.watching) {
-            self.clients[*client].is_watch_broken = true;
+        while let Some(observers) = self.store.databases[*database].observers.get(key)
+            && let Some(client) = observers.watching.first().copied()
+        {
+            self.unwatch(client);
+            self.clients[client].is_watch_broken = true;
         }
     }
 
+    /// What a client has watched makes no difference any more.
     pub(crate) fn unwatch(&mut self, client: usize) {
         let this = &mut self.clients[client];
         this.is_watch_broken = false;
@@ -145,6 +171,12 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
     args[1..].iter().for_each(|key| _ = keys.contains(key));
     server.handle_touched(conn);
     let this = &mut server.clients[server.current];
+    if this.watched.len() + args.len() - 1 > WATCHED_MAX {
+        return Err(format!("ERR a client watches at most {WATCHED_MAX} keys").into());
+    }
+    if this.is_watch_broken {
+        return Ok(server.reply().ok()); // its next transaction is not carried out, whatever it watches
+    }
     for key in &args[1..] {
         let key = Bytes::from(*key);
         server.store.observers(this.database, &key).watching.insert(server.current);

@@ -134,6 +134,7 @@ pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 /// It takes as long as there are keys, as the real one: for people, and for tests.
 pub(crate) fn keys_like(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let pattern = short(args[1])?;
+    keys.store.work += keys.len();
     let (mut found, _) = keys.scan(0, usize::MAX);
     found.retain(|(key, _)| pattern::matches(pattern, key));
     reply.array(found.len());
