@@ -90,8 +90,11 @@ pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.array(0)) };
     let range = range(start, stop, list.len());
-    reply.array(range.len());
-    Ok(reply.bulks(list.range(range)))
+    let len = range.len();
+    reply.array(len);
+    reply.bulks(list.range(range));
+    keys.store.work += len;
+    Ok(Done)
 }
 
 pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -109,6 +112,7 @@ pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = integer(args[2])?;
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.count(0)) };
+    let len = list.len();
     let equal = list.iter().filter(|element| ***element == *args[3]).count();
     let count = if wanted == 0 { equal } else { equal.min(wanted.unsigned_abs() as usize) };
     if count > 0 {
@@ -121,5 +125,6 @@ pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         });
         keys.taken_from(args[1]);
     }
+    keys.store.work += len;
     Ok(reply.count(count))
 }

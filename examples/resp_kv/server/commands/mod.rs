@@ -106,8 +106,9 @@ impl From<String> for Failure {
 
 /// An integer as the protocol writes it: no plus sign, no zeros in front, no spaces.
 pub(crate) fn integer(text: &[u8]) -> Result<i64, Failure> {
+    const BYTES_MAX: usize = "-9223372036854775808".len();
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let is_plain = matches!(digits, [b'1'..=b'9', ..]) || text == b"0";
+    let is_plain = text.len() <= BYTES_MAX && matches!(digits, [b'1'..=b'9', ..]) || text == b"0";
     let number = str::from_utf8(text).ok().filter(|_| is_plain).and_then(|text| text.parse().ok());
     number.ok_or(Failure::NOT_AN_INTEGER)
 }
@@ -118,18 +119,22 @@ pub(crate) fn count(text: &[u8]) -> Result<usize, Failure> {
     number.ok_or(Failure::NOT_POSITIVE)
 }
 
+/// A number, in at most so many bytes as Redis reads.
 pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
-    let is_plain = text.first().is_some_and(|byte| !byte.is_ascii_whitespace());
+    const BYTES_MAX: usize = 5 * 1024;
+    let is_plain =
+        text.len() <= BYTES_MAX && text.first().is_some_and(|byte| !byte.is_ascii_whitespace());
     let number = str::from_utf8(text).ok().filter(|_| is_plain).and_then(|text| text.parse().ok());
     number.filter(|number: &f64| !number.is_nan()).ok_or(Failure::NOT_A_FLOAT)
 }
 
-/// A channel, or a pattern of channels or keys. It has a bound: matching takes as long as the product of the lengths.
+/// The name of a channel, or a pattern of names, if it is not too long: matching takes as many steps as the product of
+/// the lengths.
 ///
 /// # Errors
 ///
 /// It is longer than that.
-pub(crate) fn short(name: &[u8]) -> Result<&[u8], Failure> {
+pub(crate) fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
     const BYTES_MAX: usize = 1024;
     if name.len() > BYTES_MAX {
         let text = format!("ERR a channel or pattern has at most {BYTES_MAX} bytes");

@@ -148,7 +148,9 @@ pub(crate) enum Operation {
 fn combine(keys: &mut Keys, names: &[&[u8]], operation: Operation) -> Result<Set, Failure> {
     let mut sets = Vec::new();
     for name in names {
-        sets.push((cardinality(keys, name)?, *name));
+        let len = cardinality(keys, name)?;
+        keys.store.work += len;
+        sets.push((len, *name));
     }
     if operation == Operation::Intersection {
         sets.sort_unstable(); // the smallest one first

@@ -169,6 +169,7 @@ pub(crate) fn append(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 pub(crate) fn getrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     let string = keys.of::<Bytes>(args[1])?.map_or(&b""[..], |string| string);
+    let stop = stop.max(-(string.len() as i64)); // the first byte, however far before it
     Ok(reply.bulk(&string[range(start, stop, string.len())]))
 }
 
@@ -199,7 +200,13 @@ pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
 }
 
 /// The sum of two numbers, as text: with as many decimals as they have, so that a tenth and two tenths are three.
+/// Integers are added as such, in which no digit is lost.
 fn float_sum(number: &[u8], by: &[u8]) -> Result<String, Failure> {
+    if let (Ok(number), Ok(by)) = (integer(number), integer(by))
+        && let Some(sum) = number.checked_add(by)
+    {
+        return Ok(sum.to_string());
+    }
     let sum = float(by)? + float(number)?;
     if !sum.is_finite() {
         return Err(Failure::new("ERR increment would produce NaN or Infinity"));

@@ -40,7 +40,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("persist", 2, Write, Keys(keys::persist)),
     row("type", 2, Other, Keys(keys::type_of)),
     row("rename", 3, Write, Keys(keys::rename)),
-    row("keys", 2, Other, Keys(keys::keys_like)),
+    row("keys", 2, Other, Keys(keys::keys)),
     row("scan", -2, Other, Keys(keys::scan)),
     row("dbsize", 1, Other, Keys(keys::dbsize)),
     row("flushdb", -1, Write, Keys(keys::flushdb)),
