@@ -68,7 +68,7 @@ impl Server {
     }
 
     fn subscribe(&mut self, kind: Kind, name: &[u8]) {
-        let name = Bytes::from(name);
+        let name = Bytes::from_slice(name);
         self.clients[self.current].subscribed[kind as usize].insert(name.clone());
         self.subscriptions[kind as usize].entry(name).or_default().insert(self.current);
     }
@@ -160,7 +160,7 @@ pub(crate) fn remove(
 ) -> Outcome {
     let names: Vec<Bytes> = match args[1..] {
         [] => server.clients[server.current].subscribed[kind as usize].iter().cloned().collect(),
-        ref names => names.iter().map(|name| Bytes::from(*name)).collect(),
+        ref names => names.iter().map(|name| Bytes::from_slice(*name)).collect(),
     };
     if names.is_empty() {
         server.confirm(word, None);
