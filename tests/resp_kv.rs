@@ -159,6 +159,14 @@ fn python_uses_hashes_lists_and_sets() {
     python("collections_of_values.py");
 }
 
+/// Redis has no such bounds.
+#[test]
+fn python_asks_for_what_would_take_long() {
+    if program::is_ours("bounds") {
+        python("costs.py");
+    }
+}
+
 #[test]
 fn python_publishes_and_subscribes() {
     python("pubsub.py");

@@ -78,7 +78,7 @@ impl Server {
     ) -> Result<Option<Bytes>, Failure> {
         let element = self.store.keys(database).pop(key, side)?;
         if element.is_some() {
-            self.store.journal.record(database, &[side.pop_command(), key]);
+            self.store.journal.record(database, &[side.pop_command().as_bytes(), key]);
         }
         Ok(element)
     }

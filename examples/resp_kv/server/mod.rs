@@ -17,8 +17,8 @@ mod pubsub;
 mod replay;
 mod reply;
 mod store;
-mod table;
 mod transactions;
+mod values;
 
 use std::collections::HashMap;
 use std::io;

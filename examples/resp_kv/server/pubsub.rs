@@ -9,7 +9,7 @@ use oneloop::{Connection, Context};
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
-use super::commands::{Args, Failure, Outcome, is_word, short};
+use super::commands::{Args, Failure, Outcome, check_name, is_word};
 use super::pattern;
 use super::reply::{Done, Reply};
 
@@ -111,7 +111,7 @@ impl Server {
 }
 
 pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    let (channel, text) = (short(args[1])?, args[2]);
+    let (channel, text) = (check_name(args[1])?, args[2]);
     let [channels, patterns] = &server.subscriptions;
     let tried = patterns.len();
     let subscribers: Vec<usize> = channels.get(channel).into_iter().flatten().copied().collect();
@@ -136,7 +136,7 @@ pub(crate) fn add(
     topic: Topic,
     word: &str,
 ) -> Outcome {
-    args[1..].iter().try_for_each(|name| short(name).map(drop))?;
+    args[1..].iter().try_for_each(|name| check_name(name).map(drop))?;
     let subscribed = &server.clients[server.current].subscribed[topic as usize];
     let new = args[1..].iter().filter(|name| !subscribed.contains(**name)).count();
     if topic == Topic::Pattern && subscribed.len() + new > PATTERNS_MAX {
@@ -183,7 +183,7 @@ pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Out
             Ok(reply.bulks(channels.keys()))
         }
         [command, pattern] if is_word(command, "CHANNELS") => {
-            let pattern = short(pattern)?;
+            let pattern = check_name(pattern)?;
             let names = channels.keys().filter(|channel| pattern::matches(pattern, channel));
             let names: Vec<&Bytes> = names.collect();
             reply.array(names.len());

@@ -54,9 +54,9 @@ impl<'a> Reply<'a> {
         Done
     }
 
-    pub(crate) fn bulk_or_null(&mut self, bytes: Option<&[u8]>) -> Done {
-        match bytes {
-            Some(bytes) => self.bulk(bytes),
+    pub(crate) fn bulk_or_null(&mut self, string: Option<impl AsRef<[u8]>>) -> Done {
+        match string {
+            Some(string) => self.bulk(string.as_ref()),
             None => self.null(),
         }
     }

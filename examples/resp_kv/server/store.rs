@@ -1,43 +1,20 @@
 //! What the server keeps: numbered databases of keys with values, some of which expire.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
 
 use ahash::RandomState;
+use indexmap::IndexMap;
 
 use super::bytes::Bytes;
 use super::journal::Journal;
 use super::keys::Keys;
-use super::table::Table;
+use super::values::Value;
 
 pub(crate) const DATABASES: usize = 16;
 /// How many keys a client may watch, or wait for.
 pub(crate) const OBSERVED_MAX: usize = 10_000;
 /// The deadline of a key that does not expire.
 pub(crate) const NEVER: u64 = u64::MAX;
-
-pub(crate) type Hash = Table<Bytes>;
-pub(crate) type List = VecDeque<Bytes>;
-pub(crate) type Set = Table<()>;
-
-/// What a key stands for.
-pub(crate) enum Value {
-    String(Bytes),
-    Hash(Box<Hash>),
-    List(Box<List>),
-    Set(Box<Set>),
-}
-
-impl Value {
-    pub(crate) fn type_name(&self) -> &'static str {
-        match self {
-            Value::String(_) => "string",
-            Value::Hash(_) => "hash",
-            Value::List(_) => "list",
-            Value::Set(_) => "set",
-        }
-    }
-}
 
 /// A value with its deadline: milliseconds of the calendar's time since 1970.
 pub(crate) struct Object {
@@ -48,7 +25,7 @@ pub(crate) struct Object {
 /// All that is kept, and what was changed.
 pub(crate) struct Store {
     pub(crate) databases: Vec<Database>,
-    pub(crate) hasher: Rc<RandomState>,
+    pub(crate) hasher: RandomState,
     /// State of the generator of random numbers.
     random: u64,
     /// The calendar's time in milliseconds since 1970, as of this turn of the loop.
@@ -65,8 +42,8 @@ pub(crate) struct Store {
 }
 
 pub(crate) struct Database {
-    pub(crate) keys: Table<Object>,
-    /// Deadlines with the slots of their keys, the first one first.
+    pub(crate) keys: IndexMap<Bytes, Object, RandomState>,
+    /// Deadlines with the places of their keys, the first one first.
     pub(crate) deadlines: BTreeSet<(u64, usize)>,
     /// By keys, which may or may not be there.
     pub(crate) observers: BTreeMap<Bytes, Observers>,
@@ -84,15 +61,15 @@ pub(crate) struct Observers {
 impl Store {
     /// `seed` gives the secrets of the hashes, and where the generator begins.
     pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Store {
-        let hasher = Rc::new(RandomState::with_seeds(seed(), seed(), seed(), seed()));
+        let hasher = RandomState::with_seeds(seed(), seed(), seed(), seed());
         let database = || Database {
-            keys: Table::new(&hasher),
+            keys: IndexMap::with_hasher(hasher.clone()),
             deadlines: BTreeSet::new(),
             observers: BTreeMap::new(),
         };
         Store {
             databases: std::iter::repeat_with(database).take(DATABASES).collect(),
-            hasher: Rc::clone(&hasher),
+            hasher: hasher.clone(),
             random: seed() | 1,
             now: 0,
             changes: 0,
@@ -132,14 +109,14 @@ impl Store {
     pub(crate) fn expire(&mut self, mut count: usize) -> bool {
         for number in 0..DATABASES {
             let now = self.now;
-            while let Some((deadline, slot)) = self.databases[number].deadlines.first().copied()
+            while let Some((deadline, place)) = self.databases[number].deadlines.first().copied()
                 && deadline <= now
             {
                 if count == 0 {
                     return true;
                 }
                 count -= 1;
-                self.keys(number).remove_expired(slot);
+                self.keys(number).remove_expired(place);
             }
         }
         false
@@ -162,13 +139,5 @@ impl Store {
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub(crate) fn new_hash(&self) -> Value {
-        Value::Hash(Box::new(Table::new(&self.hasher)))
-    }
-
-    pub(crate) fn new_set(&self) -> Set {
-        Table::new(&self.hasher)
     }
 }

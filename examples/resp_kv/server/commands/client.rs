@@ -1,11 +1,7 @@
 //! CLIENT: what clients may know of each other, and do to each other.
 
-use oneloop::Connection;
-
-use super::super::Server;
-use super::super::bytes::Bytes;
 use super::super::clients::Client;
-use super::{Args, Failure, Outcome, count, is_word, quote};
+use super::*;
 
 pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let this = &mut server.clients[server.current];
@@ -17,7 +13,7 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
         }
         (_, []) if is_word(command, "GETNAME") => {
             let name = this.name.clone();
-            Ok(server.reply().bulk_or_null((!name.is_empty()).then_some(&*name)))
+            Ok(server.reply().bulk_or_null((!name.is_empty()).then_some(name)))
         }
         (_, [name]) if is_word(command, "SETNAME") => {
             this.set_name(name)?;
@@ -68,38 +64,35 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
     }
 }
 
-/// Which clients are meant.
-type Filter<'a> = Box<dyn Fn(&Client) -> bool + 'a>;
-
 /// The old form, of one address, tells that there is no such client; the new one, of filters, counts.
 fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    let (mut skips_me, mut is_old) = (true, false);
-    let mut filters: Vec<Filter> = Vec::new();
-    if let [address] = args {
-        (skips_me, is_old) = (false, true);
-        filters.push(Box::new(move |client| client.address.as_bytes() == *address));
-    }
-    let (pairs, rest) = args.as_chunks::<2>();
-    if !is_old && (pairs.is_empty() || !rest.is_empty()) {
-        return Err(Failure::SYNTAX);
-    }
-    for [filter, value] in pairs {
-        let value: &[u8] = value;
-        if is_word(filter, "ID") {
-            let id =
-                count(value).map_err(|_| Failure::new("ERR client-id should be greater than 0"))?;
-            filters.push(Box::new(move |client| client.id == id as u64));
-        } else if is_word(filter, "ADDR") {
-            filters.push(Box::new(move |client| client.address.as_bytes() == value));
-        } else if is_word(filter, "SKIPME") && (is_word(value, "yes") || is_word(value, "no")) {
-            skips_me = is_word(value, "yes");
-        } else {
-            return Err(Failure::SYNTAX);
+    let is_old = args.len() == 1;
+    let (mut id, mut address, mut skips_me) = (None, None, !is_old);
+    match args.as_chunks::<2>() {
+        ([], [one]) => address = Some(*one),
+        (pairs @ [_, ..], []) => {
+            for [filter, value] in pairs {
+                if is_word(filter, "ID") {
+                    let wrong = |_| Failure::new("ERR client-id should be greater than 0");
+                    id = Some(count(value).map_err(wrong)? as u64);
+                } else if is_word(filter, "ADDR") {
+                    address = Some(*value);
+                } else if is_word(filter, "SKIPME") && is_word(value, "yes") {
+                    skips_me = true;
+                } else if is_word(filter, "SKIPME") && is_word(value, "no") {
+                    skips_me = false;
+                } else {
+                    return Err(Failure::SYNTAX);
+                }
+            }
         }
+        _ => return Err(Failure::SYNTAX),
     }
     let mut killed = 0;
     for (slot, other) in &mut server.clients {
-        let is_meant = conn.is_open(other.key) && filters.iter().all(|filter| filter(other));
+        let is_meant = conn.is_open(other.key)
+            && id.is_none_or(|id| other.id == id)
+            && address.is_none_or(|address| other.address.as_bytes() == address);
         if is_meant && !(skips_me && slot == server.current) {
             killed += 1;
             if slot == server.current {

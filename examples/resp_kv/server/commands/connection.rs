@@ -1,15 +1,11 @@
 //! What a client asks about its connection and about the server.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use oneloop::Connection;
-
+use super::super::KEEPALIVE;
 use super::super::append_only::Policy;
-use super::super::protocol::BULK_BYTES_MAX;
-use super::super::reply::{Done, Reply};
-use super::super::store::DATABASES;
-use super::super::{KEEPALIVE, Server, pattern};
-use super::{Args, COMMANDS, Command, Failure, Outcome, integer, is_word, quote};
+use super::*;
 
 /// How long SHUTDOWN waits for clients that do not take their replies.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,20 +73,31 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
             }
         };
     }
-    match options {
-        [] => {}
-        [option, name] if is_word(option, "SETNAME") => this.set_name(name)?,
-        [option, ..] if is_word(option, "AUTH") => return Err(NO_PASSWORD),
-        [option, ..] => {
-            let what = quote(option);
-            return Err(format!("ERR Syntax error in HELLO option '{what}'").into());
-        }
+    let mut name = None;
+    while let [option, rest @ ..] = options {
+        options = match rest {
+            [user, _password, rest @ ..] if is_word(option, "AUTH") => {
+                log_in(user)?;
+                rest
+            }
+            [value, rest @ ..] if is_word(option, "SETNAME") => {
+                name = Some(*value);
+                rest
+            }
+            _ => {
+                let what = quote(option);
+                return Err(format!("ERR Syntax error in HELLO option '{what}'").into());
+            }
+        };
+    }
+    if let Some(name) = name {
+        this.set_name(name)?;
     }
     this.protocol = protocol;
     let id = this.id as i64;
     let mut reply = server.reply();
     reply.map(7);
-    for (name, value) in [("server", "redis"), ("version", super::info::REDIS_VERSION)] {
+    for (name, value) in [("server", "redis"), ("version", info::REDIS_VERSION)] {
         reply.bulks([name, value]);
     }
     for (name, number) in [("proto", protocol.into()), ("id", id)] {
@@ -104,13 +111,23 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
     Ok(reply.array(0))
 }
 
-const NO_PASSWORD: Failure = Failure::new(
-    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is \
-     correct?",
-);
+/// There is one user, who needs no password, and so has any.
+fn log_in(user: &[u8]) -> Result<(), Failure> {
+    if user == b"default" {
+        return Ok(());
+    }
+    Err(Failure::new("WRONGPASS invalid username-password pair or user is disabled."))
+}
 
-pub(crate) fn auth(_: &mut Server, _: &mut Connection, _: Args) -> Outcome {
-    Err(NO_PASSWORD)
+pub(crate) fn auth(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    match args[1..] {
+        [user, _password] => log_in(user).map(|()| server.reply().ok()),
+        [_password] => Err(Failure::new(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+             configuration is correct?",
+        )),
+        _ => Err(Failure::SYNTAX),
+    }
 }
 
 /// All clients get the replies to what they have sent, and what is recorded is written.
@@ -131,35 +148,31 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
         return Err(Failure::new("ERR only CONFIG GET is known here"));
     }
     let policy = server.append_only.as_ref().map(|append_only| append_only.policy());
-    let settings = [
-        ("appendonly", if policy.is_some() { "yes" } else { "no" }.to_owned()),
-        (
-            "appendfsync",
-            match policy {
-                Some(Policy::Always) => "always",
-                Some(Policy::Never) => "no",
-                Some(Policy::EverySecond) | None => "everysec",
-            }
-            .to_owned(),
-        ),
-        ("client-output-buffer-limit", "normal 0 0 0 pubsub 33554432 8388608 60".to_owned()),
-        ("databases", DATABASES.to_string()),
-        ("maxmemory", "0".to_owned()),
-        ("proto-max-bulk-len", BULK_BYTES_MAX.to_string()),
-        ("save", String::new()),
-        ("tcp-keepalive", KEEPALIVE.as_secs().to_string()),
-        ("timeout", "0".to_owned()),
-    ];
-    let is_wanted = |name: &str| {
-        args[2..]
-            .iter()
-            .any(|wanted| pattern::matches(&wanted.to_ascii_lowercase(), name.as_bytes()))
+    let appendfsync = match policy {
+        Some(Policy::Always) => "always",
+        Some(Policy::Never) => "no",
+        Some(Policy::EverySecond) | None => "everysec",
     };
+    let settings: [(&str, &dyn Display); 9] = [
+        ("appendonly", if policy.is_some() { &"yes" } else { &"no" }),
+        ("appendfsync", &appendfsync),
+        ("client-output-buffer-limit", &"normal 0 0 0 pubsub 33554432 8388608 60"),
+        ("databases", &DATABASES),
+        ("maxmemory", &0),
+        ("proto-max-bulk-len", &BULK_BYTES_MAX),
+        ("save", &""),
+        ("tcp-keepalive", &KEEPALIVE.as_secs()),
+        ("timeout", &0),
+    ];
+    let patterns = args[2..].iter().map(|pattern| Ok(check_name(pattern)?.to_ascii_lowercase()));
+    let patterns = patterns.collect::<Result<Vec<_>, Failure>>()?;
+    let is_wanted =
+        |name: &str| patterns.iter().any(|pattern| pattern::matches(pattern, name.as_bytes()));
     let wanted: Vec<_> = settings.iter().filter(|(name, _)| is_wanted(name)).collect();
     let mut reply = server.reply();
     reply.map(wanted.len());
     for (name, value) in wanted {
-        reply.bulks([name, value.as_str()]);
+        reply.bulks([name, value.to_string().as_str()]);
     }
     Ok(Done)
 }

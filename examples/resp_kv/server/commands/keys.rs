@@ -1,12 +1,8 @@
 //! What concerns keys of any type.
 
-use super::super::keys::Keys;
-use super::super::pattern;
-use super::super::reply::Reply;
-use super::super::store::NEVER;
-use super::{Args, Failure, Outcome, count, integer, is_word, short};
+use super::*;
 
-/// How a command tells a time.
+/// How an argument gives a time.
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     Seconds,
@@ -45,12 +41,17 @@ impl Unit {
         self,
         number: &[u8],
         now: u64,
-        command: &str,
+        command: &[u8],
     ) -> Result<u64, Failure> {
         let number = integer(number)?;
         let at = self.deadline(number, now).filter(|_| number > 0);
-        at.ok_or_else(|| format!("ERR invalid expire time in '{command}' command").into())
+        at.ok_or_else(|| invalid_time(command))
     }
+}
+
+fn invalid_time(command: &[u8]) -> Failure {
+    let command = quote(command).to_ascii_lowercase();
+    format!("ERR invalid expire time in '{command}' command").into()
 }
 
 impl Keys<'_> {
@@ -79,15 +80,9 @@ impl Keys<'_> {
     }
 }
 
-pub(crate) fn expire(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    command: &str,
-    unit: Unit,
-) -> Outcome {
-    let invalid = || format!("ERR invalid expire time in '{command}' command");
-    let at = unit.deadline(integer(args[2])?, keys.store.now).ok_or_else(invalid)?;
+pub(crate) fn expire(keys: &mut Keys, args: Args, reply: &mut Reply, unit: Unit) -> Outcome {
+    let at = unit.deadline(integer(args[2])?, keys.store.now);
+    let at = at.ok_or_else(|| invalid_time(args[0]))?;
     let is_there = keys.contains(args[1]);
     if is_there {
         keys.expire_at(args[1], at);
@@ -136,71 +131,74 @@ pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     Ok(reply.ok())
 }
 
-/// It takes as long as there are keys, as the real one: for people, and for tests.
-pub(crate) fn keys_like(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let pattern = short(args[1])?;
-    keys.store.work += keys.len();
-    let (mut found, _) = keys.scan(0, usize::MAX);
-    found.retain(|(key, _)| pattern::matches(pattern, key));
-    reply.array(found.len());
-    Ok(reply.bulks(found.iter().map(|(key, _)| key)))
-}
-
-/// Entries looked at in a step, if the client does not say how many.
-const COUNT: usize = 10;
-
-/// The options of SCAN.
-struct Options<'a> {
+/// Which keys are wanted, and how many are looked at.
+struct Search<'a> {
     cursor: u64,
-    pattern: Option<&'a [u8]>,
     count: usize,
+    pattern: Option<&'a [u8]>,
     type_name: Option<&'a [u8]>,
 }
 
-impl<'a> Options<'a> {
-    fn parse(cursor: &[u8], options: &[&'a [u8]], may_type: bool) -> Result<Options<'a>, Failure> {
-        let cursor = str::from_utf8(cursor).ok().and_then(|cursor| cursor.parse().ok());
-        let cursor = cursor.ok_or(Failure::new("ERR invalid cursor"))?;
-        let mut parsed = Options { cursor, pattern: None, count: COUNT, type_name: None };
-        let (pairs, []) = options.as_chunks::<2>() else { return Err(Failure::SYNTAX) };
-        for [option, value] in pairs {
-            if is_word(option, "MATCH") {
-                parsed.pattern = Some(short(value)?);
-            } else if is_word(option, "COUNT") {
-                parsed.count = match count(value) {
-                    Ok(0) => return Err(Failure::SYNTAX),
-                    result => result.map_err(|_| Failure::NOT_AN_INTEGER)?,
-                };
-            } else if is_word(option, "TYPE") && may_type {
-                parsed.type_name = Some(value);
-            } else {
-                return Err(Failure::SYNTAX);
+impl Search<'_> {
+    /// Those that are found, and the cursor for the next step.
+    fn find<'a>(&self, keys: &'a mut Keys) -> Result<(Vec<&'a Bytes>, u64), Failure> {
+        keys.store.work += self.count.min(keys.len());
+        let (there, cursor) = keys.scan(self.cursor, self.count);
+        let mut found = Vec::new();
+        for (key, value) in there {
+            let has_type = self.type_name.is_none_or(|name| is_word(name, value.type_name()));
+            if has_type && self.pattern.map_or(Ok(true), |pattern| matches(pattern, key))? {
+                found.push(key);
             }
         }
-        Ok(parsed)
-    }
-
-    fn wants(&self, name: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| pattern::matches(pattern, name))
+        Ok((found, cursor))
     }
 }
 
-fn begin(reply: &mut Reply, cursor: u64) {
-    let mut digits = itoa::Buffer::new();
-    reply.array(2);
-    reply.bulk(digits.format(cursor).as_bytes());
+/// Whether a key matches, unless that might take long: as many steps as the product of the lengths.
+fn matches(pattern: &[u8], key: &[u8]) -> Result<bool, Failure> {
+    const STEPS_MAX: usize = 1 << 28;
+    if key.len() > STEPS_MAX / pattern.len().max(1) {
+        let (key, pattern) = (key.len(), pattern.len());
+        return Err(
+            format!("ERR a pattern of {pattern} bytes is too long for a key of {key}").into()
+        );
+    }
+    Ok(pattern::matches(pattern, key))
+}
+
+/// It takes as long as there are keys, as in Redis: for people, and for tests.
+pub(crate) fn keys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let pattern = Some(check_name(args[1])?);
+    let all = Search { cursor: 0, count: usize::MAX, pattern, type_name: None };
+    let (found, _) = all.find(keys)?;
+    reply.array(found.len());
+    Ok(reply.bulks(found))
 }
 
 pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let options = Options::parse(args[1], &args[2..], true)?;
-    let (mut found, cursor) = keys.scan(options.cursor, options.count);
-    found.retain(|(key, value)| {
-        let has_type = |name: &[u8]| is_word(name, value.type_name());
-        options.wants(key) && options.type_name.is_none_or(has_type)
-    });
-    begin(reply, cursor);
+    let cursor = str::from_utf8(args[1]).ok().and_then(|cursor| cursor.parse().ok());
+    let cursor = cursor.ok_or(Failure::new("ERR invalid cursor"))?;
+    let mut search = Search { cursor, count: 10, pattern: None, type_name: None };
+    let (options, []) = args[2..].as_chunks::<2>() else { return Err(Failure::SYNTAX) };
+    for [option, value] in options {
+        if is_word(option, "MATCH") {
+            search.pattern = Some(check_name(value)?);
+        } else if is_word(option, "COUNT") {
+            let count = integer(value)?;
+            search.count =
+                usize::try_from(count).ok().filter(|count| *count > 0).ok_or(Failure::SYNTAX)?;
+        } else if is_word(option, "TYPE") {
+            search.type_name = Some(value);
+        } else {
+            return Err(Failure::SYNTAX);
+        }
+    }
+    let (found, cursor) = search.find(keys)?;
+    reply.array(2);
+    reply.bulk(cursor.to_string().as_bytes());
     reply.array(found.len());
-    Ok(reply.bulks(found.iter().map(|(key, _)| key)))
+    Ok(reply.bulks(found))
 }
 
 pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
@@ -224,7 +222,7 @@ pub(crate) fn flushdb(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome
 
 pub(crate) fn flushall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     check_flush(args)?;
-    for number in 0..super::super::store::DATABASES {
+    for number in 0..DATABASES {
         keys.store.keys(number).clear();
     }
     Ok(reply.ok())

@@ -1,10 +1,6 @@
 //! Lists, as far as nobody waits for their elements; who does is in `blocking.rs`.
 
-use super::super::bytes::Bytes;
-use super::super::keys::Keys;
-use super::super::reply::{Done, Reply};
-use super::super::store::{List, Value};
-use super::{Args, Failure, Outcome, count, integer, range};
+use super::*;
 
 /// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,72 +11,59 @@ pub(crate) enum Side {
 
 impl Side {
     /// The command that takes an element off this end.
-    pub(crate) fn pop_command(self) -> &'static [u8] {
-        if self == Side::Left { b"LPOP" } else { b"RPOP" }
-    }
-
-    fn pop(self, list: &mut List) -> Option<Bytes> {
-        let element = if self == Side::Left { list.pop_front() } else { list.pop_back() };
-        // The memory of a list that was long once.
-        if list.len() < list.capacity() / 8 && list.capacity() > 64 {
-            list.shrink_to(list.len() * 2);
-        }
-        element
-    }
-
-    fn push(self, list: &mut List, element: &[u8]) {
-        match self {
-            Side::Left => list.push_front(Bytes::from(element)),
-            Side::Right => list.push_back(Bytes::from(element)),
-        }
+    pub(crate) fn pop_command(self) -> &'static str {
+        if self == Side::Left { "lpop" } else { "rpop" }
     }
 }
 
 impl Keys<'_> {
     /// Takes an element off a list.
     pub(crate) fn pop(&mut self, key: &[u8], side: Side) -> Result<Option<Bytes>, Failure> {
-        let element = self.list(key)?.and_then(|list| side.pop(list));
+        let list = self.of::<List>(key)?;
+        let element = list.and_then(|list| match side {
+            Side::Left => list.pop_front(),
+            Side::Right => list.pop_back(),
+        });
         if element.is_some() {
-            self.touch(key);
-            self.remove_if_empty(key);
+            self.taken_from(key);
         }
         Ok(element)
     }
 }
 
 pub(crate) fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
-    let (key, elements) = (args[1], &args[2..]);
-    keys.list(key)?;
-    let list = keys.get_or_insert(key, |_| Value::List(Box::default()));
-    let Value::List(list) = list else { unreachable!("asked before") };
-    elements.iter().for_each(|element| side.push(list, element));
+    let list = keys.make::<List>(args[1])?;
+    let elements = args[2..].iter().map(|element| Bytes::from(*element));
+    match side {
+        Side::Left => elements.for_each(|element| list.push_front(element)),
+        Side::Right => list.extend(elements),
+    }
     let len = list.len();
-    keys.touch(key);
+    keys.touch(args[1]);
     Ok(reply.count(len))
 }
 
 pub(crate) fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
-    let key = args[1];
     let wanted = match args[2..] {
-        [] => {
-            return Ok(reply.bulk_or_null(keys.pop(key, side)?.as_deref()));
-        }
+        [] => return Ok(reply.bulk_or_null(keys.pop(args[1], side)?)),
         [wanted] => count(wanted)?,
-        _ if side == Side::Left => return Err(Failure::wrong_arguments("lpop")),
-        _ => return Err(Failure::wrong_arguments("rpop")),
+        _ => return Err(Failure::wrong_arguments(side.pop_command())),
     };
-    let Some(len) = keys.list(key)?.map(|list| list.len()) else {
-        return Ok(reply.null_array());
+    let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.null_array()) };
+    let (len, taken) = (list.len(), wanted.min(list.len()));
+    reply.array(taken);
+    match side {
+        Side::Left => reply.bulks(list.drain(..taken)),
+        Side::Right => reply.bulks(list.drain(len - taken..).rev()),
     };
-    reply.array(wanted.min(len));
-    for _ in 0..wanted.min(len) {
-        reply.bulk_or_null(keys.pop(key, side)?.as_deref());
+    if taken > 0 {
+        keys.taken_from(args[1]);
     }
     Ok(Done)
 }
 
 pub(crate) fn llen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    Ok(reply.count(keys.list(args[1])?.map_or(0, |list| list.len())))
+    Ok(reply.count(keys.of::<List>(args[1])?.map_or(0, |list| list.len())))
 }
 
 /// Where an element stands; an index from the end is negative.
@@ -90,39 +73,37 @@ fn position(index: i64, len: usize) -> Option<usize> {
 }
 
 pub(crate) fn lindex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let index = integer(args[2])?;
-    let list = keys.list(args[1])?;
-    let element = list.and_then(|list| position(index, list.len()).map(|index| &*list[index]));
-    Ok(reply.bulk_or_null(element))
+    let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.null()) };
+    let place = position(integer(args[2])?, list.len());
+    Ok(reply.bulk_or_null(place.map(|place| &list[place])))
 }
 
 pub(crate) fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let index = integer(args[2])?;
-    let list = keys.list(args[1])?.ok_or(Failure::NO_SUCH_KEY)?;
-    let index = position(index, list.len()).ok_or(Failure::OUT_OF_RANGE)?;
-    list[index] = Bytes::from(args[3]);
+    let list = keys.of::<List>(args[1])?.ok_or(Failure::NO_SUCH_KEY)?;
+    let place = position(integer(args[2])?, list.len()).ok_or(Failure::OUT_OF_RANGE)?;
+    list[place] = Bytes::from(args[3]);
     keys.touch(args[1]);
     Ok(reply.ok())
 }
 
 pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
-    let Some(list) = keys.list(args[1])? else {
-        return Ok(reply.array(0));
-    };
+    let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.array(0)) };
     let range = range(start, stop, list.len());
-    reply.array(range.len());
-    Ok(reply.bulks(list.range(range)))
+    let len = range.len();
+    reply.array(len);
+    reply.bulks(list.range(range));
+    keys.store.work += len;
+    Ok(Done)
 }
 
 pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
-    if let Some(list) = keys.list(args[1])? {
+    if let Some(list) = keys.of::<List>(args[1])? {
         let range = range(start, stop, list.len());
         list.truncate(range.end);
         list.drain(..range.start);
-        keys.touch(args[1]);
-        keys.remove_if_empty(args[1]);
+        keys.taken_from(args[1]);
     }
     Ok(reply.ok())
 }
@@ -130,21 +111,20 @@ pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 /// Removes so many elements that are equal, from the end if negative, all if 0.
 pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = integer(args[2])?;
-    let Some(list) = keys.list(args[1])? else {
-        return Ok(reply.integer(0));
-    };
+    let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.count(0)) };
+    let len = list.len();
     let equal = list.iter().filter(|element| ***element == *args[3]).count();
     let count = if wanted == 0 { equal } else { equal.min(wanted.unsigned_abs() as usize) };
-    let first = if wanted < 0 { equal - count } else { 0 };
-    let mut seen = 0;
-    list.retain(|element| {
-        let is_equal = **element == *args[3];
-        seen += usize::from(is_equal);
-        !(is_equal && seen > first && seen <= first + count)
-    });
     if count > 0 {
-        keys.touch(args[1]);
-        keys.remove_if_empty(args[1]);
+        let first = if wanted < 0 { equal - count } else { 0 };
+        let mut seen = 0;
+        list.retain(|element| {
+            let is_equal = **element == *args[3];
+            seen += usize::from(is_equal);
+            !(is_equal && seen > first && seen <= first + count)
+        });
+        keys.taken_from(args[1]);
     }
+    keys.store.work += len;
     Ok(reply.count(count))
 }
