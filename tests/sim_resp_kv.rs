@@ -486,7 +486,7 @@ fn a_pause_that_was_postponed_does_not_hold_up_a_drain() {
     let pausing = Script::new().send("CLIENT PAUSE 100000\r\n").expect("+OK\r\n").close();
     sim.client(served.address, pausing);
     sim.run_for(Duration::from_secs(1));
-    let postponed = Script::new().send("CLIENT PAUSE 100000\r\nSET a b\r\n");
+    let postponed = Script::new().send("CLIENT PAUSE 100000\r\nSET a b\r\nBLPOP list 0\r\n");
     sim.client(served.address, postponed.expect("+OK\r\n+OK\r\n").expect_end());
     sim.run_for(Duration::from_secs(1));
     sim[served.reactor].drain(Duration::from_secs(5));

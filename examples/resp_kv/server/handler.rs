@@ -94,7 +94,11 @@ impl StreamHandler for Server {
             data.len()
         });
         let this = &mut self.clients[client];
-        this.is_closing |= this.is_last && (!has_rest || used == data.len());
+        let is_through = !has_rest || used == data.len() || this.blocked.is_some();
+        if this.is_last && is_through {
+            this.is_closing = true;
+            self.forget_waiting(conn, client);
+        }
         self.flush(conn);
         self.end(conn);
         if self.clients[client].blocked.is_some() {
