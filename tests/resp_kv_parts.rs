@@ -9,7 +9,7 @@ mod reply;
 
 use oneloop::codec::{Decoder, FrameError};
 
-use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, Commands};
+use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, CommandDecoder};
 use reply::{Done, REPLY_BYTES_MAX, Reply};
 
 /// What came of a stream: the arguments of each command, what is left, and an error.
@@ -22,7 +22,7 @@ struct Outcome {
 
 /// Shows a stream in pieces, as a connection would.
 fn decode(pieces: &[&[u8]]) -> Outcome {
-    let mut decoder = Commands::new(COMMAND_BYTES_MAX);
+    let mut decoder = CommandDecoder::new(COMMAND_BYTES_MAX);
     let mut outcome = Outcome { commands: Vec::new(), rest: 0, error: None };
     let mut input = Vec::new();
     for piece in pieces {

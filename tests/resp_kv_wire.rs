@@ -328,7 +328,7 @@ fn number(client: &mut Client, name: &str) -> usize {
 }
 
 #[test]
-fn what_a_client_watches_has_a_bound() {
+fn what_a_client_watches_or_waits_for_has_a_bound() {
     if !is_ours("no bound for watched keys") {
         return;
     }
@@ -340,6 +340,8 @@ fn what_a_client_watches_has_a_bound() {
     assert_eq!(client.ask(&["WATCH", "1"]), "-ERR a client watches at most 10000 keys");
     assert_eq!(client.ask(&["UNWATCH"]), "+OK");
     assert_eq!(client.ask(&["WATCH", "1"]), "+OK");
+    let pop = [&["BLPOP", "more"], &names[..], &["0"]].concat();
+    assert_eq!(client.ask(&pop), "-ERR a client waits for at most 10000 keys");
 }
 
 /// Only the keys that somebody watches are looked at one by one.

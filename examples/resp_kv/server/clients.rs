@@ -9,7 +9,7 @@ use super::Server;
 use super::blocking::Blocked;
 use super::bytes::Bytes;
 use super::commands::{Command, Failure, integer, quote};
-use super::pubsub::Kind;
+use super::pubsub::Topic;
 use super::transactions::Transaction;
 
 pub(crate) struct Client {
@@ -89,9 +89,7 @@ impl Client {
             return Err(Failure::new("ERR Command not allowed inside a transaction"));
         }
         // In version 2 a message could not be told from a reply.
-        const ALLOWED: [&str; 7] =
-            ["ping", "subscribe", "psubscribe", "unsubscribe", "punsubscribe", "quit", "reset"];
-        if self.protocol == 2 && self.subscriptions() > 0 && !ALLOWED.contains(&command.name) {
+        if self.protocol == 2 && self.subscriptions() > 0 && !command.is_for_subscribers {
             return Err(Failure::from(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
                  this context",
@@ -136,8 +134,8 @@ impl Client {
             (now - self.last_active).as_secs(),
             self.flags(),
             self.database,
-            self.subscribed[Kind::Channel as usize].len(),
-            self.subscribed[Kind::Pattern as usize].len(),
+            self.subscribed[Topic::Channel as usize].len(),
+            self.subscribed[Topic::Pattern as usize].len(),
             self.transaction.as_ref().map_or(-1, |transaction| transaction.len() as i64),
             self.watched.len(),
             self.last_command,
@@ -155,8 +153,8 @@ pub(crate) fn show_again(cx: &mut Context, client: Key) {
 }
 
 impl Server {
-    /// Whether CLIENT PAUSE holds for this command of this client.
-    pub(crate) fn is_paused(&self, command: &Command) -> bool {
+    /// Whether CLIENT PAUSE holds for this command of the current client.
+    pub(crate) fn must_postpone(&self, command: &Command) -> bool {
         let Some(pause) = &self.pause else { return false };
         let client = &self.clients[self.current];
         let writes = match (command.name, &client.transaction) {

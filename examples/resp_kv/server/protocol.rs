@@ -5,8 +5,7 @@ use memchr::memchr;
 use oneloop::codec::{Decoder, FrameError};
 use smallvec::SmallVec;
 
-/// The longest argument. Redis takes 512 MiB; here a command is kept in memory until it is whole, and that many
-/// megabytes are no small key or value any more.
+/// The longest argument. Redis takes 512 MiB; here a whole command is kept in memory first.
 pub(crate) const BULK_BYTES_MAX: usize = 64 << 20;
 /// The longest command: one such argument, and some more.
 pub(crate) const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + INLINE_BYTES_MAX;
@@ -26,7 +25,7 @@ pub(crate) enum Command<'a> {
 
 /// Finds commands in what a client sends. Of a command that comes in parts it looks twice at the lengths, and at
 /// nothing more often.
-pub(crate) struct Commands {
+pub(crate) struct CommandDecoder {
     bytes_max: usize,
     /// How far it has looked into a command that is not whole.
     offset: usize,
@@ -36,7 +35,7 @@ pub(crate) struct Commands {
     need: usize,
 }
 
-impl Decoder for Commands {
+impl Decoder for CommandDecoder {
     type Frame<'a> = Command<'a>;
 
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(Command<'a>, usize)>, FrameError> {
@@ -52,10 +51,10 @@ impl Decoder for Commands {
     }
 }
 
-impl Commands {
+impl CommandDecoder {
     /// Finds commands of at most so many bytes.
-    pub(crate) fn new(bytes_max: usize) -> Commands {
-        Commands { bytes_max, offset: 0, missing: 0, need: 0 }
+    pub(crate) fn new(bytes_max: usize) -> CommandDecoder {
+        CommandDecoder { bytes_max, offset: 0, missing: 0, need: 0 }
     }
 
     fn decode_array<'a>(

@@ -21,7 +21,7 @@ const PATTERNS_MAX: usize = 1000;
 
 /// What one subscribes to; and the index of it where there is something for either.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Topic {
     Channel,
     Pattern,
 }
@@ -67,15 +67,15 @@ impl Server {
         count
     }
 
-    fn subscribe(&mut self, kind: Kind, name: &[u8]) {
+    fn subscribe(&mut self, topic: Topic, name: &[u8]) {
         let name = Bytes::from_slice(name);
-        self.clients[self.current].subscribed[kind as usize].insert(name.clone());
-        self.subscriptions[kind as usize].entry(name).or_default().insert(self.current);
+        self.clients[self.current].subscribed[topic as usize].insert(name.clone());
+        self.subscriptions[topic as usize].entry(name).or_default().insert(self.current);
     }
 
-    fn unsubscribe(&mut self, client: usize, kind: Kind, name: &[u8]) {
-        self.clients[client].subscribed[kind as usize].remove(name);
-        let all = &mut self.subscriptions[kind as usize];
+    fn unsubscribe(&mut self, client: usize, topic: Topic, name: &[u8]) {
+        self.clients[client].subscribed[topic as usize].remove(name);
+        let all = &mut self.subscriptions[topic as usize];
         if let Some(subscribers) = all.get_mut(name) {
             subscribers.remove(&client);
             if subscribers.is_empty() {
@@ -86,9 +86,9 @@ impl Server {
 
     /// Without a word.
     pub(crate) fn unsubscribe_all(&mut self, client: usize) {
-        for kind in [Kind::Channel, Kind::Pattern] {
-            for name in self.clients[client].subscribed[kind as usize].clone() {
-                self.unsubscribe(client, kind, &name);
+        for topic in [Topic::Channel, Topic::Pattern] {
+            for name in self.clients[client].subscribed[topic as usize].clone() {
+                self.unsubscribe(client, topic, &name);
             }
         }
     }
@@ -133,17 +133,17 @@ pub(crate) fn add(
     server: &mut Server,
     conn: &mut Connection,
     args: Args,
-    kind: Kind,
+    topic: Topic,
     word: &str,
 ) -> Outcome {
     args[1..].iter().try_for_each(|name| check_name(name).map(drop))?;
-    let subscribed = &server.clients[server.current].subscribed[kind as usize];
+    let subscribed = &server.clients[server.current].subscribed[topic as usize];
     let new = args[1..].iter().filter(|name| !subscribed.contains(**name)).count();
-    if kind == Kind::Pattern && subscribed.len() + new > PATTERNS_MAX {
+    if topic == Topic::Pattern && subscribed.len() + new > PATTERNS_MAX {
         return Err(format!("ERR a client has at most {PATTERNS_MAX} patterns").into());
     }
     for name in &args[1..] {
-        server.subscribe(kind, name);
+        server.subscribe(topic, name);
         server.confirm(word, Some(name));
     }
     server.set_limits(conn);
@@ -155,18 +155,18 @@ pub(crate) fn remove(
     server: &mut Server,
     conn: &mut Connection,
     args: Args,
-    kind: Kind,
+    topic: Topic,
     word: &str,
 ) -> Outcome {
     let names: Vec<Bytes> = match args[1..] {
-        [] => server.clients[server.current].subscribed[kind as usize].iter().cloned().collect(),
+        [] => server.clients[server.current].subscribed[topic as usize].iter().cloned().collect(),
         ref names => names.iter().map(|name| Bytes::from_slice(*name)).collect(),
     };
     if names.is_empty() {
         server.confirm(word, None);
     }
     for name in names {
-        server.unsubscribe(server.current, kind, &name);
+        server.unsubscribe(server.current, topic, &name);
         server.confirm(word, Some(&name));
     }
     server.set_limits(conn);

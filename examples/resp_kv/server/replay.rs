@@ -8,13 +8,13 @@ use oneloop::codec::Decoder;
 
 use super::Server;
 use super::commands::{Args, Command, Kind, Run};
-use super::execute::run_on_keys;
-use super::protocol::{self, BULK_BYTES_MAX, COMMAND_BYTES_MAX, Commands};
+use super::execute::call_on_keys;
+use super::protocol::{self, BULK_BYTES_MAX, COMMAND_BYTES_MAX, CommandDecoder};
 use super::reply::Reply;
 
 const READ_BYTES: usize = 1 << 20;
-/// A record says in more words what a command said: a moment in place of a time from now, or beside a key the member
-/// that was chosen.
+/// A record may be longer than the command was: it says a moment in place of a time from now, and beside a key the
+/// members that were chosen.
 const RECORD_BYTES_MAX: usize = BULK_BYTES_MAX + COMMAND_BYTES_MAX;
 
 /// What was found in an append-only file.
@@ -35,7 +35,7 @@ impl Server {
     /// Those of reading; `InvalidData` for what is no record, with its place.
     pub(crate) fn replay(&mut self, mut file: impl Read) -> io::Result<Replayed> {
         let mut replay = Replay { server: self, database: 0, transaction: None, commands: 0 };
-        let mut decoder = Commands::new(RECORD_BYTES_MAX);
+        let mut decoder = CommandDecoder::new(RECORD_BYTES_MAX);
         let (mut input, mut used, mut whole, mut before) = (Vec::new(), 0, 0, 0);
         replay.server.store.journal.is_replaying = true;
         loop {
@@ -110,7 +110,7 @@ impl Replay<'_> {
                     return Err("wrong number of arguments".into());
                 }
                 let (keys, mut out) = (&mut self.server.store.keys(self.database), Vec::new());
-                run_on_keys(run, keys, args, &mut Reply::new(&mut out, 2))
+                call_on_keys(run, keys, args, &mut Reply::new(&mut out, 2))
                     .map_err(|error| error.0)?;
                 self.commands += 1;
             }

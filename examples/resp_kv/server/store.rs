@@ -11,6 +11,8 @@ use super::keys::Keys;
 use super::values::Value;
 
 pub(crate) const DATABASES: usize = 16;
+/// How many keys a client may watch, or wait for.
+pub(crate) const OBSERVED_MAX: usize = 10_000;
 /// The deadline of a key that does not expire.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -24,7 +26,7 @@ pub(crate) struct Object {
 pub(crate) struct Store {
     pub(crate) databases: Vec<Database>,
     pub(crate) hasher: RandomState,
-    /// State of the generator that chooses members and keys "at random".
+    /// State of the generator of random numbers.
     random: u64,
     /// The calendar's time in milliseconds since 1970, as of this turn of the loop.
     pub(crate) now: u64,
@@ -57,7 +59,7 @@ pub(crate) struct Observers {
 }
 
 impl Store {
-    /// `seed` is what its secrets and its chance come from; whoever does not know it cannot find keys that collide.
+    /// `seed` gives the secrets of the hashes, and where the generator begins.
     pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Store {
         let hasher = RandomState::with_seeds(seed(), seed(), seed(), seed());
         let database = || Database {
@@ -131,7 +133,7 @@ impl Store {
         (database.keys.len(), database.deadlines.len())
     }
 
-    /// A number by chance (xorshift64*, Vigna 2016), not for secrets.
+    /// A random number (xorshift64*, Vigna 2016), not for secrets.
     pub(crate) fn random(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;

@@ -8,13 +8,12 @@ use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Command, Failure, Outcome};
+use super::store::OBSERVED_MAX;
 
 /// What a client may queue, the largest command and some more, and what all together may: it takes a few of them to
 /// use that up.
 const TRANSACTION_BYTES_MAX: usize = 80 << 20;
 const TRANSACTIONS_BYTES_MAX: usize = 256 << 20;
-/// How many keys a client may watch.
-const WATCHED_MAX: usize = 10_000;
 
 /// A command with its arguments.
 type Queued = (&'static Command, Vec<Bytes>);
@@ -49,8 +48,7 @@ fn queued_bytes(args: Args) -> usize {
 impl Client {
     /// Whether a command is not carried out now but in EXEC.
     pub(crate) fn queues(&self, command: &Command) -> bool {
-        const NOT_QUEUED: [&str; 6] = ["multi", "exec", "discard", "watch", "quit", "reset"];
-        self.transaction.is_some() && !NOT_QUEUED.contains(&command.name)
+        self.transaction.is_some() && !command.is_never_queued
     }
 
     pub(crate) fn refuse_transaction(&mut self) {
@@ -61,11 +59,12 @@ impl Client {
 }
 
 impl Server {
+    /// Keeps a command of the current client for EXEC.
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
         let bytes = queued_bytes(args);
         if transaction.is_refused {
-            self.reply().simple("QUEUED"); // as usual: EXEC will refuse it all
+            self.reply().simple("QUEUED"); // as usual, and EXEC will refuse it all
         } else if transaction.bytes + bytes > TRANSACTION_BYTES_MAX {
             self.refuse_queued("ERR the transaction is too large");
         } else if self.queued_bytes + bytes > TRANSACTIONS_BYTES_MAX {
@@ -147,7 +146,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
         let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
-        server.run(conn, command, &args);
+        server.call(conn, command, &args);
     }
     server.store.journal.make_atomic(start);
     server.clients[server.current].transaction = None;
@@ -173,8 +172,8 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
     args[1..].iter().for_each(|key| _ = keys.contains(key));
     server.handle_touched(conn);
     let this = &mut server.clients[server.current];
-    if this.watched.len() + args.len() - 1 > WATCHED_MAX {
-        return Err(format!("ERR a client watches at most {WATCHED_MAX} keys").into());
+    if this.watched.len() + args.len() - 1 > OBSERVED_MAX {
+        return Err(format!("ERR a client watches at most {OBSERVED_MAX} keys").into());
     }
     if this.is_watch_broken {
         return Ok(server.reply().ok()); // its next transaction is not carried out, whatever it watches

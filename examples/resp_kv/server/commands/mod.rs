@@ -35,9 +35,21 @@ pub(crate) struct Command {
     pub(crate) arity: i32,
     pub(crate) kind: Kind,
     pub(crate) run: Run,
+    /// Also in a transaction it is carried out at once.
+    pub(crate) is_never_queued: bool,
+    /// Who subscribes may call it, in version 2 of the protocol, too.
+    pub(crate) is_for_subscribers: bool,
 }
 
 impl Command {
+    const fn never_queued(self) -> Command {
+        Command { is_never_queued: true, ..self }
+    }
+
+    const fn for_subscribers(self) -> Command {
+        Command { is_for_subscribers: true, ..self }
+    }
+
     /// Whether others may notice it: CLIENT PAUSE can be for these alone.
     pub(crate) fn writes(&self) -> bool {
         self.kind == Kind::Write

@@ -1,6 +1,6 @@
 //! The table of commands. Names and arities are those of Redis, for the libraries that ask.
 
-use super::super::pubsub::Kind::{Channel, Pattern};
+use super::super::pubsub::Topic::{Channel, Pattern};
 use super::super::{blocking, pubsub, transactions};
 use super::Kind::{Other, Write};
 use super::Run::{Keys, Server};
@@ -79,21 +79,21 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("sunion", -2, Other, Keys(|k, a, r| sets::combined(k, a, r, Union))),
     row("sdiff", -2, Other, Keys(|k, a, r| sets::combined(k, a, r, Difference))),
     row("publish", 3, Write, Server(pubsub::publish)),
-    row("subscribe", -2, Other, Server(|s, c, a| pubsub::add(s, c, a, Channel, "subscribe"))),
-    row("psubscribe", -2, Other, Server(|s, c, a| pubsub::add(s, c, a, Pattern, "psubscribe"))),
-    row("unsubscribe", -1, Other, Server(|s, c, a| pubsub::remove(s, c, a, Channel, "unsubscribe"))),
-    row("punsubscribe", -1, Other, Server(|s, c, a| pubsub::remove(s, c, a, Pattern, "punsubscribe"))),
+    row("subscribe", -2, Other, Server(|s, c, a| pubsub::add(s, c, a, Channel, "subscribe"))).for_subscribers(),
+    row("psubscribe", -2, Other, Server(|s, c, a| pubsub::add(s, c, a, Pattern, "psubscribe"))).for_subscribers(),
+    row("unsubscribe", -1, Other, Server(|s, c, a| pubsub::remove(s, c, a, Channel, "unsubscribe"))).for_subscribers(),
+    row("punsubscribe", -1, Other, Server(|s, c, a| pubsub::remove(s, c, a, Pattern, "punsubscribe"))).for_subscribers(),
     row("pubsub", -2, Other, Server(pubsub::pubsub)),
-    row("multi", 1, Other, Server(transactions::multi)),
-    row("exec", 1, Other, Server(transactions::exec)),
-    row("discard", 1, Other, Server(transactions::discard)),
-    row("watch", -2, Other, Server(transactions::watch)),
+    row("multi", 1, Other, Server(transactions::multi)).never_queued(),
+    row("exec", 1, Other, Server(transactions::exec)).never_queued(),
+    row("discard", 1, Other, Server(transactions::discard)).never_queued(),
+    row("watch", -2, Other, Server(transactions::watch)).never_queued(),
     row("unwatch", 1, Other, Server(transactions::unwatch)),
-    row("ping", -1, Other, Server(connection::ping)),
+    row("ping", -1, Other, Server(connection::ping)).for_subscribers(),
     row("echo", 2, Other, Server(connection::echo)),
     row("select", 2, Other, Server(connection::select)),
-    row("quit", -1, Other, Server(connection::quit)),
-    row("reset", 1, Other, Server(connection::reset)),
+    row("quit", -1, Other, Server(connection::quit)).never_queued().for_subscribers(),
+    row("reset", 1, Other, Server(connection::reset)).never_queued().for_subscribers(),
     row("hello", -1, Other, Server(connection::hello)),
     row("auth", -2, Other, Server(connection::auth)),
     row("client", -2, Other, Server(client::client)),
@@ -104,5 +104,5 @@ pub(crate) static COMMANDS: &[Command] = &[
 ];
 
 const fn row(name: &'static str, arity: i32, kind: Kind, run: Run) -> Command {
-    Command { name, arity, kind, run }
+    Command { name, arity, kind, run, is_never_queued: false, is_for_subscribers: false }
 }
