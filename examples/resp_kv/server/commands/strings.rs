@@ -150,7 +150,7 @@ pub(crate) fn mset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         return Err(Failure::wrong_arguments("mset"));
     };
     for [key, value] in pairs {
-        keys.set(key, Value::String(Bytes::from_slice(*value)), NEVER);
+        keys.set(key, Value::String(Bytes::from_slice(value)), NEVER);
     }
     Ok(reply.ok())
 }
