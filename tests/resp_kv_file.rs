@@ -305,7 +305,28 @@ fn a_full_disk_ends_the_server_with_a_message_that_names_the_file() {
     assert_eq!(server.process.wait().code(), Some(1));
 }
 
-/// A member by chance stands in the record of its removal, beside its key; no command has two such arguments.
+/// A record for each member would say the key as often.
+#[test]
+fn a_pop_of_many_members_stands_in_the_file_with_its_key_once() {
+    let file = File::new("pops");
+    let server = file.serve("no");
+    let mut client = server.connect();
+    let long = "x".repeat(1 << 20);
+    let members: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+    let sadd = ["SADD", &long].into_iter().chain(members.iter().map(String::as_str));
+    assert_eq!(client.ask(&sadd.collect::<Vec<_>>()), ":1000");
+    client.command(&["SPOP", &long, "999"]);
+    assert_eq!(client.line(), "*999");
+    (0..999).for_each(|_| _ = client.reply());
+    client.command(&["SHUTDOWN"]);
+    drop(client);
+    server.process.wait();
+    let bytes = file.bytes().len();
+    assert!(bytes < 3 << 20, "{bytes}");
+    assert_eq!(file.serve("no").connect().ask(&["SCARD", &long]), ":1");
+}
+
+/// A random member stands in the record of its removal, beside its key; no command has two such arguments.
 #[test]
 fn a_record_of_two_arguments_of_any_length_is_read_again() {
     let file = File::new("long-record");

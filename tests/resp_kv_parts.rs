@@ -1,7 +1,5 @@
-//! Parts of the key-value server that are of use by themselves: where commands end, patterns, strings, and replies.
+//! Parts of the key-value server that are of use by themselves: where commands end, patterns and replies.
 
-#[path = "../examples/resp_kv/server/bytes.rs"]
-mod bytes;
 #[path = "../examples/resp_kv/server/pattern.rs"]
 mod pattern;
 #[path = "../examples/resp_kv/server/protocol.rs"]
@@ -11,7 +9,6 @@ mod reply;
 
 use oneloop::codec::{Decoder, FrameError};
 
-use bytes::Bytes;
 use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, CommandDecoder};
 use reply::{Done, REPLY_BYTES_MAX, Reply};
 
@@ -192,18 +189,6 @@ fn classes_ranges_and_escapes_match_bytes() {
 fn a_pattern_of_many_stars_takes_no_longer_than_its_length_times_that_of_the_text() {
     let pattern = "a*".repeat(1000) + "b";
     assert!(!pattern::matches(pattern.as_bytes(), &[b'a'; 10_000]));
-}
-
-#[test]
-fn strings_are_the_same_inside_and_outside() {
-    assert_eq!(size_of::<Bytes>(), 24);
-    let mut grown = Bytes::default();
-    for len in 0..100 {
-        let expected: Vec<u8> = (0..len).collect();
-        assert_eq!(*grown, *expected);
-        assert_eq!(Bytes::from(&expected[..]), grown);
-        grown.append(&[len]);
-    }
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Client {
                 "ERR Client names cannot contain spaces, newlines or special characters.",
             ));
         }
-        self.name = Bytes::from(name);
+        self.name = Bytes::from_slice(name);
         Ok(())
     }
 

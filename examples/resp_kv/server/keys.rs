@@ -93,7 +93,7 @@ impl Keys<'_> {
             Some(place) => place,
             None => {
                 let object = Object { value: T::new(&self.store.hasher), expires: NEVER };
-                self.database_mut().keys.insert_full(Bytes::from(key), object).0
+                self.database_mut().keys.insert_full(Bytes::from_slice(key), object).0
             }
         };
         T::of(&mut self.database_mut().keys[place].value).ok_or(Failure::WRONG_TYPE)
@@ -106,7 +106,7 @@ impl Keys<'_> {
     /// Sets the value of a key, whatever it was, and its deadline.
     pub(crate) fn set(&mut self, key: &[u8], value: Value, expires: u64) {
         let Database { keys, deadlines, .. } = self.database_mut();
-        let (place, old) = keys.insert_full(Bytes::from(key), Object { value, expires });
+        let (place, old) = keys.insert_full(Bytes::from_slice(key), Object { value, expires });
         if let Some(old) = old
             && old.expires != NEVER
         {
@@ -160,7 +160,7 @@ impl Keys<'_> {
 
     fn note(&mut self, key: &[u8]) {
         if self.database().observers.contains_key(key) {
-            self.store.touched.push((self.number, Bytes::from(key)));
+            self.store.touched.push((self.number, Bytes::from_slice(key)));
         }
     }
 

@@ -68,7 +68,7 @@ impl Server {
     }
 
     fn subscribe(&mut self, topic: Topic, name: &[u8]) {
-        let name = Bytes::from(name);
+        let name = Bytes::from_slice(name);
         self.clients[self.current].subscribed[topic as usize].insert(name.clone());
         self.subscriptions[topic as usize].entry(name).or_default().insert(self.current);
     }
@@ -163,7 +163,7 @@ pub(crate) fn remove(
 ) -> Outcome {
     let names: Vec<Bytes> = match args[1..] {
         [] => server.clients[server.current].subscribed[topic as usize].iter().cloned().collect(),
-        ref names => names.iter().map(|name| Bytes::from(*name)).collect(),
+        ref names => names.iter().map(|name| Bytes::from_slice(*name)).collect(),
     };
     if names.is_empty() {
         server.confirm(word, None);

@@ -72,7 +72,9 @@ impl Server {
         } else {
             self.queued_bytes += bytes;
             transaction.bytes += bytes;
-            transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
+            transaction
+                .queued
+                .push((command, args.iter().map(|arg| Bytes::from_slice(*arg)).collect()));
             self.reply().simple("QUEUED");
         }
     }
@@ -177,7 +179,7 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
         return Ok(server.reply().ok()); // its next transaction is not carried out, whatever it watches
     }
     for key in &args[1..] {
-        let key = Bytes::from(*key);
+        let key = Bytes::from_slice(*key);
         server.store.observers(this.database, &key).watching.insert(server.current);
         this.watched.insert((this.database, key));
     }

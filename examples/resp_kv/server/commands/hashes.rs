@@ -8,7 +8,9 @@ fn set_fields(keys: &mut Keys, args: Args, command: &str) -> Result<usize, Failu
     };
     let hash = keys.make::<Hash>(args[1])?;
     let before = hash.len();
-    hash.extend(pairs.iter().map(|[field, value]| (Bytes::from(*field), Bytes::from(*value))));
+    hash.extend(
+        pairs.iter().map(|[field, value]| (Bytes::from_slice(*field), Bytes::from_slice(*value))),
+    );
     let new = hash.len() - before;
     keys.touch(args[1]);
     Ok(new)
@@ -83,8 +85,8 @@ pub(crate) fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome
     };
     let number = number.checked_add(by).ok_or(Failure::OVERFLOW)?;
     let mut digits = itoa::Buffer::new();
-    let value = Bytes::from(digits.format(number).as_bytes());
-    keys.make::<Hash>(args[1])?.insert(Bytes::from(args[2]), value);
+    let value = Bytes::from_slice(digits.format(number).as_bytes());
+    keys.make::<Hash>(args[1])?.insert(Bytes::from_slice(args[2]), value);
     keys.touch(args[1]);
     Ok(reply.integer(number))
 }

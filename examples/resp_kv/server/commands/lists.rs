@@ -33,7 +33,7 @@ impl Keys<'_> {
 
 pub(crate) fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
     let list = keys.make::<List>(args[1])?;
-    let elements = args[2..].iter().map(|element| Bytes::from(*element));
+    let elements = args[2..].iter().map(|element| Bytes::from_slice(*element));
     match side {
         Side::Left => elements.for_each(|element| list.push_front(element)),
         Side::Right => list.extend(elements),
@@ -81,7 +81,7 @@ pub(crate) fn lindex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 pub(crate) fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let list = keys.of::<List>(args[1])?.ok_or(Failure::NO_SUCH_KEY)?;
     let place = position(integer(args[2])?, list.len()).ok_or(Failure::OUT_OF_RANGE)?;
-    list[place] = Bytes::from(args[3]);
+    list[place] = Bytes::from_slice(args[3]);
     keys.touch(args[1]);
     Ok(reply.ok())
 }

@@ -68,7 +68,7 @@ impl<'a> Options<'a> {
 impl Keys<'_> {
     /// Sets a key to a string that expires then. The record of changes tells it for all times.
     fn set_string(&mut self, key: &[u8], value: &[u8], expires: u64) {
-        self.set(key, Value::String(Bytes::from(value)), expires);
+        self.set(key, Value::String(Bytes::from_slice(value)), expires);
         let (database, journal) = (self.number, &mut self.store.journal);
         let mut digits = itoa::Buffer::new();
         let at = digits.format(expires).as_bytes();
@@ -150,7 +150,7 @@ pub(crate) fn mset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         return Err(Failure::wrong_arguments("mset"));
     };
     for [key, value] in pairs {
-        keys.set(key, Value::String(Bytes::from(*value)), NEVER);
+        keys.set(key, Value::String(Bytes::from_slice(*value)), NEVER);
     }
     Ok(reply.ok())
 }
@@ -160,7 +160,7 @@ pub(crate) fn append(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     if string.len() + args[2].len() > BULK_BYTES_MAX {
         return Err(Failure::TOO_LONG);
     }
-    string.append(args[2]);
+    string.extend_from_slice(args[2]);
     let len = string.len();
     keys.touch(args[1]);
     Ok(reply.count(len))
@@ -177,7 +177,7 @@ pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Ou
     let number = keys.of::<Bytes>(args[1])?.map_or(Ok(0), |string| integer(string))?;
     let number = number.checked_add(by).ok_or(Failure::OVERFLOW)?;
     let mut digits = itoa::Buffer::new();
-    *keys.make(args[1])? = Bytes::from(digits.format(number).as_bytes());
+    *keys.make(args[1])? = Bytes::from_slice(digits.format(number).as_bytes());
     keys.touch(args[1]);
     Ok(reply.integer(number))
 }
