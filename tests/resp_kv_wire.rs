@@ -415,7 +415,7 @@ fn who_is_sent_its_own_message_too_many_times_is_dropped() {
 
 /// Each message is tried with all patterns of all clients.
 #[test]
-fn the_patterns_of_a_client_have_a_bound() {
+fn the_channels_and_patterns_of_a_client_have_a_bound() {
     if !is_ours("no bound for patterns") {
         return;
     }
@@ -423,11 +423,13 @@ fn the_patterns_of_a_client_have_a_bound() {
     let mut client = server.connect();
     client.send("HELLO 3\r\n");
     while client.line() != "*0" {} // the last line of what it is told
-    let names: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+    let names: Vec<String> = (0..100_001).map(|i| i.to_string()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    client.command(&[&["PSUBSCRIBE"], &names[..]].concat());
+    let refusal = "-ERR a client has at most 100000 channels, 1000 patterns";
+    assert_eq!(client.ask(&[&["SUBSCRIBE"], &names[..]].concat()), refusal);
+    client.command(&[&["PSUBSCRIBE"], &names[..1000]].concat());
     (1..=1000).for_each(|count| while client.line() != format!(":{count}") {});
-    assert_eq!(client.ask(&["PSUBSCRIBE", "more"]), "-ERR a client has at most 1000 patterns");
+    assert_eq!(client.ask(&["PSUBSCRIBE", "more"]), refusal);
     assert_eq!(client.ask(&["PSUBSCRIBE", "7"]), ">3", "one that it has already");
     let mut other = server.connect();
     assert_eq!(other.ask(&["PSUBSCRIBE", "more"]), "*3");

@@ -22,7 +22,7 @@ const RELEASED_PER_TURN: usize = 1000;
 /// How many bytes of records may wait for a disk that is slow, before clients wait for it.
 const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 
-/// When what was written is synced to the disk. `--help` says the same.
+/// When what was written is synced to the disk. What stands here is what `--help` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Policy {
     /// Before a change is acknowledged: a crash loses none that was.
@@ -104,11 +104,11 @@ pub(crate) struct AppendOnly {
     is_writing: bool,
     is_sync_due: bool,
     held: VecDeque<Held>,
-    /// When more of them are sent.
-    release: Option<TimerId>,
     /// The memory that they take, and may.
     held_bytes: usize,
     held_bytes_max: usize,
+    /// When the next ones are sent, if not all that could be were sent at once.
+    next_release: Option<TimerId>,
 }
 
 /// What is sent to a connection when the file has come so far.
@@ -138,9 +138,9 @@ impl AppendOnly {
             is_writing: false,
             is_sync_due: false,
             held: VecDeque::new(),
-            release: None,
             held_bytes: 0,
             held_bytes_max,
+            next_release: None,
         };
         (append_only, inbox)
     }
@@ -157,7 +157,8 @@ impl AppendOnly {
 
     /// A second is over, or more of what is held can be sent.
     pub(crate) fn handle_timer(&mut self, timer: TimerId, cx: &mut Context) {
-        if self.release == Some(timer) {
+        if self.next_release == Some(timer) {
+            self.next_release = None;
             self.release(cx);
         } else {
             self.is_sync_due = true;
@@ -222,17 +223,18 @@ impl AppendOnly {
         Ok(())
     }
 
-    /// Sends of what is held as much as is safe and as others can wait for; the rest soon.
+    /// Sends what was held and is safe now; if that is much, a part of it, and the rest in the next turns.
     fn release(&mut self, cx: &mut Context) {
+        if self.next_release.is_some() {
+            return; // not more in this turn
+        }
         let safe = if self.policy == Policy::Always { self.synced } else { self.written };
-        let mut left = RELEASED_PER_TURN;
-        while self.held.front().is_some_and(|held| held.until <= safe) {
-            if left == 0 {
-                self.release = Some(cx.set_handler_timer(Duration::ZERO));
-                return;
-            }
-            left -= 1;
-            let Some(held) = self.held.pop_front() else { return };
+        let ready = self.held.iter().take(RELEASED_PER_TURN + 1);
+        let ready = ready.take_while(|held| held.until <= safe).count();
+        if ready > RELEASED_PER_TURN {
+            self.next_release = Some(cx.set_handler_timer(Duration::ZERO));
+        }
+        for held in self.held.drain(..ready.min(RELEASED_PER_TURN)) {
             self.held_bytes -= held.cost;
             cx.send_shared_to(held.key, held.bytes).ignore();
             cx.resume_key(held.key);

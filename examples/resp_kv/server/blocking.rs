@@ -26,15 +26,15 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
     let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
-    let mantissa = timeout.split(|byte| matches!(byte, b'e' | b'E')).next().unwrap_or_default();
-    let has_digits = mantissa.iter().any(|byte| matches!(byte, b'1'..=b'9'));
+    let mut mantissa = timeout.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
+    let is_zero = !mantissa.any(|byte| matches!(byte, b'1'..=b'9'));
     let timeout =
         float(timeout).map_err(|_| Failure::new("ERR timeout is not a float or out of range"))?;
     if timeout < 0.0 {
         return Err(Failure::new("ERR timeout is negative"));
     }
-    // Not what is too small to be told from zero.
-    let is_for_ever = timeout == 0.0 && !has_digits;
+    // Not a number that is only too small to be told from zero.
+    let is_for_ever = timeout == 0.0 && is_zero;
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|_| Failure::new("ERR timeout is out of range"))?
         .max(TIMEOUT_MIN);

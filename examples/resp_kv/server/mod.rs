@@ -12,6 +12,7 @@ mod journal;
 mod keys;
 mod output;
 mod pattern;
+mod pause;
 mod protocol;
 mod pubsub;
 mod replay;
@@ -29,8 +30,9 @@ use oneloop::{Connection, Context, Inbox, Key, Limits, Time, TimerId};
 use slab::Slab;
 
 use self::append_only::AppendOnly;
-use self::clients::{Client, Pause};
+use self::clients::Client;
 use self::commands::Command;
+use self::pause::Pause;
 use self::protocol::{COMMAND_BYTES_MAX, CommandDecoder};
 use self::pubsub::Subscriptions;
 use self::store::Store;

@@ -16,15 +16,15 @@ use super::reply::{Done, Reply};
 /// As much work as so many arguments of a command: a message that is sent, or a pattern that is tried.
 const WORK_PER_DELIVERY: usize = 16;
 
-/// How many patterns a client may have: a message is tried with all of all clients.
-const PATTERNS_MAX: usize = 1000;
-
 /// What one subscribes to; and the index of it where there is something for either.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Topic {
     Channel,
     Pattern,
 }
+
+/// How many channels, and how many patterns, a client may have: a message is tried with the patterns of all clients.
+const SUBSCRIBED_MAX: [usize; 2] = [100_000, 1000];
 
 /// Clients by their channels, and by their patterns.
 pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
@@ -48,7 +48,7 @@ impl Message<'_> {
 }
 
 impl Server {
-    /// Whom it went to, counted.
+    /// Sends a message of these parts; to how many it went.
     fn send_to_subscribers(
         &mut self,
         cx: &mut Context,
@@ -84,7 +84,7 @@ impl Server {
         }
     }
 
-    /// Without a word.
+    /// Ends all subscriptions of a client, without telling it.
     pub(crate) fn unsubscribe_all(&mut self, client: usize) {
         for topic in [Topic::Channel, Topic::Pattern] {
             for name in self.clients[client].subscribed[topic as usize].clone() {
@@ -139,8 +139,11 @@ pub(crate) fn add(
     args[1..].iter().try_for_each(|name| check_name(name).map(drop))?;
     let subscribed = &server.clients[server.current].subscribed[topic as usize];
     let new = args[1..].iter().filter(|name| !subscribed.contains(**name)).count();
-    if topic == Topic::Pattern && subscribed.len() + new > PATTERNS_MAX {
-        return Err(format!("ERR a client has at most {PATTERNS_MAX} patterns").into());
+    let [channels_max, patterns_max] = SUBSCRIBED_MAX;
+    if subscribed.len() + new > SUBSCRIBED_MAX[topic as usize] {
+        let text =
+            format!("ERR a client has at most {channels_max} channels, {patterns_max} patterns");
+        return Err(text.into());
     }
     for name in &args[1..] {
         server.subscribe(topic, name);
