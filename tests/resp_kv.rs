@@ -5,7 +5,6 @@ mod example;
 mod program;
 mod support;
 
-use std::path::Path;
 use std::process::Stdio;
 
 use example::{Client, run_client, start_client};
@@ -160,6 +159,14 @@ fn python_uses_hashes_lists_and_sets() {
     python("collections_of_values.py");
 }
 
+/// Redis has no such bounds.
+#[test]
+fn python_asks_for_what_would_take_long() {
+    if program::is_ours("bounds") {
+        python("costs.py");
+    }
+}
+
 #[test]
 fn python_publishes_and_subscribes() {
     python("pubsub.py");
@@ -185,15 +192,10 @@ fn python_speaks_the_third_protocol() {
     python("resp3.py");
 }
 
-/// Runs the tests of a file in both versions of the protocol. `./test` installs the library where it is looked for; it is
-/// for Debian's Python, before which another one may stand in the path.
+/// Runs the tests of a file in both versions of the protocol.
 fn python(file: &str) {
     let server = Server::start();
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools/python");
-    let library = format!("PYTHONPATH={}", library.display());
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resp_kv").join(file);
     for version in ["2", "3"] {
-        let python = [&library, "/usr/bin/python3", "-B", file.to_str().unwrap()];
-        run_client("env", &[&python[..], &[&server.port(), version]].concat(), b"");
+        server.python(file, version);
     }
 }

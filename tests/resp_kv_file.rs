@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use example::{Example, path_of, run_client, start_client};
+use example::{Example, path_of, start_client};
 use program::{Server, command};
 use support::DEADLINE;
 
@@ -267,6 +267,26 @@ fn what_is_cut_off_is_kept_beside_the_file() {
     assert!(fs::read(&kept).unwrap() == [&bytes[whole..], &bytes[whole..]].concat());
 }
 
+/// The copy of what is cut off is whole, or not there: another attempt does not add to the half of one.
+#[test]
+fn what_is_cut_off_stays_where_it_is_while_it_cannot_be_kept() {
+    let file = File::new("not-kept");
+    let record = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$90000\r\n";
+    let bytes = [&record[..], &[b'x'; 50_000]].concat();
+    fs::write(file.path(), &bytes).unwrap();
+    let kept = file.directory.join("appendonly.aof.cut");
+    fs::write(&kept, b"before").unwrap();
+    let (program, path) = (path_of("resp_kv"), file.path());
+    // A limit of the process stands for the disk.
+    let script = "ulimit -f 8; trap '' XFSZ; exec \"$0\" 127.0.0.1:0 --appendonly \"$1\"";
+    let arguments = ["-c", script, program.to_str().unwrap(), path.to_str().unwrap()];
+    let (status, _, complaint) = start_client("sh", &arguments, Stdio::null()).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(complaint.contains("appendonly.aof.cut: File too large"), "{complaint}");
+    assert!(file.bytes() == bytes, "it is as it was");
+    assert!(fs::read(&kept).unwrap() == b"before", "nothing was added to it");
+}
+
 #[test]
 fn a_full_disk_ends_the_server_with_a_message_that_names_the_file() {
     let file = File::new("full");
@@ -285,7 +305,28 @@ fn a_full_disk_ends_the_server_with_a_message_that_names_the_file() {
     assert_eq!(server.process.wait().code(), Some(1));
 }
 
-/// A member by chance stands in the record of its removal, beside its key; no command has two such arguments.
+/// A record for each member would say the key as often.
+#[test]
+fn a_pop_of_many_members_stands_in_the_file_with_its_key_once() {
+    let file = File::new("pops");
+    let server = file.serve("no");
+    let mut client = server.connect();
+    let long = "x".repeat(1 << 20);
+    let members: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+    let sadd = ["SADD", &long].into_iter().chain(members.iter().map(String::as_str));
+    assert_eq!(client.ask(&sadd.collect::<Vec<_>>()), ":1000");
+    client.command(&["SPOP", &long, "999"]);
+    assert_eq!(client.line(), "*999");
+    (0..999).for_each(|_| _ = client.reply());
+    client.command(&["SHUTDOWN"]);
+    drop(client);
+    server.process.wait();
+    let bytes = file.bytes().len();
+    assert!(bytes < 3 << 20, "{bytes}");
+    assert_eq!(file.serve("no").connect().ask(&["SCARD", &long]), ":1");
+}
+
+/// A random member stands in the record of its removal, beside its key; no command has two such arguments.
 #[test]
 fn a_record_of_two_arguments_of_any_length_is_read_again() {
     let file = File::new("long-record");
@@ -362,6 +403,34 @@ fn sigterm_ends_the_server_with_all_records_written() {
     assert_eq!(file.serve("everysec").connect().ask(&["GET", "key"]), "value");
 }
 
+/// The helper thread is slow to write; meanwhile changes are acknowledged, and then the loop fails.
+#[test]
+fn what_waits_to_be_written_is_written_when_the_loop_fails() {
+    let file = File::new("loop-fails");
+    let (program, path) = (path_of("resp_kv"), file.path());
+    let failing = [
+        "inject=write:delay_enter=200000",
+        "inject=epoll_wait,epoll_pwait,epoll_pwait2:error=EIO:when=100",
+    ];
+    let strace = ["-f", "-qq", "-o/dev/null", "-e", failing[0], "-e", failing[1]];
+    let mut command = Command::new("strace");
+    command.args(strace).arg(program).args(["127.0.0.1:0", "--appendonly"]).arg(path);
+    let process = Example::start_command(&mut command);
+    let mut stream = TcpStream::connect(process.address).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut acknowledged = 0;
+    while stream.write_all(b"INCR counter\r\n").is_ok()
+        && let Some(Ok(answer)) = answers.next()
+    {
+        acknowledged += 1;
+        assert_eq!(answer, format!(":{acknowledged}"));
+    }
+    process.wait_for_line("resp_kv: ");
+    assert_eq!(process.wait().code(), Some(1));
+    let counter: u64 = file.serve("no").connect().ask(&["GET", "counter"]).parse().unwrap();
+    assert!(acknowledged > 0 && counter >= acknowledged, "{counter} of {acknowledged}");
+}
+
 /// Every command that the tests of families have, and what else changes keys.
 #[test]
 fn a_restart_brings_back_what_each_command_did() {
@@ -384,8 +453,8 @@ fn a_restart_brings_back_what_each_command_did() {
     server.redis_cli(
         &[],
         "SADD chance 1 2 3 4 5 6 7 8 9\nSPOP chance\nSPOP chance 4\nSET brief 1 PX 1\n\
-         HSET hash a 1 b 2 c 3\nHDEL hash b\nHINCRBY hash a 5\nHINCRBYFLOAT hash c 0.5\nSELECT 3\nSET other 1\n\
-         SELECT 0\nRPUSH elements a b c d\nLSET elements 1 x\nLREM elements 1 c\nRPOPLPUSH elements moved\n",
+         HSET hash a 1 b 2 c 3\nHDEL hash b\nHINCRBY hash a 5\nSELECT 3\nSET other 1\n\
+         SELECT 0\nRPUSH elements a b c d\nLSET elements 1 x\nLREM elements 1 c\n",
     );
     let (sender, receiver) = (server.connect(), server.connect());
     let (mut sender, mut receiver) = (sender, receiver);
@@ -402,7 +471,5 @@ fn a_restart_brings_back_what_each_command_did() {
 
 /// All keys with their values and times to live, as text.
 fn state(server: &Server) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resp_kv/state.py");
-    let arguments = ["-B", script.to_str().unwrap(), &server.port()];
-    String::from_utf8(run_client("/usr/bin/python3", &arguments, b"")).unwrap()
+    server.python("state.py", "3")
 }

@@ -1,26 +1,16 @@
-//! Parts of the key-value server that are of use by themselves: where commands end, patterns, the table and its strings.
+//! Parts of the key-value server that are of use by themselves: where commands end, patterns and replies.
 
-#[path = "../examples/resp_kv/server/bytes.rs"]
-mod bytes;
 #[path = "../examples/resp_kv/server/pattern.rs"]
 mod pattern;
 #[path = "../examples/resp_kv/server/protocol.rs"]
 mod protocol;
 #[path = "../examples/resp_kv/server/reply.rs"]
 mod reply;
-#[path = "../examples/resp_kv/server/table.rs"]
-#[allow(dead_code)] // what other tests call by way of the server
-mod table;
-
-use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use oneloop::codec::{Decoder, FrameError};
 
-use bytes::Bytes;
-use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, Commands};
-use reply::{REPLY_BYTES_MAX, Reply};
-use table::Table;
+use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, CommandDecoder};
+use reply::{Done, REPLY_BYTES_MAX, Reply};
 
 /// What came of a stream: the arguments of each command, what is left, and an error.
 #[derive(PartialEq, Eq, Debug)]
@@ -32,7 +22,7 @@ struct Outcome {
 
 /// Shows a stream in pieces, as a connection would.
 fn decode(pieces: &[&[u8]]) -> Outcome {
-    let mut decoder = Commands::new(COMMAND_BYTES_MAX);
+    let mut decoder = CommandDecoder::new(COMMAND_BYTES_MAX);
     let mut outcome = Outcome { commands: Vec::new(), rest: 0, error: None };
     let mut input = Vec::new();
     for piece in pieces {
@@ -202,142 +192,16 @@ fn a_pattern_of_many_stars_takes_no_longer_than_its_length_times_that_of_the_tex
 }
 
 #[test]
-fn strings_are_the_same_inside_and_outside() {
-    assert_eq!(size_of::<Bytes>(), 24);
-    let mut grown = Bytes::default();
-    for len in 0..100 {
-        let expected: Vec<u8> = (0..len).collect();
-        assert_eq!(*grown, *expected);
-        assert_eq!(Bytes::from(&expected[..]), grown);
-        grown.append(&[len]);
-    }
-}
-
-fn table(seed: u64) -> Table<u64> {
-    Table::new(&Rc::new(ahash::RandomState::with_seeds(seed, 2, 3, 4)))
-}
-
-fn key(number: u64) -> Vec<u8> {
-    format!("key:{number}").into_bytes()
-}
-
-#[test]
-fn a_table_keeps_what_was_put_in_and_not_taken_out() {
-    let (mut table, mut model) = (table(1), std::collections::BTreeMap::new());
-    let mut state = 7;
-    for step in 0..50_000 {
-        let number = random(&mut state) % 2000;
-        if random(&mut state).is_multiple_of(3) {
-            assert_eq!(table.remove(&key(number)), model.remove(&number));
-        } else {
-            assert_eq!(table.insert(&key(number), step).1, model.insert(number, step));
-        }
-        assert_eq!(table.len(), model.len());
-    }
-    (0..2000).for_each(|number| assert_eq!(table.get(&key(number)), model.get(&number)));
-}
-
-#[test]
-fn a_walk_meets_each_entry_that_was_there_all_the_time_once() {
-    let mut table = table(1);
-    (0..1000).for_each(|number| _ = table.insert(&key(number), 0));
-    let (mut met, mut cursor, mut others) = (BTreeSet::new(), 0, 2000..2400);
-    loop {
-        let (slots, next) = table.scan(cursor, 7);
-        for slot in slots {
-            let is_new = met.insert(table.key(slot).to_vec());
-            assert!(is_new || *table.value(slot) == 1, "one that stays is met once");
-        }
-        // Others come, go, and make it grow meanwhile.
-        for number in others.by_ref().take(20) {
-            table.insert(&key(number), 1);
-            table.remove(&key(number - 30));
-        }
-        cursor = next;
-        if cursor == 0 {
-            break;
-        }
-    }
-    (0..1000).for_each(|number| assert!(met.contains(&key(number)), "{number}"));
-}
-
-/// Of a hundred thousand entries all but one are taken out: what walks over it or picks one does not look for it.
-#[test]
-fn a_table_that_has_shrunk_takes_no_longer_than_its_entries() {
-    for kept in [0, 50_000, 99_999] {
-        let mut table = table(1);
-        (0..100_000).for_each(|number| _ = table.insert(&key(number), number));
-        let others = (0..100_000).filter(|number| *number != kept);
-        others.for_each(|number| _ = table.remove(&key(number)));
-        for random in 0..1_000_000 {
-            let slot = table.random_slot(random).unwrap();
-            assert_eq!(*table.value(slot), kept);
-        }
-        let (slots, next) = table.scan(0, 10);
-        assert_eq!((slots.len(), next), (1, 0), "one step of a walk is enough");
-        assert_eq!(table.get(&key(kept)), Some(&kept));
-    }
-}
-
-#[test]
-fn each_entry_of_a_table_is_as_likely_to_be_picked() {
-    let mut table = table(1);
-    (0..1000).for_each(|number| _ = table.insert(&key(number), number));
-    // Those that are left stand close together, at the end.
-    (0..800).for_each(|number| _ = table.remove(&key(number)));
-    let (mut state, mut picked) = (7, std::collections::BTreeMap::new());
-    for _ in 0..20_000 {
-        let slot = table.random_slot(random(&mut state)).unwrap();
-        *picked.entry(*table.value(slot)).or_insert(0) += 1;
-    }
-    assert_eq!(picked.len(), 200);
-    assert!(picked.values().all(|count| (50..200).contains(count)), "100 each: {picked:?}");
-}
-
-#[test]
-fn a_walk_meets_each_entry_that_was_there_all_the_time_while_the_table_shrinks() {
-    for step in [1, 10, 100, 1000] {
-        let mut table = table(1);
-        (0..10_000).for_each(|number| _ = table.insert(&key(number), 0));
-        let stays = |number: &u64| number.is_multiple_of(97);
-        let mut others = (0..10_000).filter(|number| !stays(number));
-        let (mut met, mut cursor) = (BTreeSet::new(), 0);
-        loop {
-            let (slots, next) = table.scan(cursor, 7);
-            met.extend(slots.iter().map(|slot| table.key(*slot).to_vec()));
-            others.by_ref().take(step).for_each(|number| _ = table.remove(&key(number)));
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
-        }
-        let mut missed = (0..10_000).filter(stays).filter(|number| !met.contains(&key(*number)));
-        assert_eq!(missed.next(), None, "{step} are removed at each step");
-    }
-}
-
-#[test]
-fn the_order_of_a_table_does_not_depend_on_its_secret() {
-    let [first, second] = [1, 2].map(|seed| {
-        let mut table = table(seed);
-        (0..500).for_each(|number| _ = table.insert(&key(number), number));
-        (0..500).step_by(3).for_each(|number| _ = table.remove(&key(number)));
-        (500..600).for_each(|number| _ = table.insert(&key(number), number));
-        table.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>()
-    });
-    assert_eq!(first, second);
-}
-
-#[test]
 fn nothing_is_added_to_a_reply_that_is_too_large() {
-    let writers: [fn(&mut Reply); 15] = [
+    let writers: [fn(&mut Reply) -> Done; 16] = [
         |reply| reply.ok(),
         |reply| reply.simple("x"),
         |reply| reply.error("x"),
         |reply| reply.integer(1),
         |reply| reply.count(1),
         |reply| reply.bulk(b"x"),
-        |reply| reply.bulk_or_null(None),
+        |reply| reply.bulks([b"x"]),
+        |reply| reply.bulk_or_null(None::<&[u8]>),
         |reply| reply.null(),
         |reply| reply.null_array(),
         |reply| reply.verbatim("x"),
@@ -349,7 +213,7 @@ fn nothing_is_added_to_a_reply_that_is_too_large() {
     ];
     for protocol in [2, 3] {
         let mut out = vec![0; REPLY_BYTES_MAX + 1];
-        writers.iter().for_each(|write| write(&mut Reply::new(&mut out, protocol)));
+        writers.iter().for_each(|write| _ = write(&mut Reply::new(&mut out, protocol)));
         assert_eq!(out.len(), REPLY_BYTES_MAX + 1, "version {protocol}");
         out.truncate(REPLY_BYTES_MAX);
         Reply::new(&mut out, protocol).ok();

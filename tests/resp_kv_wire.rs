@@ -20,6 +20,8 @@ const REFUSALS: &[(&[u8], &str)] = &[
     (b"*x\r\n", "invalid multibulk length"),
     (b"*1x\r\n", "invalid multibulk length"),
     (b"*\r\n", "invalid multibulk length"),
+    (b"*01\r\n$4\r\nPING\r\n", "invalid multibulk length"),
+    (b"*1\r\n$04\r\nPING\r\n", "invalid bulk length"),
     (b"*99999999999999999999\r\n", "invalid multibulk length"),
     (b"*2147483648\r\n", "invalid multibulk length"),
     (b"*1\r\n:1\r\n", "expected '$'"),
@@ -243,31 +245,122 @@ fn who_asks_for_the_same_large_value_a_million_times_is_dropped() {
 }
 
 #[test]
-fn what_all_clients_queue_in_transactions_has_a_bound() {
+fn what_clients_queue_in_transactions_has_a_bound_for_each_and_one_for_all() {
     if !is_ours("no bound for transactions") {
         return;
     }
     let server = Server::start();
-    let value = "x".repeat(60 << 20);
-    let (mut first, mut second) = (server.connect(), server.connect());
-    for client in [&mut first, &mut second] {
+    let set = command(&["SET", "large", &"x".repeat(60 << 20)]);
+    let queue = |client: &mut Client| {
         assert_eq!(client.ask(&["MULTI"]), "+OK");
-    }
-    for _ in 0..4 {
-        assert_eq!(first.ask(&["SET", "large", &value]), "+QUEUED");
-    }
-    assert!(second.ask(&["SET", "large", &value]).starts_with("-ERR the transactions of all"));
-    assert!(second.ask(&["EXEC"]).starts_with("-EXECABORT"));
+        client.send(&set);
+        client.reply()
+    };
+    let mut clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(queue(client), "+QUEUED"));
+    let mut last = server.connect();
+    assert_eq!(queue(&mut last), "-ERR the transactions of all clients are too large");
+    assert!(last.ask(&["EXEC"]).starts_with("-EXECABORT"));
     // What ends makes room, whichever way.
-    assert_eq!(first.ask(&["RESET"]), "+RESET");
-    assert_eq!(second.ask(&["MULTI"]), "+OK");
-    for _ in 0..4 {
-        assert_eq!(second.ask(&["SET", "large", &value]), "+QUEUED");
+    clients[0].send(&set);
+    assert_eq!(clients[0].reply(), "-ERR the transaction is too large");
+    assert_eq!(queue(&mut last), "+QUEUED");
+    assert_eq!(last.ask(&["RESET"]), "+RESET");
+    assert_eq!(queue(&mut last), "+QUEUED");
+    assert_eq!(last.ask(&["EXEC"]), "*1");
+    assert_eq!(last.reply(), "+OK");
+    drop(clients.pop());
+    assert_eq!(queue(&mut last), "+QUEUED");
+}
+
+#[test]
+fn a_queued_command_counts_as_what_it_takes() {
+    if !is_ours("no bound for transactions") {
+        return;
     }
-    drop(second);
-    assert_eq!(first.ask(&["MULTI"]), "+OK");
-    assert_eq!(first.ask(&["SET", "large", &value]), "+QUEUED");
-    assert_eq!(first.ask(&["EXEC"]), "*1");
+    let server = Server::start();
+    let mut client = server.connect();
+    client.ask(&["MULTI"]);
+    let before = server.resident_bytes_peak();
+    let mut queued = 0;
+    loop {
+        client.send("PING\r\n".repeat(10_000));
+        let replies: Vec<_> = (0..10_000).map(|_| client.reply()).collect();
+        queued += replies.iter().filter(|reply| *reply == "+QUEUED").count();
+        if replies.iter().any(|reply| reply.starts_with("-ERR the transaction")) {
+            break;
+        }
+    }
+    let grown = server.resident_bytes_peak() - before;
+    assert!(queued > 100_000 && grown < 88 << 20, "{grown} bytes more for {queued} commands");
+}
+
+/// Where its arguments stand takes more memory than they do, if they are short.
+#[test]
+fn memory_does_not_grow_with_the_arguments_of_a_command_that_is_not_whole() {
+    if !is_ours("a policy of allocation") {
+        return;
+    }
+    const ARGUMENTS: usize = 500_000;
+    let server = Server::start();
+    let mut other = server.connect();
+    let before = server.resident_bytes();
+    let mut clients: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    let start = format!("*{}\r\n", ARGUMENTS + 1) + "$3\r\nDEL\r\n";
+    let bytes = start + &"$0\r\n\r\n".repeat(ARGUMENTS - 1);
+    clients.iter_mut().for_each(|client| client.send(&bytes));
+    let received = clients.len() * bytes.len();
+    let start = Instant::now();
+    while number(&mut other, "total_net_input_bytes:") < received {
+        assert!(start.elapsed() < DEADLINE, "it is not read");
+    }
+    let counted = number(&mut other, "loop_buffer_bytes:");
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < counted + (8 << 20), "{grown} bytes more, and {counted} are accounted for");
+    clients.iter_mut().for_each(|client| client.send("$0\r\n\r\n"));
+    clients.iter_mut().for_each(|client| client.expect(":0\r\n"));
+}
+
+/// A number of INFO.
+fn number(client: &mut Client, name: &str) -> usize {
+    let info = client.ask(&["INFO"]);
+    info.split(name).nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_a_client_watches_or_waits_for_has_a_bound() {
+    if !is_ours("no bound for watched keys") {
+        return;
+    }
+    let server = Server::start();
+    let mut client = server.connect();
+    let names: Vec<String> = (0..10_000).map(|i| i.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(client.ask(&[&["WATCH"], &names[..]].concat()), "+OK");
+    assert_eq!(client.ask(&["WATCH", "1"]), "-ERR a client watches at most 10000 keys");
+    assert_eq!(client.ask(&["UNWATCH"]), "+OK");
+    assert_eq!(client.ask(&["WATCH", "1"]), "+OK");
+    let pop = [&["BLPOP", "more"], &names[..], &["0"]].concat();
+    assert_eq!(client.ask(&pop), "-ERR a client waits for at most 10000 keys");
+}
+
+/// Only the keys that somebody watches are looked at one by one.
+#[test]
+fn flushing_many_keys_takes_no_memory_for_each_while_somebody_watches_one() {
+    let server = Server::start();
+    let (mut client, mut watching) = (server.connect(), server.connect());
+    for batch in 0..4 {
+        let names: Vec<String> = (0..100_000).map(|i| format!("{batch}:{i}")).collect();
+        let pairs = names.iter().flat_map(|name| [name.as_str(), "x"]);
+        assert_eq!(client.ask(&[&["MSET"], &pairs.collect::<Vec<_>>()[..]].concat()), "+OK");
+    }
+    assert_eq!(watching.ask(&["WATCH", "3:7"]), "+OK");
+    let before = server.resident_bytes_peak();
+    assert_eq!(client.ask(&["FLUSHALL"]), "+OK");
+    let grown = server.resident_bytes_peak() - before;
+    assert!(grown < 1 << 20, "{grown} bytes more for 400,000 keys");
+    assert_eq!(watching.ask(&["MULTI"]), "+OK");
+    assert_eq!(watching.ask(&["EXEC"]), "*-1");
 }
 
 #[test]
@@ -283,11 +376,7 @@ fn who_waits_may_have_sent_more_behind_it_than_is_kept() {
     });
     let mut other = server.connect();
     let start = Instant::now();
-    let received = |info: String| {
-        let number = info.split("total_net_input_bytes:").nth(1)?.split("\r\n").next()?;
-        number.parse::<usize>().ok()
-    };
-    while received(other.ask(&["INFO", "stats"])).unwrap() < 2 * VALUE_BYTES {
+    while number(&mut other, "total_net_input_bytes:") < 2 * VALUE_BYTES {
         assert!(start.elapsed() < DEADLINE, "it is not read");
     }
     other.ask(&["RPUSH", "list", "x"]);
@@ -322,6 +411,28 @@ fn who_is_sent_its_own_message_too_many_times_is_dropped() {
     assert!(client.rest().len() < TEXT_BYTES, "nothing of the messages is sent");
     let peak = server.resident_bytes_peak();
     assert!(peak < 18 * TEXT_BYTES, "{peak} bytes were in use");
+}
+
+/// Each message is tried with all patterns of all clients.
+#[test]
+fn the_channels_and_patterns_of_a_client_have_a_bound() {
+    if !is_ours("no bound for patterns") {
+        return;
+    }
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send("HELLO 3\r\n");
+    while client.line() != "*0" {} // the last line of what it is told
+    let names: Vec<String> = (0..100_001).map(|i| i.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let refusal = "-ERR a client has at most 100000 channels, 1000 patterns";
+    assert_eq!(client.ask(&[&["SUBSCRIBE"], &names[..]].concat()), refusal);
+    client.command(&[&["PSUBSCRIBE"], &names[..1000]].concat());
+    (1..=1000).for_each(|count| while client.line() != format!(":{count}") {});
+    assert_eq!(client.ask(&["PSUBSCRIBE", "more"]), refusal);
+    assert_eq!(client.ask(&["PSUBSCRIBE", "7"]), ">3", "one that it has already");
+    let mut other = server.connect();
+    assert_eq!(other.ask(&["PSUBSCRIBE", "more"]), "*3");
 }
 
 /// Matching takes as long as the product of their lengths, for each message and pattern.

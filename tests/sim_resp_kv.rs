@@ -8,6 +8,8 @@
 mod crashes;
 #[path = "resp_kv/model.rs"]
 mod model;
+#[path = "resp_kv/scenarios.rs"]
+mod scenarios;
 #[path = "../examples/resp_kv/server/mod.rs"]
 #[allow(dead_code, reason = "some of it is for the program")]
 mod server;
@@ -19,7 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::CloseReason;
 use oneloop::sim::{Check, ClientId, Faults, Script, Served, Simulation};
 
 use model::Model;
@@ -54,7 +55,7 @@ fn add(sim: &mut Simulation, served: Served<Server>, script: Script, is_lossy: b
 }
 
 /// What a new client is told, after all faults have ended.
-fn ask(sim: &mut Simulation, served: Served<Server>, command: &str) -> Vec<u8> {
+pub(crate) fn ask(sim: &mut Simulation, served: Served<Server>, command: &str) -> Vec<u8> {
     let script = Script::new().send(command.to_owned() + "\r\n").expect_with(reply_length).close();
     let client = sim.client(served.address, script);
     sim.run_until_idle();
@@ -308,108 +309,4 @@ fn a_watched_key_changes_under_nobodys_transaction() {
         assert!(sum >= added.get() && sum <= tried, "{sum}, of {} and {tried}", added.get());
         assert!(is_lossy || sum == added.get(), "{sum} and not {}", added.get());
     });
-}
-
-/// Of more than eight megabytes the last part has to be taken within a minute, as in Redis; of less, whenever it likes.
-#[test]
-fn a_subscriber_with_much_output_is_dropped_after_a_minute() {
-    for (messages, seconds, is_dropped) in [(160, 50, false), (160, 70, true), (100, 500, false)] {
-        let mut sim = Simulation::new(1);
-        let served = serve(&mut sim);
-        let slow =
-            Script::new().send("SUBSCRIBE news\r\n").expect_with(reply_length).stop_reading();
-        let slow = slow.wait(Duration::from_secs(seconds)).read_on().may_end();
-        let slow = sim.client(served.address, slow);
-        sim.run_for(Duration::from_secs(1)); // it waits from now on
-        let message = format!("PUBLISH news {}\r\n", "x".repeat(60_000)).repeat(messages);
-        let script = Script::new().send(message).expect(":1\r\n".repeat(messages)).close();
-        let publisher = sim.client(served.address, script);
-        sim.run_for(LONG);
-        sim.assert_done(publisher);
-        let dropped = sim[served.reactor].stats().closes(CloseReason::OutputSoftTimeout);
-        assert_eq!(dropped, u64::from(is_dropped), "{messages} messages, after {seconds} s");
-        let has_all = sim.received(slow).len() > messages * 60_000;
-        assert_ne!(has_all, is_dropped, "{messages} messages, after {seconds} s");
-    }
-}
-
-#[test]
-fn keys_keep_their_deadlines_when_most_others_are_removed() {
-    let mut sim = Simulation::new(1);
-    let served = serve(&mut sim);
-    let names = |count: u64| (0..count).map(|number| format!(" {number}")).collect::<String>();
-    let set = (0..200).map(|number| format!(" {number} x")).collect::<String>();
-    let script = Script::new()
-        .send(format!("MSET{set}\r\nSET 197 x PX 1000\r\nSET 199 x PX 3000\r\n"))
-        .expect("+OK\r\n".repeat(3))
-        .send(format!("DEL{}\r\nPTTL 197\r\nPTTL 199\r\n", names(197)))
-        .expect(":197\r\n:1000\r\n:3000\r\n")
-        .wait(Duration::from_secs(2))
-        .send("DBSIZE\r\nPTTL 199\r\n")
-        .expect(":2\r\n:1000\r\n")
-        .wait(Duration::from_secs(2))
-        .send("DBSIZE\r\nEXISTS 198\r\n")
-        .expect(":1\r\n:1\r\n")
-        .close();
-    let client = sim.client(served.address, script);
-    sim.run_for(LONG);
-    sim.assert_done(client);
-}
-
-#[test]
-fn a_watched_key_that_has_expired_undoes_the_transaction_though_nobody_has_looked() {
-    let mut sim = Simulation::new(1);
-    let served = serve(&mut sim);
-    let script = Script::new()
-        .send("SET a 1 PX 30\r\nWATCH a\r\nMULTI\r\nSET b 1\r\n")
-        .expect("+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n")
-        .wait(Duration::from_millis(40)) // which is before those that have expired are looked for
-        .send("EXEC\r\nEXISTS a b\r\n")
-        .expect("*-1\r\n:0\r\n")
-        .close();
-    let client = sim.client(served.address, script);
-    sim.run_for(LONG);
-    sim.assert_done(client);
-}
-
-#[test]
-fn a_drain_carries_out_what_was_postponed_and_waits_for_no_pause() {
-    let mut sim = Simulation::new(1);
-    let served = serve(&mut sim);
-    let pausing = Script::new().send("CLIENT PAUSE 100000\r\n").expect("+OK\r\n").expect_end();
-    sim.client(served.address, pausing);
-    sim.run_for(Duration::from_secs(1));
-    let postponed = "INCR a\r\n".repeat(3);
-    let postponed = Script::new().send(postponed).expect(":1\r\n:2\r\n:3\r\n").expect_end();
-    let postponed = sim.client(served.address, postponed);
-    sim.run_for(Duration::from_secs(1));
-    assert_eq!(sim.received(postponed), b"");
-    sim[served.reactor].drain(Duration::from_secs(5));
-    sim.run_for(Duration::from_millis(1500));
-    sim.assert_all_done();
-}
-
-/// All clients that wait get a turn between the messages of one that sends many, to many.
-#[test]
-fn who_publishes_to_many_gives_the_turn_back() {
-    const SUBSCRIBERS: usize = 50;
-    const MESSAGES: usize = 900;
-    let mut sim = Simulation::new(1);
-    let served = serve(&mut sim);
-    for _ in 0..SUBSCRIBERS {
-        let script = Script::new().send("SUBSCRIBE news\r\n").expect_with(reply_length);
-        let texts = (0..MESSAGES).map(|_| "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n");
-        sim.client(served.address, script.expect(texts.collect::<String>()).close());
-    }
-    sim.run_for(Duration::from_secs(1));
-    let turns = sim[served.reactor].stats().turns;
-    let messages = "PUBLISH news x\r\n".repeat(MESSAGES);
-    let replies = format!(":{SUBSCRIBERS}\r\n").repeat(MESSAGES);
-    let publisher = Script::new().send(messages).expect(replies).close();
-    sim.client(served.address, publisher);
-    sim.run_for(Duration::from_secs(10));
-    sim.assert_all_done();
-    let turns = sim[served.reactor].stats().turns - turns;
-    let least = SUBSCRIBERS * MESSAGES / 2000;
-    assert!(turns as usize > least, "{turns} turns for {SUBSCRIBERS} x {MESSAGES} messages");
 }

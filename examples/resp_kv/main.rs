@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use oneloop::{ListenOptions, Reactor, ReactorLimits, SocketOptions, Wait};
 use rustix::fs::{FlockOperation, flock};
 
@@ -30,7 +30,7 @@ use self::server::{KEEPALIVE, Policy, Server};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what clients send and are sent, not for the keys.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
-/// For the replies among it that wait for the disk, beside the others: two of the largest.
+/// For the replies that wait for the disk, in addition to that: two of the largest.
 const HELD_BYTES_MAX: usize = 512 << 20;
 
 /// A key-value server that speaks the protocol of Redis.
@@ -43,21 +43,13 @@ struct Arguments {
     /// moved to FILE.cut.
     #[arg(long, value_name = "FILE")]
     appendonly: Option<PathBuf>,
-    /// When the records are synced to the disk: before a change is acknowledged, once a second, or when the system
-    /// does.
+    /// When the records are synced to the disk.
     #[arg(long, value_name = "WHEN", default_value = "everysec", requires = "appendonly")]
-    appendfsync: Sync,
+    appendfsync: Policy,
     /// How long to look for more requests after the last one before the server sleeps. Who sends to a server that
     /// sleeps has to wake it up, which costs the client more than this costs the server.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 10)]
     spin: u32,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Sync {
-    Always,
-    Everysec,
-    No,
 }
 
 fn main() -> ExitCode {
@@ -79,23 +71,13 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         Reactor::with_limits(ReactorLimits::new().memory_bytes_max(BUFFER_BYTES_MAX))?;
     reactor.set_wait(Wait::Spin(Duration::from_micros(arguments.spin.into())));
     let mut server = Server::new(random);
-    let path = arguments.appendonly.as_deref();
-    let naming_file = |error| match path {
-        Some(path) => named(path, error),
-        None => error,
-    };
-    let file = path.map(|path| open(&mut server, path)).transpose().map_err(naming_file)?;
+    let mut inbox = None;
+    if let Some(path) = &arguments.appendonly {
+        let file = open(&mut server, path).map_err(|error| named(path, error))?;
+        inbox = Some(server.append_to(file, arguments.appendfsync, HELD_BYTES_MAX));
+    }
     // Not before: while the file is read, which may take long, a signal ends the program at once.
     reactor.drain_on_signals(DRAIN_TIMEOUT)?;
-    let mut inbox = None;
-    if let Some(file) = file {
-        let policy = match arguments.appendfsync {
-            Sync::Always => Policy::Always,
-            Sync::Everysec => Policy::EverySecond,
-            Sync::No => Policy::Never,
-        };
-        inbox = Some(server.append_to(file, policy, HELD_BYTES_MAX));
-    }
     let server = reactor.add(server);
     if let Some(inbox) = inbox {
         reactor.attach(server, inbox)?;
@@ -104,8 +86,14 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let options = ListenOptions::new().limits(Server::limits()).socket(socket);
     let listener = reactor.listen_with(server, arguments.address.as_str(), &options)?;
     println!("listening on {}", reactor.listener_address(listener)?);
-    reactor.run()?;
-    reactor.handler_mut(server).finish().map_err(naming_file)
+    let ended = reactor.run();
+    // Also when the loop has failed: what was acknowledged is to be in the file.
+    let finished = reactor.handler_mut(server).finish();
+    ended?;
+    match &arguments.appendonly {
+        Some(path) => finished.map_err(|error| named(path, error)),
+        None => finished,
+    }
 }
 
 /// From the operating system, by way of the standard library's own use of it.
@@ -123,7 +111,14 @@ fn open(server: &mut Server, path: &Path) -> io::Result<File> {
     log::info!("{}: {} commands", path.display(), replayed.commands);
     if replayed.torn_bytes > 0 {
         let kept = beside(path);
-        keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| named(&kept, error))?;
+        keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| {
+            let bytes = replayed.torn_bytes;
+            let error = named(&kept, error);
+            io::Error::new(
+                error.kind(),
+                format!("{error}; make room for the {bytes} bytes of a torn record"),
+            )
+        })?;
         file.set_len(replayed.whole_bytes)?;
         log::warn!(
             "{}: the last record is not whole; {} bytes are cut off, and kept at the end of {}",
@@ -148,9 +143,13 @@ fn beside(path: &Path) -> PathBuf {
 /// follows it.
 fn keep_torn(mut file: &File, whole_bytes: u64, kept: &Path) -> io::Result<()> {
     let mut copy = open_regular(kept)?;
+    let kept_bytes = copy.metadata()?.len();
     file.seek(SeekFrom::Start(whole_bytes))?;
-    io::copy(&mut file, &mut copy)?;
-    copy.sync_all()?;
+    let copied = io::copy(&mut file, &mut copy).and_then(|_| copy.sync_all());
+    if let Err(error) = copied {
+        copy.set_len(kept_bytes)?; // not half of it, for the next attempt to add to
+        return Err(error);
+    }
     sync_name(kept)
 }
 

@@ -110,6 +110,16 @@ fn a_file_that_is_damaged_is_refused_or_read_and_never_a_panic() {
     assert!(refused > 100, "{refused}");
 }
 
+#[test]
+fn a_record_that_is_no_whole_change_is_refused_with_its_place() {
+    for record in ["*1\r\n$3\r\nSET\r\n", "*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "*1\r\n$5\r\nWATCH\r\n"]
+    {
+        let error = Server::new(|| 1).replay(record.as_bytes()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+        assert!(error.to_string().starts_with("damaged at byte 0: "), "{record:?}: {error}");
+    }
+}
+
 /// A file that one client's commands made, and the states of its keys after each of them.
 fn written() -> (Vec<u8>, Vec<Option<String>>) {
     let (mut sim, disk) = (Simulation::new(1), Disk::default());
@@ -236,6 +246,39 @@ fn a_message_that_waits_for_the_disk_takes_its_memory_once() {
     sim.run_for(LONG);
     sim.assert_done(publisher);
     subscribers.iter().for_each(|subscriber| sim.assert_done(*subscriber));
+}
+
+/// All that waits for one sync may be much, and others have their turn meanwhile.
+#[test]
+fn what_waits_for_the_disk_leaves_in_several_turns() {
+    const SUBSCRIBERS: usize = 50;
+    const PUBLISHERS: usize = 12;
+    const MESSAGES: usize = 20;
+    let (mut sim, disk) = (Simulation::new(1), Disk::default());
+    let served = serve_file(&mut sim, &disk, Policy::Always);
+    let message = "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n";
+    for _ in 0..SUBSCRIBERS {
+        let script = Script::new().send("SUBSCRIBE news\r\n").expect_with(reply_length);
+        sim.client(served.address, script.expect(message.repeat(PUBLISHERS * MESSAGES)).close());
+    }
+    sim.run_for(Duration::from_secs(1)); // they subscribe
+    for _ in 0..PUBLISHERS {
+        let publish = format!("SET a 1\r\n{}", "PUBLISH news x\r\n".repeat(MESSAGES));
+        let replies = format!(":{SUBSCRIBERS}\r\n").repeat(MESSAGES);
+        let script = Script::new().send(publish).expect("+OK\r\n").expect(replies).close();
+        sim.client(served.address, script);
+    }
+    let (mut last, mut most) = (sim[served.reactor].stats().bytes_out, 0);
+    let end = sim.now() + LONG;
+    sim.run_until(|sim| {
+        let bytes_out = sim[served.reactor].stats().bytes_out;
+        most = most.max(bytes_out - last);
+        last = bytes_out;
+        sim[served.reactor].stats().connections == 0 || sim.now() > end
+    });
+    sim.assert_all_done();
+    let all = SUBSCRIBERS * PUBLISHERS * MESSAGES * message.len();
+    assert!(most < all as u64 / 2, "{most} bytes of {all} in one turn");
 }
 
 #[test]

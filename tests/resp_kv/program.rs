@@ -8,6 +8,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 
 use crate::example::{Example, run_client};
@@ -47,6 +48,17 @@ impl Server {
         let arguments = [&["-p", &port], options].concat();
         let printed = run_client("redis-cli", &arguments, commands.as_bytes());
         String::from_utf8_lossy(&printed).into_owned()
+    }
+
+    /// What a script in Python prints that talks to it in a version of the protocol. `./test` installs the library of
+    /// clients where it is looked for; it is for Debian's Python, before which another one may stand in the path.
+    pub fn python(&self, script: &str, version: &str) -> String {
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools/python");
+        let library = format!("PYTHONPATH={}", library.display());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resp_kv").join(script);
+        let python = [&library, "/usr/bin/python3", "-B", script.to_str().unwrap()];
+        let printed = run_client("env", &[&python[..], &[&self.port(), version]].concat(), b"");
+        String::from_utf8(printed).unwrap()
     }
 
     /// Bytes of the server that are resident now.

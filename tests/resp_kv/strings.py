@@ -67,6 +67,21 @@ class Strings(TestCase):
         self.assertEqual(set(self.redis.scan_iter(match="key:99?")), {f"key:99{i}" for i in range(10)})
         self.assertEqual(set(self.redis.keys("key:*")), names)
 
+    def test_scanning_finds_each_key_that_stays_while_most_of_them_go(self):
+        for step in [1, 10, 100]:
+            names = [f"key:{i}" for i in range(2000)]
+            self.redis.mset({name: "x" for name in names})
+            kept, others = set(names[::97]), [name for i, name in enumerate(names) if i % 97]
+            cursor, found = self.redis.scan(count=7)
+            while cursor:
+                removed, others = others[:step], others[step:]
+                if removed:
+                    self.redis.delete(*removed)
+                cursor, more = self.redis.scan(cursor, count=7)
+                found += more
+            self.assertEqual(kept - set(found), set(), f"{step} go at each step")
+            self.redis.flushall()
+
     def test_one_scan_is_small(self):
         self.redis.mset({f"key:{i}": "x" for i in range(1000)})
         cursor, found = self.redis.scan(count=10)

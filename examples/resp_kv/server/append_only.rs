@@ -12,21 +12,28 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use oneloop::{Blocking, Context, Inbox, Key, blocking};
+use clap::ValueEnum;
+use oneloop::{Blocking, Context, Inbox, Key, TimerId, blocking};
 
 use super::journal::Journal;
 
+/// So many messages that have waited for the disk are sent in a turn.
+const RELEASED_PER_TURN: usize = 1000;
 /// How many bytes of records may wait for a disk that is slow, before clients wait for it.
 const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 
-/// When what was written is synced to the disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// When what was written is synced to the disk. What stands here is what `--help` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Policy {
-    /// Before it is acknowledged: a crash of the machine loses nothing that was.
+    /// Before a change is acknowledged: a crash loses none that was.
     Always,
-    /// Each second: it loses no more than that.
+    /// Once a second: a crash of the machine loses up to two seconds of changes, one of the server, also by kill -9,
+    /// the milliseconds that were not yet written.
+    #[value(name = "everysec")]
     EverySecond,
-    /// When the kernel likes to. A crash of the process loses no more than of the other policies' last moment.
+    /// When the kernel likes to, within about half a minute: so much a crash of the machine loses, and one of the
+    /// server as much as with everysec.
+    #[value(name = "no")]
     Never,
 }
 
@@ -91,8 +98,7 @@ pub(crate) struct AppendOnly {
     policy: Policy,
     shared: Arc<Shared>,
     helper: Blocking<Written>,
-    /// Bytes of records taken from the journal, written, and synced.
-    taken: u64,
+    /// Bytes of records that are written, and synced.
     written: u64,
     synced: u64,
     is_writing: bool,
@@ -101,6 +107,8 @@ pub(crate) struct AppendOnly {
     /// The memory that they take, and may.
     held_bytes: usize,
     held_bytes_max: usize,
+    /// When the next ones are sent, if not all that could be were sent at once.
+    next_release: Option<TimerId>,
 }
 
 /// What is sent to a connection when the file has come so far.
@@ -125,7 +133,6 @@ impl AppendOnly {
             policy,
             shared: Arc::new(shared),
             helper,
-            taken: 0,
             written: 0,
             synced: 0,
             is_writing: false,
@@ -133,6 +140,7 @@ impl AppendOnly {
             held: VecDeque::new(),
             held_bytes: 0,
             held_bytes_max,
+            next_release: None,
         };
         (append_only, inbox)
     }
@@ -147,23 +155,24 @@ impl AppendOnly {
         }
     }
 
-    /// A second is over.
-    pub(crate) fn sync_soon(&mut self) {
-        self.is_sync_due = true;
+    /// A second is over, or more of what is held can be sent.
+    pub(crate) fn handle_timer(&mut self, timer: TimerId, cx: &mut Context) {
+        if self.next_release == Some(timer) {
+            self.next_release = None;
+            self.release(cx);
+        } else {
+            self.is_sync_due = true;
+        }
     }
 
-    /// Bytes of records up to now.
-    fn recorded(&self, journal: &Journal) -> u64 {
-        self.taken + journal.len() as u64
-    }
-
-    /// Whether replies have to wait: for the sync, or because the disk is slow; or for those that wait already.
-    pub(crate) fn is_behind(&self, journal: &Journal) -> bool {
+    /// Whether replies have to wait, after so many bytes of records: for the sync, or because the disk is slow; or for
+    /// those that wait already.
+    pub(crate) fn is_behind(&self, recorded: u64) -> bool {
         let safe = match self.policy {
             Policy::Always => self.synced,
             Policy::EverySecond | Policy::Never => self.written + BACKLOG_BYTES_MAX,
         };
-        !self.held.is_empty() || self.recorded(journal) > safe
+        !self.held.is_empty() || recorded > safe
     }
 
     /// What the messages take that wait for the file.
@@ -171,34 +180,26 @@ impl AppendOnly {
         self.held_bytes
     }
 
-    /// Keeps a message for a connection until all records up to now are safe. The same message for many takes its
+    /// Keeps a message for a connection until so many bytes of records are safe. The same message for many takes its
     /// memory once. False if there is no room for it: then the connection cannot go on.
     #[must_use]
-    pub(crate) fn hold(
-        &mut self,
-        journal: &Journal,
-        key: Key,
-        bytes: &Rc<[u8]>,
-        closes: bool,
-    ) -> bool {
+    pub(crate) fn hold(&mut self, until: u64, key: Key, bytes: &Rc<[u8]>, closes: bool) -> bool {
         let is_first = Rc::strong_count(bytes) == 1; // the caller's
         let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
         if self.held_bytes + cost > self.held_bytes_max {
             return false;
         }
         self.held_bytes += cost;
-        let until = self.recorded(journal);
         self.held.push_back(Held { until, key, bytes: Rc::clone(bytes), closes, cost });
         true
     }
 
     /// Has the journal's records written, if nothing is being written.
     pub(crate) fn write(&mut self, journal: &mut Journal) {
-        let has_unsynced = self.is_sync_due && self.recorded(journal) > self.synced;
+        let has_unsynced = self.is_sync_due && journal.recorded_bytes() > self.synced;
         if self.is_writing || (journal.len() == 0 && !has_unsynced) {
             return;
         }
-        self.taken += journal.len() as u64;
         lock(&self.shared.waiting).append(&mut journal.take());
         let sync = mem::take(&mut self.is_sync_due) || self.policy == Policy::Always;
         let shared = Arc::clone(&self.shared);
@@ -218,10 +219,22 @@ impl AppendOnly {
         if written.is_synced {
             self.synced = self.written;
         }
+        self.release(cx);
+        Ok(())
+    }
+
+    /// Sends what was held and is safe now; if that is much, a part of it, and the rest in the next turns.
+    fn release(&mut self, cx: &mut Context) {
+        if self.next_release.is_some() {
+            return; // not more in this turn
+        }
         let safe = if self.policy == Policy::Always { self.synced } else { self.written };
-        while self.held.front().is_some_and(|held| held.until <= safe)
-            && let Some(held) = self.held.pop_front()
-        {
+        let ready = self.held.iter().take(RELEASED_PER_TURN + 1);
+        let ready = ready.take_while(|held| held.until <= safe).count();
+        if ready > RELEASED_PER_TURN {
+            self.next_release = Some(cx.set_handler_timer(Duration::ZERO));
+        }
+        for held in self.held.drain(..ready.min(RELEASED_PER_TURN)) {
             self.held_bytes -= held.cost;
             cx.send_shared_to(held.key, held.bytes).ignore();
             cx.resume_key(held.key);
@@ -229,7 +242,6 @@ impl AppendOnly {
                 cx.close_key(held.key);
             }
         }
-        Ok(())
     }
 
     /// Writes and syncs the rest, on this thread; waits for the helper, if it is at work.

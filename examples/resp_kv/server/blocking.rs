@@ -1,19 +1,17 @@
 //! BLPOP and BRPOP: clients that wait for an element of a list. They block nobody: a client that waits is an entry
 //! in a queue.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use oneloop::{Connection, Context, TimerId};
 
 use super::Server;
 use super::bytes::Bytes;
-use super::clients::Client;
+use super::clients::{Client, show_again};
 use super::commands::{Args, Failure, Outcome, Side, float};
-use super::reply::Reply;
-
-/// Who waits for a key, the one first who has waited longest.
-pub(crate) type Waiting = BTreeMap<(usize, Bytes), VecDeque<usize>>;
+use super::reply::{Done, Reply};
+use super::store::OBSERVED_MAX;
 
 /// What a client waits for.
 pub(crate) struct Blocked {
@@ -28,44 +26,46 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
     let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
+    let mut mantissa = timeout.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
+    let is_zero = !mantissa.any(|byte| matches!(byte, b'1'..=b'9'));
     let timeout =
         float(timeout).map_err(|_| Failure::new("ERR timeout is not a float or out of range"))?;
     if timeout < 0.0 {
         return Err(Failure::new("ERR timeout is negative"));
     }
-    let is_for_ever = timeout == 0.0;
+    // Not a number that is only too small to be told from zero.
+    let is_for_ever = timeout == 0.0 && is_zero;
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|_| Failure::new("ERR timeout is out of range"))?
         .max(TIMEOUT_MIN);
+    if keys.len() > OBSERVED_MAX {
+        return Err(format!("ERR a client waits for at most {OBSERVED_MAX} keys").into());
+    }
     let database = server.clients[server.current].database;
     for key in keys {
         if let Some(element) = server.pop_recorded(database, key, side)? {
-            element_reply(&mut server.reply(), key, &element);
-            return Ok(());
+            return Ok(element_reply(&mut server.reply(), key, &element));
         }
     }
     let client = server.current;
     let this = &mut server.clients[client];
     if this.transaction.is_some() {
-        server.reply().null_array(); // nothing waits in a transaction
-        return Ok(());
+        return Ok(server.reply().null_array()); // nothing waits in a transaction
     }
     let mut named = BTreeSet::new();
     let keys = keys.iter().filter(|key| named.insert(**key));
-    let keys: Vec<Bytes> = keys.map(|key| Bytes::from(*key)).collect();
+    let keys: Vec<Bytes> = keys.map(|key| Bytes::from_slice(key)).collect();
     for key in &keys {
-        server.waiting.entry((database, key.clone())).or_default().push_back(client);
+        server.store.observers(database, key).waiting.push_back(client);
     }
     let timer = (!is_for_ever).then(|| conn.set_timer(timeout));
     this.blocked = Some(Blocked { database, keys, side, timer });
-    server.observe();
-    Ok(())
+    Ok(Done)
 }
 
-fn element_reply(reply: &mut Reply, key: &[u8], element: &[u8]) {
+fn element_reply(reply: &mut Reply, key: &[u8], element: &[u8]) -> Done {
     reply.array(2);
-    reply.bulk(key);
-    reply.bulk(element);
+    reply.bulks([key, element])
 }
 
 impl Server {
@@ -78,22 +78,23 @@ impl Server {
     ) -> Result<Option<Bytes>, Failure> {
         let element = self.store.keys(database).pop(key, side)?;
         if element.is_some() {
-            self.store.journal.record(database, &[side.pop_command(), key]);
+            self.store.journal.record(database, &[side.pop_command().as_bytes(), key]);
         }
         Ok(element)
     }
 
     /// A key was changed: if it is a list now, those who wait for its elements get them.
     pub(crate) fn serve_waiting(&mut self, cx: &mut Context, touched: &(usize, Bytes)) {
-        while let Some(queue) = self.waiting.get(touched)
-            && let Some(client) = queue.front().copied()
-            && let Client { blocked: Some(blocked), key, .. } = &self.clients[client]
+        let (database, key) = touched;
+        while let Some(observers) = self.store.databases[*database].observers.get(key)
+            && let Some(client) = observers.waiting.front().copied()
+            && let Client { blocked: Some(blocked), key: connection, .. } = &self.clients[client]
         {
-            let (side, key) = (blocked.side, *key);
-            if !cx.is_open(key) {
+            let side = blocked.side;
+            if !cx.is_open(*connection) {
                 self.forget_waiting(cx, client); // it is closing, and would lose the element
-            } else if let Ok(Some(element)) = self.pop_recorded(touched.0, &touched.1, side) {
-                self.unblock(cx, client, |reply| element_reply(reply, &touched.1, &element));
+            } else if let Ok(Some(element)) = self.pop_recorded(*database, key, side) {
+                self.unblock(cx, client, |reply| element_reply(reply, key, &element));
             } else {
                 break;
             }
@@ -105,15 +106,13 @@ impl Server {
         &mut self,
         cx: &mut Context,
         client: usize,
-        reply: impl FnOnce(&mut Reply),
+        reply: impl FnOnce(&mut Reply) -> Done,
     ) {
         self.forget_waiting(cx, client);
         let mut message = Vec::new();
         reply(&mut Reply::new(&mut message, self.clients[client].protocol));
         self.deliver(cx, client, &message.into());
-        // What it has sent meanwhile is shown again; without a pause nothing would do that.
-        cx.pause_key(self.clients[client].key);
-        cx.resume_key(self.clients[client].key);
+        show_again(cx, self.clients[client].key);
     }
 
     /// It has waited for as long as it wanted to.
@@ -130,19 +129,13 @@ impl Server {
             cx.cancel_timer(timer);
         }
         for key in blocked.keys {
-            let place = (blocked.database, key);
-            if let Some(queue) = self.waiting.get_mut(&place) {
-                queue.retain(|other| *other != client);
-                if queue.is_empty() {
-                    self.waiting.remove(&place);
+            self.store.remove_observer(&(blocked.database, key), |observers| {
+                if observers.waiting.front() == Some(&client) {
+                    observers.waiting.pop_front(); // of many who wait mostly the first one goes
+                } else {
+                    observers.waiting.retain(|other| *other != client);
                 }
-            }
+            });
         }
-        self.observe();
-    }
-
-    /// Has the store note which keys are changed, if somebody wants to know.
-    pub(crate) fn observe(&mut self) {
-        self.store.is_observed = !self.waiting.is_empty() || !self.watched.is_empty();
     }
 }

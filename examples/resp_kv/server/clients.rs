@@ -1,14 +1,13 @@
 //! What is known of each client.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use oneloop::{Connection, Context, Key, Time, TimerId};
+use oneloop::{Connection, Context, Key, Time};
 
-use super::Server;
 use super::blocking::Blocked;
 use super::bytes::Bytes;
-use super::commands::{Args, Command, Failure, Outcome, integer, quote};
+use super::commands::{Command, Failure, quote};
+use super::pubsub::Topic;
 use super::transactions::Transaction;
 
 pub(crate) struct Client {
@@ -25,21 +24,16 @@ pub(crate) struct Client {
     pub(crate) transaction: Option<Transaction>,
     /// Keys that it watches, and whether one of them was changed since.
     pub(crate) watched: BTreeSet<(usize, Bytes)>,
-    pub(crate) is_spoiled: bool,
-    pub(crate) channels: BTreeSet<Bytes>,
-    pub(crate) patterns: BTreeSet<Bytes>,
+    pub(crate) is_watch_broken: bool,
+    /// Its channels, and its patterns.
+    pub(crate) subscribed: [BTreeSet<Bytes>; 2],
     pub(crate) blocked: Option<Blocked>,
-    /// A command that came while clients were paused.
-    pub(crate) postponed: Option<Vec<Bytes>>,
-    /// When the replies are sent.
+    /// Its next command came while clients were paused, and stays in the input until that is over.
+    pub(crate) is_postponed: bool,
+    /// The server drains: it is closed when what it has sent was carried out.
+    pub(crate) is_last: bool,
+    /// Close it once its replies are sent.
     pub(crate) is_closing: bool,
-}
-
-/// CLIENT PAUSE: until the timer fires, or CLIENT UNPAUSE.
-pub(crate) struct Pause {
-    pub(crate) timer: TimerId,
-    ends: Time,
-    is_for_reads: bool,
 }
 
 impl Client {
@@ -59,37 +53,34 @@ impl Client {
             protocol: 2,
             transaction: None,
             watched: BTreeSet::new(),
-            is_spoiled: false,
-            channels: BTreeSet::new(),
-            patterns: BTreeSet::new(),
+            is_watch_broken: false,
+            subscribed: Default::default(),
             blocked: None,
-            postponed: None,
+            is_postponed: false,
+            is_last: false,
             is_closing: false,
         }
     }
 
     /// Whether its next commands have to stay where they are.
     pub(crate) fn must_wait(&self) -> bool {
-        self.blocked.is_some() || self.postponed.is_some() || self.is_closing
+        self.blocked.is_some() || self.is_postponed || self.is_closing
     }
 
     pub(crate) fn subscriptions(&self) -> usize {
-        self.channels.len() + self.patterns.len()
+        self.subscribed.iter().map(BTreeSet::len).sum()
     }
 
     /// Whether it may call a command with so many arguments now.
-    pub(crate) fn check(&self, command: &Command, arguments: usize) -> Outcome {
-        let wanted = command.arity.unsigned_abs() as usize;
-        if arguments < wanted || (command.arity > 0 && arguments > wanted) {
+    pub(crate) fn check(&self, command: &Command, arguments: usize) -> Result<(), Failure> {
+        if !command.takes(arguments) {
             return Err(Failure::wrong_arguments(command.name));
         }
         if command.name == "shutdown" && self.transaction.is_some() {
             return Err(Failure::new("ERR Command not allowed inside a transaction"));
         }
         // In version 2 a message could not be told from a reply.
-        const ALLOWED: [&str; 7] =
-            ["ping", "subscribe", "psubscribe", "unsubscribe", "punsubscribe", "quit", "reset"];
-        if self.protocol == 2 && self.subscriptions() > 0 && !ALLOWED.contains(&command.name) {
+        if self.protocol == 2 && self.subscriptions() > 0 && !command.is_for_subscribers {
             return Err(Failure::from(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
                  this context",
@@ -99,14 +90,14 @@ impl Client {
         Ok(())
     }
 
-    pub(crate) fn set_name(&mut self, name: &[u8]) -> Outcome {
+    pub(crate) fn set_name(&mut self, name: &[u8]) -> Result<(), Failure> {
         let is_plain = name.iter().all(u8::is_ascii_graphic);
         if !is_plain {
             return Err(Failure::new(
                 "ERR Client names cannot contain spaces, newlines or special characters.",
             ));
         }
-        self.name = Bytes::from(name);
+        self.name = Bytes::from_slice(name);
         Ok(())
     }
 
@@ -115,7 +106,7 @@ impl Client {
             (self.transaction.is_some(), 'x'),
             (self.blocked.is_some(), 'b'),
             (self.subscriptions() > 0, 'P'),
-            (self.is_spoiled, 'd'),
+            (self.is_watch_broken, 'd'),
             (self.is_closing, 'c'),
         ];
         let set: String = flags.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
@@ -134,8 +125,8 @@ impl Client {
             (now - self.last_active).as_secs(),
             self.flags(),
             self.database,
-            self.channels.len(),
-            self.patterns.len(),
+            self.subscribed[Topic::Channel as usize].len(),
+            self.subscribed[Topic::Pattern as usize].len(),
             self.transaction.as_ref().map_or(-1, |transaction| transaction.len() as i64),
             self.watched.len(),
             self.last_command,
@@ -144,53 +135,10 @@ impl Client {
             self.protocol,
         )
     }
-
-    /// What CLIENT LIST and KILL call it.
-    pub(crate) fn type_name(&self) -> &'static str {
-        if self.subscriptions() > 0 { "pubsub" } else { "normal" }
-    }
 }
 
-impl Server {
-    /// Whether CLIENT PAUSE holds for this command of this client.
-    pub(crate) fn is_paused(&self, command: &Command) -> bool {
-        let Some(pause) = &self.pause else { return false };
-        let client = &self.clients[self.current];
-        let writes = match (command.name, &client.transaction) {
-            ("exec", Some(transaction)) => transaction.writes(),
-            (_, Some(_)) => false, // it is only queued
-            _ => command.writes(),
-        };
-        pause.is_for_reads || writes
-    }
-
-    /// Keeps a command for later, and all that follow it where they are.
-    pub(crate) fn postpone(&mut self, conn: &mut Connection, args: Args) {
-        self.clients[self.current].postponed =
-            Some(args.iter().map(|arg| Bytes::from(*arg)).collect());
-        conn.pause();
-    }
-
-    pub(crate) fn unpause(&mut self, cx: &mut Context) {
-        let Some(pause) = self.pause.take() else { return };
-        cx.cancel_timer(pause.timer);
-        for (_, client) in self.clients.iter().filter(|(_, client)| client.postponed.is_some()) {
-            cx.poke(client.key);
-        }
-    }
-
-    pub(crate) fn pause(&mut self, cx: &mut Context, millis: &[u8], is_for_reads: bool) -> Outcome {
-        let millis = integer(millis).ok().and_then(|millis| u64::try_from(millis).ok());
-        let millis = millis.ok_or(Failure::new("ERR timeout is not an integer or out of range"))?;
-        let mut ends = cx.now() + Duration::from_millis(millis);
-        let mut is_for_reads = is_for_reads;
-        if let Some(old) = self.pause.take() {
-            cx.cancel_timer(old.timer);
-            ends = ends.max(old.ends);
-            is_for_reads |= old.is_for_reads;
-        }
-        let timer = cx.set_handler_timer(ends - cx.now());
-        self.pause = Some(Pause { timer, ends, is_for_reads });
-        Ok(())
-    }
+/// Has a client's input shown again; without a pause nothing would do that.
+pub(crate) fn show_again(cx: &mut Context, client: Key) {
+    cx.pause_key(client);
+    cx.resume_key(client);
 }

@@ -19,7 +19,7 @@ impl Server {
     }
 
     /// Carries out a command of the current client, now or when its time has come; or says why not.
-    pub(crate) fn execute(&mut self, conn: &mut Connection, args: Args) {
+    pub(crate) fn handle_command(&mut self, conn: &mut Connection, args: Args) {
         let Some(name) = args.first() else { return };
         self.commands_total += 1;
         let known = self.look_up(name);
@@ -33,13 +33,16 @@ impl Server {
             }
         };
         match checked {
-            // A browser that was told to send a form here means no good: what follows are no commands.
+            // A browser was made to post a form to us (cross-protocol attack): close, and carry out nothing.
             Err(_) if is_word(name, "POST") || is_word(name, "Host:") => client.is_closing = true,
             Err(failure) => self.refuse(known, &failure),
-            Ok(command) if self.is_paused(command) => self.postpone(conn, args),
+            Ok(command) if self.must_postpone(command) => {
+                self.clients[self.current].is_postponed = true;
+                self.commands_total -= 1; // it comes again
+            }
             Ok(command) if self.clients[self.current].queues(command) => self.queue(command, args),
             Ok(command) => {
-                self.run(conn, command, args);
+                self.call(conn, command, args);
                 self.handle_touched(conn);
             }
         }
@@ -48,7 +51,7 @@ impl Server {
     /// Tells the current client why a command is not carried out; a transaction of which it was to be a part will
     /// not be either.
     fn refuse(&mut self, command: Option<&Command>, failure: &Failure) {
-        self.clients[self.current].spoil_transaction();
+        self.clients[self.current].refuse_transaction();
         if command.is_some_and(|command| command.name == "exec") {
             self.take_transaction(self.current);
             self.unwatch(self.current);
@@ -61,13 +64,14 @@ impl Server {
     }
 
     /// Carries out a command of the current client, which may.
-    pub(crate) fn run(&mut self, conn: &mut Connection, command: &'static Command, args: Args) {
+    pub(crate) fn call(&mut self, conn: &mut Connection, command: &'static Command, args: Args) {
+        self.store.work += args.len();
         let outcome = match command.run {
             Run::Server(run) => run(self, conn, args),
             Run::Keys(run) => {
                 let Client { protocol, database, .. } = self.clients[self.current];
                 let mut reply = Reply::new(&mut self.out, protocol);
-                run_on_keys(run, &mut self.store.keys(database), args, &mut reply)
+                call_on_keys(run, &mut self.store.keys(database), args, &mut reply)
             }
         };
         if let Err(failure) = outcome {
@@ -80,7 +84,7 @@ impl Server {
         let mut at = 0;
         while let Some(touched) = self.store.touched.get(at).cloned() {
             at += 1;
-            self.spoil_watchers(&touched);
+            self.break_watches(&touched);
             self.serve_waiting(cx, &touched);
         }
         self.store.touched.clear();
@@ -88,7 +92,7 @@ impl Server {
 }
 
 /// Carries out a command on keys, and records it if it changed something.
-pub(crate) fn run_on_keys(
+pub(crate) fn call_on_keys(
     run: fn(&mut Keys, Args, &mut Reply) -> Outcome,
     keys: &mut Keys,
     args: Args,

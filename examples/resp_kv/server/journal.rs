@@ -4,9 +4,11 @@
 #[derive(Default)]
 pub(crate) struct Journal {
     pub(crate) is_on: bool,
-    /// Its records are being carried out: what time has done to the keys stands in them, too.
+    /// Records are being carried out that stand in a file, also of what time has done to the keys.
     pub(crate) is_replaying: bool,
     records: Vec<u8>,
+    /// Bytes of those that were taken.
+    taken_bytes: u64,
     /// The database that the last record was about.
     database: Option<usize>,
     /// The command that runs has made its own record.
@@ -28,7 +30,7 @@ impl Journal {
     }
 
     /// Adds a record that takes the place of the command that runs: one that says the same for all times, of a
-    /// deadline from now or a member by chance.
+    /// deadline from now or a random member.
     pub(crate) fn record_instead(&mut self, database: usize, arguments: &[&[u8]]) {
         self.has_own_record = true;
         self.record(database, arguments);
@@ -54,8 +56,14 @@ impl Journal {
         }
     }
 
+    /// How many bytes of records were ever made.
+    pub(crate) fn recorded_bytes(&self) -> u64 {
+        self.taken_bytes + self.records.len() as u64
+    }
+
     /// Takes the records.
     pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.taken_bytes = self.recorded_bytes();
         std::mem::take(&mut self.records)
     }
 

@@ -1,12 +1,17 @@
 //! The keys of one database.
 
-use std::collections::BTreeSet;
+use std::mem;
+
+use indexmap::IndexMap;
 
 use super::bytes::Bytes;
-use super::store::{Database, NEVER, Object, Store, Value};
-use super::table::Table;
+use super::commands::Failure;
+use super::store::{Database, NEVER, Object, Store};
+use super::values::{Type, Value, less_room};
 
 /// The keys of one database. Those whose deadline has passed are not there.
+///
+/// Each has a place, a number; there are no gaps, so when a key is removed the last one moves to its place.
 pub(crate) struct Keys<'a> {
     pub(crate) store: &'a mut Store,
     pub(crate) number: usize,
@@ -21,126 +26,119 @@ impl Keys<'_> {
         &mut self.store.databases[self.number]
     }
 
-    /// The slot of a key; one that has expired is removed.
+    /// The place of a key; one that has expired is removed.
     fn find(&mut self, key: &[u8]) -> Option<usize> {
-        let slot = self.database().keys.find(key)?;
-        if self.has_expired(slot) {
-            self.remove_expired(slot);
+        let (place, _, object) = self.database().keys.get_full(key)?;
+        if self.has_expired(object) {
+            self.remove_expired(place);
             return None;
         }
-        Some(slot)
+        Some(place)
     }
 
     /// The record of changes says when a key was removed, and nothing but that removes it while the record is read.
-    fn has_expired(&self, slot: usize) -> bool {
-        self.database().keys.value(slot).expires <= self.store.now
-            && !self.store.journal.is_replaying
+    fn has_expired(&self, object: &Object) -> bool {
+        object.expires <= self.store.now && !self.store.journal.is_replaying
     }
 
-    pub(crate) fn remove_expired(&mut self, slot: usize) {
-        let key = self.database().keys.key(slot).clone();
-        self.remove_slot(slot);
+    pub(crate) fn remove_expired(&mut self, place: usize) {
+        let Some((key, _)) = self.remove_at(place) else { return };
         self.store.expired_total += 1;
         self.note(&key);
         self.store.journal.record(self.number, &[b"DEL", &key]);
     }
 
-    fn remove_slot(&mut self, slot: usize) -> Value {
-        let database = self.database_mut();
-        let Object { value, expires } = database.keys.remove_slot(slot);
+    fn remove_at(&mut self, place: usize) -> Option<(Bytes, Value)> {
+        let Database { keys, deadlines, .. } = self.database_mut();
+        let (key, Object { value, expires }) = keys.swap_remove_index(place)?;
         if expires != NEVER {
-            database.deadlines.remove(&(expires, slot));
+            deadlines.remove(&(expires, place));
         }
-        if database.keys.shrink() {
-            database.deadlines = database
-                .keys
-                .slots()
-                .map(|slot| (database.keys.value(slot).expires, slot))
-                .filter(|(expires, _)| *expires != NEVER)
-                .collect();
+        let last = keys.len();
+        if let Some((_, moved)) = keys.get_index(place)
+            && moved.expires != NEVER
+        {
+            deadlines.remove(&(moved.expires, last));
+            deadlines.insert((moved.expires, place));
         }
-        value
+        if let Some(room) = less_room(keys.len(), keys.capacity()) {
+            keys.shrink_to(room);
+        }
+        Some((key, value))
     }
 
-    pub(crate) fn get(&mut self, key: &[u8]) -> Option<&Value> {
-        self.find(key).map(|slot| &self.database().keys.value(slot).value)
+    pub(crate) fn get(&mut self, key: &[u8]) -> Option<&mut Value> {
+        self.find(key).map(|place| &mut self.database_mut().keys[place].value)
     }
 
-    /// Whoever changes the value calls [`touch`](Self::touch).
-    pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Value> {
-        self.find(key).map(|slot| &mut self.database_mut().keys.value_mut(slot).value)
+    /// The value if it is of this type. Whoever changes it calls [`touch`](Self::touch), or, who takes something out,
+    /// [`taken_from`](Self::taken_from).
+    ///
+    /// # Errors
+    ///
+    /// It is of another type.
+    pub(crate) fn of<T: Type>(&mut self, key: &[u8]) -> Result<Option<&mut T>, Failure> {
+        let value = self.get(key);
+        value.map(|value| T::of(value).ok_or(Failure::WRONG_TYPE)).transpose()
+    }
+
+    /// The value of this type, which is made if there is none. Whoever calls it puts something in, and calls
+    /// [`touch`](Self::touch).
+    ///
+    /// # Errors
+    ///
+    /// The value is of another type.
+    pub(crate) fn make<T: Type>(&mut self, key: &[u8]) -> Result<&mut T, Failure> {
+        let place = match self.find(key) {
+            Some(place) => place,
+            None => {
+                let object = Object { value: T::empty(&self.store.hasher), expires: NEVER };
+                self.database_mut().keys.insert_full(Bytes::from_slice(key), object).0
+            }
+        };
+        T::of(&mut self.database_mut().keys[place].value).ok_or(Failure::WRONG_TYPE)
     }
 
     pub(crate) fn contains(&mut self, key: &[u8]) -> bool {
         self.find(key).is_some()
     }
 
-    /// The value, made by `make` if there is none. Whoever changes it calls [`touch`](Self::touch).
-    pub(crate) fn get_or_insert(
-        &mut self,
-        key: &[u8],
-        make: impl FnOnce(&Store) -> Value,
-    ) -> &mut Value {
-        let slot = match self.find(key) {
-            Some(slot) => slot,
-            None => {
-                let object = Object { value: make(self.store), expires: NEVER };
-                self.database_mut().keys.insert(key, object).0
-            }
-        };
-        &mut self.database_mut().keys.value_mut(slot).value
-    }
-
     /// Sets the value of a key, whatever it was, and its deadline.
     pub(crate) fn set(&mut self, key: &[u8], value: Value, expires: u64) {
-        let database = self.database_mut();
-        let (slot, old) = database.keys.insert(key, Object { value, expires });
+        let Database { keys, deadlines, .. } = self.database_mut();
+        let (place, old) = keys.insert_full(Bytes::from_slice(key), Object { value, expires });
         if let Some(old) = old
             && old.expires != NEVER
         {
-            database.deadlines.remove(&(old.expires, slot));
+            deadlines.remove(&(old.expires, place));
         }
         if expires != NEVER {
-            database.deadlines.insert((expires, slot));
+            deadlines.insert((expires, place));
         }
         self.touch(key);
     }
 
     /// The deadline of a key that is there; [`NEVER`] if it has none.
     pub(crate) fn expires(&mut self, key: &[u8]) -> Option<u64> {
-        self.find(key).map(|slot| self.database().keys.value(slot).expires)
+        self.find(key).map(|place| self.database().keys[place].expires)
     }
 
     /// Sets the deadline of a key that is there.
     pub(crate) fn set_expires(&mut self, key: &[u8], expires: u64) {
-        let Some(slot) = self.find(key) else { return };
-        let database = self.database_mut();
-        let old = std::mem::replace(&mut database.keys.value_mut(slot).expires, expires);
-        database.deadlines.remove(&(old, slot));
+        let Some(place) = self.find(key) else { return };
+        let Database { keys, deadlines, .. } = self.database_mut();
+        let old = mem::replace(&mut keys[place].expires, expires);
+        deadlines.remove(&(old, place));
         if expires != NEVER {
-            database.deadlines.insert((expires, slot));
+            deadlines.insert((expires, place));
         }
         self.touch(key);
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Value> {
-        let slot = self.find(key)?;
+        let place = self.find(key)?;
         self.touch(key);
-        Some(self.remove_slot(slot))
-    }
-
-    /// Removes a key whose hash, list or set has become empty: there are no empty ones.
-    pub(crate) fn remove_if_empty(&mut self, key: &[u8]) {
-        let Some(slot) = self.find(key) else { return };
-        let is_empty = match &self.database().keys.value(slot).value {
-            Value::String(_) => false,
-            Value::Hash(hash) => hash.is_empty(),
-            Value::List(list) => list.is_empty(),
-            Value::Set(set) => set.is_empty(),
-        };
-        if is_empty {
-            self.remove_slot(slot);
-        }
+        self.remove_at(place).map(|(_, value)| value)
     }
 
     /// Tells that the value of a key was changed.
@@ -149,46 +147,48 @@ impl Keys<'_> {
         self.note(key);
     }
 
+    /// Tells that something was taken out of a hash, list or set; its key goes with the last of it.
+    pub(crate) fn taken_from(&mut self, key: &[u8]) {
+        self.touch(key);
+        let Some(place) = self.find(key) else { return };
+        let value = &mut self.database_mut().keys[place].value;
+        value.shrink();
+        if value.is_empty() {
+            self.remove_at(place);
+        }
+    }
+
     fn note(&mut self, key: &[u8]) {
-        if self.store.is_observed {
-            self.store.touched.push((self.number, Bytes::from(key)));
+        if self.database().observers.contains_key(key) {
+            self.store.touched.push((self.number, Bytes::from_slice(key)));
         }
     }
 
     /// Removes all keys.
     pub(crate) fn clear(&mut self) {
         self.store.changes += 1;
-        if self.store.is_observed {
-            let keys: Vec<Bytes> =
-                self.database().keys.iter().map(|(key, _)| key.clone()).collect();
-            keys.iter().for_each(|key| self.note(key));
-        }
-        let keys = Table::new(&self.store.hasher);
-        *self.database_mut() = Database { keys, deadlines: BTreeSet::new() };
+        let database = &mut self.store.databases[self.number];
+        let keys =
+            mem::replace(&mut database.keys, IndexMap::with_hasher(self.store.hasher.clone()));
+        database.deadlines.clear();
+        let observed = database.observers.keys().filter(|key| keys.contains_key(*key));
+        self.store.touched.extend(observed.map(|key| (self.number, key.clone())));
     }
 
     pub(crate) fn len(&self) -> usize {
         self.database().keys.len()
     }
 
-    /// Some step of a walk over the keys that have not expired, as [`Table::scan`].
+    /// One step of a walk: the keys at the `count` places below `cursor`, or at the last ones if it is 0, without those
+    /// that have expired; and the cursor for the next step, which is 0 at the end.
+    ///
+    /// Keys move to lower places only: so a walk meets each key that is there all the time, some of them twice.
     pub(crate) fn scan(&self, cursor: u64, count: usize) -> (Vec<(&Bytes, &Value)>, u64) {
         let keys = &self.database().keys;
-        let (mut slots, cursor) = keys.scan(cursor, count);
-        slots.retain(|slot| !self.has_expired(*slot));
-        let entry = |slot| (keys.key(slot), &keys.value(slot).value);
-        (slots.into_iter().map(entry).collect(), cursor)
-    }
-
-    /// Some key.
-    pub(crate) fn random_key(&mut self) -> Option<Bytes> {
-        loop {
-            let random = self.store.random();
-            let slot = self.database().keys.random_slot(random)?;
-            if !self.has_expired(slot) {
-                return Some(self.database().keys.key(slot).clone());
-            }
-            self.remove_expired(slot);
-        }
+        let cursor = usize::try_from(cursor).unwrap_or(usize::MAX);
+        let start = if cursor == 0 { keys.len() } else { cursor.min(keys.len()) };
+        let stop = start.saturating_sub(count);
+        let there = keys[stop..start].iter().rev().filter(|(_, object)| !self.has_expired(object));
+        (there.map(|(key, object)| (key, &object.value)).collect(), stop as u64)
     }
 }

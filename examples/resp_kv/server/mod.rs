@@ -7,38 +7,35 @@ mod bytes;
 mod clients;
 mod commands;
 mod execute;
+mod handler;
 mod journal;
 mod keys;
 mod output;
 mod pattern;
+mod pause;
 mod protocol;
 mod pubsub;
 mod replay;
 mod reply;
 mod store;
-mod table;
 mod transactions;
+mod values;
 
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use oneloop::codec::{FrameError, for_each_frame};
-use oneloop::{
-    CloseReason, Connection, Context, Error, Inbox, Key, Limits, StreamHandler, Time, TimerId,
-};
+use oneloop::{Connection, Context, Inbox, Key, Limits, Time, TimerId};
 use slab::Slab;
 
 use self::append_only::AppendOnly;
-use self::blocking::Waiting;
-use self::clients::{Client, Pause};
+use self::clients::Client;
 use self::commands::Command;
-use self::output::FLUSH_BYTES;
-use self::protocol::{COMMAND_BYTES_MAX, Commands};
+use self::pause::Pause;
+use self::protocol::{COMMAND_BYTES_MAX, CommandDecoder};
 use self::pubsub::Subscriptions;
 use self::store::Store;
-use self::transactions::Watched;
 
 pub(crate) use self::append_only::{Policy, RecordFile, Written};
 
@@ -47,45 +44,46 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How often keys are looked for whose deadline has passed, if there are any with one. Whoever asks for such a key
 /// before that does not find it.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
-/// So many of them are removed in a turn.
-const EXPIRED_PER_TURN: usize = 1000;
 
 /// A key-value store that speaks the protocol of Redis.
 pub(crate) struct Server {
     store: Store,
     commands: HashMap<&'static [u8], &'static Command, ahash::RandomState>,
     clients: Slab<Client>,
-    /// The client whose commands are carried out, its connection, and the replies to it.
+    /// The client whose commands are carried out.
     current: usize,
-    speaker: Option<Key>,
+    /// Its connection, while a callback of it runs.
+    running: Option<Key>,
+    /// The replies to it that were not yet sent.
     out: Vec<u8>,
+    /// The messages that its own transaction has sent it, which are to come behind the reply to EXEC.
+    pushed: Vec<u8>,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
-    waiting: Waiting,
-    watched: Watched,
     /// What all clients have queued since their MULTI.
     queued_bytes: usize,
     pause: Option<Pause>,
+    /// When keys are looked for whose deadline has passed.
     expiry: Option<TimerId>,
     started: Time,
     clients_total: u64,
     commands_total: u64,
-    /// Clients that were sent away because their replies took too much memory.
+    /// Clients that were dropped: their replies were too large, or too much waited for the disk.
     dropped_total: u64,
     /// For clients that do not subscribe, and for those that do.
     limits: Rc<Limits>,
     subscriber_limits: Rc<Limits>,
-    failure: Option<io::Error>,
+    file_error: Option<io::Error>,
 }
 
 /// What is remembered about a connection here; the rest is its [`Client`].
 pub(crate) struct Session {
     client: usize,
-    commands: Commands,
+    decoder: CommandDecoder,
 }
 
 impl Server {
-    /// With chance from `seed`, that keys which collide cannot be found out.
+    /// `seed` gives the hash secrets, so that nobody can choose keys that collide.
     pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Server {
         let names = ahash::RandomState::with_seeds(seed(), seed(), seed(), seed());
         let mut commands = HashMap::with_hasher(names);
@@ -102,12 +100,11 @@ impl Server {
             commands,
             clients: Slab::new(),
             current: 0,
-            speaker: None,
+            running: None,
             out: Vec::new(),
+            pushed: Vec::new(),
             append_only: None,
             subscriptions: Subscriptions::default(),
-            waiting: Waiting::default(),
-            watched: Watched::default(),
             queued_bytes: 0,
             pause: None,
             expiry: None,
@@ -117,14 +114,14 @@ impl Server {
             dropped_total: 0,
             limits: Rc::new(limits),
             subscriber_limits: Rc::new(subscriber_limits),
-            failure: None,
+            file_error: None,
         }
     }
 
-    /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as in pools of
-    /// connections, and may leave its replies where they are; a command may be large, and so may a reply. The
-    /// reactor's memory is what bounds them all, and what waits for the disk has a bound of its own. But when the server ends it does not wait for long for idle clients,
-    /// which do not notice.
+    /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as connections of a
+    /// pool are, and take its replies when it likes to; commands and replies may be large. What bounds them is the
+    /// memory of the reactor, for all clients together. Only when the server ends it does not wait long for clients that
+    /// do not close.
     pub(crate) fn limits() -> Limits {
         Limits::new()
             .input_bytes_max(COMMAND_BYTES_MAX + 64 * 1024)
@@ -150,14 +147,14 @@ impl Server {
         inbox
     }
 
-    /// After the reactor has stopped: writes what is left to write.
+    /// After the reactor has stopped: writes what is left to write to the file.
     ///
     /// # Errors
     ///
-    /// Why the server ended, or why not everything could be written.
+    /// Why the file could not be written, now or before.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
+        if let Some(error) = self.file_error.take() {
+            return Err(error);
         }
         match &mut self.append_only {
             Some(append_only) => append_only.finish(&mut self.store.journal),
@@ -165,11 +162,15 @@ impl Server {
         }
     }
 
-    /// What every callback begins with that carries out commands.
+    /// What every callback begins with that carries out commands, or sends replies. It clears what a callback has left
+    /// that ended with a panic.
     fn begin(&mut self, conn: &Connection, client: usize) {
         self.read_clock(conn);
         self.current = client;
-        self.speaker = Some(conn.key());
+        self.running = Some(conn.key());
+        self.out.clear();
+        self.pushed.clear();
+        self.store.journal.take_own_record();
     }
 
     fn read_clock(&mut self, cx: &Context) {
@@ -179,146 +180,12 @@ impl Server {
 
     /// What every callback ends with that may have changed something.
     fn end(&mut self, cx: &mut Context) {
-        self.speaker = None;
+        self.running = None;
         if let Some(append_only) = &mut self.append_only {
             append_only.write(&mut self.store.journal);
         }
         if self.expiry.is_none() && self.store.has_deadlines() {
             self.expiry = Some(cx.set_handler_timer(EXPIRY_PERIOD));
         }
-    }
-}
-
-impl StreamHandler for Server {
-    type Session = Session;
-
-    fn on_start(&mut self, cx: &mut Context) {
-        self.started = cx.now();
-        if let Some(append_only) = &mut self.append_only {
-            append_only.start(cx);
-        }
-        self.end(cx);
-    }
-
-    fn on_open(&mut self, conn: &mut Connection) -> Session {
-        self.clients_total += 1;
-        let client = self.clients.insert(Client::new(self.clients_total, conn));
-        Session { client, commands: Commands::new(COMMAND_BYTES_MAX) }
-    }
-
-    fn on_data(
-        &mut self,
-        session: &mut Session,
-        conn: &mut Connection,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        let client = session.client;
-        if self.clients[client].must_wait() {
-            // Whoever serves it has this shown again. Who waits for an element is read until there is no more room:
-            // that it leaves is to be noticed, whatever it has sent before.
-            if self.clients[client].blocked.is_none() || data.len() >= COMMAND_BYTES_MAX {
-                conn.pause();
-            }
-            return Ok(0);
-        }
-        self.begin(conn, client);
-        let result = for_each_frame(&mut session.commands, conn, data, |conn, command| {
-            match command {
-                protocol::Command::Array(args) => self.execute(conn, &args),
-                protocol::Command::Inline(words) => {
-                    let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-                    self.execute(conn, &args);
-                }
-            }
-            let this = &self.clients[client];
-            if this.must_wait() {
-                conn.pause(); // for the rest of the commands
-            }
-            if self.subscriptions.is_turn_over() {
-                conn.again();
-            }
-            if self.out.len() >= FLUSH_BYTES || this.is_closing {
-                self.flush(conn);
-            }
-            Ok(())
-        });
-        // Not an error of this callback: who sent it is to get the replies to what came before, also those that wait.
-        let used = result.unwrap_or_else(|error| {
-            let error = match error.downcast_ref() {
-                Some(FrameError::TooLong(_)) => "too big a command".into(),
-                _ => error.to_string(),
-            };
-            self.reply().error(&format!("ERR Protocol error: {error}"));
-            self.clients[client].is_closing = true;
-            data.len()
-        });
-        self.flush(conn);
-        self.end(conn);
-        if self.clients[client].blocked.is_some() {
-            conn.resume();
-        }
-        Ok(used)
-    }
-
-    fn on_poke(&mut self, session: &mut Session, conn: &mut Connection) {
-        let Some(args) = self.clients[session.client].postponed.take() else { return };
-        let args: Vec<&[u8]> = args.iter().map(|argument| &**argument).collect();
-        self.begin(conn, session.client);
-        self.commands_total -= 1;
-        conn.resume();
-        self.execute(conn, &args);
-        self.flush(conn);
-        self.end(conn);
-    }
-
-    fn on_timer(&mut self, session: &mut Session, conn: &mut Connection, _: TimerId) {
-        self.time_out(conn, session.client);
-        self.end(conn);
-    }
-
-    fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context) {
-        self.read_clock(cx);
-        if self.expiry == Some(timer) {
-            let has_more = self.store.expire(EXPIRED_PER_TURN);
-            self.expiry = has_more.then(|| cx.set_handler_timer(Duration::ZERO));
-            self.handle_touched(cx);
-        } else if self.pause.as_ref().is_some_and(|pause| pause.timer == timer) {
-            self.unpause(cx);
-        } else if let Some(append_only) = &mut self.append_only {
-            append_only.sync_soon();
-        }
-        self.end(cx);
-    }
-
-    /// Who waits for an element of a list would wait for ever. Commands that were postponed are carried out now.
-    fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
-        self.unpause(conn);
-        if self.clients[session.client].blocked.is_none() && conn.is_paused() {
-            return;
-        }
-        self.forget_waiting(conn, session.client);
-        self.clients[session.client].is_closing = true;
-        self.current = session.client;
-        self.flush(conn); // which closes it, behind the replies that wait for the disk
-    }
-
-    fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context) {
-        self.forget_waiting(cx, session.client);
-        self.unwatch(session.client);
-        self.unsubscribe_all(session.client);
-        self.take_transaction(session.client);
-        self.clients.remove(session.client);
-    }
-}
-
-impl oneloop::MessageHandler<Written> for Server {
-    fn on_handler_message(&mut self, written: Written, cx: &mut Context) {
-        let Some(append_only) = &mut self.append_only else { return };
-        if let Err(error) = append_only.handle_written(written, cx) {
-            log::error!("the append-only file: {error}");
-            self.failure = Some(error);
-            cx.stop(); // nothing that it could not keep is acknowledged
-        }
-        self.end(cx);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use oneloop::{Connection, Context};
+use oneloop::{Connection, Context, Key};
 
 use super::Server;
 use super::reply::{REPLY_BYTES_MAX, Reply};
@@ -22,27 +22,17 @@ impl Server {
         if self.out.is_empty() && !closes {
             return;
         }
-        match &mut self.append_only {
-            _ if self.out.len() > REPLY_BYTES_MAX => {
-                log::debug!("{}: asked for too large a reply", conn.key());
-                self.dropped_total += 1;
-                conn.abort();
-            }
-            Some(append_only) if append_only.is_behind(&self.store.journal) => {
-                let replies = Rc::from(&self.out[..]);
-                if append_only.hold(&self.store.journal, conn.key(), &replies, closes) {
-                    conn.pause(); // so that there is an end to what is kept
-                } else {
-                    log::debug!("{}: too much waits for the disk", conn.key());
-                    self.dropped_total += 1;
-                    conn.abort();
-                }
-            }
-            _ => {
-                conn.send(&self.out).ignore();
-                if closes {
-                    conn.close();
-                }
+        let key = conn.key();
+        if self.out.len() > REPLY_BYTES_MAX {
+            self.drop_client(conn, key, "it asked for too large a reply");
+        } else if self.is_behind() {
+            let replies = Rc::from(&self.out[..]);
+            self.hold(conn, key, &replies, closes);
+            conn.pause(); // so that there is an end to what is kept
+        } else {
+            conn.send(&self.out).ignore();
+            if closes {
+                conn.close();
             }
         }
         self.out.clear();
@@ -54,19 +44,38 @@ impl Server {
     /// Sends to any client.
     pub(crate) fn deliver(&mut self, cx: &mut Context, client: usize, message: &Rc<[u8]>) {
         let key = self.clients[client].key;
-        if self.speaker == Some(key) {
-            self.reply().write(message); // behind the replies that wait there
-            return;
+        if self.running == Some(key) {
+            // Behind the replies that wait there; within EXEC, whose array is not whole, behind all of it.
+            let is_in_exec = self.clients[client].transaction.is_some();
+            let out = if is_in_exec { &mut self.pushed } else { &mut self.out };
+            Reply::new(out, self.clients[client].protocol).write(message);
+        } else if self.is_behind() {
+            self.hold(cx, key, message, false);
+        } else {
+            cx.send_shared_to(key, Rc::clone(message)).ignore();
         }
-        match &mut self.append_only {
-            Some(append_only) if append_only.is_behind(&self.store.journal) => {
-                if !append_only.hold(&self.store.journal, key, message, false) {
-                    log::debug!("{key}: too much waits for the disk");
-                    self.dropped_total += 1;
-                    cx.abort_key(key);
-                }
-            }
-            _ => cx.send_shared_to(key, Rc::clone(message)).ignore(),
+    }
+
+    /// Whether what is sent has to wait for the disk.
+    fn is_behind(&self) -> bool {
+        let recorded = self.store.journal.recorded_bytes();
+        self.append_only.as_ref().is_some_and(|append_only| append_only.is_behind(recorded))
+    }
+
+    /// Keeps a message until all changes up to now are on the disk; it may be the last one of its connection.
+    fn hold(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>, closes: bool) {
+        let recorded = self.store.journal.recorded_bytes();
+        let append_only = self.append_only.as_mut();
+        let is_kept =
+            append_only.is_some_and(|append_only| append_only.hold(recorded, key, message, closes));
+        if !is_kept {
+            self.drop_client(cx, key, "too much waits for the disk");
         }
+    }
+
+    fn drop_client(&mut self, cx: &mut Context, key: Key, why: &str) {
+        log::debug!("{key}: dropped, {why}");
+        self.dropped_total += 1;
+        cx.abort_key(key);
     }
 }

@@ -5,8 +5,7 @@ use memchr::memchr;
 use oneloop::codec::{Decoder, FrameError};
 use smallvec::SmallVec;
 
-/// The longest argument. Redis takes 512 MiB; here a command is kept in memory until it is whole, and that many
-/// megabytes are no small key or value any more.
+/// The longest argument. Redis takes 512 MiB; here a whole command is kept in memory first.
 pub(crate) const BULK_BYTES_MAX: usize = 64 << 20;
 /// The longest command: one such argument, and some more.
 pub(crate) const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + INLINE_BYTES_MAX;
@@ -24,20 +23,19 @@ pub(crate) enum Command<'a> {
     Inline(Vec<Vec<u8>>),
 }
 
-/// Finds commands in what a client sends. It looks at each byte once, but for the few of a length that is cut.
-pub(crate) struct Commands {
+/// Finds commands in what a client sends. Of a command that comes in parts it looks twice at the lengths, and at
+/// nothing more often.
+pub(crate) struct CommandDecoder {
     bytes_max: usize,
     /// How far it has looked into a command that is not whole.
     offset: usize,
-    /// Arguments of it that are still to come.
+    /// Arguments of it that are still to come. Where the ones before stand is not kept, as they may be many.
     missing: usize,
-    /// Where the ones before stand.
-    found: Vec<(u32, u32)>,
     /// So many bytes are wanted before it is worth to look again.
     need: usize,
 }
 
-impl Decoder for Commands {
+impl Decoder for CommandDecoder {
     type Frame<'a> = Command<'a>;
 
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(Command<'a>, usize)>, FrameError> {
@@ -53,10 +51,10 @@ impl Decoder for Commands {
     }
 }
 
-impl Commands {
+impl CommandDecoder {
     /// Finds commands of at most so many bytes.
-    pub(crate) fn new(bytes_max: usize) -> Commands {
-        Commands { bytes_max, offset: 0, missing: 0, found: Vec::new(), need: 0 }
+    pub(crate) fn new(bytes_max: usize) -> CommandDecoder {
+        CommandDecoder { bytes_max, offset: 0, missing: 0, need: 0 }
     }
 
     fn decode_array<'a>(
@@ -64,7 +62,8 @@ impl Commands {
         input: &'a [u8],
     ) -> Result<Option<(Command<'a>, usize)>, FrameError> {
         self.need = 0;
-        if self.offset == 0 {
+        let came_in_parts = self.offset > 0;
+        if !came_in_parts {
             const INVALID: FrameError = FrameError::Malformed("invalid multibulk length");
             let Some((count, used)) = length(&input[1..]).ok_or(INVALID)? else { return Ok(None) };
             let count = count.unwrap_or(0); // less than nothing is nothing
@@ -74,20 +73,20 @@ impl Commands {
             self.offset = 1 + used;
             self.missing = count as usize;
         }
+        let mut arguments = Arguments::new();
         while self.missing > 0 {
             let Some((start, len)) = self.bulk(&input[self.offset..])? else { return Ok(None) };
             let start = self.offset + start;
-            self.found.push((start as u32, len as u32));
+            if !came_in_parts {
+                arguments.push(&input[start..start + len]);
+            }
             self.offset = start + len + 2;
             self.missing -= 1;
         }
-        let argument = |(start, len): &(u32, u32)| &input[*start as usize..][..*len as usize];
-        let arguments = self.found.iter().map(argument).collect();
         let taken = std::mem::take(&mut self.offset);
-        if self.found.capacity() > 32 {
-            self.found = Vec::new();
+        if came_in_parts {
+            return self.decode_array(input); // now that it is whole, from its beginning
         }
-        self.found.clear();
         Ok(Some((Command::Array(arguments), taken)))
     }
 
@@ -150,7 +149,7 @@ fn length(input: &[u8]) -> Option<Option<(Option<u64>, usize)>> {
     let mut number: u64 = 0;
     for (at, byte) in input.iter().enumerate().skip(start) {
         match byte {
-            b'0'..=b'9' => {
+            b'0'..=b'9' if at == start || number > 0 => {
                 number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
             }
             b'\r' if at > start => {
@@ -160,10 +159,7 @@ fn length(input: &[u8]) -> Option<Option<(Option<u64>, usize)>> {
                     Some(_) => None,
                 };
             }
-            _ => return None,
-        }
-        if at > 20 {
-            return None; // of leading zeros there is no end
+            _ => return None, // also a zero in front of other digits
         }
     }
     Some(None)

@@ -9,45 +9,25 @@ use oneloop::{Connection, Context};
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
-use super::commands::{Args, Failure, Outcome, is_word, short};
+use super::commands::{Args, Failure, Outcome, check_name, is_word};
 use super::pattern;
-use super::reply::Reply;
+use super::reply::{Done, Reply};
 
-/// After so many messages that were sent, and patterns that were tried, others have their turn.
-const DELIVERIES_PER_TURN: usize = 1000;
+/// As much work as so many arguments of a command: a message that is sent, or a pattern that is tried.
+const WORK_PER_DELIVERY: usize = 16;
 
-/// Clients by their channels and patterns.
-#[derive(Default)]
-pub(crate) struct Subscriptions {
-    channels: BTreeMap<Bytes, BTreeSet<usize>>,
-    patterns: BTreeMap<Bytes, BTreeSet<usize>>,
-    /// Since a turn was over for them.
-    deliveries: usize,
-}
-
-impl Subscriptions {
-    fn of(&mut self, kind: Kind) -> &mut BTreeMap<Bytes, BTreeSet<usize>> {
-        match kind {
-            Kind::Channel => &mut self.channels,
-            Kind::Pattern => &mut self.patterns,
-        }
-    }
-
-    /// Whether the rest of the commands of who publishes is for the next turn.
-    pub(crate) fn is_turn_over(&mut self) -> bool {
-        let is_over = self.deliveries > DELIVERIES_PER_TURN;
-        if is_over {
-            self.deliveries = 0;
-        }
-        is_over
-    }
-}
-
+/// What one subscribes to; and the index of it where there is something for either.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum Topic {
     Channel,
     Pattern,
 }
+
+/// How many channels, and how many patterns, a client may have: a message is tried with the patterns of all clients.
+const SUBSCRIBED_MAX: [usize; 2] = [100_000, 1000];
+
+/// Clients by their channels, and by their patterns.
+pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
 
 /// A message in the two versions of the protocol, made when the first one wants it.
 struct Message<'a> {
@@ -61,14 +41,14 @@ impl Message<'_> {
             let mut bytes = Vec::new();
             let mut reply = Reply::new(&mut bytes, protocol);
             reply.push(self.parts.len());
-            self.parts.iter().for_each(|part| reply.bulk(part));
+            reply.bulks(self.parts);
             bytes.into()
         })
     }
 }
 
 impl Server {
-    /// Whom it went to, counted.
+    /// Sends a message of these parts; to how many it went.
     fn send_to_subscribers(
         &mut self,
         cx: &mut Context,
@@ -87,15 +67,15 @@ impl Server {
         count
     }
 
-    fn subscribe(&mut self, kind: Kind, name: &[u8]) {
-        let name = Bytes::from(name);
-        self.clients[self.current].subscribed(kind).insert(name.clone());
-        self.subscriptions.of(kind).entry(name).or_default().insert(self.current);
+    fn subscribe(&mut self, topic: Topic, name: &[u8]) {
+        let name = Bytes::from_slice(name);
+        self.clients[self.current].subscribed[topic as usize].insert(name.clone());
+        self.subscriptions[topic as usize].entry(name).or_default().insert(self.current);
     }
 
-    fn unsubscribe(&mut self, client: usize, kind: Kind, name: &[u8]) {
-        self.clients[client].subscribed(kind).remove(name);
-        let all = self.subscriptions.of(kind);
+    fn unsubscribe(&mut self, client: usize, topic: Topic, name: &[u8]) {
+        self.clients[client].subscribed[topic as usize].remove(name);
+        let all = &mut self.subscriptions[topic as usize];
         if let Some(subscribers) = all.get_mut(name) {
             subscribers.remove(&client);
             if subscribers.is_empty() {
@@ -104,11 +84,11 @@ impl Server {
         }
     }
 
-    /// Without a word.
+    /// Ends all subscriptions of a client, without telling it.
     pub(crate) fn unsubscribe_all(&mut self, client: usize) {
-        for kind in [Kind::Channel, Kind::Pattern] {
-            for name in self.clients[client].subscribed(kind).clone() {
-                self.unsubscribe(client, kind, &name);
+        for topic in [Topic::Channel, Topic::Pattern] {
+            for name in self.clients[client].subscribed[topic as usize].clone() {
+                self.unsubscribe(client, topic, &name);
             }
         }
     }
@@ -130,49 +110,47 @@ impl Server {
     }
 }
 
-impl Client {
-    fn subscribed(&mut self, kind: Kind) -> &mut BTreeSet<Bytes> {
-        match kind {
-            Kind::Channel => &mut self.channels,
-            Kind::Pattern => &mut self.patterns,
-        }
-    }
-}
-
 pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    let (channel, text) = (short(args[1])?, args[2]);
-    let subscribers = server.subscriptions.channels.get(channel);
-    let subscribers: Vec<usize> = subscribers.into_iter().flatten().copied().collect();
-    let mut receivers =
-        server.send_to_subscribers(conn, &subscribers, &[b"message", channel, text]);
-    let patterns = server.subscriptions.patterns.iter();
-    let matching = patterns.filter(|(pattern, _)| pattern::matches(pattern, channel));
+    let (channel, text) = (check_name(args[1])?, args[2]);
+    let [channels, patterns] = &server.subscriptions;
+    let tried = patterns.len();
+    let subscribers: Vec<usize> = channels.get(channel).into_iter().flatten().copied().collect();
+    let matching = patterns.iter().filter(|(pattern, _)| pattern::matches(pattern, channel));
     let matching: Vec<(Bytes, Vec<usize>)> = matching
         .map(|(pattern, subscribers)| (pattern.clone(), subscribers.iter().copied().collect()))
         .collect();
+    let mut receivers =
+        server.send_to_subscribers(conn, &subscribers, &[b"message", channel, text]);
     for (pattern, subscribers) in matching {
         let parts: [&[u8]; 4] = [b"pmessage", &pattern, channel, text];
         receivers += server.send_to_subscribers(conn, &subscribers, &parts);
     }
-    server.subscriptions.deliveries += receivers + server.subscriptions.patterns.len();
-    server.reply().count(receivers);
-    Ok(())
+    server.store.work += WORK_PER_DELIVERY * (receivers + tried);
+    Ok(server.reply().count(receivers))
 }
 
 pub(crate) fn add(
     server: &mut Server,
     conn: &mut Connection,
     args: Args,
-    kind: Kind,
+    topic: Topic,
     word: &str,
 ) -> Outcome {
-    args[1..].iter().try_for_each(|name| short(name).map(drop))?;
+    args[1..].iter().try_for_each(|name| check_name(name).map(drop))?;
+    let subscribed = &server.clients[server.current].subscribed[topic as usize];
+    let new = args[1..].iter().filter(|name| !subscribed.contains(**name)).count();
+    let [channels_max, patterns_max] = SUBSCRIBED_MAX;
+    if subscribed.len() + new > SUBSCRIBED_MAX[topic as usize] {
+        let text =
+            format!("ERR a client has at most {channels_max} channels, {patterns_max} patterns");
+        return Err(text.into());
+    }
     for name in &args[1..] {
-        server.subscribe(kind, name);
+        server.subscribe(topic, name);
         server.confirm(word, Some(name));
     }
     server.set_limits(conn);
-    Ok(())
+    Ok(Done)
 }
 
 /// Without names, from all.
@@ -180,39 +158,39 @@ pub(crate) fn remove(
     server: &mut Server,
     conn: &mut Connection,
     args: Args,
-    kind: Kind,
+    topic: Topic,
     word: &str,
 ) -> Outcome {
     let names: Vec<Bytes> = match args[1..] {
-        [] => server.clients[server.current].subscribed(kind).iter().cloned().collect(),
-        ref names => names.iter().map(|name| Bytes::from(*name)).collect(),
+        [] => server.clients[server.current].subscribed[topic as usize].iter().cloned().collect(),
+        ref names => names.iter().map(|name| Bytes::from_slice(name)).collect(),
     };
     if names.is_empty() {
         server.confirm(word, None);
     }
     for name in names {
-        server.unsubscribe(server.current, kind, &name);
+        server.unsubscribe(server.current, topic, &name);
         server.confirm(word, Some(&name));
     }
     server.set_limits(conn);
-    Ok(())
+    Ok(Done)
 }
 
 /// PUBSUB: who subscribes to what.
 pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     let mut reply = Reply::new(&mut server.out, server.clients[server.current].protocol);
-    let channels = &server.subscriptions.channels;
+    let [channels, patterns] = &server.subscriptions;
     match args[1..] {
         [command] if is_word(command, "CHANNELS") => {
             reply.array(channels.len());
-            channels.keys().for_each(|channel| reply.bulk(channel));
+            Ok(reply.bulks(channels.keys()))
         }
         [command, pattern] if is_word(command, "CHANNELS") => {
-            let pattern = short(pattern)?;
+            let pattern = check_name(pattern)?;
             let names = channels.keys().filter(|channel| pattern::matches(pattern, channel));
             let names: Vec<&Bytes> = names.collect();
             reply.array(names.len());
-            names.iter().for_each(|name| reply.bulk(name));
+            Ok(reply.bulks(names))
         }
         [command, ref names @ ..] if is_word(command, "NUMSUB") => {
             reply.array(2 * names.len());
@@ -220,11 +198,9 @@ pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Out
                 reply.bulk(name);
                 reply.count(channels.get(*name).map_or(0, BTreeSet::len));
             }
+            Ok(Done)
         }
-        [command] if is_word(command, "NUMPAT") => {
-            reply.count(server.subscriptions.patterns.len());
-        }
-        _ => return Err(Failure::SYNTAX),
+        [command] if is_word(command, "NUMPAT") => Ok(reply.count(patterns.len())),
+        _ => Err(Failure::SYNTAX),
     }
-    Ok(())
 }

@@ -7,14 +7,14 @@ use std::mem;
 use oneloop::codec::Decoder;
 
 use super::Server;
-use super::commands::{Args, Run};
-use super::execute::run_on_keys;
-use super::protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, Commands};
+use super::commands::{Args, Command, Kind, Run};
+use super::execute::call_on_keys;
+use super::protocol::{self, BULK_BYTES_MAX, COMMAND_BYTES_MAX, CommandDecoder};
 use super::reply::Reply;
 
 const READ_BYTES: usize = 1 << 20;
-/// A record says in more words what a command said: a moment in place of a time from now, or beside a key the member
-/// that was chosen.
+/// A record may be longer than the command was: it says a moment in place of a time from now, and beside a key the
+/// members that were chosen.
 const RECORD_BYTES_MAX: usize = BULK_BYTES_MAX + COMMAND_BYTES_MAX;
 
 /// What was found in an append-only file.
@@ -35,7 +35,7 @@ impl Server {
     /// Those of reading; `InvalidData` for what is no record, with its place.
     pub(crate) fn replay(&mut self, mut file: impl Read) -> io::Result<Replayed> {
         let mut replay = Replay { server: self, database: 0, transaction: None, commands: 0 };
-        let mut decoder = Commands::new(RECORD_BYTES_MAX);
+        let mut decoder = CommandDecoder::new(RECORD_BYTES_MAX);
         let (mut input, mut used, mut whole, mut before) = (Vec::new(), 0, 0, 0);
         replay.server.store.journal.is_replaying = true;
         loop {
@@ -46,7 +46,7 @@ impl Server {
             };
             let taken = match decoder.decode(&input[used..]) {
                 Err(error) => return Err(damaged(used, error.to_string().into())),
-                Ok(Some((Command::Array(args), taken))) => {
+                Ok(Some((protocol::Command::Array(args), taken))) => {
                     replay.run(&args).map_err(|error| damaged(used, error))?;
                     taken
                 }
@@ -102,12 +102,15 @@ impl Replay<'_> {
             }
             (_, None) => {
                 let command = args.first().and_then(|name| self.server.look_up(name));
-                let run = match command.map(|command| &command.run) {
-                    Some(Run::Keys(run)) => *run,
-                    _ => return Err("no such command".into()),
+                let run = match command {
+                    Some(Command { kind: Kind::Write, run: Run::Keys(run), .. }) => *run,
+                    _ => return Err("no command that changes keys".into()),
                 };
+                if !command.is_some_and(|command| command.takes(args.len())) {
+                    return Err("wrong number of arguments".into());
+                }
                 let (keys, mut out) = (&mut self.server.store.keys(self.database), Vec::new());
-                run_on_keys(run, keys, args, &mut Reply::new(&mut out, 2))
+                call_on_keys(run, keys, args, &mut Reply::new(&mut out, 2))
                     .map_err(|error| error.0)?;
                 self.commands += 1;
             }

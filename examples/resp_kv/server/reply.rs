@@ -4,6 +4,10 @@
 /// the same large value a million times).
 pub(crate) const REPLY_BYTES_MAX: usize = 256 << 20;
 
+/// That a command has written its reply, or that none is due now.
+#[derive(Debug)]
+pub(crate) struct Done;
+
 /// Writes replies for one client, in the version of the protocol that it speaks (2, or 3 after `HELLO 3`). Over
 /// [`REPLY_BYTES_MAX`] nothing is added: nobody will be sent it.
 pub(crate) struct Reply<'a> {
@@ -16,100 +20,107 @@ impl<'a> Reply<'a> {
         Reply { out, protocol }
     }
 
-    pub(crate) fn ok(&mut self) {
-        self.write(b"+OK\r\n");
+    pub(crate) fn ok(&mut self) -> Done {
+        self.write(b"+OK\r\n")
     }
 
-    pub(crate) fn simple(&mut self, text: &str) {
-        self.line(b'+', text.as_bytes());
+    pub(crate) fn simple(&mut self, text: &str) -> Done {
+        self.line(b'+', text.as_bytes())
     }
 
     /// The text begins with the kind of error, such as `ERR`. It may quote the client, but an error is one line.
-    pub(crate) fn error(&mut self, text: &str) {
-        self.line(b'-', text.replace(['\r', '\n'], " ").as_bytes());
+    pub(crate) fn error(&mut self, text: &str) -> Done {
+        self.line(b'-', text.replace(['\r', '\n'], " ").as_bytes())
     }
 
-    pub(crate) fn integer(&mut self, number: i64) {
+    pub(crate) fn integer(&mut self, number: i64) -> Done {
         let mut digits = itoa::Buffer::new();
-        self.line(b':', digits.format(number).as_bytes());
+        self.line(b':', digits.format(number).as_bytes())
     }
 
-    pub(crate) fn count(&mut self, count: usize) {
-        self.integer(count as i64);
+    pub(crate) fn count(&mut self, count: usize) -> Done {
+        self.integer(count as i64)
     }
 
-    pub(crate) fn bulk(&mut self, bytes: &[u8]) {
+    pub(crate) fn bulk(&mut self, bytes: &[u8]) -> Done {
         self.header(b'$', bytes.len());
         self.write(bytes);
-        self.write(b"\r\n");
+        self.write(b"\r\n")
     }
 
-    pub(crate) fn bulk_or_null(&mut self, bytes: Option<&[u8]>) {
-        match bytes {
-            Some(bytes) => self.bulk(bytes),
+    /// Each of these strings.
+    pub(crate) fn bulks(&mut self, strings: impl IntoIterator<Item: AsRef<[u8]>>) -> Done {
+        strings.into_iter().for_each(|string| _ = self.bulk(string.as_ref()));
+        Done
+    }
+
+    pub(crate) fn bulk_or_null(&mut self, string: Option<impl AsRef<[u8]>>) -> Done {
+        match string {
+            Some(string) => self.bulk(string.as_ref()),
             None => self.null(),
         }
     }
 
-    pub(crate) fn null(&mut self) {
-        self.either(b"$-1\r\n", b"_\r\n");
+    pub(crate) fn null(&mut self) -> Done {
+        self.either(b"$-1\r\n", b"_\r\n")
     }
 
     /// The null that stands for an array: of EXEC, and of a blocking pop that timed out.
-    pub(crate) fn null_array(&mut self) {
-        self.either(b"*-1\r\n", b"_\r\n");
+    pub(crate) fn null_array(&mut self) -> Done {
+        self.either(b"*-1\r\n", b"_\r\n")
     }
 
     /// Text for people.
-    pub(crate) fn verbatim(&mut self, text: &str) {
+    pub(crate) fn verbatim(&mut self, text: &str) -> Done {
         if self.protocol == 2 {
             return self.bulk(text.as_bytes());
         }
         self.header(b'=', text.len() + "txt:".len());
         self.write(b"txt:");
         self.write(text.as_bytes());
-        self.write(b"\r\n");
+        self.write(b"\r\n")
     }
 
     /// So many replies follow.
-    pub(crate) fn array(&mut self, len: usize) {
-        self.header(b'*', len);
+    pub(crate) fn array(&mut self, len: usize) -> Done {
+        self.header(b'*', len)
     }
 
     /// So many pairs follow.
-    pub(crate) fn map(&mut self, pairs: usize) {
+    pub(crate) fn map(&mut self, pairs: usize) -> Done {
         if self.protocol == 2 { self.header(b'*', 2 * pairs) } else { self.header(b'%', pairs) }
     }
 
     /// So many members follow.
-    pub(crate) fn set(&mut self, len: usize) {
-        self.header(if self.protocol == 2 { b'*' } else { b'~' }, len);
+    pub(crate) fn set(&mut self, len: usize) -> Done {
+        self.header(if self.protocol == 2 { b'*' } else { b'~' }, len)
     }
 
     /// So many parts follow of something that the client did not ask for now.
-    pub(crate) fn push(&mut self, len: usize) {
-        self.header(if self.protocol == 2 { b'*' } else { b'>' }, len);
+    pub(crate) fn push(&mut self, len: usize) -> Done {
+        self.header(if self.protocol == 2 { b'*' } else { b'>' }, len)
     }
 
-    fn header(&mut self, kind: u8, len: usize) {
+    fn header(&mut self, kind: u8, len: usize) -> Done {
         let mut digits = itoa::Buffer::new();
-        self.line(kind, digits.format(len).as_bytes());
+        self.line(kind, digits.format(len).as_bytes())
     }
 
-    fn line(&mut self, kind: u8, text: &[u8]) {
+    fn line(&mut self, kind: u8, text: &[u8]) -> Done {
         self.write(&[kind]);
         self.write(text);
-        self.write(b"\r\n");
+        self.write(b"\r\n")
     }
 
-    fn either(&mut self, two: &[u8], three: &[u8]) {
-        self.write(if self.protocol == 2 { two } else { three });
+    fn either(&mut self, two: &[u8], three: &[u8]) -> Done {
+        self.write(if self.protocol == 2 { two } else { three })
     }
 
     /// Something that was made before, as a whole.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Done {
         if self.out.len() <= REPLY_BYTES_MAX {
             self.out.extend_from_slice(bytes);
         }
+        Done
     }
 }

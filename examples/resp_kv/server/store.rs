@@ -1,41 +1,20 @@
 //! What the server keeps: numbered databases of keys with values, some of which expire.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ahash::RandomState;
+use indexmap::IndexMap;
 
 use super::bytes::Bytes;
 use super::journal::Journal;
 use super::keys::Keys;
-use super::table::Table;
+use super::values::Value;
 
 pub(crate) const DATABASES: usize = 16;
+/// How many keys a client may watch, or wait for.
+pub(crate) const OBSERVED_MAX: usize = 10_000;
 /// The deadline of a key that does not expire.
 pub(crate) const NEVER: u64 = u64::MAX;
-
-pub(crate) type Hash = Table<Bytes>;
-pub(crate) type List = VecDeque<Bytes>;
-pub(crate) type Set = Table<()>;
-
-/// What a key stands for.
-pub(crate) enum Value {
-    String(Bytes),
-    Hash(Box<Hash>),
-    List(Box<List>),
-    Set(Box<Set>),
-}
-
-impl Value {
-    pub(crate) fn type_name(&self) -> &'static str {
-        match self {
-            Value::String(_) => "string",
-            Value::Hash(_) => "hash",
-            Value::List(_) => "list",
-            Value::Set(_) => "set",
-        }
-    }
-}
 
 /// A value with its deadline: milliseconds of the calendar's time since 1970.
 pub(crate) struct Object {
@@ -46,15 +25,16 @@ pub(crate) struct Object {
 /// All that is kept, and what was changed.
 pub(crate) struct Store {
     pub(crate) databases: Vec<Database>,
-    pub(crate) hasher: Rc<RandomState>,
-    /// State of the generator that chooses members and keys "at random".
+    pub(crate) hasher: RandomState,
+    /// State of the generator of random numbers.
     random: u64,
     /// The calendar's time in milliseconds since 1970, as of this turn of the loop.
     pub(crate) now: u64,
     /// How often something was changed.
     pub(crate) changes: u64,
-    /// Somebody watches keys or waits for them: those that change are noted in `touched`.
-    pub(crate) is_observed: bool,
+    /// What commands have done since the last one gave its turn back: arguments, and entries that were looked at.
+    pub(crate) work: usize,
+    /// Keys that were changed and that have observers, who are to be told.
     pub(crate) touched: Vec<(usize, Bytes)>,
     /// The record of all changes.
     pub(crate) journal: Journal,
@@ -62,23 +42,38 @@ pub(crate) struct Store {
 }
 
 pub(crate) struct Database {
-    pub(crate) keys: Table<Object>,
-    /// Deadlines with the slots of their keys, the first one first.
+    pub(crate) keys: IndexMap<Bytes, Object, RandomState>,
+    /// Deadlines with the places of their keys, the first one first.
     pub(crate) deadlines: BTreeSet<(u64, usize)>,
+    /// By keys, which may or may not be there.
+    pub(crate) observers: BTreeMap<Bytes, Observers>,
+}
+
+/// Clients who are to be told when a key is changed.
+#[derive(Default)]
+pub(crate) struct Observers {
+    /// Those who wait for an element of a list, the one first who has waited longest.
+    pub(crate) waiting: VecDeque<usize>,
+    /// Those who watch it.
+    pub(crate) watching: BTreeSet<usize>,
 }
 
 impl Store {
-    /// `seed` is what its secrets and its chance come from; whoever does not know it cannot find keys that collide.
+    /// `seed` gives the secrets of the hashes, and where the generator begins.
     pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Store {
-        let hasher = Rc::new(RandomState::with_seeds(seed(), seed(), seed(), seed()));
-        let database = || Database { keys: Table::new(&hasher), deadlines: BTreeSet::new() };
+        let hasher = RandomState::with_seeds(seed(), seed(), seed(), seed());
+        let database = || Database {
+            keys: IndexMap::with_hasher(hasher.clone()),
+            deadlines: BTreeSet::new(),
+            observers: BTreeMap::new(),
+        };
         Store {
             databases: std::iter::repeat_with(database).take(DATABASES).collect(),
-            hasher: Rc::clone(&hasher),
+            hasher: hasher.clone(),
             random: seed() | 1,
             now: 0,
             changes: 0,
-            is_observed: false,
+            work: 0,
             touched: Vec::new(),
             journal: Journal::default(),
             expired_total: 0,
@@ -90,18 +85,38 @@ impl Store {
         Keys { store: self, number }
     }
 
+    /// Who observes a key, to add somebody.
+    pub(crate) fn observers(&mut self, database: usize, key: &Bytes) -> &mut Observers {
+        self.databases[database].observers.entry(key.clone()).or_default()
+    }
+
+    /// Takes somebody off those who observe a key.
+    pub(crate) fn remove_observer(
+        &mut self,
+        (database, key): &(usize, Bytes),
+        remove: impl FnOnce(&mut Observers),
+    ) {
+        let all = &mut self.databases[*database].observers;
+        if let Some(observers) = all.get_mut(key) {
+            remove(observers);
+            if observers.waiting.is_empty() && observers.watching.is_empty() {
+                all.remove(key);
+            }
+        }
+    }
+
     /// Removes up to `count` keys whose deadline has passed; whether more of them wait.
     pub(crate) fn expire(&mut self, mut count: usize) -> bool {
         for number in 0..DATABASES {
             let now = self.now;
-            while let Some((deadline, slot)) = self.databases[number].deadlines.first().copied()
+            while let Some((deadline, place)) = self.databases[number].deadlines.first().copied()
                 && deadline <= now
             {
                 if count == 0 {
                     return true;
                 }
                 count -= 1;
-                self.keys(number).remove_expired(slot);
+                self.keys(number).remove_expired(place);
             }
         }
         false
@@ -118,19 +133,11 @@ impl Store {
         (database.keys.len(), database.deadlines.len())
     }
 
-    /// A number by chance (xorshift64*, Vigna 2016), not for secrets.
+    /// A random number (xorshift64*, Vigna 2016), not for secrets.
     pub(crate) fn random(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub(crate) fn new_hash(&self) -> Value {
-        Value::Hash(Box::new(Table::new(&self.hasher)))
-    }
-
-    pub(crate) fn new_set(&self) -> Set {
-        Table::new(&self.hasher)
     }
 }

@@ -1,6 +1,5 @@
 //! MULTI, EXEC, DISCARD and WATCH.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use oneloop::Connection;
@@ -9,20 +8,23 @@ use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Command, Failure, Outcome};
+use super::store::OBSERVED_MAX;
 
-/// What all clients together may queue: as much as a few of the largest commands.
+/// What a client may queue, the largest command and some more, and what all together may: it takes a few of them to
+/// use that up.
+const TRANSACTION_BYTES_MAX: usize = 80 << 20;
 const TRANSACTIONS_BYTES_MAX: usize = 256 << 20;
 
-/// Which clients watch a key.
-pub(crate) type Watched = BTreeMap<(usize, Bytes), BTreeSet<usize>>;
+/// A command with its arguments.
+type Queued = (&'static Command, Vec<Bytes>);
 
 /// What a client has queued since MULTI.
 #[derive(Default)]
 pub(crate) struct Transaction {
-    queued: Vec<(&'static Command, Vec<Bytes>)>,
+    queued: Vec<Queued>,
     bytes: usize,
     /// One of its commands was refused.
-    is_spoiled: bool,
+    is_refused: bool,
 }
 
 impl Transaction {
@@ -35,36 +37,54 @@ impl Transaction {
     }
 }
 
+/// The memory of a queued command: its arguments, of which the allocator keeps a few words, and its place in a vector
+/// that grows by doubling.
+fn queued_bytes(args: Args) -> usize {
+    const ALLOCATION_BYTES: usize = 16;
+    let arguments = args.iter().map(|arg| size_of::<Bytes>() + ALLOCATION_BYTES + arg.len());
+    2 * size_of::<Queued>() + ALLOCATION_BYTES + arguments.sum::<usize>()
+}
+
 impl Client {
     /// Whether a command is not carried out now but in EXEC.
     pub(crate) fn queues(&self, command: &Command) -> bool {
-        const NOT_QUEUED: [&str; 6] = ["multi", "exec", "discard", "watch", "quit", "reset"];
-        self.transaction.is_some() && !NOT_QUEUED.contains(&command.name)
+        self.transaction.is_some() && !command.is_never_queued
     }
 
-    pub(crate) fn spoil_transaction(&mut self) {
+    pub(crate) fn refuse_transaction(&mut self) {
         if let Some(transaction) = &mut self.transaction {
-            transaction.is_spoiled = true;
+            transaction.is_refused = true;
         }
     }
 }
 
 impl Server {
+    /// Keeps a command of the current client for EXEC.
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
-        let bytes = args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>();
-        if transaction.is_spoiled {
-            self.reply().simple("QUEUED"); // as it were: it will not be carried out
+        let bytes = queued_bytes(args);
+        if transaction.is_refused {
+            self.reply().simple("QUEUED"); // as usual, and EXEC will refuse it all
+        } else if transaction.bytes + bytes > TRANSACTION_BYTES_MAX {
+            self.refuse_queued("ERR the transaction is too large");
         } else if self.queued_bytes + bytes > TRANSACTIONS_BYTES_MAX {
-            self.queued_bytes -= mem::take(transaction).bytes;
-            self.clients[self.current].spoil_transaction();
-            self.reply().error("ERR the transactions of all clients are too large");
+            self.refuse_queued("ERR the transactions of all clients are too large");
         } else {
             self.queued_bytes += bytes;
             transaction.bytes += bytes;
-            transaction.queued.push((command, args.iter().map(|arg| Bytes::from(*arg)).collect()));
+            transaction
+                .queued
+                .push((command, args.iter().map(|arg| Bytes::from_slice(arg)).collect()));
             self.reply().simple("QUEUED");
         }
+    }
+
+    /// Gives the memory back, and has EXEC refuse it all.
+    fn refuse_queued(&mut self, error: &str) {
+        let transaction = self.clients[self.current].transaction.get_or_insert_default();
+        self.queued_bytes -= mem::take(transaction).bytes;
+        transaction.is_refused = true;
+        self.reply().error(error);
     }
 
     /// Takes what a client has queued, if it has begun a transaction, which ends with that.
@@ -74,25 +94,23 @@ impl Server {
         Some(transaction)
     }
 
-    /// A key was changed: the transactions of those who watch it will not be carried out.
-    pub(crate) fn spoil_watchers(&mut self, touched: &(usize, Bytes)) {
-        for client in self.watched.get(touched).into_iter().flatten() {
-            self.clients[*client].is_spoiled = true;
+    /// A key was changed: the transactions of those who watch it will not be carried out, whatever else is changed.
+    pub(crate) fn break_watches(&mut self, (database, key): &(usize, Bytes)) {
+        while let Some(observers) = self.store.databases[*database].observers.get(key)
+            && let Some(client) = observers.watching.first().copied()
+        {
+            self.unwatch(client);
+            self.clients[client].is_watch_broken = true;
         }
     }
 
+    /// What a client has watched makes no difference any more.
     pub(crate) fn unwatch(&mut self, client: usize) {
         let this = &mut self.clients[client];
-        this.is_spoiled = false;
+        this.is_watch_broken = false;
         for place in mem::take(&mut this.watched) {
-            if let Some(watchers) = self.watched.get_mut(&place) {
-                watchers.remove(&client);
-                if watchers.is_empty() {
-                    self.watched.remove(&place);
-                }
-            }
+            self.store.remove_observer(&place, |observers| _ = observers.watching.remove(&client));
         }
-        self.observe();
     }
 }
 
@@ -102,8 +120,7 @@ pub(crate) fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome
         return Err(Failure::new("ERR MULTI calls can not be nested"));
     }
     *transaction = Some(Transaction::default());
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
@@ -115,14 +132,13 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     }
     server.handle_touched(conn);
     let this = &mut server.clients[server.current];
-    let is_stale = this.is_spoiled;
+    let is_stale = this.is_watch_broken;
     server.unwatch(server.current);
-    if transaction.is_spoiled {
+    if transaction.is_refused {
         return Err(Failure::new("EXECABORT Transaction discarded because of previous errors."));
     }
     if is_stale {
-        server.reply().null_array();
-        return Ok(());
+        return Ok(server.reply().null_array());
     }
     // So that commands know that they are in one.
     server.clients[server.current].transaction = Some(Transaction::default());
@@ -130,11 +146,12 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
         let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
-        server.run(conn, command, &args);
+        server.call(conn, command, &args);
     }
     server.store.journal.make_atomic(start);
     server.clients[server.current].transaction = None;
-    Ok(())
+    let pushed = mem::take(&mut server.pushed);
+    Ok(server.reply().write(&pushed))
 }
 
 pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
@@ -142,8 +159,7 @@ pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outco
         return Err(Failure::new("ERR DISCARD without MULTI"));
     }
     server.unwatch(server.current);
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
@@ -156,18 +172,21 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
     args[1..].iter().for_each(|key| _ = keys.contains(key));
     server.handle_touched(conn);
     let this = &mut server.clients[server.current];
-    for key in &args[1..] {
-        let place = (this.database, Bytes::from(*key));
-        server.watched.entry(place.clone()).or_default().insert(server.current);
-        this.watched.insert(place);
+    if this.watched.len() + args.len() - 1 > OBSERVED_MAX {
+        return Err(format!("ERR a client watches at most {OBSERVED_MAX} keys").into());
     }
-    server.observe();
-    server.reply().ok();
-    Ok(())
+    if this.is_watch_broken {
+        return Ok(server.reply().ok()); // its next transaction is not carried out, whatever it watches
+    }
+    for key in &args[1..] {
+        let key = Bytes::from_slice(key);
+        server.store.observers(this.database, &key).watching.insert(server.current);
+        this.watched.insert((this.database, key));
+    }
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn unwatch(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
     server.unwatch(server.current);
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }

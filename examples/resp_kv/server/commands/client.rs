@@ -1,11 +1,7 @@
 //! CLIENT: what clients may know of each other, and do to each other.
 
-use oneloop::Connection;
-
-use super::super::Server;
-use super::super::bytes::Bytes;
 use super::super::clients::Client;
-use super::{Args, Failure, Outcome, count, integer, is_word, quote};
+use super::*;
 
 pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let this = &mut server.clients[server.current];
@@ -13,15 +9,15 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
     match (command, rest) {
         (_, []) if is_word(command, "ID") => {
             let id = this.id as i64;
-            server.reply().integer(id);
+            Ok(server.reply().integer(id))
         }
         (_, []) if is_word(command, "GETNAME") => {
             let name = this.name.clone();
-            server.reply().bulk_or_null((!name.is_empty()).then_some(&*name));
+            Ok(server.reply().bulk_or_null((!name.is_empty()).then_some(name)))
         }
         (_, [name]) if is_word(command, "SETNAME") => {
             this.set_name(name)?;
-            server.reply().ok();
+            Ok(server.reply().ok())
         }
         (_, [what, value]) if is_word(command, "SETINFO") => {
             let place = ["lib-name", "lib-ver"].iter().position(|name| is_word(what, name));
@@ -31,15 +27,22 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
                     "ERR lib-name and lib-ver cannot contain spaces, newlines or special characters.",
                 ));
             }
-            this.library[place] = Bytes::from(*value);
-            server.reply().ok();
+            this.library[place] = Bytes::from_slice(value);
+            Ok(server.reply().ok())
         }
         (_, []) if is_word(command, "INFO") => {
             let line = this.describe(conn.now());
-            server.reply().verbatim(&line);
+            Ok(server.reply().verbatim(&line))
         }
-        _ if is_word(command, "LIST") => list(server, conn, rest)?,
-        _ if is_word(command, "KILL") => kill(server, conn, rest)?,
+        (_, []) if is_word(command, "LIST") => {
+            let mut clients: Vec<&Client> =
+                server.clients.iter().map(|(_, client)| client).collect();
+            clients.retain(|client| conn.is_open(client.key));
+            clients.sort_by_key(|client| client.id);
+            let lines: String = clients.iter().map(|client| client.describe(conn.now())).collect();
+            Ok(server.reply().verbatim(&lines))
+        }
+        _ if is_word(command, "KILL") => kill(server, conn, rest),
         (_, [millis, mode @ ..]) if is_word(command, "PAUSE") && mode.len() < 2 => {
             let is_for_reads = match mode {
                 [mode] if is_word(mode, "WRITE") => false,
@@ -47,81 +50,49 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
                 _ => true,
             };
             server.pause(conn, millis, is_for_reads)?;
-            server.reply().ok();
+            Ok(server.reply().ok())
         }
         (_, []) if is_word(command, "UNPAUSE") => {
             server.unpause(conn);
-            server.reply().ok();
-        }
-        (_, [id, how @ ..]) if is_word(command, "UNBLOCK") && how.len() < 2 => {
-            unblock(server, conn, id, how.first())?;
+            Ok(server.reply().ok())
         }
         _ => {
             let what = quote(command);
             let text = "ERR unknown subcommand or wrong number of arguments for";
-            return Err(
-                format!("{text} '{what}'. Try CLIENT LIST, ID, SETNAME, KILL or PAUSE.").into()
-            );
+            Err(format!("{text} '{what}'. Try CLIENT LIST, ID, SETNAME, KILL or PAUSE.").into())
         }
     }
-    Ok(())
-}
-
-/// Which clients are meant.
-type Filter<'a> = Box<dyn Fn(&Client) -> bool + 'a>;
-
-fn list(server: &mut Server, conn: &Connection, args: Args) -> Outcome {
-    let wants: Filter = match args {
-        [] => Box::new(|_| true),
-        [option, name] if is_word(option, "TYPE") => {
-            Box::new(|client| is_word(name, client.type_name()))
-        }
-        [option, ids @ ..] if is_word(option, "ID") && !ids.is_empty() => {
-            let ids: Result<Vec<usize>, Failure> = ids.iter().map(|id| count(id)).collect();
-            let ids = ids.map_err(|_| Failure::new("ERR Invalid client ID"))?;
-            Box::new(move |client| ids.contains(&(client.id as usize)))
-        }
-        _ => return Err(Failure::SYNTAX),
-    };
-    let mut clients: Vec<&Client> = server.clients.iter().map(|(_, client)| client).collect();
-    clients.retain(|client| wants(client) && conn.is_open(client.key));
-    clients.sort_by_key(|client| client.id);
-    let lines: String = clients.iter().map(|client| client.describe(conn.now())).collect();
-    server.reply().verbatim(&lines);
-    Ok(())
 }
 
 /// The old form, of one address, tells that there is no such client; the new one, of filters, counts.
 fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    let (mut skips_me, mut is_old) = (true, false);
-    let mut filters: Vec<Filter> = Vec::new();
-    if let [address] = args {
-        (skips_me, is_old) = (false, true);
-        filters.push(Box::new(move |client| client.address.as_bytes() == *address));
-    }
-    let (pairs, rest) = args.as_chunks::<2>();
-    if !is_old && (pairs.is_empty() || !rest.is_empty()) {
-        return Err(Failure::SYNTAX);
-    }
-    for [filter, value] in pairs {
-        let value: &[u8] = value;
-        if is_word(filter, "ID") {
-            let id =
-                count(value).map_err(|_| Failure::new("ERR client-id should be greater than 0"))?;
-            filters.push(Box::new(move |client| client.id == id as u64));
-        } else if is_word(filter, "ADDR") {
-            filters.push(Box::new(move |client| client.address.as_bytes() == value));
-        } else if is_word(filter, "TYPE") {
-            filters.push(Box::new(move |client| is_word(value, client.type_name())));
-        } else if is_word(filter, "SKIPME") && (is_word(value, "yes") || is_word(value, "no")) {
-            skips_me = is_word(value, "yes");
-        } else {
-            return Err(Failure::SYNTAX);
+    let is_old = args.len() == 1;
+    let (mut id, mut address, mut skips_me) = (None, None, !is_old);
+    match args.as_chunks::<2>() {
+        ([], [one]) => address = Some(*one),
+        (pairs @ [_, ..], []) => {
+            for [filter, value] in pairs {
+                if is_word(filter, "ID") {
+                    let wrong = |_| Failure::new("ERR client-id should be greater than 0");
+                    id = Some(count(value).map_err(wrong)? as u64);
+                } else if is_word(filter, "ADDR") {
+                    address = Some(*value);
+                } else if is_word(filter, "SKIPME") && is_word(value, "yes") {
+                    skips_me = true;
+                } else if is_word(filter, "SKIPME") && is_word(value, "no") {
+                    skips_me = false;
+                } else {
+                    return Err(Failure::SYNTAX);
+                }
+            }
         }
+        _ => return Err(Failure::SYNTAX),
     }
     let mut killed = 0;
     for (slot, other) in &mut server.clients {
-        let is_meant = conn.is_open(other.key) && filters.iter().all(|filter| filter(other));
+        let is_meant = conn.is_open(other.key)
+            && id.is_none_or(|id| other.id == id)
+            && address.is_none_or(|address| other.address.as_bytes() == address);
         if is_meant && !(skips_me && slot == server.current) {
             killed += 1;
             if slot == server.current {
@@ -132,30 +103,8 @@ fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
         }
     }
     match (is_old, killed) {
-        (true, 0) => return Err(Failure::new("ERR No such client")),
-        (true, _) => server.reply().ok(),
-        (false, _) => server.reply().integer(killed),
+        (true, 0) => Err(Failure::new("ERR No such client")),
+        (true, _) => Ok(server.reply().ok()),
+        (false, _) => Ok(server.reply().integer(killed)),
     }
-    Ok(())
-}
-
-fn unblock(server: &mut Server, conn: &mut Connection, id: &[u8], how: Option<&&[u8]>) -> Outcome {
-    let id = integer(id)?;
-    let is_error = match how {
-        Some(how) if is_word(how, "ERROR") => true,
-        Some(how) if !is_word(how, "TIMEOUT") => return Err(Failure::SYNTAX),
-        _ => false,
-    };
-    let is_it = |other: &Client| other.id as i64 == id && other.blocked.is_some();
-    let found = server.clients.iter().find(|(_, other)| is_it(other)).map(|(slot, _)| slot);
-    if let Some(slot) = found {
-        let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-        server.unblock(
-            conn,
-            slot,
-            |reply| if is_error { reply.error(error) } else { reply.null_array() },
-        );
-    }
-    server.reply().integer(found.is_some().into());
-    Ok(())
 }

@@ -1,14 +1,11 @@
 //! What a client asks about its connection and about the server.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use oneloop::Connection;
-
+use super::super::KEEPALIVE;
 use super::super::append_only::Policy;
-use super::super::protocol::BULK_BYTES_MAX;
-use super::super::store::DATABASES;
-use super::super::{KEEPALIVE, Server, pattern};
-use super::{Args, Failure, Outcome, integer, is_word, quote};
+use super::*;
 
 /// How long SHUTDOWN waits for clients that do not take their replies.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,21 +17,18 @@ pub(crate) fn ping(server: &mut Server, _: &mut Connection, args: Args) -> Outco
     let this = &server.clients[server.current];
     let is_subscriber = this.protocol == 2 && this.subscriptions() > 0;
     let mut reply = server.reply();
-    match args.get(1) {
+    Ok(match args.get(1) {
         text if is_subscriber => {
             reply.array(2);
-            reply.bulk(b"pong");
-            reply.bulk(text.unwrap_or(&&b""[..]));
+            reply.bulks([b"pong", *text.unwrap_or(&&b""[..])])
         }
         Some(text) => reply.bulk(text),
         None => reply.simple("PONG"),
-    }
-    Ok(())
+    })
 }
 
 pub(crate) fn echo(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
-    server.reply().bulk(args[1]);
-    Ok(())
+    Ok(server.reply().bulk(args[1]))
 }
 
 /// The number of a database.
@@ -45,14 +39,12 @@ pub(crate) fn database(number: &[u8]) -> Result<usize, Failure> {
 
 pub(crate) fn select(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     server.clients[server.current].database = database(args[1])?;
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn quit(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
     server.clients[server.current].is_closing = true;
-    server.reply().ok();
-    Ok(())
+    Ok(server.reply().ok())
 }
 
 pub(crate) fn reset(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
@@ -64,8 +56,7 @@ pub(crate) fn reset(server: &mut Server, conn: &mut Connection, _: Args) -> Outc
     this.database = 0;
     this.protocol = 2;
     this.set_name(b"")?;
-    server.reply().simple("RESET");
-    Ok(())
+    Ok(server.reply().simple("RESET"))
 }
 
 pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
@@ -82,43 +73,61 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
             }
         };
     }
-    match options {
-        [] => {}
-        [option, name] if is_word(option, "SETNAME") => this.set_name(name)?,
-        [option, ..] if is_word(option, "AUTH") => return Err(NO_PASSWORD),
-        [option, ..] => {
-            let what = quote(option);
-            return Err(format!("ERR Syntax error in HELLO option '{what}'").into());
-        }
+    let mut name = None;
+    while let [option, rest @ ..] = options {
+        options = match rest {
+            [user, _password, rest @ ..] if is_word(option, "AUTH") => {
+                log_in(user)?;
+                rest
+            }
+            [value, rest @ ..] if is_word(option, "SETNAME") => {
+                name = Some(*value);
+                rest
+            }
+            _ => {
+                let what = quote(option);
+                return Err(format!("ERR Syntax error in HELLO option '{what}'").into());
+            }
+        };
+    }
+    if let Some(name) = name {
+        this.set_name(name)?;
     }
     this.protocol = protocol;
     let id = this.id as i64;
     let mut reply = server.reply();
     reply.map(7);
-    for (name, value) in [("server", "redis"), ("version", super::info::REDIS_VERSION)] {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
+    for (name, value) in [("server", "redis"), ("version", info::REDIS_VERSION)] {
+        reply.bulks([name, value]);
     }
     for (name, number) in [("proto", protocol.into()), ("id", id)] {
         reply.bulk(name.as_bytes());
         reply.integer(number);
     }
     for (name, value) in [("mode", "standalone"), ("role", "master")] {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
+        reply.bulks([name, value]);
     }
     reply.bulk(b"modules");
-    reply.array(0);
-    Ok(())
+    Ok(reply.array(0))
 }
 
-const NO_PASSWORD: Failure = Failure::new(
-    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is \
-     correct?",
-);
+/// There is one user, who needs no password, and so has any.
+fn log_in(user: &[u8]) -> Result<(), Failure> {
+    if user == b"default" {
+        return Ok(());
+    }
+    Err(Failure::new("WRONGPASS invalid username-password pair or user is disabled."))
+}
 
-pub(crate) fn auth(_: &mut Server, _: &mut Connection, _: Args) -> Outcome {
-    Err(NO_PASSWORD)
+pub(crate) fn auth(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    match args[1..] {
+        [user, _password] => log_in(user).map(|()| server.reply().ok()),
+        [_password] => Err(Failure::new(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+             configuration is correct?",
+        )),
+        _ => Err(Failure::SYNTAX),
+    }
 }
 
 /// All clients get the replies to what they have sent, and what is recorded is written.
@@ -130,17 +139,7 @@ pub(crate) fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -
     log::info!("SHUTDOWN");
     server.clients[server.current].is_closing = true;
     conn.drain(SHUTDOWN_TIMEOUT);
-    Ok(())
-}
-
-pub(crate) fn time(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
-    let since = conn.wall_clock().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    let since = since.unwrap_or_default();
-    let mut reply = server.reply();
-    reply.array(2);
-    reply.bulk(since.as_secs().to_string().as_bytes());
-    reply.bulk(since.subsec_micros().to_string().as_bytes());
-    Ok(())
+    Ok(Done)
 }
 
 /// CONFIG GET, of what clients ask for; what is configured is an argument of the program, and stays.
@@ -149,36 +148,70 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
         return Err(Failure::new("ERR only CONFIG GET is known here"));
     }
     let policy = server.append_only.as_ref().map(|append_only| append_only.policy());
-    let settings = [
-        ("appendonly", if policy.is_some() { "yes" } else { "no" }.to_owned()),
-        (
-            "appendfsync",
-            match policy {
-                Some(Policy::Always) => "always",
-                Some(Policy::Never) => "no",
-                Some(Policy::EverySecond) | None => "everysec",
-            }
-            .to_owned(),
-        ),
-        ("client-output-buffer-limit", "normal 0 0 0 pubsub 33554432 8388608 60".to_owned()),
-        ("databases", DATABASES.to_string()),
-        ("maxmemory", "0".to_owned()),
-        ("proto-max-bulk-len", BULK_BYTES_MAX.to_string()),
-        ("save", String::new()),
-        ("tcp-keepalive", KEEPALIVE.as_secs().to_string()),
-        ("timeout", "0".to_owned()),
-    ];
-    let is_wanted = |name: &str| {
-        args[2..]
-            .iter()
-            .any(|wanted| pattern::matches(&wanted.to_ascii_lowercase(), name.as_bytes()))
+    let appendfsync = match policy {
+        Some(Policy::Always) => "always",
+        Some(Policy::Never) => "no",
+        Some(Policy::EverySecond) | None => "everysec",
     };
+    let settings: [(&str, &dyn Display); 9] = [
+        ("appendonly", if policy.is_some() { &"yes" } else { &"no" }),
+        ("appendfsync", &appendfsync),
+        ("client-output-buffer-limit", &"normal 0 0 0 pubsub 33554432 8388608 60"),
+        ("databases", &DATABASES),
+        ("maxmemory", &0),
+        ("proto-max-bulk-len", &BULK_BYTES_MAX),
+        ("save", &""),
+        ("tcp-keepalive", &KEEPALIVE.as_secs()),
+        ("timeout", &0),
+    ];
+    let patterns = args[2..].iter().map(|pattern| Ok(check_name(pattern)?.to_ascii_lowercase()));
+    let patterns = patterns.collect::<Result<Vec<_>, Failure>>()?;
+    let is_wanted =
+        |name: &str| patterns.iter().any(|pattern| pattern::matches(pattern, name.as_bytes()));
     let wanted: Vec<_> = settings.iter().filter(|(name, _)| is_wanted(name)).collect();
     let mut reply = server.reply();
     reply.map(wanted.len());
     for (name, value) in wanted {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
+        reply.bulks([name, value.to_string().as_str()]);
     }
-    Ok(())
+    Ok(Done)
+}
+
+/// COMMAND: the table of commands, for the clients that want to know it. Without COMMAND DOCS redis-cli helps with what it
+/// knows itself.
+pub(crate) fn command(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+    let named = |names: &[&[u8]]| names.iter().map(|name| server.look_up(name)).collect();
+    let all = || COMMANDS.iter().map(Some).collect();
+    let rows: Vec<Option<&Command>> = match args[1..] {
+        [] => all(),
+        [part] if is_word(part, "COUNT") => {
+            return Ok(server.reply().count(COMMANDS.len()));
+        }
+        [part] if is_word(part, "LIST") => {
+            let mut reply = server.reply();
+            reply.array(COMMANDS.len());
+            return Ok(reply.bulks(COMMANDS.iter().map(|row| row.name)));
+        }
+        [part] if is_word(part, "INFO") => all(),
+        [part, ref names @ ..] if is_word(part, "INFO") => named(names),
+        _ => return Err(Failure::SYNTAX),
+    };
+    let mut reply = server.reply();
+    reply.array(rows.len());
+    rows.iter().for_each(|row| describe(&mut reply, *row));
+    Ok(Done)
+}
+
+/// Name and arity. Clients look at the eight places behind them; which arguments are keys, say, is for clusters.
+fn describe(reply: &mut Reply, row: Option<&Command>) {
+    let Some(row) = row else {
+        reply.null_array();
+        return;
+    };
+    reply.array(10);
+    reply.bulk(row.name.as_bytes());
+    reply.integer(row.arity.into());
+    reply.array(0);
+    (0..3).for_each(|_| _ = reply.integer(0));
+    (0..4).for_each(|_| _ = reply.array(0));
 }

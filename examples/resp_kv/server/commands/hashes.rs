@@ -1,146 +1,92 @@
 //! Hashes: fields with values under one key.
 
-use super::super::bytes::Bytes;
-use super::super::keys::Keys;
-use super::super::reply::Reply;
-use super::super::store::{Store, Value};
-use super::{Args, Failure, Outcome, float, float_sum, integer};
-
-impl Keys<'_> {
-    /// Sets a field; whether it is new. The key is a hash, or there is none.
-    fn set_field(&mut self, key: &[u8], field: &[u8], value: &[u8]) -> bool {
-        let hash = self.get_or_insert(key, Store::new_hash);
-        let Value::Hash(hash) = hash else { unreachable!("asked before") };
-        hash.insert(field, Bytes::from(value)).1.is_none()
-    }
-
-    fn field(&mut self, key: &[u8], field: &[u8]) -> Result<Option<&Bytes>, Failure> {
-        Ok(self.hash(key)?.and_then(|hash| hash.get(field)))
-    }
-}
+use super::*;
 
 fn set_fields(keys: &mut Keys, args: Args, command: &str) -> Result<usize, Failure> {
     let (pairs, []) = args[2..].as_chunks::<2>() else {
         return Err(Failure::wrong_arguments(command));
     };
-    keys.hash(args[1])?;
-    let new = pairs.iter().filter(|pair| keys.set_field(args[1], pair[0], pair[1])).count();
+    let hash = keys.make::<Hash>(args[1])?;
+    let before = hash.len();
+    hash.extend(
+        pairs.iter().map(|[field, value]| (Bytes::from_slice(field), Bytes::from_slice(value))),
+    );
+    let new = hash.len() - before;
     keys.touch(args[1]);
     Ok(new)
 }
 
 pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(set_fields(keys, args, "hset")?);
-    Ok(())
+    Ok(reply.count(set_fields(keys, args, "hset")?))
 }
 
 pub(crate) fn hmset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     set_fields(keys, args, "hmset")?;
-    reply.ok();
-    Ok(())
-}
-
-pub(crate) fn hsetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let is_new = keys.field(args[1], args[2])?.is_none();
-    if is_new {
-        keys.set_field(args[1], args[2], args[3]);
-        keys.touch(args[1]);
-    }
-    reply.integer(is_new.into());
-    Ok(())
+    Ok(reply.ok())
 }
 
 pub(crate) fn hget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.bulk_or_null(keys.field(args[1], args[2])?.map(|value| &**value));
-    Ok(())
+    let hash = keys.of::<Hash>(args[1])?;
+    Ok(reply.bulk_or_null(hash.and_then(|hash| hash.get(args[2]))))
 }
 
 pub(crate) fn hmget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let hash = keys.hash(args[1])?;
+    let hash = keys.of::<Hash>(args[1])?;
     reply.array(args.len() - 2);
     for field in &args[2..] {
-        let value = hash.as_ref().and_then(|hash| hash.get(field));
-        reply.bulk_or_null(value.map(|value| &**value));
+        reply.bulk_or_null(hash.as_ref().and_then(|hash| hash.get(*field)));
     }
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn hdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let removed = match keys.hash(args[1])? {
-        Some(hash) => args[2..].iter().filter(|field| hash.remove(field).is_some()).count(),
-        None => 0,
-    };
+    let removed = keys.of::<Hash>(args[1])?.map_or(0, |hash| {
+        args[2..].iter().filter(|field| hash.swap_remove(**field).is_some()).count()
+    });
     if removed > 0 {
-        keys.touch(args[1]);
-        keys.remove_if_empty(args[1]);
+        keys.taken_from(args[1]);
     }
-    reply.count(removed);
-    Ok(())
+    Ok(reply.count(removed))
 }
 
 pub(crate) fn hexists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(keys.field(args[1], args[2])?.is_some().into());
-    Ok(())
+    let is_there = keys.of::<Hash>(args[1])?.is_some_and(|hash| hash.contains_key(args[2]));
+    Ok(reply.integer(is_there.into()))
 }
 
 pub(crate) fn hlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.hash(args[1])?.map_or(0, |hash| hash.len()));
-    Ok(())
-}
-
-pub(crate) fn hstrlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.field(args[1], args[2])?.map_or(0, |value| value.len()));
-    Ok(())
+    Ok(reply.count(keys.of::<Hash>(args[1])?.map_or(0, |hash| hash.len())))
 }
 
 pub(crate) fn hgetall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let hash = keys.hash(args[1])?;
+    let hash = keys.of::<Hash>(args[1])?;
     reply.map(hash.as_ref().map_or(0, |hash| hash.len()));
-    for (field, value) in hash.iter().flat_map(|hash| hash.iter()) {
-        reply.bulk(field);
-        reply.bulk(value);
-    }
-    Ok(())
+    Ok(reply.bulks(hash.iter().flat_map(|hash| hash.iter()).flat_map(<[&Bytes; 2]>::from)))
 }
 
 pub(crate) fn hkeys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let hash = keys.hash(args[1])?;
+    let hash = keys.of::<Hash>(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
-    hash.iter().flat_map(|hash| hash.iter()).for_each(|(field, _)| reply.bulk(field));
-    Ok(())
+    Ok(reply.bulks(hash.iter().flat_map(|hash| hash.keys())))
 }
 
 pub(crate) fn hvals(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let hash = keys.hash(args[1])?;
+    let hash = keys.of::<Hash>(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
-    hash.iter().flat_map(|hash| hash.iter()).for_each(|(_, value)| reply.bulk(value));
-    Ok(())
+    Ok(reply.bulks(hash.iter().flat_map(|hash| hash.values())))
 }
 
 pub(crate) fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let by = integer(args[3])?;
     let not_a_number = |_| Failure::new("ERR hash value is not an integer");
-    let number = match keys.field(args[1], args[2])? {
+    let number = match keys.of::<Hash>(args[1])?.and_then(|hash| hash.get(args[2])) {
         Some(value) => integer(value).map_err(not_a_number)?,
         None => 0,
     };
-    let number =
-        number.checked_add(by).ok_or(Failure::new("ERR increment or decrement would overflow"))?;
+    let number = number.checked_add(by).ok_or(Failure::OVERFLOW)?;
     let mut digits = itoa::Buffer::new();
-    keys.set_field(args[1], args[2], digits.format(number).as_bytes());
+    let value = Bytes::from_slice(digits.format(number).as_bytes());
+    keys.make::<Hash>(args[1])?.insert(Bytes::from_slice(args[2]), value);
     keys.touch(args[1]);
-    reply.integer(number);
-    Ok(())
-}
-
-pub(crate) fn hincrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    float(args[3])?; // which is told first
-    let number = keys.field(args[1], args[2])?.map_or(&b"0"[..], |value| &**value);
-    let sum = float_sum(number, args[3], Failure::new("ERR hash value is not a float"))?;
-    keys.set_field(args[1], args[2], sum.as_bytes());
-    keys.touch(args[1]);
-    let record: [&[u8]; 4] = [b"HSET", args[1], args[2], sum.as_bytes()];
-    keys.store.journal.record_instead(keys.number, &record);
-    reply.bulk(sum.as_bytes());
-    Ok(())
+    Ok(reply.integer(number))
 }

@@ -1,120 +1,81 @@
 //! INFO: what the server tells of itself, with the loop's own figures.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
-use oneloop::Connection;
+use oneloop::CloseReason;
 
-use super::super::Server;
 use super::super::clients::Client;
-use super::super::store::DATABASES;
-use super::{Args, Outcome, is_word};
+use super::*;
 
-/// The version of Redis whose commands these are.
+/// The version of Redis that clients are told: they expect what it knows, and nothing later.
 pub(crate) const REDIS_VERSION: &str = "7.0.0";
 
-type Section = fn(&Server, &Connection) -> String;
-
-const SECTIONS: [(&str, Section); 6] = [
-    ("Server", of_server),
-    ("Clients", of_clients),
-    ("Persistence", of_persistence),
-    ("Stats", of_stats),
-    ("Loop", of_loop),
-    ("Keyspace", of_keyspace),
-];
-
 pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
-    let mut text = String::new();
-    for (name, section) in SECTIONS {
-        let is_wanted = |wanted: &&[u8]| {
-            is_word(wanted, name)
-                || ["all", "default", "everything"].iter().any(|all| is_word(wanted, all))
-        };
-        if args.len() == 1 || args[1..].iter().any(is_wanted) {
-            let separator = if text.is_empty() { "" } else { "\r\n" };
-            text.push_str(&format!("{separator}# {name}\r\n{}", section(server, conn)));
-        }
-    }
-    server.reply().verbatim(&text);
-    Ok(())
-}
-
-fn of_server(server: &Server, conn: &Connection) -> String {
+    let stats = conn.stats();
     let uptime = (conn.now() - server.started).as_secs();
-    format!(
-        "redis_version:{REDIS_VERSION}\r\nredis_mode:standalone\r\nserver_name:oneloop resp_kv\r\narch_bits:64\r\n\
-         uptime_in_seconds:{uptime}\r\nuptime_in_days:{}\r\n",
-        uptime / 86_400
-    )
-}
-
-fn of_clients(server: &Server, _: &Connection) -> String {
-    let count =
-        |is: fn(&Client) -> bool| server.clients.iter().filter(|(_, client)| is(client)).count();
-    format!(
-        "connected_clients:{}\r\nblocked_clients:{}\r\npubsub_clients:{}\r\n",
-        server.clients.len(),
-        count(|client| client.blocked.is_some()),
-        count(|client| client.subscriptions() > 0)
-    )
-}
-
-fn of_persistence(server: &Server, _: &Connection) -> String {
-    let held_bytes = server.append_only.as_ref().map_or(0, |append_only| append_only.held_bytes());
-    format!(
-        "loading:0\r\naof_enabled:{}\r\naof_held_bytes:{held_bytes}\r\nchanges_since_start:{}\r\n",
-        u8::from(server.append_only.is_some()),
-        server.store.changes
-    )
-}
-
-fn of_stats(server: &Server, conn: &Connection) -> String {
-    let stats = conn.stats();
-    format!(
-        "total_connections_received:{}\r\ntotal_commands_processed:{}\r\ntotal_net_input_bytes:{}\r\n\
-         total_net_output_bytes:{}\r\nexpired_keys:{}\r\nclients_dropped_for_large_replies:{}\r\n",
-        server.clients_total,
-        server.commands_total,
-        stats.bytes_in,
-        stats.bytes_out,
-        server.store.expired_total,
-        server.dropped_total
-    )
-}
-
-fn of_loop(_: &Server, conn: &Connection) -> String {
-    let stats = conn.stats();
-    let mut text = String::new();
-    let numbers = [
-        ("turns", stats.turns),
-        ("busy_turns", stats.busy_turns),
-        ("events", stats.events),
-        ("reads", stats.reads),
-        ("writes", stats.writes),
-        ("write_would_blocks", stats.write_would_blocks),
-        ("budgets_exhausted", stats.budgets_exhausted),
-        ("messages", stats.messages),
-        ("closes", stats.closes_total()),
-        ("closes_slow_reader", stats.closes(oneloop::CloseReason::SlowReader)),
-        ("closes_output_soft_timeout", stats.closes(oneloop::CloseReason::OutputSoftTimeout)),
-        ("buffer_bytes", stats.memory_bytes as u64),
-        ("buffer_bytes_peak", stats.memory_bytes_peak as u64),
-        ("turn_time_p99_ns", stats.turn_time.quantile(0.99).as_nanos() as u64),
-        ("timer_lag_p99_ns", stats.timer_lag.quantile(0.99).as_nanos() as u64),
+    let clients = |is: fn(&Client) -> bool| server.clients.iter().filter(|(_, it)| is(it)).count();
+    let file = server.append_only.as_ref();
+    let lines: [(&str, &str, &dyn Display); 34] = [
+        ("Server", "redis_version", &REDIS_VERSION),
+        ("Server", "redis_mode", &"standalone"),
+        ("Server", "server_name", &"oneloop resp_kv"),
+        ("Server", "arch_bits", &64),
+        ("Server", "uptime_in_seconds", &uptime),
+        ("Server", "uptime_in_days", &(uptime / 86_400)),
+        ("Clients", "connected_clients", &server.clients.len()),
+        ("Clients", "blocked_clients", &clients(|client| client.blocked.is_some())),
+        ("Clients", "pubsub_clients", &clients(|client| client.subscriptions() > 0)),
+        ("Persistence", "loading", &0),
+        ("Persistence", "aof_enabled", &u8::from(file.is_some())),
+        ("Persistence", "aof_held_bytes", &file.map_or(0, |file| file.held_bytes())),
+        ("Persistence", "changes_since_start", &server.store.changes),
+        ("Stats", "total_connections_received", &server.clients_total),
+        ("Stats", "total_commands_processed", &server.commands_total),
+        ("Stats", "total_net_input_bytes", &stats.bytes_in),
+        ("Stats", "total_net_output_bytes", &stats.bytes_out),
+        ("Stats", "expired_keys", &server.store.expired_total),
+        ("Stats", "clients_dropped_for_large_replies", &server.dropped_total),
+        ("Loop", "loop_turns", &stats.turns),
+        ("Loop", "loop_busy_turns", &stats.busy_turns),
+        ("Loop", "loop_events", &stats.events),
+        ("Loop", "loop_reads", &stats.reads),
+        ("Loop", "loop_writes", &stats.writes),
+        ("Loop", "loop_write_would_blocks", &stats.write_would_blocks),
+        ("Loop", "loop_budgets_exhausted", &stats.budgets_exhausted),
+        ("Loop", "loop_messages", &stats.messages),
+        ("Loop", "loop_closes", &stats.closes_total()),
+        ("Loop", "loop_closes_slow_reader", &stats.closes(CloseReason::SlowReader)),
+        ("Loop", "loop_closes_output_soft_timeout", &stats.closes(CloseReason::OutputSoftTimeout)),
+        ("Loop", "loop_buffer_bytes", &stats.memory_bytes),
+        ("Loop", "loop_buffer_bytes_peak", &stats.memory_bytes_peak),
+        ("Loop", "loop_turn_time_p99_ns", &stats.turn_time.quantile(0.99).as_nanos()),
+        ("Loop", "loop_timer_lag_p99_ns", &stats.timer_lag.quantile(0.99).as_nanos()),
     ];
-    for (name, number) in numbers {
-        let _ = write!(text, "loop_{name}:{number}\r\n");
-    }
-    text
-}
-
-fn of_keyspace(server: &Server, _: &Connection) -> String {
+    let databases = (0..DATABASES).map(|number| (number, server.store.counts(number)));
+    let databases: Vec<(String, String)> = databases
+        .filter(|(_, (keys, _))| *keys > 0)
+        .map(|(number, (keys, expires))| {
+            (format!("db{number}"), format!("keys={keys},expires={expires},avg_ttl=0"))
+        })
+        .collect();
+    let keyspace =
+        databases.iter().map(|(name, value)| ("Keyspace", name.as_str(), value as &dyn Display));
+    let is_wanted = |section: &str| {
+        let names = [section, "all", "default", "everything"];
+        args.len() == 1
+            || args[1..].iter().any(|wanted| names.iter().any(|name| is_word(wanted, name)))
+    };
     let mut text = String::new();
-    for number in 0..DATABASES {
-        let (keys, expires) = server.store.counts(number);
-        if keys > 0 {
-            let _ = write!(text, "db{number}:keys={keys},expires={expires},avg_ttl=0\r\n");
+    let mut last = "";
+    for (section, name, value) in lines.into_iter().chain(keyspace) {
+        if section != last && is_wanted(section) {
+            let separator = if last.is_empty() { "" } else { "\r\n" };
+            let _ = write!(text, "{separator}# {section}\r\n");
+            last = section;
+        }
+        if section == last {
+            let _ = write!(text, "{name}:{value}\r\n");
         }
     }
-    text
+    Ok(server.reply().verbatim(&text))
 }

@@ -1,10 +1,6 @@
 //! Lists, as far as nobody waits for their elements; who does is in `blocking.rs`.
 
-use super::super::bytes::Bytes;
-use super::super::keys::Keys;
-use super::super::reply::Reply;
-use super::super::store::{List, Value};
-use super::{Args, Failure, Outcome, count, integer, is_word, range};
+use super::*;
 
 /// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,94 +10,60 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    fn parse(word: &[u8]) -> Result<Side, Failure> {
-        match word {
-            _ if is_word(word, "LEFT") => Ok(Side::Left),
-            _ if is_word(word, "RIGHT") => Ok(Side::Right),
-            _ => Err(Failure::SYNTAX),
-        }
-    }
-
     /// The command that takes an element off this end.
-    pub(crate) fn pop_command(self) -> &'static [u8] {
-        if self == Side::Left { b"LPOP" } else { b"RPOP" }
-    }
-
-    fn pop(self, list: &mut List) -> Option<Bytes> {
-        let element = if self == Side::Left { list.pop_front() } else { list.pop_back() };
-        // The memory of a list that was long once.
-        if list.len() < list.capacity() / 8 && list.capacity() > 64 {
-            list.shrink_to(list.len() * 2);
-        }
-        element
-    }
-
-    fn push(self, list: &mut List, element: &[u8]) {
-        match self {
-            Side::Left => list.push_front(Bytes::from(element)),
-            Side::Right => list.push_back(Bytes::from(element)),
-        }
+    pub(crate) fn pop_command(self) -> &'static str {
+        if self == Side::Left { "lpop" } else { "rpop" }
     }
 }
 
 impl Keys<'_> {
     /// Takes an element off a list.
     pub(crate) fn pop(&mut self, key: &[u8], side: Side) -> Result<Option<Bytes>, Failure> {
-        let element = self.list(key)?.and_then(|list| side.pop(list));
+        let list = self.of::<List>(key)?;
+        let element = list.and_then(|list| match side {
+            Side::Left => list.pop_front(),
+            Side::Right => list.pop_back(),
+        });
         if element.is_some() {
-            self.touch(key);
-            self.remove_if_empty(key);
+            self.taken_from(key);
         }
         Ok(element)
     }
 }
 
-/// `only_if_there`: without a list it makes none.
-pub(crate) fn push(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    side: Side,
-    only_if_there: bool,
-) -> Outcome {
-    let (key, elements) = (args[1], &args[2..]);
-    if keys.list(key)?.is_none() && only_if_there {
-        reply.integer(0);
-        return Ok(());
+pub(crate) fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
+    let list = keys.make::<List>(args[1])?;
+    let elements = args[2..].iter().map(|element| Bytes::from_slice(element));
+    match side {
+        Side::Left => elements.for_each(|element| list.push_front(element)),
+        Side::Right => list.extend(elements),
     }
-    let list = keys.get_or_insert(key, |_| Value::List(Box::default()));
-    let Value::List(list) = list else { unreachable!("asked before") };
-    elements.iter().for_each(|element| side.push(list, element));
-    reply.count(list.len());
-    keys.touch(key);
-    Ok(())
+    let len = list.len();
+    keys.touch(args[1]);
+    Ok(reply.count(len))
 }
 
 pub(crate) fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
-    let key = args[1];
     let wanted = match args[2..] {
-        [] => {
-            reply.bulk_or_null(keys.pop(key, side)?.as_deref());
-            return Ok(());
-        }
+        [] => return Ok(reply.bulk_or_null(keys.pop(args[1], side)?)),
         [wanted] => count(wanted)?,
-        _ if side == Side::Left => return Err(Failure::wrong_arguments("lpop")),
-        _ => return Err(Failure::wrong_arguments("rpop")),
+        _ => return Err(Failure::wrong_arguments(side.pop_command())),
     };
-    let Some(len) = keys.list(key)?.map(|list| list.len()) else {
-        reply.null_array();
-        return Ok(());
+    let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.null_array()) };
+    let (len, taken) = (list.len(), wanted.min(list.len()));
+    reply.array(taken);
+    match side {
+        Side::Left => reply.bulks(list.drain(..taken)),
+        Side::Right => reply.bulks(list.drain(len - taken..).rev()),
     };
-    reply.array(wanted.min(len));
-    for _ in 0..wanted.min(len) {
-        reply.bulk_or_null(keys.pop(key, side)?.as_deref());
+    if taken > 0 {
+        keys.taken_from(args[1]);
     }
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn llen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.list(args[1])?.map_or(0, |list| list.len()));
-    Ok(())
+    Ok(reply.count(keys.of::<List>(args[1])?.map_or(0, |list| list.len())))
 }
 
 /// Where an element stands; an index from the end is negative.
@@ -111,116 +73,58 @@ fn position(index: i64, len: usize) -> Option<usize> {
 }
 
 pub(crate) fn lindex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let index = integer(args[2])?;
-    let list = keys.list(args[1])?;
-    let element = list.and_then(|list| position(index, list.len()).map(|index| &*list[index]));
-    reply.bulk_or_null(element);
-    Ok(())
+    let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.null()) };
+    let place = position(integer(args[2])?, list.len());
+    Ok(reply.bulk_or_null(place.map(|place| &list[place])))
 }
 
 pub(crate) fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let index = integer(args[2])?;
-    let list = keys.list(args[1])?.ok_or(Failure::NO_SUCH_KEY)?;
-    let index = position(index, list.len()).ok_or(Failure::OUT_OF_RANGE)?;
-    list[index] = Bytes::from(args[3]);
+    let list = keys.of::<List>(args[1])?.ok_or(Failure::NO_SUCH_KEY)?;
+    let place = position(integer(args[2])?, list.len()).ok_or(Failure::OUT_OF_RANGE)?;
+    list[place] = Bytes::from_slice(args[3]);
     keys.touch(args[1]);
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }
 
 pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
-    let Some(list) = keys.list(args[1])? else {
-        reply.array(0);
-        return Ok(());
-    };
+    let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.array(0)) };
     let range = range(start, stop, list.len());
-    reply.array(range.len());
-    list.range(range).for_each(|element| reply.bulk(element));
-    Ok(())
+    let len = range.len();
+    reply.array(len);
+    reply.bulks(list.range(range));
+    keys.store.work += len;
+    Ok(Done)
 }
 
 pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
-    if let Some(list) = keys.list(args[1])? {
+    if let Some(list) = keys.of::<List>(args[1])? {
         let range = range(start, stop, list.len());
         list.truncate(range.end);
         list.drain(..range.start);
-        keys.touch(args[1]);
-        keys.remove_if_empty(args[1]);
+        keys.taken_from(args[1]);
     }
-    reply.ok();
-    Ok(())
-}
-
-pub(crate) fn linsert(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let behind = match args[2] {
-        place if is_word(place, "BEFORE") => 0,
-        place if is_word(place, "AFTER") => 1,
-        _ => return Err(Failure::SYNTAX),
-    };
-    let Some(list) = keys.list(args[1])? else {
-        reply.integer(0);
-        return Ok(());
-    };
-    let Some(pivot) = list.iter().position(|element| **element == *args[3]) else {
-        reply.integer(-1);
-        return Ok(());
-    };
-    list.insert(pivot + behind, Bytes::from(args[4]));
-    reply.count(list.len());
-    keys.touch(args[1]);
-    Ok(())
+    Ok(reply.ok())
 }
 
 /// Removes so many elements that are equal, from the end if negative, all if 0.
 pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = integer(args[2])?;
-    let Some(list) = keys.list(args[1])? else {
-        reply.integer(0);
-        return Ok(());
-    };
+    let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.count(0)) };
+    let len = list.len();
     let equal = list.iter().filter(|element| ***element == *args[3]).count();
     let count = if wanted == 0 { equal } else { equal.min(wanted.unsigned_abs() as usize) };
-    let first = if wanted < 0 { equal - count } else { 0 };
-    let mut seen = 0;
-    list.retain(|element| {
-        let is_equal = **element == *args[3];
-        seen += usize::from(is_equal);
-        !(is_equal && seen > first && seen <= first + count)
-    });
     if count > 0 {
-        keys.touch(args[1]);
-        keys.remove_if_empty(args[1]);
+        let first = if wanted < 0 { equal - count } else { 0 };
+        let mut seen = 0;
+        list.retain(|element| {
+            let is_equal = **element == *args[3];
+            seen += usize::from(is_equal);
+            !(is_equal && seen > first && seen <= first + count)
+        });
+        keys.taken_from(args[1]);
     }
-    reply.count(count);
-    Ok(())
-}
-
-fn move_element(
-    keys: &mut Keys,
-    (from, to): (&[u8], &[u8]),
-    sides: (Side, Side),
-    reply: &mut Reply,
-) -> Outcome {
-    keys.list(to)?;
-    let Some(element) = keys.pop(from, sides.0)? else {
-        reply.null();
-        return Ok(());
-    };
-    let list = keys.get_or_insert(to, |_| Value::List(Box::default()));
-    let Value::List(list) = list else { unreachable!("asked before") };
-    sides.1.push(list, &element);
-    keys.touch(to);
-    reply.bulk(&element);
-    Ok(())
-}
-
-pub(crate) fn lmove(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let sides = (Side::parse(args[3])?, Side::parse(args[4])?);
-    move_element(keys, (args[1], args[2]), sides, reply)
-}
-
-pub(crate) fn rpoplpush(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    move_element(keys, (args[1], args[2]), (Side::Right, Side::Left), reply)
+    keys.store.work += len;
+    Ok(reply.count(count))
 }

@@ -2,12 +2,10 @@
 
 mod client;
 mod connection;
-mod describe;
+mod generic;
 mod hashes;
 mod info;
-mod keys;
 mod lists;
-mod scan;
 mod sets;
 mod strings;
 mod table;
@@ -16,11 +14,15 @@ use std::borrow::Cow;
 
 use oneloop::Connection;
 
+// What each family uses, with what else stands here.
 use super::Server;
 use super::bytes::Bytes;
 use super::keys::Keys;
-use super::reply::Reply;
-use super::store::{Hash, List, Set, Value};
+use super::pattern;
+use super::protocol::BULK_BYTES_MAX;
+use super::reply::{Done, Reply};
+use super::store::{DATABASES, NEVER};
+use super::values::{Hash, List, Set, Value};
 
 pub(crate) use self::connection::database;
 pub(crate) use self::lists::Side;
@@ -32,29 +34,42 @@ pub(crate) struct Command {
     /// How many arguments it has with its name; if negative, at least so many.
     pub(crate) arity: i32,
     pub(crate) kind: Kind,
-    /// Which arguments are keys: the first, the last (from the end if negative), and every how many; zeros for none.
-    pub(crate) keys: (i32, i32, i32),
     pub(crate) run: Run,
+    /// Also in a transaction it is carried out at once.
+    pub(crate) is_never_queued: bool,
+    /// Who subscribes may call it, in version 2 of the protocol, too.
+    pub(crate) is_for_subscribers: bool,
 }
 
 impl Command {
+    const fn never_queued(self) -> Command {
+        Command { is_never_queued: true, ..self }
+    }
+
+    const fn for_subscribers(self) -> Command {
+        Command { is_for_subscribers: true, ..self }
+    }
+
     /// Whether others may notice it: CLIENT PAUSE can be for these alone.
     pub(crate) fn writes(&self) -> bool {
-        self.kind == Kind::Write || self.name == "publish"
+        self.kind == Kind::Write
+    }
+
+    /// Whether it may have so many arguments with its name.
+    pub(crate) fn takes(&self, arguments: usize) -> bool {
+        let least = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { arguments >= least } else { arguments == least }
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Read,
+    /// It changes keys, or sends messages to others.
     Write,
-    /// Takes part in publishing messages.
-    PubSub,
-    /// About the connection, the server or a transaction.
     Other,
 }
 
-/// What carries out a command, and writes one reply unless it fails.
+/// What carries out a command. Unless it fails it writes what its client is to get now: mostly one reply.
 pub(crate) enum Run {
     /// It needs nothing but the keys of a database: so it can be carried out again from the record of changes.
     Keys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
@@ -65,7 +80,7 @@ pub(crate) enum Run {
 /// A command's arguments, the first of which is its name.
 pub(crate) type Args<'a> = &'a [&'a [u8]];
 
-pub(crate) type Outcome = Result<(), Failure>;
+pub(crate) type Outcome = Result<Done, Failure>;
 
 /// Why a command was not carried out: what its client is told, which begins with the kind of error.
 #[derive(Debug)]
@@ -80,9 +95,10 @@ impl Failure {
     pub(crate) const OUT_OF_RANGE: Failure = Failure::new("ERR index out of range");
     pub(crate) const NOT_POSITIVE: Failure =
         Failure::new("ERR value is out of range, must be positive");
+    pub(crate) const OVERFLOW: Failure = Failure::new("ERR increment or decrement would overflow");
     pub(crate) const TOO_LONG: Failure =
         Failure::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
-    const WRONG_TYPE: Failure =
+    pub(crate) const WRONG_TYPE: Failure =
         Failure::new("WRONGTYPE Operation against a key holding the wrong kind of value");
 
     pub(crate) const fn new(text: &'static str) -> Failure {
@@ -102,8 +118,9 @@ impl From<String> for Failure {
 
 /// An integer as the protocol writes it: no plus sign, no zeros in front, no spaces.
 pub(crate) fn integer(text: &[u8]) -> Result<i64, Failure> {
+    const BYTES_MAX: usize = "-9223372036854775808".len();
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let is_plain = matches!(digits, [b'1'..=b'9', ..]) || text == b"0";
+    let is_plain = text.len() <= BYTES_MAX && matches!(digits, [b'1'..=b'9', ..]) || text == b"0";
     let number = str::from_utf8(text).ok().filter(|_| is_plain).and_then(|text| text.parse().ok());
     number.ok_or(Failure::NOT_AN_INTEGER)
 }
@@ -114,43 +131,22 @@ pub(crate) fn count(text: &[u8]) -> Result<usize, Failure> {
     number.ok_or(Failure::NOT_POSITIVE)
 }
 
+/// A number, in at most so many bytes as Redis reads.
 pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
-    let is_plain = text.first().is_some_and(|byte| !byte.is_ascii_whitespace());
+    const BYTES_MAX: usize = 5 * 1024;
+    let is_plain =
+        text.len() <= BYTES_MAX && text.first().is_some_and(|byte| !byte.is_ascii_whitespace());
     let number = str::from_utf8(text).ok().filter(|_| is_plain).and_then(|text| text.parse().ok());
     number.filter(|number: &f64| !number.is_nan()).ok_or(Failure::NOT_A_FLOAT)
 }
 
-/// The sum of two numbers, as text: with as many decimals as they have, so that a tenth and two tenths are three. What
-/// the first one is, if it is no number, `wrong` tells.
-fn float_sum(number: &[u8], by: &[u8], wrong: Failure) -> Result<String, Failure> {
-    let sum = float(by)? + float(number).map_err(|_| wrong)?;
-    if !sum.is_finite() {
-        return Err(Failure::new("ERR increment would produce NaN or Infinity"));
-    }
-    let decimals = decimals(number).max(decimals(by));
-    let mut text = format!("{sum:.decimals$}");
-    if decimals > 0 {
-        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
-    }
-    Ok(if text == "-0" { "0".to_owned() } else { text })
-}
-
-/// How many decimals a number has, at most as many as Redis writes.
-fn decimals(number: &[u8]) -> usize {
-    const DECIMALS_MAX: i64 = 17;
-    let number = str::from_utf8(number).unwrap_or_default();
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let written = mantissa.split_once('.').map_or(0, |(_, decimals)| decimals.len() as i64);
-    let exponent: i64 = exponent.parse().unwrap_or(0);
-    written.saturating_sub(exponent).clamp(0, DECIMALS_MAX) as usize
-}
-
-/// A channel, or a pattern of channels or keys. It has a bound: matching takes as long as the product of the lengths.
+/// The name of a channel, or a pattern of names, if it is not too long: matching takes as many steps as the product of
+/// the lengths.
 ///
 /// # Errors
 ///
 /// It is longer than that.
-pub(crate) fn short(name: &[u8]) -> Result<&[u8], Failure> {
+pub(crate) fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
     const BYTES_MAX: usize = 1024;
     if name.len() > BYTES_MAX {
         let text = format!("ERR a channel or pattern has at most {BYTES_MAX} bytes");
@@ -175,39 +171,4 @@ fn range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
     let start = from_start(start).clamp(0, len);
     let stop = from_start(stop).saturating_add(1).clamp(start, len);
     start as usize..stop as usize
-}
-
-/// The values of keys by their types.
-impl Keys<'_> {
-    fn string(&mut self, key: &[u8]) -> Result<Option<&Bytes>, Failure> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::String(string)) => Ok(Some(string)),
-            Some(_) => Err(Failure::WRONG_TYPE),
-        }
-    }
-
-    fn hash(&mut self, key: &[u8]) -> Result<Option<&mut Hash>, Failure> {
-        match self.get_mut(key) {
-            None => Ok(None),
-            Some(Value::Hash(hash)) => Ok(Some(hash)),
-            Some(_) => Err(Failure::WRONG_TYPE),
-        }
-    }
-
-    pub(crate) fn list(&mut self, key: &[u8]) -> Result<Option<&mut List>, Failure> {
-        match self.get_mut(key) {
-            None => Ok(None),
-            Some(Value::List(list)) => Ok(Some(list)),
-            Some(_) => Err(Failure::WRONG_TYPE),
-        }
-    }
-
-    fn set_of(&mut self, key: &[u8]) -> Result<Option<&mut Set>, Failure> {
-        match self.get_mut(key) {
-            None => Ok(None),
-            Some(Value::Set(set)) => Ok(Some(set)),
-            Some(_) => Err(Failure::WRONG_TYPE),
-        }
-    }
 }

@@ -1,199 +1,180 @@
 //! Sets: members under one key, each once.
 
-use super::super::bytes::Bytes;
-use super::super::keys::Keys;
-use super::super::reply::Reply;
-use super::super::store::{NEVER, Set, Value};
-use super::{Args, Failure, Outcome, count, integer};
+use indexmap::IndexSet;
+
+use super::*;
 
 pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    keys.set_of(args[1])?;
-    let set = keys.get_or_insert(args[1], |store| Value::Set(Box::new(store.new_set())));
-    let Value::Set(set) = set else { unreachable!("asked before") };
-    let new = args[2..].iter().filter(|member| set.insert(member, ()).1.is_none()).count();
+    let set = keys.make::<Set>(args[1])?;
+    let before = set.len();
+    set.extend(args[2..].iter().map(|member| Bytes::from_slice(member)));
+    let new = set.len() - before;
     if new > 0 {
         keys.touch(args[1]);
     }
-    reply.count(new);
-    Ok(())
+    Ok(reply.count(new))
 }
 
 pub(crate) fn srem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let removed = match keys.set_of(args[1])? {
-        Some(set) => args[2..].iter().filter(|member| set.remove(member).is_some()).count(),
-        None => 0,
-    };
+    let removed = keys
+        .of::<Set>(args[1])?
+        .map_or(0, |set| args[2..].iter().filter(|member| set.swap_remove(**member)).count());
     if removed > 0 {
-        keys.touch(args[1]);
-        keys.remove_if_empty(args[1]);
+        keys.taken_from(args[1]);
     }
-    reply.count(removed);
-    Ok(())
+    Ok(reply.count(removed))
 }
 
 pub(crate) fn scard(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.set_of(args[1])?.map_or(0, |set| set.len()));
-    Ok(())
+    Ok(reply.count(cardinality(keys, args[1])?))
+}
+
+fn cardinality(keys: &mut Keys, key: &[u8]) -> Result<usize, Failure> {
+    Ok(keys.of::<Set>(key)?.map_or(0, |set| set.len()))
 }
 
 pub(crate) fn sismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(keys.set_of(args[1])?.is_some_and(|set| set.contains(args[2])).into());
-    Ok(())
-}
-
-pub(crate) fn smismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let set = keys.set_of(args[1])?;
-    reply.array(args.len() - 2);
-    for member in &args[2..] {
-        reply.integer(set.as_ref().is_some_and(|set| set.contains(member)).into());
-    }
-    Ok(())
+    let is_member = keys.of::<Set>(args[1])?.is_some_and(|set| set.contains(args[2]));
+    Ok(reply.integer(is_member.into()))
 }
 
 pub(crate) fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let set = keys.set_of(args[1])?;
+    let set = keys.of::<Set>(args[1])?;
     reply.set(set.as_ref().map_or(0, |set| set.len()));
-    set.iter().flat_map(|set| set.iter()).for_each(|(member, ())| reply.bulk(member));
-    Ok(())
+    Ok(reply.bulks(set.iter().flat_map(|set| set.iter())))
 }
 
-pub(crate) fn smove(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let (from, to, member) = (args[1], args[2], args[3]);
-    keys.set_of(to)?;
-    let is_member = keys.set_of(from)?.is_some_and(|set| set.contains(member));
-    if is_member && from != to {
-        if let Some(set) = keys.set_of(from)? {
-            set.remove(member);
-        }
-        keys.touch(from);
-        keys.remove_if_empty(from);
-        let set = keys.get_or_insert(to, |store| Value::Set(Box::new(store.new_set())));
-        if let Value::Set(set) = set {
-            set.insert(member, ());
-        }
-        keys.touch(to);
+/// Takes so many random members out. The record of changes says which ones.
+fn pop_members(keys: &mut Keys, key: &[u8], wanted: usize) -> Result<Vec<Bytes>, Failure> {
+    let len = cardinality(keys, key)?;
+    let randoms: Vec<usize> =
+        (0..wanted.min(len)).map(|taken| keys.random_below(len - taken)).collect();
+    let Some(set) = keys.of::<Set>(key)? else { return Ok(Vec::new()) };
+    let members: Vec<Bytes> =
+        randoms.iter().filter_map(|random| set.swap_remove_index(*random)).collect();
+    if !members.is_empty() {
+        keys.taken_from(key);
+        record_removal(keys, key, &members);
     }
-    reply.integer(is_member.into());
-    Ok(())
+    Ok(members)
 }
 
-/// A member by chance.
-fn random_member(keys: &mut Keys, key: &[u8]) -> Result<Option<Bytes>, Failure> {
-    let random = keys.store.random();
-    let set = keys.set_of(key)?;
-    Ok(set.and_then(|set| set.random_slot(random).map(|slot| set.key(slot).clone())))
-}
-
-fn pop_member(keys: &mut Keys, key: &[u8]) -> Result<Option<Bytes>, Failure> {
-    let member = random_member(keys, key)?;
-    if let (Some(member), Some(set)) = (&member, keys.set_of(key)?) {
-        set.remove(member);
-        keys.touch(key);
-        keys.remove_if_empty(key);
-        let record: [&[u8]; 3] = [b"SREM", key, member];
+/// In as few records as there is room for them in: the key stands in each.
+fn record_removal(keys: &mut Keys, key: &[u8], members: &[Bytes]) {
+    const MEMBER_COST: usize = 128; // by which there are not too many of them, either
+    let mut rest = members;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |member: &&Bytes| {
+            bytes += member.len() + MEMBER_COST;
+            bytes <= BULK_BYTES_MAX
+        };
+        let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        let record: Vec<&[u8]> =
+            [&b"SREM"[..], key].into_iter().chain(some.iter().map(|member| &**member)).collect();
         keys.store.journal.record_instead(keys.number, &record);
+        rest = others;
     }
-    Ok(member)
 }
 
 pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let wanted = match args[2..] {
-        [] => {
-            reply.bulk_or_null(pop_member(keys, args[1])?.as_deref());
-            return Ok(());
+    match args[2..] {
+        [] => Ok(reply.bulk_or_null(pop_members(keys, args[1], 1)?.first())),
+        [wanted] => {
+            let members = pop_members(keys, args[1], count(wanted)?)?;
+            reply.set(members.len());
+            Ok(reply.bulks(members))
         }
-        [wanted] => count(wanted)?,
-        _ => return Err(Failure::SYNTAX),
-    };
-    let len = keys.set_of(args[1])?.map_or(0, |set| set.len()).min(wanted);
-    reply.set(len);
-    for _ in 0..len {
-        reply.bulk_or_null(pop_member(keys, args[1])?.as_deref());
+        _ => Err(Failure::SYNTAX),
     }
-    Ok(())
 }
 
 /// One member; so many different ones; or, negative, so many of which some may be the same.
 pub(crate) fn srandmember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let wanted = match args[2..] {
-        [] => {
-            reply.bulk_or_null(random_member(keys, args[1])?.as_deref());
-            return Ok(());
-        }
-        [wanted] => integer(wanted)?,
+    const SAME_MAX: usize = 1 << 20;
+    let (is_one, wanted) = match args[2..] {
+        [] => (true, -1),
+        [wanted] => (false, integer(wanted)?),
         _ => return Err(Failure::SYNTAX),
     };
-    let len = keys.set_of(args[1])?.map_or(0, |set| set.len());
-    if wanted < 0 {
-        let wanted = usize::try_from(wanted.unsigned_abs()).unwrap_or(usize::MAX);
-        if wanted > 1 << 20 {
-            return Err(Failure::new("ERR value is out of range"));
-        }
-        let wanted = if len == 0 { 0 } else { wanted };
-        reply.array(wanted);
-        for _ in 0..wanted {
-            reply.bulk_or_null(random_member(keys, args[1])?.as_deref());
-        }
-        return Ok(());
+    let len = cardinality(keys, args[1])?;
+    let count = usize::try_from(wanted.unsigned_abs()).unwrap_or(usize::MAX);
+    let mut chosen = Vec::new();
+    if wanted >= 0 {
+        chosen = keys.random_choice(count.min(len), len);
+    } else if count > SAME_MAX {
+        return Err(Failure::new("ERR value is out of range"));
+    } else if len > 0 {
+        chosen.extend((0..count).map(|_| keys.random_below(len)));
     }
-    let mut wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(len);
-    reply.array(wanted);
-    if wanted < len / 2 {
-        let mut chosen = keys.store.new_set();
-        while chosen.len() < wanted {
-            if let Some(member) = random_member(keys, args[1])?
-                && chosen.insert(&member, ()).1.is_none()
-            {
-                reply.bulk(&member);
-            }
-        }
-        return Ok(());
+    let set = keys.of::<Set>(args[1])?;
+    let mut members = chosen.iter().filter_map(|place| set.as_ref()?.get_index(*place));
+    if is_one {
+        return Ok(reply.bulk_or_null(members.next()));
     }
-    // Of those that are left, each with the chance that makes as many as are wanted (Knuth, volume 2, algorithm S).
-    let randoms: Vec<u64> = (0..len).map(|_| keys.store.random()).collect();
-    let set = keys.set_of(args[1])?;
-    let members = set.iter().flat_map(|set| set.iter()).zip(randoms);
-    for (left, ((member, ()), random)) in (1..=len as u64).rev().zip(members) {
-        if random % left < wanted as u64 {
-            reply.bulk(member);
-            wanted -= 1;
-        }
-    }
-    Ok(())
+    reply.array(chosen.len());
+    Ok(reply.bulks(members))
 }
 
-#[derive(Clone, Copy)]
+impl Keys<'_> {
+    /// A random number below `end`, which is not 0.
+    fn random_below(&mut self, end: usize) -> usize {
+        (self.store.random() % end as u64) as usize
+    }
+
+    /// So many different numbers below `end`, every choice as likely (Floyd's algorithm, from Bentley's Programming
+    /// Pearls of September 1987).
+    fn random_choice(&mut self, count: usize, end: usize) -> Vec<usize> {
+        let mut chosen = IndexSet::with_hasher(self.store.hasher.clone());
+        for last in end - count..end {
+            let number = self.random_below(last + 1);
+            if !chosen.insert(number) {
+                chosen.insert(last);
+            }
+        }
+        chosen.into_iter().collect()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     Intersection,
     Union,
     Difference,
 }
 
-/// What the operation makes of the sets under these keys; a key that is not there is the empty set.
+/// What the operation makes of the sets under these keys; a key that is not there is the empty set. It takes no longer
+/// than there are members in all of them.
 fn combine(keys: &mut Keys, names: &[&[u8]], operation: Operation) -> Result<Set, Failure> {
-    let mut result = keys.store.new_set();
-    if let Some(first) = keys.set_of(names[0])? {
-        first.iter().for_each(|(member, ())| {
-            result.insert(member, ());
-        });
+    let mut sets = Vec::new();
+    for name in names {
+        let len = cardinality(keys, name)?;
+        keys.store.work += len;
+        sets.push((len, *name));
     }
-    for name in &names[1..] {
-        let other = keys.set_of(name)?;
+    if operation == Operation::Intersection {
+        sets.sort_unstable(); // the smallest one first
+    }
+    let (_, first) = sets.remove(0);
+    sets.sort_unstable();
+    sets.dedup();
+    let mut result = match keys.of::<Set>(first)? {
+        Some(set) => set.clone(),
+        None => Set::with_hasher(keys.store.hasher.clone()),
+    };
+    for (_, name) in sets {
+        let other = keys.of::<Set>(name)?;
         match (operation, other) {
-            (Operation::Union, Some(other)) => other.iter().for_each(|(member, ())| {
-                result.insert(member, ());
-            }),
-            (Operation::Difference, Some(other)) => other.iter().for_each(|(member, ())| {
-                result.remove(member);
-            }),
-            (Operation::Intersection, other) => {
-                let is_gone =
-                    |member: &Bytes| !other.as_ref().is_some_and(|other| other.contains(member));
-                let members = result.iter().map(|(member, ())| member);
-                let gone: Vec<Bytes> = members.filter(|member| is_gone(member)).cloned().collect();
-                gone.iter().for_each(|member| {
-                    result.remove(member);
-                });
+            (Operation::Union, Some(other)) => result.extend(other.iter().cloned()),
+            (Operation::Intersection, Some(other)) => {
+                result.retain(|member| other.contains(member));
+            }
+            (Operation::Intersection, None) => result.clear(),
+            (Operation::Difference, Some(other)) if other.len() < result.len() => {
+                other.iter().for_each(|member| _ = result.swap_remove(member));
+            }
+            (Operation::Difference, Some(other)) => {
+                result.retain(|member| !other.contains(member));
             }
             (_, None) => {}
         }
@@ -209,22 +190,5 @@ pub(crate) fn combined(
 ) -> Outcome {
     let result = combine(keys, &args[1..], operation)?;
     reply.set(result.len());
-    result.iter().for_each(|(member, ())| reply.bulk(member));
-    Ok(())
-}
-
-pub(crate) fn store_combined(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    operation: Operation,
-) -> Outcome {
-    let result = combine(keys, &args[2..], operation)?;
-    reply.count(result.len());
-    if result.is_empty() {
-        keys.remove(args[1]);
-    } else {
-        keys.set(args[1], Value::Set(Box::new(result)), NEVER);
-    }
-    Ok(())
+    Ok(reply.bulks(result))
 }

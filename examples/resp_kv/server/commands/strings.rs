@@ -1,52 +1,44 @@
 //! Strings, and numbers in them.
 
-use super::super::bytes::Bytes;
-use super::super::keys::Keys;
-use super::super::protocol::BULK_BYTES_MAX;
-use super::super::reply::Reply;
-use super::super::store::{NEVER, Value};
-use super::keys::Unit;
-use super::{Args, Failure, Outcome, float_sum, integer, is_word};
+use super::generic::Unit;
+use super::*;
 
 pub(crate) fn get(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.bulk_or_null(keys.string(args[1])?.map(|string| &**string));
-    Ok(())
+    Ok(reply.bulk_or_null(keys.of::<Bytes>(args[1])?))
 }
 
 pub(crate) fn strlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.string(args[1])?.map_or(0, |string| string.len()));
-    Ok(())
+    Ok(reply.count(keys.of::<Bytes>(args[1])?.map_or(0, |string| string.len())))
 }
 
 /// What is to become of a key's deadline.
-enum Deadline {
+enum Deadline<'a> {
     Keep,
     Clear,
-    At(u64),
+    Set(Unit, &'a [u8]),
 }
 
 /// The options of SET and GETEX.
-struct Options {
-    deadline: Option<Deadline>,
+struct Options<'a> {
+    deadline: Option<Deadline<'a>>,
     if_exists: Option<bool>,
     get: bool,
 }
 
-impl Options {
-    fn parse(now: u64, args: Args, command: &str) -> Result<Options, Failure> {
+impl<'a> Options<'a> {
+    fn parse(args: &[&'a [u8]], is_set: bool) -> Result<Options<'a>, Failure> {
         let mut options = Options { deadline: None, if_exists: None, get: false };
-        let is_set = command == "set";
         let mut args = args.iter();
         while let Some(option) = args.next() {
             let deadline = if let Some(unit) = Unit::of_option(option) {
-                let number = args.next().ok_or(Failure::SYNTAX)?;
-                Deadline::At(unit.deadline_after(number, now, command)?)
+                Deadline::Set(unit, args.next().ok_or(Failure::SYNTAX)?)
             } else if is_set && is_word(option, "KEEPTTL") {
                 Deadline::Keep
             } else if !is_set && is_word(option, "PERSIST") {
                 Deadline::Clear
             } else if is_set && (is_word(option, "NX") || is_word(option, "XX")) {
-                if options.if_exists.replace(is_word(option, "XX")).is_some() {
+                let if_exists = is_word(option, "XX");
+                if options.if_exists.replace(if_exists).is_some_and(|other| other != if_exists) {
                     return Err(Failure::SYNTAX);
                 }
                 continue;
@@ -62,46 +54,21 @@ impl Options {
         }
         Ok(options)
     }
-}
 
-pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let (key, value) = (args[1], args[2]);
-    if args.len() == 3 {
-        keys.set(key, Value::String(Bytes::from(value)), NEVER);
-        reply.ok();
-        return Ok(());
+    /// The deadline that the key is to have; `otherwise` says of what there is no word.
+    fn expires(&self, keys: &mut Keys, args: Args, otherwise: Deadline) -> Result<u64, Failure> {
+        match self.deadline.as_ref().unwrap_or(&otherwise) {
+            Deadline::Keep => Ok(keys.expires(args[1]).unwrap_or(NEVER)),
+            Deadline::Clear => Ok(NEVER),
+            Deadline::Set(unit, number) => unit.deadline_after(number, keys.store.now, args[0]),
+        }
     }
-    let options = Options::parse(keys.store.now, &args[3..], "set")?;
-    let old = if options.get { keys.string(key)?.cloned() } else { None };
-    let exists = keys.contains(key);
-    let is_wanted = options.if_exists.is_none_or(|wanted| wanted == exists);
-    if is_wanted {
-        let expires = match options.deadline {
-            Some(Deadline::At(at)) => at,
-            Some(Deadline::Keep) => keys.expires(key).unwrap_or(NEVER),
-            _ => NEVER,
-        };
-        keys.set(key, Value::String(Bytes::from(value)), expires);
-        keys.record_string(key, value, expires);
-    }
-    match (options.get, is_wanted) {
-        (true, _) => reply.bulk_or_null(old.as_deref()),
-        (false, true) => reply.ok(),
-        (false, false) => reply.null(),
-    }
-    Ok(())
 }
 
 impl Keys<'_> {
-    /// Gives a key that is a string, or none, this one; its deadline stays.
-    fn replace_string(&mut self, key: &[u8], string: &[u8]) {
-        *self.get_or_insert(key, |_| Value::String(Bytes::default())) =
-            Value::String(Bytes::from(string));
-        self.touch(key);
-    }
-
-    /// Records that a key has this string and this deadline.
-    fn record_string(&mut self, key: &[u8], value: &[u8], expires: u64) {
+    /// Sets a key to a string that expires then. The record of changes tells it for all times.
+    fn set_string(&mut self, key: &[u8], value: &[u8], expires: u64) {
+        self.set(key, Value::String(Bytes::from_slice(value)), expires);
         let (database, journal) = (self.number, &mut self.store.journal);
         let mut digits = itoa::Buffer::new();
         let at = digits.format(expires).as_bytes();
@@ -112,138 +79,107 @@ impl Keys<'_> {
     }
 }
 
-pub(crate) fn set_with_deadline(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    command: &str,
-    unit: Unit,
-) -> Outcome {
-    let at = unit.deadline_after(args[2], keys.store.now, command)?;
-    keys.set(args[1], Value::String(Bytes::from(args[3])), at);
-    keys.record_string(args[1], args[3], at);
-    reply.ok();
-    Ok(())
+pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let (key, value) = (args[1], args[2]);
+    let options = Options::parse(&args[3..], true)?;
+    let expires = options.expires(keys, args, Deadline::Clear)?;
+    let old = if options.get { Some(get(keys, args, reply)?) } else { None };
+    let is_wanted = options.if_exists.is_none_or(|wanted| wanted == keys.contains(key));
+    if is_wanted {
+        keys.set_string(key, value, expires);
+    }
+    Ok(match (old, is_wanted) {
+        (Some(replied), _) => replied,
+        (None, true) => reply.ok(),
+        (None, false) => reply.null(),
+    })
+}
+
+pub(crate) fn setex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let expires = Unit::Seconds.deadline_after(args[2], keys.store.now, args[0])?;
+    keys.set_string(args[1], args[3], expires);
+    Ok(reply.ok())
 }
 
 pub(crate) fn setnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let is_new = !keys.contains(args[1]);
     if is_new {
-        keys.set(args[1], Value::String(Bytes::from(args[2])), NEVER);
+        keys.set_string(args[1], args[2], NEVER);
     }
-    reply.integer(is_new.into());
-    Ok(())
+    Ok(reply.integer(is_new.into()))
 }
 
 pub(crate) fn getset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    get(keys, args, reply)?;
-    keys.set(args[1], Value::String(Bytes::from(args[2])), NEVER);
-    Ok(())
+    let replied = get(keys, args, reply)?;
+    keys.set_string(args[1], args[2], NEVER);
+    Ok(replied)
 }
 
 pub(crate) fn getdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    get(keys, args, reply)?;
+    let replied = get(keys, args, reply)?;
     keys.remove(args[1]);
-    Ok(())
+    Ok(replied)
 }
 
 pub(crate) fn getex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let options = Options::parse(keys.store.now, &args[2..], "getex")?;
-    get(keys, args, reply)?;
-    match options.deadline {
-        Some(Deadline::At(at)) if keys.contains(args[1]) => keys.expire_at(args[1], at),
-        Some(Deadline::Clear) => {
-            keys.persist(args[1]);
-        }
-        _ => {}
+    let options = Options::parse(&args[2..], false)?;
+    if keys.of::<Bytes>(args[1])?.is_none() {
+        return Ok(reply.null());
     }
-    Ok(())
+    let expires = options.expires(keys, args, Deadline::Keep)?;
+    let replied = get(keys, args, reply)?;
+    if expires == NEVER {
+        keys.persist(args[1]);
+    } else if keys.expires(args[1]) != Some(expires) {
+        keys.expire_at(args[1], expires);
+    }
+    Ok(replied)
 }
 
 pub(crate) fn mget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.array(args.len() - 1);
     for key in &args[1..] {
-        // What is no string is not there, for once.
-        reply.bulk_or_null(keys.string(key).unwrap_or(None).map(|string| &**string));
+        // MGET answers nil for a key of another type.
+        reply.bulk_or_null(keys.of::<Bytes>(key).unwrap_or(None));
     }
-    Ok(())
+    Ok(Done)
 }
 
 pub(crate) fn mset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let pairs = pairs(args, "mset")?;
-    for pair in pairs {
-        keys.set(pair[0], Value::String(Bytes::from(pair[1])), NEVER);
+    let (pairs, []) = args[1..].as_chunks::<2>() else {
+        return Err(Failure::wrong_arguments("mset"));
+    };
+    for [key, value] in pairs {
+        keys.set(key, Value::String(Bytes::from_slice(value)), NEVER);
     }
-    reply.ok();
-    Ok(())
-}
-
-pub(crate) fn msetnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let pairs = pairs(args, "msetnx")?;
-    let are_new = !pairs.iter().any(|pair| keys.contains(pair[0]));
-    if are_new {
-        for pair in pairs {
-            keys.set(pair[0], Value::String(Bytes::from(pair[1])), NEVER);
-        }
-    }
-    reply.integer(are_new.into());
-    Ok(())
-}
-
-fn pairs<'a, 'b>(args: &'a [&'b [u8]], command: &str) -> Result<&'a [[&'b [u8]; 2]], Failure> {
-    match args[1..].as_chunks() {
-        (pairs, []) => Ok(pairs),
-        _ => Err(Failure::wrong_arguments(command)),
-    }
+    Ok(reply.ok())
 }
 
 pub(crate) fn append(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let (key, more) = (args[1], args[2]);
-    if keys.string(key)?.map_or(0, |string| string.len()) + more.len() > BULK_BYTES_MAX {
+    let string = keys.make::<Bytes>(args[1])?;
+    if string.len() + args[2].len() > BULK_BYTES_MAX {
         return Err(Failure::TOO_LONG);
     }
-    let string = keys.get_or_insert(key, |_| Value::String(Bytes::default()));
-    let Value::String(string) = string else { unreachable!("asked before") };
-    string.append(more);
-    reply.count(string.len());
-    keys.touch(key);
-    Ok(())
+    string.extend_from_slice(args[2]);
+    let len = string.len();
+    keys.touch(args[1]);
+    Ok(reply.count(len))
 }
 
 pub(crate) fn getrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
-    match keys.string(args[1])? {
-        Some(string) => reply.bulk(&string[super::range(start, stop, string.len())]),
-        None => reply.bulk(b""),
-    }
-    Ok(())
-}
-
-pub(crate) fn setrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let (key, part) = (args[1], args[3]);
-    let offset = usize::try_from(integer(args[2])?)
-        .map_err(|_| Failure::new("ERR offset is out of range"))?;
-    let mut whole = keys.string(key)?.map_or(Vec::new(), |string| string.to_vec());
-    if !part.is_empty() {
-        let end = offset.checked_add(part.len()).filter(|end| *end <= BULK_BYTES_MAX);
-        let end = end.ok_or(Failure::TOO_LONG)?;
-        whole.resize(whole.len().max(end), 0);
-        whole[offset..end].copy_from_slice(part);
-        keys.replace_string(key, &whole);
-    }
-    reply.count(whole.len());
-    Ok(())
+    let string = keys.of::<Bytes>(args[1])?.map_or(&b""[..], |string| string);
+    let stop = stop.max(-(string.len() as i64)); // the first byte, however far before it
+    Ok(reply.bulk(&string[range(start, stop, string.len())]))
 }
 
 pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Outcome {
-    let key = args[1];
-    let number = keys.string(key)?.map_or(Ok(0), |string| integer(string))?;
-    let number =
-        number.checked_add(by).ok_or(Failure::new("ERR increment or decrement would overflow"))?;
+    let number = keys.of::<Bytes>(args[1])?.map_or(Ok(0), |string| integer(string))?;
+    let number = number.checked_add(by).ok_or(Failure::OVERFLOW)?;
     let mut digits = itoa::Buffer::new();
-    keys.replace_string(key, digits.format(number).as_bytes());
-    reply.integer(number);
-    Ok(())
+    *keys.make(args[1])? = Bytes::from_slice(digits.format(number).as_bytes());
+    keys.touch(args[1]);
+    Ok(reply.integer(number))
 }
 
 pub(crate) fn incrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -256,12 +192,39 @@ pub(crate) fn decrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 }
 
 pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let key = args[1];
-    let number = keys.string(key)?.map_or(&b"0"[..], |string| &**string);
-    let sum = float_sum(number, args[2], Failure::NOT_A_FLOAT)?;
-    keys.replace_string(key, sum.as_bytes());
-    let expires = keys.expires(key).unwrap_or(NEVER);
-    keys.record_string(key, sum.as_bytes(), expires);
-    reply.bulk(sum.as_bytes());
-    Ok(())
+    let number = keys.of::<Bytes>(args[1])?.map_or(&b"0"[..], |string| string);
+    let sum = float_sum(number, args[2])?;
+    let expires = keys.expires(args[1]).unwrap_or(NEVER);
+    keys.set_string(args[1], sum.as_bytes(), expires);
+    Ok(reply.bulk(sum.as_bytes()))
+}
+
+/// The sum of two numbers, as text: with as many decimals as they have, so that a tenth and two tenths are three.
+/// Integers are added as such, in which no digit is lost.
+fn float_sum(number: &[u8], by: &[u8]) -> Result<String, Failure> {
+    if let (Ok(number), Ok(by)) = (integer(number), integer(by))
+        && let Some(sum) = number.checked_add(by)
+    {
+        return Ok(sum.to_string());
+    }
+    let sum = float(by)? + float(number)?;
+    if !sum.is_finite() {
+        return Err(Failure::new("ERR increment would produce NaN or Infinity"));
+    }
+    let decimals = decimals(number).max(decimals(by));
+    let mut text = format!("{sum:.decimals$}");
+    if decimals > 0 {
+        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+    }
+    Ok(if text == "-0" { "0".to_owned() } else { text })
+}
+
+/// How many decimals a number has, at most as many as Redis writes.
+fn decimals(number: &[u8]) -> usize {
+    const DECIMALS_MAX: i64 = 17;
+    let number = str::from_utf8(number).unwrap_or_default();
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let written = mantissa.split_once('.').map_or(0, |(_, decimals)| decimals.len() as i64);
+    let exponent: i64 = exponent.parse().unwrap_or(0);
+    written.saturating_sub(exponent).clamp(0, DECIMALS_MAX) as usize
 }

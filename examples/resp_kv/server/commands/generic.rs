@@ -1,12 +1,8 @@
 //! What concerns keys of any type.
 
-use super::super::keys::Keys;
-use super::super::pattern;
-use super::super::reply::Reply;
-use super::super::store::NEVER;
-use super::{Args, Failure, Outcome, integer, is_word, short};
+use super::*;
 
-/// How a command tells a time.
+/// How an argument gives a time.
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     Seconds,
@@ -45,12 +41,17 @@ impl Unit {
         self,
         number: &[u8],
         now: u64,
-        command: &str,
+        command: &[u8],
     ) -> Result<u64, Failure> {
         let number = integer(number)?;
         let at = self.deadline(number, now).filter(|_| number > 0);
-        at.ok_or_else(|| format!("ERR invalid expire time in '{command}' command").into())
+        at.ok_or_else(|| invalid_time(command))
     }
+}
+
+fn invalid_time(command: &[u8]) -> Failure {
+    let command = quote(command).to_ascii_lowercase();
+    format!("ERR invalid expire time in '{command}' command").into()
 }
 
 impl Keys<'_> {
@@ -79,43 +80,14 @@ impl Keys<'_> {
     }
 }
 
-pub(crate) fn expire(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    command: &str,
-    unit: Unit,
-) -> Outcome {
-    let invalid = || format!("ERR invalid expire time in '{command}' command");
-    let at = unit.deadline(integer(args[2])?, keys.store.now).ok_or_else(invalid)?;
-    let old = keys.expires(args[1]);
-    let mut is_wanted = old.is_some();
-    for option in &args[3..] {
-        // Which never expires counts as the latest of all.
-        is_wanted &= match old {
-            _ if is_word(option, "NX") => old == Some(NEVER),
-            _ if is_word(option, "XX") => old != Some(NEVER),
-            _ if is_word(option, "GT") => old.is_some_and(|old| at > old),
-            _ if is_word(option, "LT") => old.is_some_and(|old| at < old),
-            _ => {
-                return Err(format!("ERR Unsupported option {}", super::quote(option)).into());
-            }
-        };
-    }
-    let has = |word| args[3..].iter().any(|option| is_word(option, word));
-    if has("NX") && (has("XX") || has("GT") || has("LT")) {
-        return Err(Failure::new(
-            "ERR NX and XX, GT or LT options at the same time are not compatible",
-        ));
-    }
-    if has("GT") && has("LT") {
-        return Err(Failure::new("ERR GT and LT options at the same time are not compatible"));
-    }
-    if is_wanted {
+pub(crate) fn expire(keys: &mut Keys, args: Args, reply: &mut Reply, unit: Unit) -> Outcome {
+    let at = unit.deadline(integer(args[2])?, keys.store.now);
+    let at = at.ok_or_else(|| invalid_time(args[0]))?;
+    let is_there = keys.contains(args[1]);
+    if is_there {
         keys.expire_at(args[1], at);
     }
-    reply.integer(is_wanted.into());
-    Ok(())
+    Ok(reply.integer(is_there.into()))
 }
 
 /// The deadline of a key, as `of` tells it of the deadline and the time: -2 without a key, -1 without a deadline.
@@ -125,77 +97,116 @@ pub(crate) fn deadline(
     reply: &mut Reply,
     of: fn(u64, u64) -> u64,
 ) -> Outcome {
-    reply.integer(match keys.expires(args[1]) {
+    Ok(reply.integer(match keys.expires(args[1]) {
         None => -2,
         Some(NEVER) => -1,
         Some(at) => of(at, keys.store.now) as i64,
-    });
-    Ok(())
+    }))
 }
 
 pub(crate) fn persist(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.integer(keys.persist(args[1]).into());
-    Ok(())
+    Ok(reply.integer(keys.persist(args[1]).into()))
 }
 
 pub(crate) fn del(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(args[1..].iter().filter(|key| keys.remove(key).is_some()).count());
-    Ok(())
+    Ok(reply.count(args[1..].iter().filter(|key| keys.remove(key).is_some()).count()))
 }
 
 pub(crate) fn exists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.count(args[1..].iter().filter(|key| keys.contains(key)).count());
-    Ok(())
+    Ok(reply.count(args[1..].iter().filter(|key| keys.contains(key)).count()))
 }
 
 pub(crate) fn type_of(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    reply.simple(keys.get(args[1]).map_or("none", |value| value.type_name()));
-    Ok(())
+    Ok(reply.simple(keys.get(args[1]).map_or("none", |value| value.type_name())))
 }
 
-/// `RENAMENX` keeps what has the new name.
-pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply, is_nx: bool) -> Outcome {
+pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (from, to) = (args[1], args[2]);
     let expires = keys.expires(from).ok_or(Failure::NO_SUCH_KEY)?;
-    if is_nx && keys.contains(to) {
-        reply.integer(0);
-        return Ok(());
-    }
     if from != to
         && let Some(value) = keys.remove(from)
     {
         keys.set(to, value, expires);
     }
-    if is_nx {
-        reply.integer(1)
-    } else {
-        reply.ok()
+    Ok(reply.ok())
+}
+
+/// Which keys are wanted, and how many are looked at.
+struct Search<'a> {
+    cursor: u64,
+    count: usize,
+    pattern: Option<&'a [u8]>,
+    type_name: Option<&'a [u8]>,
+}
+
+impl Search<'_> {
+    /// Those that are found, and the cursor for the next step.
+    fn find<'a>(&self, keys: &'a mut Keys) -> Result<(Vec<&'a Bytes>, u64), Failure> {
+        keys.store.work += self.count.min(keys.len());
+        let (there, cursor) = keys.scan(self.cursor, self.count);
+        let mut found = Vec::new();
+        for (key, value) in there {
+            let has_type = self.type_name.is_none_or(|name| is_word(name, value.type_name()));
+            if has_type && self.pattern.map_or(Ok(true), |pattern| matches(pattern, key))? {
+                found.push(key);
+            }
+        }
+        Ok((found, cursor))
     }
-    Ok(())
 }
 
-/// It takes as long as there are keys, as the real one: for people, and for tests.
-pub(crate) fn keys_like(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let pattern = short(args[1])?;
-    let (mut found, _) = keys.scan(0, usize::MAX);
-    found.retain(|(key, _)| pattern::matches(pattern, key));
+/// Whether a key matches, unless that might take long: as many steps as the product of the lengths.
+fn matches(pattern: &[u8], key: &[u8]) -> Result<bool, Failure> {
+    const STEPS_MAX: usize = 1 << 28;
+    if key.len() > STEPS_MAX / pattern.len().max(1) {
+        let (key, pattern) = (key.len(), pattern.len());
+        return Err(
+            format!("ERR a pattern of {pattern} bytes is too long for a key of {key}").into()
+        );
+    }
+    Ok(pattern::matches(pattern, key))
+}
+
+/// It takes as long as there are keys, as in Redis: for people, and for tests.
+pub(crate) fn keys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let pattern = Some(check_name(args[1])?);
+    let all = Search { cursor: 0, count: usize::MAX, pattern, type_name: None };
+    let (found, _) = all.find(keys)?;
     reply.array(found.len());
-    found.iter().for_each(|(key, _)| reply.bulk(key));
-    Ok(())
+    Ok(reply.bulks(found))
 }
 
-pub(crate) fn randomkey(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
-    reply.bulk_or_null(keys.random_key().as_deref());
-    Ok(())
+pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let cursor = str::from_utf8(args[1]).ok().and_then(|cursor| cursor.parse().ok());
+    let cursor = cursor.ok_or(Failure::new("ERR invalid cursor"))?;
+    let mut search = Search { cursor, count: 10, pattern: None, type_name: None };
+    let (options, []) = args[2..].as_chunks::<2>() else { return Err(Failure::SYNTAX) };
+    for [option, value] in options {
+        if is_word(option, "MATCH") {
+            search.pattern = Some(check_name(value)?);
+        } else if is_word(option, "COUNT") {
+            let count = integer(value)?;
+            search.count =
+                usize::try_from(count).ok().filter(|count| *count > 0).ok_or(Failure::SYNTAX)?;
+        } else if is_word(option, "TYPE") {
+            search.type_name = Some(value);
+        } else {
+            return Err(Failure::SYNTAX);
+        }
+    }
+    let (found, cursor) = search.find(keys)?;
+    reply.array(2);
+    reply.bulk(cursor.to_string().as_bytes());
+    reply.array(found.len());
+    Ok(reply.bulks(found))
 }
 
 pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
-    reply.count(keys.len());
-    Ok(())
+    Ok(reply.count(keys.len()))
 }
 
 /// Whether the memory is given back at once or later makes no difference here.
-fn check_flush(args: Args) -> Outcome {
+fn check_flush(args: Args) -> Result<(), Failure> {
     match args {
         [_] => Ok(()),
         [_, how] if is_word(how, "SYNC") || is_word(how, "ASYNC") => Ok(()),
@@ -206,15 +217,13 @@ fn check_flush(args: Args) -> Outcome {
 pub(crate) fn flushdb(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     check_flush(args)?;
     keys.clear();
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }
 
 pub(crate) fn flushall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     check_flush(args)?;
-    for number in 0..super::super::store::DATABASES {
+    for number in 0..DATABASES {
         keys.store.keys(number).clear();
     }
-    reply.ok();
-    Ok(())
+    Ok(reply.ok())
 }

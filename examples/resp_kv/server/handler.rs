@@ -1,0 +1,164 @@
+//! The callbacks: what the loop tells the server.
+
+use std::time::Duration;
+
+use oneloop::codec::{Decoder, FrameError, for_each_message};
+use oneloop::{
+    CloseReason, Connection, Context, Error, Key, MessageHandler, StreamHandler, TimerId,
+};
+
+use super::append_only::Written;
+use super::clients::Client;
+use super::output::FLUSH_BYTES;
+use super::protocol::{COMMAND_BYTES_MAX, Command, CommandDecoder};
+use super::{Server, Session};
+
+/// So many keys whose deadline has passed are removed in a turn.
+const EXPIRED_PER_TURN: usize = 1000;
+/// After so many arguments, and entries that were looked at, the other clients have their turn: about a millisecond.
+const WORK_PER_TURN: usize = 16_000;
+
+impl StreamHandler for Server {
+    type Session = Session;
+
+    fn on_start(&mut self, cx: &mut Context) {
+        self.started = cx.now();
+        if let Some(append_only) = &mut self.append_only {
+            append_only.start(cx);
+        }
+        self.end(cx);
+    }
+
+    fn on_open(&mut self, conn: &mut Connection) -> Session {
+        self.clients_total += 1;
+        let client = self.clients.insert(Client::new(self.clients_total, conn));
+        Session { client, decoder: CommandDecoder::new(COMMAND_BYTES_MAX) }
+    }
+
+    fn on_data(
+        &mut self,
+        session: &mut Session,
+        conn: &mut Connection,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let client = session.client;
+        if self.clients[client].must_wait() {
+            // Whoever serves it has this shown again. Until there is no more room it is read: that it leaves is to be
+            // noticed, whatever it has sent before.
+            if self.clients[client].is_closing || data.len() >= COMMAND_BYTES_MAX {
+                conn.pause();
+            }
+            return Ok(0);
+        }
+        self.begin(conn, client);
+        let mut has_rest = true;
+        let result = for_each_message(conn, data, |conn, rest| {
+            let Some((command, taken)) = session.decoder.decode(rest)? else {
+                has_rest = false;
+                if session.decoder.need() > 0 {
+                    conn.need(session.decoder.need());
+                }
+                return Ok(None);
+            };
+            match command {
+                Command::Array(args) => self.handle_command(conn, &args),
+                Command::Inline(words) => {
+                    let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                    self.handle_command(conn, &args);
+                }
+            }
+            let this = &self.clients[client];
+            if this.is_postponed {
+                return Ok(None);
+            }
+            if this.must_wait() {
+                conn.pause(); // for the rest of the commands
+            }
+            if self.store.work > WORK_PER_TURN {
+                self.store.work = 0;
+                conn.again();
+            }
+            if self.out.len() >= FLUSH_BYTES {
+                self.flush(conn);
+            }
+            Ok(Some(taken))
+        });
+        // Not an error of this callback: who sent it is to get the replies to what came before, also those that wait.
+        let used = result.unwrap_or_else(|error| {
+            let error = match error.downcast_ref() {
+                Some(FrameError::TooLong(_)) => "too big a command".into(),
+                _ => error.to_string(),
+            };
+            self.reply().error(&format!("ERR Protocol error: {error}"));
+            self.clients[client].is_closing = true;
+            data.len()
+        });
+        let this = &mut self.clients[client];
+        let is_through = !has_rest || used == data.len() || this.blocked.is_some();
+        if this.is_last && is_through {
+            this.is_closing = true;
+            self.forget_waiting(conn, client);
+        }
+        self.flush(conn);
+        self.end(conn);
+        if self.clients[client].blocked.is_some() {
+            conn.resume();
+        }
+        Ok(used)
+    }
+
+    fn on_timer(&mut self, session: &mut Session, conn: &mut Connection, _: TimerId) {
+        self.time_out(conn, session.client);
+        self.end(conn);
+    }
+
+    fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context) {
+        self.read_clock(cx);
+        if self.expiry == Some(timer) {
+            let has_more = self.store.expire(EXPIRED_PER_TURN);
+            self.expiry = has_more.then(|| cx.set_handler_timer(Duration::ZERO));
+            self.handle_touched(cx);
+        } else if self.pause.as_ref().is_some_and(|pause| pause.timer == timer) {
+            self.unpause(cx);
+        } else if let Some(append_only) = &mut self.append_only {
+            append_only.handle_timer(timer, cx);
+        }
+        self.end(cx);
+    }
+
+    /// Who waits for an element of a list would wait for ever. Commands that were postponed are carried out now.
+    fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
+        let this = &mut self.clients[session.client];
+        this.is_last = this.is_postponed;
+        let is_last = this.is_last;
+        self.unpause(conn);
+        if is_last || (self.clients[session.client].blocked.is_none() && conn.is_paused()) {
+            return;
+        }
+        self.forget_waiting(conn, session.client);
+        self.begin(conn, session.client);
+        self.clients[session.client].is_closing = true;
+        self.flush(conn); // which closes it, behind the replies that wait for the disk
+        self.end(conn);
+    }
+
+    fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context) {
+        self.forget_waiting(cx, session.client);
+        self.unwatch(session.client);
+        self.unsubscribe_all(session.client);
+        self.take_transaction(session.client);
+        self.clients.remove(session.client);
+    }
+}
+
+impl MessageHandler<Written> for Server {
+    fn on_handler_message(&mut self, written: Written, cx: &mut Context) {
+        let Some(append_only) = &mut self.append_only else { return };
+        if let Err(error) = append_only.handle_written(written, cx) {
+            log::error!("the append-only file: {error}");
+            self.file_error = Some(error);
+            cx.stop(); // nothing that it could not keep is acknowledged
+        }
+        self.end(cx);
+    }
+}

@@ -1,0 +1,63 @@
+//! CLIENT PAUSE: a command that comes meanwhile stays in its client's input, and so do all behind it. So it has the
+//! bound of all input, and goes with its client.
+
+use std::time::Duration;
+
+use oneloop::{Context, Time, TimerId};
+
+use super::Server;
+use super::clients::show_again;
+use super::commands::{Command, Failure, integer};
+
+/// A pause: until the timer fires, or CLIENT UNPAUSE.
+pub(crate) struct Pause {
+    pub(crate) timer: TimerId,
+    ends: Time,
+    is_for_reads: bool,
+}
+
+impl Server {
+    /// Whether CLIENT PAUSE holds for this command of the current client.
+    pub(crate) fn must_postpone(&self, command: &Command) -> bool {
+        let Some(pause) = &self.pause else { return false };
+        let client = &self.clients[self.current];
+        let writes = match (command.name, &client.transaction) {
+            ("exec", Some(transaction)) => transaction.writes(),
+            (_, Some(_)) => false, // it is only queued
+            _ => command.writes(),
+        };
+        pause.is_for_reads || writes
+    }
+
+    pub(crate) fn unpause(&mut self, cx: &mut Context) {
+        let Some(pause) = self.pause.take() else { return };
+        cx.cancel_timer(pause.timer);
+        for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.is_postponed) {
+            client.is_postponed = false;
+            show_again(cx, client.key);
+        }
+    }
+
+    pub(crate) fn pause(
+        &mut self,
+        cx: &mut Context,
+        millis: &[u8],
+        is_for_reads: bool,
+    ) -> Result<(), Failure> {
+        let millis = integer(millis).ok().and_then(|millis| u64::try_from(millis).ok());
+        let millis = millis.ok_or(Failure::new("ERR timeout is not an integer or out of range"))?;
+        if cx.is_draining() {
+            return Ok(()); // nobody is to wait for anything
+        }
+        let mut ends = cx.now() + Duration::from_millis(millis);
+        let mut is_for_reads = is_for_reads;
+        if let Some(old) = self.pause.take() {
+            cx.cancel_timer(old.timer);
+            ends = ends.max(old.ends);
+            is_for_reads |= old.is_for_reads;
+        }
+        let timer = cx.set_handler_timer(ends - cx.now());
+        self.pause = Some(Pause { timer, ends, is_for_reads });
+        Ok(())
+    }
+}

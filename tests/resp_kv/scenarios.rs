@@ -1,0 +1,277 @@
+//! The simulated server in one course of events each, without faults.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use oneloop::CloseReason;
+use oneloop::sim::{Script, Simulation};
+
+use crate::simulated::{reply_length, serve};
+use crate::{LONG, ask};
+
+/// Of more than eight megabytes the last part has to be taken within a minute, as in Redis; of less, whenever it likes.
+#[test]
+fn a_subscriber_with_much_output_is_dropped_after_a_minute() {
+    for (messages, seconds, is_dropped) in [(160, 50, false), (160, 70, true), (100, 500, false)] {
+        let mut sim = Simulation::new(1);
+        let served = serve(&mut sim);
+        let slow =
+            Script::new().send("SUBSCRIBE news\r\n").expect_with(reply_length).stop_reading();
+        let slow = slow.wait(Duration::from_secs(seconds)).read_on().may_end();
+        let slow = sim.client(served.address, slow);
+        sim.run_for(Duration::from_secs(1)); // it waits from now on
+        let message = format!("PUBLISH news {}\r\n", "x".repeat(60_000)).repeat(messages);
+        let script = Script::new().send(message).expect(":1\r\n".repeat(messages)).close();
+        let publisher = sim.client(served.address, script);
+        sim.run_for(LONG);
+        sim.assert_done(publisher);
+        let dropped = sim[served.reactor].stats().closes(CloseReason::OutputSoftTimeout);
+        assert_eq!(dropped, u64::from(is_dropped), "{messages} messages, after {seconds} s");
+        let has_all = sim.received(slow).len() > messages * 60_000;
+        assert_ne!(has_all, is_dropped, "{messages} messages, after {seconds} s");
+    }
+}
+
+#[test]
+fn keys_keep_their_deadlines_when_most_others_are_removed() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let names = |count: u64| (0..count).map(|number| format!(" {number}")).collect::<String>();
+    let set = (0..200).map(|number| format!(" {number} x")).collect::<String>();
+    let script = Script::new()
+        .send(format!("MSET{set}\r\nSET 197 x PX 1000\r\nSET 199 x PX 3000\r\n"))
+        .expect("+OK\r\n".repeat(3))
+        .send(format!("DEL{}\r\nPTTL 197\r\nPTTL 199\r\n", names(197)))
+        .expect(":197\r\n:1000\r\n:3000\r\n")
+        .wait(Duration::from_secs(2))
+        .send("DBSIZE\r\nPTTL 199\r\n")
+        .expect(":2\r\n:1000\r\n")
+        .wait(Duration::from_secs(2))
+        .send("DBSIZE\r\nEXISTS 198\r\n")
+        .expect(":1\r\n:1\r\n")
+        .close();
+    let client = sim.client(served.address, script);
+    sim.run_for(LONG);
+    sim.assert_done(client);
+}
+
+#[test]
+fn a_watched_key_that_has_expired_undoes_the_transaction_though_nobody_has_looked() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let script = Script::new()
+        .send("SET a 1 PX 30\r\nWATCH a\r\nMULTI\r\nSET b 1\r\n")
+        .expect("+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n")
+        .wait(Duration::from_millis(40)) // which is before those that have expired are looked for
+        .send("EXEC\r\nEXISTS a b\r\n")
+        .expect("*-1\r\n:0\r\n")
+        .close();
+    let client = sim.client(served.address, script);
+    sim.run_for(LONG);
+    sim.assert_done(client);
+}
+
+#[test]
+fn a_drain_carries_out_what_was_postponed_and_waits_for_no_pause() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pausing = Script::new().send("CLIENT PAUSE 100000\r\n").expect("+OK\r\n").expect_end();
+    sim.client(served.address, pausing);
+    sim.run_for(Duration::from_secs(1));
+    let incr = |key| {
+        let postponed = Script::new().send(format!("INCR {key}\r\n").repeat(3000));
+        postponed.expect((1..=3000).map(|n| format!(":{n}\r\n")).collect::<String>()).expect_end()
+    };
+    let postponed = ["a", "b"].map(|key| sim.client(served.address, incr(key)));
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!(postponed.map(|client| sim.received(client)), [b"", b""]);
+    sim[served.reactor].drain(Duration::from_secs(5));
+    sim.run_for(Duration::from_millis(1500));
+    sim.assert_all_done();
+}
+
+#[test]
+fn a_postponed_command_of_a_client_that_has_left_is_not_carried_out() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pausing = Script::new().send("CLIENT PAUSE 60000\r\n").expect("+OK\r\n").close();
+    sim.client(served.address, pausing);
+    sim.run_for(Duration::from_secs(1));
+    sim.client(served.address, Script::new().send("INCR a\r\n").close());
+    let stays = Script::new().send("INCR b\r\nINCR b\r\nPING\r\n");
+    let stays = stays.expect(":1\r\n:2\r\n+PONG\r\n").close();
+    let stays = sim.client(served.address, stays);
+    sim.run_for(Duration::from_secs(50));
+    assert_eq!(sim.received(stays), b"");
+    sim.run_for(Duration::from_secs(10));
+    sim.assert_all_done();
+    assert_eq!(ask(&mut sim, served, "MGET a b"), b"*2\r\n$-1\r\n$1\r\n2\r\n");
+}
+
+#[test]
+fn a_postponed_command_is_a_part_of_the_input_that_is_accounted_for() {
+    const VALUE_BYTES: usize = 1 << 20;
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pausing = Script::new().send("CLIENT PAUSE 60000\r\n").expect("+OK\r\n").close();
+    sim.client(served.address, pausing);
+    sim.run_for(Duration::from_secs(1));
+    let set =
+        format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n${VALUE_BYTES}\r\n{}\r\n", "x".repeat(VALUE_BYTES));
+    let postponed = Script::new().send(set).expect("+OK\r\n").close();
+    sim.client(served.address, postponed);
+    sim.run_for(Duration::from_secs(10));
+    assert!(sim[served.reactor].stats().memory_bytes > VALUE_BYTES);
+    sim.run_for(Duration::from_secs(60));
+    sim.assert_all_done();
+}
+
+thread_local! {
+    /// What this thread panics at when it is to be logged.
+    static UNLOGGABLE: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// A log that fails in the middle of a command.
+struct FailingLog;
+
+impl log::Log for FailingLog {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record) {
+        let fails = |text| record.args().to_string() == text;
+        assert!(!UNLOGGABLE.get().is_some_and(fails), "the log fails");
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn the_replies_to_a_client_that_ends_with_a_panic_are_nobody_elses() {
+    log::set_logger(&FailingLog).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    UNLOGGABLE.set(Some("SHUTDOWN"));
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    sim[served.reactor].let_panics_through(false);
+    let script = Script::new().send("INCR a\r\nSHUTDOWN\r\n").expect_end();
+    let panics = sim.client(served.address, script);
+    sim.run_until_idle();
+    sim.assert_done(panics);
+    assert_eq!(sim[served.reactor].stats().panics, 1);
+    assert_eq!(ask(&mut sim, served, "GET a"), b"$1\r\n1\r\n");
+}
+
+#[test]
+fn what_is_published_within_a_transaction_comes_behind_its_replies() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let script = Script::new()
+        .send("MULTI\r\nSUBSCRIBE news\r\nPUBLISH news x\r\nEXEC\r\n")
+        .expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n")
+        .expect("*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n:1\r\n")
+        .expect("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n")
+        .close();
+    let client = sim.client(served.address, script);
+    sim.run_for(LONG);
+    sim.assert_done(client);
+}
+
+#[test]
+fn a_pause_that_was_postponed_does_not_hold_up_a_drain() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pausing = Script::new().send("CLIENT PAUSE 100000\r\n").expect("+OK\r\n").close();
+    sim.client(served.address, pausing);
+    sim.run_for(Duration::from_secs(1));
+    let postponed = Script::new().send("CLIENT PAUSE 100000\r\nSET a b\r\nBLPOP list 0\r\n");
+    sim.client(served.address, postponed.expect("+OK\r\n+OK\r\n").expect_end());
+    sim.run_for(Duration::from_secs(1));
+    sim[served.reactor].drain(Duration::from_secs(5));
+    sim.run_for(Duration::from_millis(1500));
+    sim.assert_all_done();
+}
+
+#[test]
+fn a_time_to_wait_that_is_nearly_zero_is_not_for_ever() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let script = Script::new().send("BLPOP list 1e-400\r\n").expect("*-1\r\n");
+    let zero = script.send("BLPOP list 0.0e9\r\n").wait(Duration::from_secs(100));
+    let client = sim.client(served.address, zero.send("PING\r\n"));
+    sim.run_for(Duration::from_secs(200));
+    assert_eq!(sim.received(client), b"*-1\r\n");
+}
+
+#[test]
+fn who_has_watched_a_key_that_changed_watches_no_more() {
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let is = |words: &'static str| {
+        move |bytes: &[u8]| {
+            let length = reply_length(bytes)?;
+            assert!(str::from_utf8(bytes).unwrap().contains(words), "{}", bytes.escape_ascii());
+            Some(length)
+        }
+    };
+    let script = Script::new()
+        .send("WATCH a b\r\nCLIENT INFO\r\n")
+        .expect("+OK\r\n")
+        .expect_with(is(" watch=2 "))
+        .send("SET b 1\r\nCLIENT INFO\r\nWATCH c\r\nMULTI\r\nEXEC\r\nMULTI\r\nEXEC\r\n")
+        .expect("+OK\r\n")
+        .expect_with(is(" watch=0 "))
+        .expect("+OK\r\n+OK\r\n*-1\r\n+OK\r\n*0\r\n")
+        .close();
+    let client = sim.client(served.address, script);
+    sim.run_for(LONG);
+    sim.assert_done(client);
+}
+
+/// The replies are short, and so are the commands, and each of them looks at all keys.
+#[test]
+fn who_sends_costly_commands_gives_the_turn_back() {
+    const KEYS: usize = 5000;
+    const COMMANDS: usize = 200;
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let pairs: String = (0..KEYS).map(|i| format!(" {i} x")).collect();
+    sim.client(
+        served.address,
+        Script::new().send(format!("MSET{pairs}\r\n")).expect("+OK\r\n").close(),
+    );
+    sim.run_for(Duration::from_secs(1));
+    let turns = sim[served.reactor].stats().turns;
+    let costly = Script::new().send("KEYS none\r\n".repeat(COMMANDS));
+    sim.client(served.address, costly.expect("*0\r\n".repeat(COMMANDS)).close());
+    sim.run_for(Duration::from_secs(10));
+    sim.assert_all_done();
+    let turns = sim[served.reactor].stats().turns - turns;
+    assert!(turns as usize > KEYS * COMMANDS / 20_000, "{turns} turns");
+}
+
+/// All clients that wait get a turn between the messages of one that sends many, to many.
+#[test]
+fn who_publishes_to_many_gives_the_turn_back() {
+    const SUBSCRIBERS: usize = 50;
+    const MESSAGES: usize = 900;
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    for _ in 0..SUBSCRIBERS {
+        let script = Script::new().send("SUBSCRIBE news\r\n").expect_with(reply_length);
+        let texts = (0..MESSAGES).map(|_| "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n");
+        sim.client(served.address, script.expect(texts.collect::<String>()).close());
+    }
+    sim.run_for(Duration::from_secs(1));
+    let turns = sim[served.reactor].stats().turns;
+    let messages = "PUBLISH news x\r\n".repeat(MESSAGES);
+    let replies = format!(":{SUBSCRIBERS}\r\n").repeat(MESSAGES);
+    let publisher = Script::new().send(messages).expect(replies).close();
+    sim.client(served.address, publisher);
+    sim.run_for(Duration::from_secs(10));
+    sim.assert_all_done();
+    let turns = sim[served.reactor].stats().turns - turns;
+    let least = SUBSCRIBERS * MESSAGES / 2000;
+    assert!(turns as usize > least, "{turns} turns for {SUBSCRIBERS} x {MESSAGES} messages");
+}
