@@ -199,6 +199,7 @@ impl Net {
         let (peer, is_closed) = (sender.peer, sender.is_closed && !sender.is_aborted);
         if let Some(receiver) = self.stream(peer)
             && !receiver.is_ended
+            && !receiver.is_reset
         {
             receiver.is_ended = true;
             self.log(self.host_of(peer), "end", peer, 0);

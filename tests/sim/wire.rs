@@ -110,6 +110,26 @@ fn a_reset_is_no_end_of_file_however_long_it_takes() {
 }
 
 #[test]
+fn behind_a_reset_there_is_no_end_of_file() {
+    for seed in 0..1000 {
+        let mut sim = Simulation::with(seed, Kernel::Linux, Faults::some());
+        sim.keep_trace(usize::MAX);
+        let echo = served_echo(&mut sim);
+        sim.client(echo.address, Script::new().send([7; 10_000]).shutdown().stop_reading());
+        sim.run_until_idle();
+        let mut is_reset = Vec::new();
+        for entry in sim.trace() {
+            let socket = (entry.host, entry.socket);
+            match entry.what {
+                "reset" => is_reset.push(socket),
+                "end" => assert!(!is_reset.contains(&socket), "seed {seed}: {entry:?}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
 fn a_close_with_unread_input_resets_behind_the_answer() {
     let network = Network::new(1, Kernel::Linux);
     let driver = network.driver(Faults::none());
