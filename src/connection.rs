@@ -184,6 +184,11 @@ impl Connection<'_> {
         }
     }
 
+    /// Whether its decoder has just failed: so that an error of its handler can be told from that.
+    pub(crate) fn note_bad_frame(&mut self, is_bad: bool) {
+        self.context.core.bad_frame = if is_bad { self.key } else { Key::NONE };
+    }
+
     /// Appends a copy of `data` to the output. All that the callbacks of one run send leaves in one
     /// write at the end of that run; what the kernel does not take is queued.
     #[inline]
@@ -215,7 +220,12 @@ impl Connection<'_> {
     /// No callback comes after it but `on_close`, which waits for all of that: while the peer stays, it
     /// comes a linger time-out later. Bytes not consumed are thrown away.
     pub fn close(&mut self) {
-        self.context.core.close(self.key, CloseReason::Closed);
+        self.close_as(CloseReason::Closed);
+    }
+
+    /// The same, as another reason.
+    pub(crate) fn close_as(&mut self, reason: CloseReason) {
+        self.context.core.close(self.key, reason);
     }
 
     /// Closes at once, with a reset, as [`Aborted`](CloseReason::Aborted); unsent output is dropped.

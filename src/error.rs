@@ -28,9 +28,14 @@ pub enum CloseReason {
     Reset,
     /// The socket reported another error.
     Io(io::ErrorKind),
-    /// `on_data` returned an error.
+    /// `on_data`, or `on_frame`, returned an error.
     HandlerError,
-    /// The handler broke the contract: it claimed to have consumed more than it was shown.
+    /// What the peer sent is no frame: the [`FrameError`](crate::codec::FrameError) of a decoder ended
+    /// [`Framed`](crate::codec::Framed), or an `on_data` that returned what
+    /// [`for_each_frame`](crate::codec::for_each_frame) had failed with.
+    BadFrame,
+    /// The handler broke the contract: it claimed to have consumed more than it was shown, or took a message of no
+    /// bytes ([`for_each_message`](crate::codec::for_each_message)).
     Misuse,
     /// A callback of this connection panicked.
     Panicked,
@@ -74,7 +79,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The number of reasons, with every [`Io`](CloseReason::Io) counted as one.
-    pub(crate) const COUNT: usize = 20;
+    pub(crate) const COUNT: usize = 21;
 
     pub(crate) fn index(self) -> usize {
         match self {
@@ -98,6 +103,7 @@ impl CloseReason {
             CloseReason::InputTooSlow => 17,
             CloseReason::ExpectTimeout => 18,
             CloseReason::OtherSide => 19,
+            CloseReason::BadFrame => 20,
         }
     }
 
@@ -118,7 +124,10 @@ impl fmt::Display for CloseReason {
             CloseReason::Reset => "reset by the peer",
             CloseReason::Io(kind) => return write!(f, "socket error: {kind}"),
             CloseReason::HandlerError => "the handler failed",
-            CloseReason::Misuse => "the handler consumed more than it was shown",
+            CloseReason::BadFrame => "the peer sent what is no frame",
+            CloseReason::Misuse => {
+                "the handler consumed more than it was shown, or a message of no bytes"
+            }
             CloseReason::Panicked => "the handler panicked",
             CloseReason::InputTooLong => "too much input that the handler does not consume",
             CloseReason::SlowReader => "the peer does not take its output",

@@ -57,6 +57,8 @@ mod core;
 mod credentials;
 mod datagram;
 mod deadline;
+#[cfg(unix)]
+mod descriptors;
 mod drain;
 pub mod driver;
 mod error;
@@ -100,6 +102,8 @@ pub use crate::datagram::{
     Datagram, DatagramOptions, DatagramSocket, Interface, Queued, serve_datagrams,
 };
 pub use crate::deadline::Deadline;
+#[cfg(unix)]
+pub use crate::descriptors::raise_descriptor_limit;
 pub use crate::drain::{Ended, Report};
 pub use crate::error::{CloseReason, ConnectError, Error, Sent};
 pub use crate::handle::{Handle, HandleError};

@@ -70,7 +70,7 @@ fn an_announced_length_takes_no_memory_before_its_bytes_come() {
     run_until(&mut reactor, "there is a place", |reactor| reactor.connections() < PEERS);
     TcpStream::connect(address).unwrap().write_all(&[0xff; 4]).unwrap();
     run_until(&mut reactor, "4 GiB are too much", |reactor| {
-        reactor.stats().closes(CloseReason::HandlerError) == 1
+        reactor.stats().closes(CloseReason::BadFrame) == 1
     });
 }
 

@@ -179,10 +179,11 @@ fn a_length_over_its_limit_is_an_error_before_its_bytes_are_there() {
 #[test]
 fn a_length_that_no_memory_has_room_for_is_too_long() {
     for bytes_max in [3, usize::MAX] {
+        let too_long = |header_len| FrameError::TooLong(bytes_max.min(usize::MAX - header_len));
         let codec = LengthPrefixed::new(LengthWidth::U64, bytes_max);
-        assert_eq!(error(&codec, &[0xff; 8]), FrameError::TooLong(bytes_max));
+        assert_eq!(error(&codec, &[0xff; 8]), too_long(8));
         let varint = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-        assert_eq!(error(&VarintPrefixed::new(bytes_max), &varint), FrameError::TooLong(bytes_max));
+        assert_eq!(error(&VarintPrefixed::new(bytes_max), &varint), too_long(10));
     }
 }
 
@@ -268,10 +269,18 @@ fn an_encoder_knows_the_bounds_of_its_length() {
     let mut bytes = Vec::new();
     let codec = LengthPrefixed::new(LengthWidth::U8, 1000);
     assert_eq!(codec.encode(&[0; 255], &mut bytes), Ok(()));
-    assert_eq!(codec.encode(&[0; 256], &mut bytes), Err(FrameError::TooLong(1000)));
+    assert_eq!(codec.encode(&[0; 256], &mut bytes), Err(FrameError::TooLong(255)), "in one byte");
     let codec = codec.counts_header();
     assert_eq!(codec.encode(&[0; 254], &mut bytes), Ok(()));
-    assert_eq!(codec.encode(&[0; 255], &mut bytes), Err(FrameError::TooLong(1000)));
+    assert_eq!(
+        codec.encode(&[0; 255], &mut bytes),
+        Err(FrameError::TooLong(254)),
+        "and the header"
+    );
+    let narrow = LengthPrefixed::new(LengthWidth::U8, 10);
+    assert_eq!(narrow.encode(&[0; 11], &mut bytes), Err(FrameError::TooLong(10)));
+    let no_room = FrameError::Malformed("the length of a frame has no room for its header's");
+    assert_eq!(codec.offset(255).encode(&[0; 255], &mut bytes), Err(no_room));
     let mut bytes = Vec::new();
     VarintPrefixed::new(1000).encode(&[7; 300], &mut bytes).unwrap();
     assert_eq!(bytes[..2], [0xac, 2]);

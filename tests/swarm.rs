@@ -45,6 +45,8 @@ swarm! {
     the_loop_survives_netcat,
     the_loop_survives_netcat_without_loss,
     the_loop_survives_slow_readers,
+    the_loop_survives_frames,
+    the_loop_survives_frames_without_loss,
     the_loop_survives_descriptors_run_out,
     the_loop_survives_half_closed,
     the_loop_survives_orders,

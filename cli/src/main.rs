@@ -5,7 +5,6 @@
 mod address;
 mod args;
 mod bench;
-mod descriptors;
 mod echo;
 mod guard;
 mod units;

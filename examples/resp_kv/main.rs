@@ -23,7 +23,6 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use oneloop::{ListenOptions, Reactor, ReactorLimits, SocketOptions, Wait};
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::server::{KEEPALIVE, Policy, Server};
 
@@ -74,7 +73,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: &Arguments) -> io::Result<()> {
-    raise_descriptor_limit();
+    // Each client takes one.
+    oneloop::raise_descriptor_limit();
     let mut reactor =
         Reactor::with_limits(ReactorLimits::new().memory_bytes_max(BUFFER_BYTES_MAX))?;
     reactor.set_wait(Wait::Spin(Duration::from_micros(arguments.spin.into())));
@@ -106,14 +106,6 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;
     reactor.handler_mut(server).finish().map_err(naming_file)
-}
-
-/// Each client takes one, and the soft limit is mostly 1024, for the sake of programs that use select(2).
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        log::warn!("the limit of descriptors stays as it is: {error}");
-    }
 }
 
 /// From the operating system, by way of the standard library's own use of it.

@@ -57,11 +57,18 @@ fn a_line_without_an_end_is_told_and_ends_the_connection() {
     let mut harness = harness();
     harness.feed([b'x'; LINE_BYTES_MAX + 1]);
     assert_eq!(harness.output(), b"error: a frame is over its limit of 200 bytes\n");
-    assert_eq!(harness.closed(), Some(CloseReason::HandlerError));
+    assert_eq!(harness.closed(), Some(CloseReason::BadFrame));
 }
 
 #[test]
-fn who_is_silent_or_does_not_finish_a_line_is_dismissed() {
+fn a_line_that_is_no_text_is_told_and_the_next_one_is_answered() {
+    let mut harness = harness();
+    harness.feed(b"add \xff 1\nadd a 1\n");
+    assert_eq!(harness.output(), b"error: a command is UTF-8 text\na 1\n");
+}
+
+#[test]
+fn who_is_silent_or_does_not_finish_a_line_is_disconnected() {
     for (begun, seconds, reason) in
         [("", 60, CloseReason::IdleTimeout), ("add a", 10, CloseReason::MessageTimeout)]
     {

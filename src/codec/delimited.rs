@@ -35,8 +35,9 @@ impl Delimited {
         Delimited { delimiter, bytes_max, scanned: 0 }
     }
 
-    /// Whether a frame without its delimiter is not too long yet: one that ends in time begins behind it, or with
-    /// its last bytes.
+    /// Whether a frame that has no delimiter yet can still end in time: at the latest behind `bytes_max` bytes a delimiter
+    /// has to begin, so the input is no longer than that, or what is behind is a part of one. With `--` and a limit of 3,
+    /// `abc` and `abc-` can become a frame, `abcd` and `abc-d` cannot.
     fn may_end(&self, input: &[u8]) -> bool {
         let delimiter = self.delimiter.needle();
         let first = (input.len() + 1).saturating_sub(delimiter.len());

@@ -2,7 +2,7 @@
 
 use super::Decoder;
 use crate::connection::Connection;
-use crate::error::Error;
+use crate::error::{CloseReason, Error};
 
 /// Calls `take` with what `data` begins with, and then with what is behind what it took, as long as the connection takes
 /// more: until it is closed, paused or over its high watermark, or `take` asked for the rest in the next turn
@@ -13,6 +13,9 @@ use crate::error::Error;
 /// bytes, and more behind them, when more have come. If it knows how many it waits for it says so
 /// ([`need`](Connection::need)). Gives how many bytes were taken, which is what
 /// [`StreamHandler::on_data`](crate::StreamHandler::on_data) is to answer.
+///
+/// A message takes up at least one byte: one of none would be there for ever. Such a one, and one that takes up more than
+/// there is, closes the connection as [`CloseReason::Misuse`].
 ///
 /// It is for protocols whose messages are found by other means than a [`Decoder`]; [`for_each_frame`] has that.
 ///
@@ -53,12 +56,16 @@ pub fn for_each_message(
 ) -> Result<usize, Error> {
     let mut left = conn.frames_left();
     let mut consumed = 0;
-    // One that took more than there is has nothing left: the reactor finds out.
+    // One that took more than there is has nothing left, and the sum stays too large: the reactor finds out.
     while left > 0
         && let Some(rest) = data.get(consumed..)
         && let Some(taken) = take(conn, rest)?
     {
-        consumed += taken;
+        if taken == 0 {
+            log::error!("{}: a message takes up no bytes", conn.key());
+            conn.close_as(CloseReason::Misuse);
+        }
+        consumed = consumed.saturating_add(taken);
         left -= 1;
         if !conn.takes_more() {
             break;
@@ -73,15 +80,18 @@ pub fn for_each_message(
 ///
 /// # Errors
 ///
-/// What `on_frame` fails with; a [`FrameError`](super::FrameError) for bytes that are no frame.
+/// What `on_frame` fails with; a [`FrameError`](super::FrameError) for bytes that are no frame. An `on_data` that returns
+/// that one ends the connection as [`CloseReason::BadFrame`], any other error as [`CloseReason::HandlerError`].
 pub fn for_each_frame<D: Decoder>(
     decoder: &mut D,
     conn: &mut Connection<'_>,
     data: &[u8],
     mut on_frame: impl FnMut(&mut Connection<'_>, D::Frame<'_>) -> Result<(), Error>,
 ) -> Result<usize, Error> {
+    conn.note_bad_frame(false);
     for_each_message(conn, data, |conn, rest| {
-        let Some((frame, taken)) = decoder.decode(rest)? else {
+        let decoded = decoder.decode(rest).inspect_err(|_| conn.note_bad_frame(true));
+        let Some((frame, taken)) = decoded? else {
             if decoder.need() > 0 {
                 conn.need(decoder.need());
             }

@@ -77,7 +77,7 @@ pub trait FrameHandler: 'static {
     ) -> Result<(), Error>;
 
     /// What came is no frame: a last word can be sent here. Then the connection closes as
-    /// [`CloseReason::HandlerError`].
+    /// [`CloseReason::BadFrame`].
     fn on_bad_frame(
         &mut self,
         session: &mut Self::Session,

@@ -1,5 +1,6 @@
 //! Frames that begin with their length.
 
+use super::length::whole_len;
 use super::{Decoder, Encoder, FrameError, Output};
 
 /// How many bytes the length takes up.
@@ -23,6 +24,11 @@ impl LengthWidth {
             LengthWidth::U32 => 4,
             LengthWidth::U64 => 8,
         }
+    }
+
+    /// The largest length that it has room for.
+    fn length_max(self) -> u64 {
+        u64::MAX >> (64 - 8 * self.bytes())
     }
 }
 
@@ -126,10 +132,7 @@ impl Decoder for LengthPrefixed {
         let Some(body_len) = length.checked_sub(counted) else {
             return Err(FrameError::Malformed("the length of a frame is less than its header's"));
         };
-        let whole = usize::try_from(body_len).ok().filter(|body| *body <= self.bytes_max);
-        let Some(whole) = whole.and_then(|body| body.checked_add(header_len)) else {
-            return Err(FrameError::TooLong(self.bytes_max));
-        };
+        let whole = whole_len(header_len, body_len, self.bytes_max)?;
         self.need = whole;
         let frame = |body| (LengthFrame { head, body }, whole);
         Ok(input.get(header_len..whole).map(frame))
@@ -148,11 +151,16 @@ impl Encoder for LengthPrefixed {
             return Err(FrameError::Malformed("a frame has less than stands before its length"));
         };
         let counted = if self.counts_header { self.header_len() } else { 0 };
-        let length = (body.len() + counted) as u64;
-        let bits = 8 * self.width.bytes() as u32;
-        if body.len() > self.bytes_max || length.checked_shr(bits).is_some_and(|rest| rest > 0) {
-            return Err(FrameError::TooLong(self.bytes_max));
+        let Some(room) = self.width.length_max().checked_sub(counted as u64) else {
+            return Err(FrameError::Malformed(
+                "the length of a frame has no room for its header's",
+            ));
+        };
+        let bytes_max = usize::try_from(room).unwrap_or(usize::MAX).min(self.bytes_max);
+        if body.len() > bytes_max {
+            return Err(FrameError::TooLong(bytes_max));
         }
+        let length = (body.len() + counted) as u64;
         output.put(head);
         match self.is_little_endian {
             true => output.put(&length.to_le_bytes()[..self.width.bytes()]),

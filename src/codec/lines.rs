@@ -30,8 +30,8 @@ pub enum LineEnd {
 pub struct Lines {
     bytes_max: usize,
     end: LineEnd,
-    refuses_cr: bool,
-    /// No line ends before.
+    refuses_lone_cr: bool,
+    /// Where the search goes on: before, no line ends.
     scanned: usize,
 }
 
@@ -40,7 +40,7 @@ impl Lines {
     ///
     /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to have room for one with its end.
     pub fn new(bytes_max: usize) -> Lines {
-        Lines { bytes_max, end: LineEnd::LfOrCrLf, refuses_cr: false, scanned: 0 }
+        Lines { bytes_max, end: LineEnd::LfOrCrLf, refuses_lone_cr: false, scanned: 0 }
     }
 
     /// What ends a line.
@@ -54,11 +54,16 @@ impl Lines {
     /// default it is a byte like others.
     #[must_use]
     pub fn refuse_lone_cr(mut self) -> Lines {
-        self.refuses_cr = true;
+        self.refuses_lone_cr = true;
         self
     }
 
-    /// The line that has its LF, or the CR before it, at `at`, and `taken` bytes with its end.
+    /// Whether a CR can only be a part of the end.
+    fn refuses_cr(&self) -> bool {
+        self.refuses_lone_cr || self.end == LineEnd::CrLf
+    }
+
+    /// Gives the whole line, which takes up `taken` bytes with its end.
     fn finish<'a>(
         &mut self,
         line: &'a [u8],
@@ -71,7 +76,7 @@ impl Lines {
         Ok(Some((line, taken)))
     }
 
-    /// The line has no end among `scanned` bytes, the last of which may be the beginning of one.
+    /// The line has no end yet. The next search begins behind `scanned` bytes.
     fn go_on(
         &mut self,
         input: &[u8],
@@ -93,9 +98,9 @@ impl Decoder for Lines {
     type Frame<'a> = &'a [u8];
 
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(&'a [u8], usize)>, FrameError> {
-        let refuses_cr = self.refuses_cr || self.end == LineEnd::CrLf;
         let rest = &input[self.scanned..];
-        let found = if refuses_cr { memchr2(b'\r', b'\n', rest) } else { memchr(b'\n', rest) };
+        let found =
+            if self.refuses_cr() { memchr2(b'\r', b'\n', rest) } else { memchr(b'\n', rest) };
         let Some(at) = found.map(|at| self.scanned + at) else {
             return self.go_on(input, input.len());
         };
@@ -122,14 +127,13 @@ impl Decoder for Lines {
 impl Encoder for Lines {
     /// Ends the line with LF, or with CR LF for [`LineEnd::CrLf`].
     fn encode(&self, line: &[u8], output: &mut impl Output) -> Result<(), FrameError> {
-        let refuses_cr = self.refuses_cr || self.end == LineEnd::CrLf;
         if line.len() > self.bytes_max {
             return Err(FrameError::TooLong(self.bytes_max));
         }
         if memchr(b'\n', line).is_some() {
             return Err(FrameError::Malformed("a line has an LF in it"));
         }
-        if refuses_cr && memchr(b'\r', line).is_some() {
+        if self.refuses_cr() && memchr(b'\r', line).is_some() {
             return Err(LONE_CR);
         }
         if self.end == LineEnd::LfOrCrLf && line.ends_with(b"\r") {

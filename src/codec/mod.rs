@@ -5,13 +5,13 @@
 //! are a frame. [`Framed`] makes a handler of frames, a [`FrameHandler`], into a
 //! [`StreamHandler`](crate::StreamHandler); or a handler calls a decoder itself in its `on_data`.
 //!
-//! Every decoder has a limit on a frame, and looks at each byte once or twice, however small the pieces are in
-//! which they come. Frames are borrowed from the input: nothing is copied.
+//! Every decoder has a limit on a frame, and remembers how far it has looked: in however small pieces a frame comes, it is
+//! not searched again from its beginning. Frames are borrowed from the input: nothing is copied.
 //!
 //! | frames | decoder | such as |
 //! |---|---|---|
 //! | end with LF or CR LF | [`Lines`] | SMTP, IRC, RESP's inline commands |
-//! | end with other bytes | [`Delimited`] | the head of an HTTP message, texts that end with NUL |
+//! | end with other bytes | [`Delimited`] | NETCONF 1.0 (`]]>]]>`, RFC 4742), texts that end with NUL |
 //! | are of one size | [`Fixed`] | records |
 //! | begin with their length | [`LengthPrefixed`] | DNS over TCP |
 //! | begin with their length as a varint | [`VarintPrefixed`] | streams of Protocol Buffers |
@@ -23,12 +23,14 @@
 //! # Cost
 //!
 //! Nothing here allocates but [`Delimited::new`]. `Lines` and `Delimited` search with memchr, many bytes at a time; for the
-//! others it does not matter how long a frame is. Where a frame is not whole yet, the work is for what is new.
+//! others it does not matter how long a frame is. Where a frame is not whole yet, the work is for what is new; `Delimited` looks
+//! again at as many bytes as a delimiter has, because it may have begun there.
 
 mod delimited;
 mod each;
 mod fixed;
 mod framed;
+mod length;
 mod length_prefixed;
 mod lines;
 mod varint_prefixed;
@@ -52,8 +54,8 @@ pub trait Decoder {
     type Frame<'a>;
 
     /// Takes the first frame off the input: the frame, and how many bytes of the input it takes up, with all that
-    /// marks its borders. `None` means "not yet": it wants to be called again with the same bytes and more
-    /// behind them.
+    /// marks its borders; at least one, or the connection ends as [`CloseReason::Misuse`](crate::CloseReason::Misuse).
+    /// `None` means "not yet": it wants to be called again with the same bytes and more behind them.
     ///
     /// # Errors
     ///
@@ -107,7 +109,7 @@ impl Output for Connection<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// It would be longer than so many bytes, the limit.
+    /// It would be longer than so many bytes: the limit, or what its length has room for, where that is less.
     TooLong(usize),
     /// It breaks a rule, which is told.
     Malformed(&'static str),

@@ -1,5 +1,6 @@
 //! Frames that begin with their length, in as few bytes as it needs.
 
+use super::length::whole_len;
 use super::{Decoder, Encoder, FrameError, Output};
 
 /// More bytes have no place in 64 bits.
@@ -49,10 +50,7 @@ impl Decoder for VarintPrefixed {
             self.need = input.len() + 1;
             return Ok(None);
         };
-        let whole = usize::try_from(length).ok().filter(|body| *body <= self.bytes_max);
-        let Some(whole) = whole.and_then(|body| body.checked_add(header_len)) else {
-            return Err(FrameError::TooLong(self.bytes_max));
-        };
+        let whole = whole_len(header_len, length, self.bytes_max)?;
         self.need = whole;
         Ok(input.get(header_len..whole).map(|frame| (frame, whole)))
     }

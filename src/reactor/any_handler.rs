@@ -2,15 +2,18 @@
 
 use std::any::Any;
 use std::io;
+use std::mem;
 use std::time::Duration;
 
+use log::debug;
 use slab::Slab;
 
 use crate::address::SocketAddress;
+use crate::codec::FrameError;
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::deadline::Deadline;
-use crate::error::{CloseReason, ConnectError};
+use crate::error::{CloseReason, ConnectError, Error};
 use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::listener::ListenerId;
@@ -128,6 +131,20 @@ fn of<'a, H, R>(
     timed::<H, _, _>(conn, conn.key, name, call)
 }
 
+/// An `on_data` that was shown so many bytes has failed. With that of its decoder it is not the handler that did.
+#[cold]
+fn fail(conn: &mut Connection<'_>, shown: usize, error: Error) -> usize {
+    let key = conn.key;
+    let core = &mut *conn.context.core;
+    if mem::replace(&mut core.bad_frame, Key::NONE) == key && error.is::<FrameError>() {
+        debug!("{key}: a bad frame: {error}");
+        core.close(key, CloseReason::BadFrame);
+        return shown;
+    }
+    core.error = Some(OneLine::new(error));
+    FAILED
+}
+
 impl<H: StreamHandler> AnyHandler for Owner<H> {
     fn accept(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> bool {
         timed::<H, _, _>(cx, Key::NONE, "accept", |cx| self.handler.accept(peer, cx))
@@ -142,10 +159,7 @@ impl<H: StreamHandler> AnyHandler for Owner<H> {
     fn data(&mut self, session: u32, conn: &mut Connection<'_>, data: &[u8]) -> usize {
         match self.handler.on_data(self.sessions.get_mut(session), conn, data) {
             Ok(consumed) => consumed,
-            Err(error) => {
-                conn.context.core.error = Some(OneLine::new(error));
-                FAILED
-            }
+            Err(error) => fail(conn, data.len(), error),
         }
     }
 

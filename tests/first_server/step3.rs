@@ -42,7 +42,10 @@ impl FrameHandler for Tally {
         line: &[u8],
     ) -> Result<(), Error> {
         *commands += 1;
-        let line = std::str::from_utf8(line)?;
+        let Ok(line) = std::str::from_utf8(line) else {
+            conn.send(b"error: a command is UTF-8 text\n").ignore();
+            return Ok(());
+        };
         if line == "quit" {
             conn.send(format!("bye, after {commands} commands\n").as_bytes()).ignore();
             conn.close();

@@ -132,7 +132,7 @@ fn chat_refuses_a_long_line_and_ends_an_endless_one() {
     bob.expect("* a line has an end, good bye");
     bob.expect_end();
     drop(bob);
-    anna.expect("* bob left: the handler failed");
+    anna.expect("* bob left: the peer sent what is no frame");
 }
 
 #[test]

@@ -105,7 +105,8 @@ fn what_is_no_frame_gets_a_last_word_and_ends_the_connection() {
     harness.feed([b'x'; 42]);
     assert_eq!(harness.output(), b"1:one bad: a frame is over its limit of 40 bytes");
     harness.end();
-    assert_eq!(harness.closed(), Some(CloseReason::HandlerError));
+    assert_eq!(harness.closed(), Some(CloseReason::BadFrame));
+    assert_eq!(harness.stats().closes(CloseReason::BadFrame), 1);
 }
 
 #[test]
@@ -153,6 +154,59 @@ fn a_frame_whose_length_is_known_costs_no_call_before_it_is_whole() {
     }
     assert_eq!(harness.output(), [b'x'; 3000]);
     assert!(harness.handler().calls <= 3, "{} calls", harness.handler().calls);
+}
+
+/// A handler of bytes that answers each line with what its input asks for, which may be no line, and forgives the first
+/// line that is none if it is told to.
+struct Bytes {
+    forgives: bool,
+}
+
+impl StreamHandler for Bytes {
+    type Session = Lines;
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Lines {
+        Lines::new(5)
+    }
+
+    fn on_data(
+        &mut self,
+        lines: &mut Lines,
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let result = for_each_frame(&mut lines.clone(), conn, data, |conn, line| {
+            lines.encode(if line == b"two" { b"a\nb" } else { line }, conn)?;
+            Ok(())
+        });
+        match result {
+            Err(_) if std::mem::take(&mut self.forgives) => Ok(data.len()),
+            result => result,
+        }
+    }
+}
+
+#[test]
+fn a_bad_frame_is_told_from_a_failure_also_where_a_handler_calls_its_decoder_itself() {
+    for (input, forgives, reason) in [
+        ("one\nendless", false, CloseReason::BadFrame),
+        ("one\ntwo\nendless", false, CloseReason::HandlerError),
+        ("endless", true, CloseReason::PeerClosed),
+    ] {
+        let mut harness = Harness::new(Bytes { forgives });
+        harness.feed(input);
+        harness.end();
+        assert_eq!(harness.closed(), Some(reason), "{input}");
+    }
+    let mut harness = Harness::new(Bytes { forgives: true });
+    harness.feed("endless");
+    harness.feed("two\n");
+    harness.end();
+    assert_eq!(
+        harness.closed(),
+        Some(CloseReason::HandlerError),
+        "what was forgiven does not count"
+    );
 }
 
 /// Sends far more than it is sent.

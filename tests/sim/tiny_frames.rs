@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use oneloop::codec::{FrameHandler, Framed, Lines, for_each_message};
+use oneloop::codec::{Decoder, FrameError, FrameHandler, Framed, Lines, for_each_message};
 use oneloop::sim::{Harness, Script, Simulation};
 use oneloop::{
     CloseReason, Connection, Error, Key, Limits, ListenOptions, MessageHandler, ReactorLimits,
@@ -108,8 +108,8 @@ fn a_budget_that_is_just_enough_asks_for_no_other_turn() {
     assert_eq!((harness.output(), harness.stats().budgets_exhausted), (b"abcd".to_vec(), 1));
 }
 
-/// Takes messages of three bytes by itself, and says in which turn each came. A `!` takes more than there is, and `p` and `a`
-/// want the rest later.
+/// Takes messages of three bytes by itself, and says in which turn each came. A `!` takes more than there is, a `?` more than
+/// can be counted, and a `0` nothing; `p` and `a` want the rest later.
 #[derive(Default)]
 struct Threes {
     turns: Vec<u64>,
@@ -129,6 +129,8 @@ impl StreamHandler for Threes {
         for_each_message(conn, data, |conn, rest| {
             match rest {
                 [b'!', ..] => return Ok(Some(rest.len() + 1)),
+                [b'?', ..] => return Ok(Some(usize::MAX)),
+                [b'0', ..] => return Ok(Some(0)),
                 [b'p', _, _, ..] => conn.pause(),
                 [b'a', _, _, ..] => conn.again(),
                 [_, _, _, ..] => {}
@@ -174,10 +176,48 @@ fn a_message_may_be_the_last_one_of_its_turn_or_of_all() {
 }
 
 #[test]
-fn a_message_that_takes_more_than_there_is_ends_the_connection() {
-    let mut harness = Harness::new(Threes::default());
-    harness.feed("123!");
-    assert_eq!(harness.output(), b"123");
+fn a_message_that_takes_more_than_there_is_or_nothing_ends_the_connection() {
+    for input in ["123!", "123?", "1230", "1230456"] {
+        let mut harness = Harness::new(Threes::default());
+        harness.feed(input);
+        assert_eq!(harness.output(), b"123", "{input}");
+        assert_eq!(harness.closed(), Some(CloseReason::Misuse), "{input}");
+    }
+}
+
+/// Finds frames of no bytes everywhere.
+struct Nothing;
+
+impl Decoder for Nothing {
+    type Frame<'a> = ();
+
+    fn decode(&mut self, _: &[u8]) -> Result<Option<((), usize)>, FrameError> {
+        Ok(Some(((), 0)))
+    }
+}
+
+impl FrameHandler for Nothing {
+    type Decoder = Nothing;
+    type Session = ();
+
+    fn decoder(&self) -> Nothing {
+        Nothing
+    }
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_frame(&mut self, _: &mut (), conn: &mut Connection<'_>, (): ()) -> Result<(), Error> {
+        conn.send(b"one frame ").ignore();
+        Ok(())
+    }
+}
+
+/// Else it would be shown its frames for ever.
+#[test]
+fn a_decoder_that_takes_nothing_ends_the_connection() {
+    let mut harness = Harness::new(Framed::new(Nothing));
+    harness.feed("x");
+    assert_eq!(harness.output(), b"one frame ");
     assert_eq!(harness.closed(), Some(CloseReason::Misuse));
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::{CloseReason, ListenOptions, ReactorLimits, SocketOptions};
+use rustix::process::{Resource, getrlimit};
 
 use crate::child::{Child, is_served};
 use crate::support::*;
@@ -224,4 +225,24 @@ fn the_epoll_descriptor_is_readable_when_a_turn_would_find_events() {
     assert!(!events.is_empty());
     server.reactor.turn(Some(Duration::ZERO)).unwrap();
     assert_eq!(server.calls.opened().len(), 1);
+}
+
+#[test]
+fn the_limit_of_descriptors_is_raised_as_far_as_the_process_may() {
+    let printed = Command::new("prlimit")
+        .arg("--nofile=100:300")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "descriptors::raises_its_limit", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.contains("raised to 300, and is 300"), "{printed}");
+}
+
+#[test]
+#[ignore = "a process of its own, that another test starts with a low limit"]
+fn raises_its_limit() {
+    let told = oneloop::raise_descriptor_limit();
+    let is = getrlimit(Resource::Nofile).current.unwrap();
+    println!("raised to {told}, and is {is}");
 }

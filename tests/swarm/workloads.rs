@@ -12,6 +12,9 @@ mod deadlines;
 mod doors;
 mod drains;
 mod echo;
+mod frame_model;
+mod frame_plan;
+mod frames;
 mod letters;
 mod mail;
 mod names;
@@ -49,6 +52,8 @@ pub const ALL: &[Workload] = &[
     ("netcat", Faults::some, netcat::netcat),
     ("netcat without loss", Faults::lossless, netcat::netcat_without_loss),
     ("slow readers", Faults::some, echo::slow_readers),
+    ("frames", Faults::some, frames::frames),
+    ("frames without loss", Faults::lossless, frames::frames_without_loss),
     ("descriptors run out", Faults::some, echo::descriptors_run_out),
     ("half-closed", Faults::lossless, echo::half_closed),
     ("orders", Faults::lossless, orders::orders),

@@ -4,7 +4,6 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 
-use crate::descriptors;
 use crate::units::grouped;
 
 /// Descriptors of a process besides its connections.
@@ -31,7 +30,7 @@ pub(super) struct Needs {
 ///
 /// Descriptors, local ports or memory do not suffice, and what to change.
 pub(super) fn check(needs: Needs) -> Result<()> {
-    check_descriptors(needs, descriptors::raise_limit())?;
+    check_descriptors(needs, oneloop::raise_descriptor_limit() as u64)?;
     if needs.takes_ports
         && let Some(ports) = local_ports()
     {

@@ -17,7 +17,6 @@ use rustix::net::{SocketType, sockopt};
 
 use crate::address::Place;
 use crate::args::EchoArguments;
-use crate::descriptors;
 use options::{datagram_options, limits, listen_options, reactor_limits};
 use stdin::{Stdin, UntilClosed};
 
@@ -29,7 +28,7 @@ use stdin::{Stdin, UntilClosed};
 pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     // Before anything else opens descriptors.
     let mut inherited = Inherited::from_env();
-    descriptors::raise_limit();
+    oneloop::raise_descriptor_limit();
     let mut reactor = Reactor::with_limits(reactor_limits(&arguments.reactor))?;
     if let Some(spin) = arguments.spin {
         reactor.set_wait(Wait::Spin(spin));
