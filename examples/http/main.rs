@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use oneloop::{ListenOptions, Reactor};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use server::files::Directory;
 
@@ -66,7 +65,8 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
     })?;
     let limits = server::reactor_limits();
-    let clients_max = descriptors().saturating_sub(DESCRIPTORS_OWN) / DESCRIPTORS_PER_CLIENT;
+    let clients_max =
+        oneloop::raise_descriptor_limit().saturating_sub(DESCRIPTORS_OWN) / DESCRIPTORS_PER_CLIENT;
     let connections_max = limits.connections_max.min(clients_max.max(1));
     let mut reactor = Reactor::with_limits(limits.connections_max(connections_max))?;
     let server = server::add(&mut reactor, Arc::new(files), server::JOBS_MAX)?;
@@ -76,14 +76,4 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     println!("listening on {}", reactor.listener_address(listener)?);
     reactor.run()?;
     Ok(())
-}
-
-/// How many there may be. The soft limit, which is raised, is mostly 1024, for the sake of programs that use select(2).
-fn descriptors() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        log::warn!("the limit of descriptors stays as it is: {error}");
-    }
-    let limit = getrlimit(Resource::Nofile).current;
-    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
