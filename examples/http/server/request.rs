@@ -76,21 +76,12 @@ impl<'a> Request<'a> {
         for field in parsed.headers.iter() {
             request.take_field(&mut framing, field.name, field.value)?;
         }
-        if is_1_1 && !framing.host {
-            return Err(bad("a request of HTTP/1.1 has a Host"));
+        let is_host = |host: &[u8]| host.is_empty() || target::is_host(host);
+        if !framing.host.map_or(!is_1_1, is_host) {
+            return Err(bad("a request of HTTP/1.1 has a Host, and one that is valid"));
         }
         request.keeps_alive = !framing.closes && (is_1_1 || framing.keeps_alive);
-        // RFC 9112, 6.1 and 6.3: who disagrees about the length takes content for a request.
-        request.body = match (framing.content_length, framing.transfer_encoding) {
-            (Some(_), true) => return Err(bad("Content-Length and Transfer-Encoding")),
-            (_, true) if !is_1_1 => return Err(bad("HTTP/1.0 has no Transfer-Encoding")),
-            (_, true) => Some(Body::Chunked(Box::new(Chunks::new()))),
-            (Some(length), _) if length > CONTENT_BYTES_MAX => {
-                return Err(Refused::new(413, "the content is too large"));
-            }
-            (Some(0) | None, _) => None,
-            (Some(length), _) => Some(Body::Counted(length as usize)),
-        };
+        request.body = framing.body(is_1_1)?;
         Ok(request)
     }
 
@@ -101,29 +92,29 @@ impl<'a> Request<'a> {
 
     fn take_field(
         &mut self,
-        framing: &mut FramingFields,
+        framing: &mut FramingFields<'a>,
         name: &str,
         value: &'a [u8],
     ) -> Result<(), Refused> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         // By length first: most fields are none of these.
         match name.len() {
-            4 if is("host") => framing.take_host(value)?,
-            5 if is("range") => set_once(&mut self.range, value),
+            4 if is("host") => set_once(&mut framing.host, value)?,
+            5 if is("range") => set_single(&mut self.range, value),
             6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Refused::new(417, "100-continue is all that can be expected"));
                 }
                 self.expects_continue = self.is_1_1;
             }
-            8 if is("if-range") => set_once(&mut self.if_range, value),
+            8 if is("if-range") => set_single(&mut self.if_range, value),
             8 if is("if-match") => self.if_match.push(value),
             10 if is("connection") => framing.take_connection(value),
             13 if is("if-none-match") => self.if_none_match.push(value),
-            14 if is("content-length") => framing.take_content_length(value)?,
-            17 if is("if-modified-since") => set_once(&mut self.if_modified_since, value),
-            17 if is("transfer-encoding") => framing.take_transfer_encoding(value)?,
-            19 if is("if-unmodified-since") => set_once(&mut self.if_unmodified_since, value),
+            14 if is("content-length") => set_once(&mut framing.content_length, value)?,
+            17 if is("if-modified-since") => set_single(&mut self.if_modified_since, value),
+            17 if is("transfer-encoding") => set_once(&mut framing.transfer_encoding, value)?,
+            19 if is("if-unmodified-since") => set_single(&mut self.if_unmodified_since, value),
             _ => {}
         }
         Ok(())
@@ -132,15 +123,15 @@ impl<'a> Request<'a> {
 
 /// The fields that say together where the request ends, and whether it is the last one.
 #[derive(Default)]
-struct FramingFields {
+struct FramingFields<'a> {
+    host: Option<&'a [u8]>,
     closes: bool,
     keeps_alive: bool,
-    host: bool,
-    content_length: Option<u64>,
-    transfer_encoding: bool,
+    content_length: Option<&'a [u8]>,
+    transfer_encoding: Option<&'a [u8]>,
 }
 
-impl FramingFields {
+impl FramingFields<'_> {
     fn take_connection(&mut self, value: &[u8]) {
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             self.closes |= option.eq_ignore_ascii_case(b"close");
@@ -148,32 +139,38 @@ impl FramingFields {
         }
     }
 
-    fn take_host(&mut self, value: &[u8]) -> Result<(), Refused> {
-        let is_host = value.is_empty() || target::is_host(value);
-        if std::mem::replace(&mut self.host, true) || !is_host {
-            return Err(bad("a request has one Host, and a valid one"));
+    /// RFC 9112, 6.1 and 6.3: who disagrees about the length takes content for a request.
+    fn body(&self, is_1_1: bool) -> Result<Option<Body>, Refused> {
+        match (self.content_length, self.transfer_encoding) {
+            (Some(_), Some(_)) => Err(bad("Content-Length and Transfer-Encoding")),
+            (None, Some(_)) if !is_1_1 => Err(bad("HTTP/1.0 has no Transfer-Encoding")),
+            (None, Some(codings)) => {
+                check_codings(codings)?;
+                Ok(Some(Body::Chunked(Box::new(Chunks::new()))))
+            }
+            (Some(length), None) => match content_length(length)? {
+                0 => Ok(None),
+                length if length > CONTENT_BYTES_MAX => {
+                    Err(Refused::new(413, "the content is too large"))
+                }
+                length => Ok(Some(Body::Counted(length as usize))),
+            },
+            (None, None) => Ok(None),
         }
-        Ok(())
-    }
-
-    fn take_content_length(&mut self, value: &[u8]) -> Result<(), Refused> {
-        match self.content_length.replace(content_length(value)?) {
-            Some(_) => Err(bad("two Content-Lengths")),
-            None => Ok(()),
-        }
-    }
-
-    fn take_transfer_encoding(&mut self, value: &[u8]) -> Result<(), Refused> {
-        if std::mem::replace(&mut self.transfer_encoding, true) {
-            return Err(bad("two Transfer-Encodings"));
-        }
-        check_coding(value)
     }
 }
 
-/// Of a field that is no list two are none that is understood (RFC 9110, 5.3).
-fn set_once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) {
+/// A field of which two are none that is understood, as it is no list (RFC 9110, 5.3).
+fn set_single<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) {
     *field = Some(if field.is_some() { b"" } else { value });
+}
+
+/// A field of which two are refused, as others may take the other one.
+fn set_once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) -> Result<(), Refused> {
+    match field.replace(value) {
+        Some(_) => Err(bad("Host, Content-Length or Transfer-Encoding is there twice")),
+        None => Ok(()),
+    }
 }
 
 fn method(name: &str) -> Method {
@@ -201,7 +198,7 @@ fn content_length(value: &[u8]) -> Result<u64, Refused> {
     Ok(str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX))
 }
 
-fn check_coding(value: &[u8]) -> Result<(), Refused> {
+fn check_codings(value: &[u8]) -> Result<(), Refused> {
     let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
     let mut codings = value.rsplit(|byte| *byte == b',');
     if !codings.next().is_some_and(is_chunked) || codings.clone().any(is_chunked) {

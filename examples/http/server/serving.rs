@@ -104,11 +104,10 @@ impl<'r> Serving<'_, 'r> {
             Err(refused) => return self.refuse(request, refused),
         };
         let (known, now) = (self.server.cache.get(&path), self.conn.now());
-        if let Some(entry) = &known {
-            if entry.is_fresh(now) {
-                return self.send_entry(request, entry);
-            }
-            entry.checked.set(now); // as far as the others are concerned, who need not wait for it
+        if let Some(entry) = &known
+            && entry.is_fresh(now)
+        {
+            return self.send_entry(request, entry);
         }
         let wanted = Wanted {
             files: Arc::clone(&self.server.files),
@@ -119,6 +118,9 @@ impl<'r> Serving<'_, 'r> {
         let job = move || wanted.look_up();
         if self.server.look_ups.run_for(self.conn.key(), job).is_err() {
             return self.refuse(request, Refused::new(503, "too busy"));
+        }
+        if let Some(entry) = &known {
+            entry.checked.set(now); // as far as others are concerned, who need not wait for it
         }
         let look_up = LookUp { head: request.head.into(), known, asked: now };
         self.session.waiting = Waiting::LookUp(Box::new(look_up));
