@@ -54,7 +54,7 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     }
     let mut named = BTreeSet::new();
     let keys = keys.iter().filter(|key| named.insert(**key));
-    let keys: Vec<Bytes> = keys.map(|key| Bytes::from_slice(*key)).collect();
+    let keys: Vec<Bytes> = keys.map(|key| Bytes::from_slice(key)).collect();
     for key in &keys {
         server.store.observers(database, key).waiting.push_back(client);
     }

@@ -92,7 +92,7 @@ impl Keys<'_> {
         let place = match self.find(key) {
             Some(place) => place,
             None => {
-                let object = Object { value: T::new(&self.store.hasher), expires: NEVER };
+                let object = Object { value: T::empty(&self.store.hasher), expires: NEVER };
                 self.database_mut().keys.insert_full(Bytes::from_slice(key), object).0
             }
         };

@@ -163,7 +163,7 @@ pub(crate) fn remove(
 ) -> Outcome {
     let names: Vec<Bytes> = match args[1..] {
         [] => server.clients[server.current].subscribed[topic as usize].iter().cloned().collect(),
-        ref names => names.iter().map(|name| Bytes::from_slice(*name)).collect(),
+        ref names => names.iter().map(|name| Bytes::from_slice(name)).collect(),
     };
     if names.is_empty() {
         server.confirm(word, None);

@@ -74,7 +74,7 @@ impl Server {
             transaction.bytes += bytes;
             transaction
                 .queued
-                .push((command, args.iter().map(|arg| Bytes::from_slice(*arg)).collect()));
+                .push((command, args.iter().map(|arg| Bytes::from_slice(arg)).collect()));
             self.reply().simple("QUEUED");
         }
     }
@@ -179,7 +179,7 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
         return Ok(server.reply().ok()); // its next transaction is not carried out, whatever it watches
     }
     for key in &args[1..] {
-        let key = Bytes::from_slice(*key);
+        let key = Bytes::from_slice(key);
         server.store.observers(this.database, &key).watching.insert(server.current);
         this.watched.insert((this.database, key));
     }

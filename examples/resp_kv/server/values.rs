@@ -72,15 +72,15 @@ impl Value {
 
 /// What the values of one type are inside.
 pub(crate) trait Type {
-    /// An empty one.
-    fn new(hasher: &RandomState) -> Value;
+    /// One with nothing in it.
+    fn empty(hasher: &RandomState) -> Value;
 
     /// What is inside of a value, if it is of this type.
     fn of(value: &mut Value) -> Option<&mut Self>;
 }
 
 impl Type for Bytes {
-    fn new(_: &RandomState) -> Value {
+    fn empty(_: &RandomState) -> Value {
         Value::String(Bytes::default())
     }
 
@@ -90,7 +90,7 @@ impl Type for Bytes {
 }
 
 impl Type for Hash {
-    fn new(hasher: &RandomState) -> Value {
+    fn empty(hasher: &RandomState) -> Value {
         Value::Hash(Box::new(Hash::with_hasher(hasher.clone())))
     }
 
@@ -100,7 +100,7 @@ impl Type for Hash {
 }
 
 impl Type for List {
-    fn new(_: &RandomState) -> Value {
+    fn empty(_: &RandomState) -> Value {
         Value::List(Box::default())
     }
 
@@ -110,7 +110,7 @@ impl Type for List {
 }
 
 impl Type for Set {
-    fn new(hasher: &RandomState) -> Value {
+    fn empty(hasher: &RandomState) -> Value {
         Value::Set(Box::new(Set::with_hasher(hasher.clone())))
     }
 

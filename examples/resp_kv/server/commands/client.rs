@@ -27,7 +27,7 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
                     "ERR lib-name and lib-ver cannot contain spaces, newlines or special characters.",
                 ));
             }
-            this.library[place] = Bytes::from_slice(*value);
+            this.library[place] = Bytes::from_slice(value);
             Ok(server.reply().ok())
         }
         (_, []) if is_word(command, "INFO") => {

@@ -9,7 +9,7 @@ fn set_fields(keys: &mut Keys, args: Args, command: &str) -> Result<usize, Failu
     let hash = keys.make::<Hash>(args[1])?;
     let before = hash.len();
     hash.extend(
-        pairs.iter().map(|[field, value]| (Bytes::from_slice(*field), Bytes::from_slice(*value))),
+        pairs.iter().map(|[field, value]| (Bytes::from_slice(field), Bytes::from_slice(value))),
     );
     let new = hash.len() - before;
     keys.touch(args[1]);

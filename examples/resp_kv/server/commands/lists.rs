@@ -33,7 +33,7 @@ impl Keys<'_> {
 
 pub(crate) fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
     let list = keys.make::<List>(args[1])?;
-    let elements = args[2..].iter().map(|element| Bytes::from_slice(*element));
+    let elements = args[2..].iter().map(|element| Bytes::from_slice(element));
     match side {
         Side::Left => elements.for_each(|element| list.push_front(element)),
         Side::Right => list.extend(elements),

@@ -2,9 +2,9 @@
 
 mod client;
 mod connection;
+mod generic;
 mod hashes;
 mod info;
-mod keys;
 mod lists;
 mod sets;
 mod strings;
@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use oneloop::Connection;
 
-// With what else stands here, what each family uses.
+// What each family uses, with what else stands here.
 use super::Server;
 use super::bytes::Bytes;
 use super::keys::Keys;
@@ -69,7 +69,7 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// What carries out a command, and writes one reply unless it fails.
+/// What carries out a command. Unless it fails it writes what its client is to get now: mostly one reply.
 pub(crate) enum Run {
     /// It needs nothing but the keys of a database: so it can be carried out again from the record of changes.
     Keys(fn(&mut Keys, Args, &mut Reply) -> Outcome),

@@ -7,7 +7,7 @@ use super::*;
 pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let set = keys.make::<Set>(args[1])?;
     let before = set.len();
-    set.extend(args[2..].iter().map(|member| Bytes::from_slice(*member)));
+    set.extend(args[2..].iter().map(|member| Bytes::from_slice(member)));
     let new = set.len() - before;
     if new > 0 {
         keys.touch(args[1]);

@@ -1,6 +1,6 @@
 //! Strings, and numbers in them.
 
-use super::keys::Unit;
+use super::generic::Unit;
 use super::*;
 
 pub(crate) fn get(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -139,7 +139,7 @@ pub(crate) fn getex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 pub(crate) fn mget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.array(args.len() - 1);
     for key in &args[1..] {
-        // It answers null for a key of another type.
+        // MGET answers nil for a key of another type.
         reply.bulk_or_null(keys.of::<Bytes>(key).unwrap_or(None));
     }
     Ok(Done)
@@ -150,7 +150,7 @@ pub(crate) fn mset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         return Err(Failure::wrong_arguments("mset"));
     };
     for [key, value] in pairs {
-        keys.set(key, Value::String(Bytes::from_slice(*value)), NEVER);
+        keys.set(key, Value::String(Bytes::from_slice(value)), NEVER);
     }
     Ok(reply.ok())
 }

@@ -4,10 +4,10 @@ use super::super::pubsub::Topic::{Channel, Pattern};
 use super::super::{blocking, pubsub, transactions};
 use super::Kind::{Other, Write};
 use super::Run::{Keys, Server};
-use super::keys::Unit::{Millis, MillisSince1970, Seconds, SecondsSince1970};
+use super::generic::Unit::{Millis, MillisSince1970, Seconds, SecondsSince1970};
 use super::lists::Side::{Left, Right};
 use super::sets::Operation::{Difference, Intersection, Union};
-use super::{Command, Kind, Run, client, connection, hashes, info, keys, lists, sets, strings};
+use super::{Command, Kind, Run, client, connection, generic, hashes, info, lists, sets, strings};
 
 #[rustfmt::skip]
 pub(crate) static COMMANDS: &[Command] = &[
@@ -28,23 +28,23 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("incrby", 3, Write, Keys(strings::incrby)),
     row("decrby", 3, Write, Keys(strings::decrby)),
     row("incrbyfloat", 3, Write, Keys(strings::incrbyfloat)),
-    row("del", -2, Write, Keys(keys::del)),
-    row("unlink", -2, Write, Keys(keys::del)),
-    row("exists", -2, Other, Keys(keys::exists)),
-    row("expire", 3, Write, Keys(|k, a, r| keys::expire(k, a, r, Seconds))),
-    row("pexpire", 3, Write, Keys(|k, a, r| keys::expire(k, a, r, Millis))),
-    row("expireat", 3, Write, Keys(|k, a, r| keys::expire(k, a, r, SecondsSince1970))),
-    row("pexpireat", 3, Write, Keys(|k, a, r| keys::expire(k, a, r, MillisSince1970))),
-    row("ttl", 2, Other, Keys(|k, a, r| keys::deadline(k, a, r, |at, now| (at.saturating_sub(now) + 500) / 1000))),
-    row("pttl", 2, Other, Keys(|k, a, r| keys::deadline(k, a, r, |at, now| at.saturating_sub(now)))),
-    row("persist", 2, Write, Keys(keys::persist)),
-    row("type", 2, Other, Keys(keys::type_of)),
-    row("rename", 3, Write, Keys(keys::rename)),
-    row("keys", 2, Other, Keys(keys::keys)),
-    row("scan", -2, Other, Keys(keys::scan)),
-    row("dbsize", 1, Other, Keys(keys::dbsize)),
-    row("flushdb", -1, Write, Keys(keys::flushdb)),
-    row("flushall", -1, Write, Keys(keys::flushall)),
+    row("del", -2, Write, Keys(generic::del)),
+    row("unlink", -2, Write, Keys(generic::del)),
+    row("exists", -2, Other, Keys(generic::exists)),
+    row("expire", 3, Write, Keys(|k, a, r| generic::expire(k, a, r, Seconds))),
+    row("pexpire", 3, Write, Keys(|k, a, r| generic::expire(k, a, r, Millis))),
+    row("expireat", 3, Write, Keys(|k, a, r| generic::expire(k, a, r, SecondsSince1970))),
+    row("pexpireat", 3, Write, Keys(|k, a, r| generic::expire(k, a, r, MillisSince1970))),
+    row("ttl", 2, Other, Keys(|k, a, r| generic::deadline(k, a, r, |at, now| (at.saturating_sub(now) + 500) / 1000))),
+    row("pttl", 2, Other, Keys(|k, a, r| generic::deadline(k, a, r, |at, now| at.saturating_sub(now)))),
+    row("persist", 2, Write, Keys(generic::persist)),
+    row("type", 2, Other, Keys(generic::type_of)),
+    row("rename", 3, Write, Keys(generic::rename)),
+    row("keys", 2, Other, Keys(generic::keys)),
+    row("scan", -2, Other, Keys(generic::scan)),
+    row("dbsize", 1, Other, Keys(generic::dbsize)),
+    row("flushdb", -1, Write, Keys(generic::flushdb)),
+    row("flushall", -1, Write, Keys(generic::flushall)),
     row("hset", -4, Write, Keys(hashes::hset)),
     row("hmset", -4, Write, Keys(hashes::hmset)),
     row("hget", 3, Other, Keys(hashes::hget)),
