@@ -229,26 +229,29 @@ fn who_has_watched_a_key_that_changed_watches_no_more() {
     sim.assert_done(client);
 }
 
-/// The replies are short, and so are the commands, and each of them looks at all keys.
+/// The replies are short, and so are the commands, and each of them looks at all keys or elements.
 #[test]
 fn who_sends_costly_commands_gives_the_turn_back() {
-    const KEYS: usize = 5000;
+    const ENTRIES: usize = 5000;
     const COMMANDS: usize = 200;
-    let mut sim = Simulation::new(1);
-    let served = serve(&mut sim);
-    let pairs: String = (0..KEYS).map(|i| format!(" {i} x")).collect();
-    sim.client(
-        served.address,
-        Script::new().send(format!("MSET{pairs}\r\n")).expect("+OK\r\n").close(),
-    );
-    sim.run_for(Duration::from_secs(1));
-    let turns = sim[served.reactor].stats().turns;
-    let costly = Script::new().send("KEYS none\r\n".repeat(COMMANDS));
-    sim.client(served.address, costly.expect("*0\r\n".repeat(COMMANDS)).close());
-    sim.run_for(Duration::from_secs(10));
-    sim.assert_all_done();
-    let turns = sim[served.reactor].stats().turns - turns;
-    assert!(turns as usize > KEYS * COMMANDS / 20_000, "{turns} turns");
+    for (command, reply) in [("KEYS none", "*0\r\n"), ("LREM list 0 none", ":0\r\n")] {
+        let mut sim = Simulation::new(1);
+        let served = serve(&mut sim);
+        let pairs: String = (0..ENTRIES).map(|i| format!(" {i} x")).collect();
+        let elements = " x".repeat(ENTRIES);
+        let fill = Script::new()
+            .send(format!("MSET{pairs}\r\nRPUSH list{elements}\r\n"))
+            .expect(format!("+OK\r\n:{ENTRIES}\r\n"));
+        sim.client(served.address, fill.close());
+        sim.run_for(Duration::from_secs(1));
+        let turns = sim[served.reactor].stats().turns;
+        let costly = Script::new().send(format!("{command}\r\n").repeat(COMMANDS));
+        sim.client(served.address, costly.expect(reply.repeat(COMMANDS)).close());
+        sim.run_for(Duration::from_secs(10));
+        sim.assert_all_done();
+        let turns = sim[served.reactor].stats().turns - turns;
+        assert!(turns as usize > ENTRIES * COMMANDS / 50_000, "{turns} turns of {command}");
+    }
 }
 
 /// All clients that wait get a turn between the messages of one that sends many, to many.

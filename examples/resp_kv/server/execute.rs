@@ -8,6 +8,9 @@ use super::commands::{Args, Command, Failure, Outcome, Run, is_word, quote};
 use super::keys::Keys;
 use super::reply::Reply;
 
+/// So much of a reply is as much work as an argument.
+const REPLY_BYTES_PER_WORK: usize = 64;
+
 impl Server {
     /// The command of this name, in letters of either case.
     pub(crate) fn look_up(&self, name: &[u8]) -> Option<&'static Command> {
@@ -65,7 +68,7 @@ impl Server {
 
     /// Carries out a command of the current client, which may.
     pub(crate) fn call(&mut self, conn: &mut Connection, command: &'static Command, args: Args) {
-        self.store.work += args.len();
+        let before = self.out.len();
         let outcome = match command.run {
             Run::Server(run) => run(self, conn, args),
             Run::Keys(run) => {
@@ -77,6 +80,8 @@ impl Server {
         if let Err(failure) = outcome {
             self.reply().error(&failure.0);
         }
+        let replied = self.out.len().saturating_sub(before);
+        self.store.work += args.len() + replied / REPLY_BYTES_PER_WORK;
     }
 
     /// Tells those who watch keys, or wait for them, of the keys that were changed.

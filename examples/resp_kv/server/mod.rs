@@ -1,5 +1,11 @@
 //! The server: one handler for all clients. It knows no socket, no clock and no file, so that it runs in simulation
 //! as it does in the world.
+//!
+//! The loop calls `handler`. From there a command goes by way of `protocol`, which finds it in the input, `execute`, which
+//! looks whether it may be carried out now, and `commands`, which has all of them; its reply is written with `reply`, and
+//! leaves as `output` says. What is kept is the `store`: `keys` with their `values`. What clients do beside that stands in
+//! a file each: `pubsub`, `transactions`, `blocking`, `pause`. So does the file that outlives it all: `journal` makes the
+//! records, `append_only` writes them, and `replay` reads them at the start.
 
 mod append_only;
 mod blocking;

@@ -19,12 +19,10 @@ pub(crate) enum Value {
     Set(Box<Set>),
 }
 
-/// So much room is kept, however little is in it.
-const ROOM_MIN: usize = 64;
-
-/// How much room is left to something of this length and capacity; none if that is not worth the move.
+/// How much room is to be left to something of this length and capacity, if it is worth the move.
 pub(crate) fn less_room(len: usize, capacity: usize) -> Option<usize> {
-    (capacity > ROOM_MIN.max(8 * len)).then_some(2 * len)
+    const KEPT: usize = 64;
+    (capacity > KEPT.max(8 * len)).then_some(2 * len)
 }
 
 impl Value {
@@ -49,23 +47,18 @@ impl Value {
 
     /// Gives memory back, if much more was in it once.
     pub(crate) fn shrink(&mut self) {
+        let (len, capacity) = match self {
+            Value::String(_) => return,
+            Value::Hash(hash) => (hash.len(), hash.capacity()),
+            Value::List(list) => (list.len(), list.capacity()),
+            Value::Set(set) => (set.len(), set.capacity()),
+        };
+        let Some(room) = less_room(len, capacity) else { return };
         match self {
             Value::String(_) => {}
-            Value::Hash(hash) => {
-                less_room(hash.len(), hash.capacity())
-                    .into_iter()
-                    .for_each(|room| hash.shrink_to(room));
-            }
-            Value::List(list) => {
-                less_room(list.len(), list.capacity())
-                    .into_iter()
-                    .for_each(|room| list.shrink_to(room));
-            }
-            Value::Set(set) => {
-                less_room(set.len(), set.capacity())
-                    .into_iter()
-                    .for_each(|room| set.shrink_to(room));
-            }
+            Value::Hash(hash) => hash.shrink_to(room),
+            Value::List(list) => list.shrink_to(room),
+            Value::Set(set) => set.shrink_to(room),
         }
     }
 }

@@ -97,17 +97,11 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
     let id = this.id as i64;
     let mut reply = server.reply();
     reply.map(7);
-    for (name, value) in [("server", "redis"), ("version", info::REDIS_VERSION)] {
-        reply.bulks([name, value]);
-    }
-    for (name, number) in [("proto", protocol.into()), ("id", id)] {
-        reply.bulk(name.as_bytes());
-        reply.integer(number);
-    }
-    for (name, value) in [("mode", "standalone"), ("role", "master")] {
-        reply.bulks([name, value]);
-    }
-    reply.bulk(b"modules");
+    reply.bulks(["server", "redis", "version", info::REDIS_VERSION, "proto"]);
+    reply.integer(protocol.into());
+    reply.bulk(b"id");
+    reply.integer(id);
+    reply.bulks(["mode", "standalone", "role", "master", "modules"]);
     Ok(reply.array(0))
 }
 
@@ -180,38 +174,34 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
 /// COMMAND: the table of commands, for the clients that want to know it. Without COMMAND DOCS redis-cli helps with what it
 /// knows itself.
 pub(crate) fn command(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
-    let named = |names: &[&[u8]]| names.iter().map(|name| server.look_up(name)).collect();
-    let all = || COMMANDS.iter().map(Some).collect();
     let rows: Vec<Option<&Command>> = match args[1..] {
-        [] => all(),
-        [part] if is_word(part, "COUNT") => {
-            return Ok(server.reply().count(COMMANDS.len()));
-        }
+        [part] if is_word(part, "COUNT") => return Ok(server.reply().count(COMMANDS.len())),
         [part] if is_word(part, "LIST") => {
             let mut reply = server.reply();
             reply.array(COMMANDS.len());
             return Ok(reply.bulks(COMMANDS.iter().map(|row| row.name)));
         }
-        [part] if is_word(part, "INFO") => all(),
-        [part, ref names @ ..] if is_word(part, "INFO") => named(names),
+        [] => COMMANDS.iter().map(Some).collect(),
+        [part] if is_word(part, "INFO") => COMMANDS.iter().map(Some).collect(),
+        [part, ref names @ ..] if is_word(part, "INFO") => {
+            names.iter().map(|name| server.look_up(name)).collect()
+        }
         _ => return Err(Failure::SYNTAX),
     };
     let mut reply = server.reply();
     reply.array(rows.len());
-    rows.iter().for_each(|row| describe(&mut reply, *row));
+    for row in rows {
+        let Some(row) = row else {
+            reply.null_array();
+            continue;
+        };
+        // Name and arity. Clients look at the eight places behind them, which say where the keys are, for clusters.
+        reply.array(10);
+        reply.bulk(row.name.as_bytes());
+        reply.integer(row.arity.into());
+        reply.array(0);
+        (0..3).for_each(|_| _ = reply.integer(0));
+        (0..4).for_each(|_| _ = reply.array(0));
+    }
     Ok(Done)
-}
-
-/// Name and arity. Clients look at the eight places behind them; which arguments are keys, say, is for clusters.
-fn describe(reply: &mut Reply, row: Option<&Command>) {
-    let Some(row) = row else {
-        reply.null_array();
-        return;
-    };
-    reply.array(10);
-    reply.bulk(row.name.as_bytes());
-    reply.integer(row.arity.into());
-    reply.array(0);
-    (0..3).for_each(|_| _ = reply.integer(0));
-    (0..4).for_each(|_| _ = reply.array(0));
 }

@@ -90,11 +90,8 @@ pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.array(0)) };
     let range = range(start, stop, list.len());
-    let len = range.len();
-    reply.array(len);
-    reply.bulks(list.range(range));
-    keys.store.work += len;
-    Ok(Done)
+    reply.array(range.len());
+    Ok(reply.bulks(list.range(range)))
 }
 
 pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
