@@ -146,10 +146,13 @@ impl CommandDecoder {
 fn length(input: &[u8]) -> Option<Option<(Option<u64>, usize)>> {
     let is_negative = input.first() == Some(&b'-');
     let start = usize::from(is_negative);
+    if let [b'0', b'0'..=b'9', ..] = input[start..] {
+        return None; // of leading zeros there is no end
+    }
     let mut number: u64 = 0;
     for (at, byte) in input.iter().enumerate().skip(start) {
         match byte {
-            b'0'..=b'9' if at == start || number > 0 => {
+            b'0'..=b'9' => {
                 number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
             }
             b'\r' if at > start => {
@@ -159,7 +162,7 @@ fn length(input: &[u8]) -> Option<Option<(Option<u64>, usize)>> {
                     Some(_) => None,
                 };
             }
-            _ => return None, // also a zero in front of other digits
+            _ => return None,
         }
     }
     Some(None)
