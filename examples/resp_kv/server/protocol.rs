@@ -145,17 +145,16 @@ impl CommandDecoder {
 /// `None`: no number.
 fn length(input: &[u8]) -> Option<Option<(Option<u64>, usize)>> {
     let is_negative = input.first() == Some(&b'-');
-    let start = usize::from(is_negative);
-    if let [b'0', b'0'..=b'9', ..] = input[start..] {
-        return None; // of leading zeros there is no end
-    }
+    let sign_len = usize::from(is_negative);
     let mut number: u64 = 0;
-    for (at, byte) in input.iter().enumerate().skip(start) {
+    for (at, byte) in input[sign_len..].iter().enumerate() {
         match byte {
-            b'0'..=b'9' => {
+            // No zero in front of other digits, of which there would be no end.
+            b'0'..=b'9' if at == 0 || number > 0 => {
                 number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
             }
-            b'\r' if at > start => {
+            b'\r' if at > 0 => {
+                let at = sign_len + at;
                 return match input.get(at + 1) {
                     None => Some(None),
                     Some(b'\n') => Some(Some(((!is_negative).then_some(number), at + 2))),
