@@ -38,15 +38,16 @@ class Costs(TestCase):
         self.redis.set(KEY, "")
         pattern = "*" + "x" * 1000 + "y"
         for ask in [lambda: self.redis.keys(pattern), lambda: self.redis.scan(match=pattern)]:
-            with self.assertRaisesRegex(redis.ResponseError, "a pattern of 1002 bytes is too long for a key of 8388608"):
+            with self.assertRaisesRegex(redis.ResponseError, "the pattern takes too long"):
                 ask()
         self.assertEqual(self.redis.keys("x*"), [KEY])
         self.assertEqual(self.redis.keys("*y"), [])
+        self.assertEqual(self.redis.keys("users:*"), [])
 
     def test_a_pattern_has_a_bound(self):
-        pattern = "*" * 1025
-        for ask in [self.redis.keys, self.redis.config_get, self.redis.pubsub_channels]:
-            with self.assertRaisesRegex(redis.ResponseError, "at most 1024 bytes"):
+        pattern = "*" * 257
+        for ask in [self.redis.config_get, self.redis.pubsub_channels]:
+            with self.assertRaisesRegex(redis.ResponseError, "at most 256 bytes"):
                 ask(pattern)
 
 

@@ -11,7 +11,6 @@ use super::bytes::Bytes;
 use super::clients::{Client, show_again};
 use super::commands::{Args, Failure, Outcome, Side, float};
 use super::reply::{Done, Reply};
-use super::store::OBSERVED_MAX;
 
 /// What a client waits for.
 pub(crate) struct Blocked {
@@ -38,9 +37,7 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|_| Failure::new("ERR timeout is out of range"))?
         .max(TIMEOUT_MIN);
-    if keys.len() > OBSERVED_MAX {
-        return Err(format!("ERR a client waits for at most {OBSERVED_MAX} keys").into());
-    }
+    server.store.check_observed(keys.iter().copied())?;
     let database = server.clients[server.current].database;
     for key in keys {
         if let Some(element) = server.pop_recorded(database, key, side)? {

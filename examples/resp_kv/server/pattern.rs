@@ -1,49 +1,57 @@
 //! Patterns of keys and channels, as glob(7): `*`, `?`, `[a-c]`, `[^a]`, `\`.
 
-/// Whether all of `text` matches. It takes no longer than the product of the lengths, whatever the pattern.
+/// Whether all of `text` matches. It takes as many steps as the product of the lengths at most, whatever the pattern.
 pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    matches_within(pattern, text, &mut { usize::MAX }) == Some(true)
+}
+
+/// The same in at most so many steps, which are taken off; `None` if they do not suffice. For most patterns four steps
+/// for each byte of the text do.
+pub(crate) fn matches_within(pattern: &[u8], text: &[u8], steps: &mut usize) -> Option<bool> {
     let (mut at, mut pos) = (0, 0);
     // Where to go on if what is tried now does not match: after the last star, with one more byte left to it.
     let mut retry: Option<(usize, usize)> = None;
     loop {
+        *steps = steps.checked_sub(1)?;
         if pattern.get(at) == Some(&b'*') {
             at += 1;
             retry = Some((at, pos + 1));
             continue;
         }
         if at == pattern.len() && pos == text.len() {
-            return true;
+            return Some(true);
         }
-        if let Some(byte) = text.get(pos)
-            && let Some(len) = matches_one(&pattern[at..], *byte)
-        {
-            at += len;
-            pos += 1;
-            continue;
+        if let (Some(byte), rest @ [_, ..]) = (text.get(pos), &pattern[at..]) {
+            let (is_match, len) = match_one(rest, *byte);
+            *steps = steps.checked_sub(len)?;
+            if is_match {
+                at += len;
+                pos += 1;
+                continue;
+            }
         }
         match retry {
             Some((after_star, next)) if next <= text.len() => {
                 (at, pos) = (after_star, next);
                 retry = Some((after_star, next + 1));
             }
-            _ => return false,
+            _ => return Some(false),
         }
     }
 }
 
-/// Whether the pattern's first element, which is no star, matches the byte: then its length.
-fn matches_one(pattern: &[u8], byte: u8) -> Option<usize> {
+/// Whether the first element of a pattern that has one, which is no star, matches the byte; and its length.
+fn match_one(pattern: &[u8], byte: u8) -> (bool, usize) {
     match pattern {
-        [] => None,
-        [b'?', ..] => Some(1),
-        [b'[', ..] => matches_class(pattern, byte),
-        [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
-        [literal, ..] => (*literal == byte).then_some(1),
+        [b'?', ..] => (true, 1),
+        [b'[', ..] => match_class(pattern, byte),
+        [b'\\', escaped, ..] => (*escaped == byte, 2),
+        _ => (pattern.first() == Some(&byte), 1),
     }
 }
 
 /// A class without an end goes to the end of the pattern.
-fn matches_class(pattern: &[u8], byte: u8) -> Option<usize> {
+fn match_class(pattern: &[u8], byte: u8) -> (bool, usize) {
     let mut at = 1;
     let is_negated = pattern.get(at) == Some(&b'^');
     at += usize::from(is_negated);
@@ -69,5 +77,5 @@ fn matches_class(pattern: &[u8], byte: u8) -> Option<usize> {
             }
         }
     }
-    (is_in != is_negated).then_some(at)
+    (is_in != is_negated, at)
 }

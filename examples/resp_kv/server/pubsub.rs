@@ -24,7 +24,7 @@ pub(crate) enum Topic {
 }
 
 /// How many channels, and how many patterns, a client may have: a message is tried with the patterns of all clients.
-const SUBSCRIBED_MAX: [usize; 2] = [100_000, 1000];
+const SUBSCRIBED_MAX: [usize; 2] = [100_000, 256];
 
 /// Clients by their channels, and by their patterns.
 pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];

@@ -6,13 +6,15 @@ use ahash::RandomState;
 use indexmap::IndexMap;
 
 use super::bytes::Bytes;
+use super::commands::Failure;
 use super::journal::Journal;
 use super::keys::Keys;
 use super::values::Value;
 
 pub(crate) const DATABASES: usize = 16;
-/// How many keys a client may watch, or wait for.
-pub(crate) const OBSERVED_MAX: usize = 10_000;
+/// What the keys may take up that a client watches, or waits for; and those of all clients.
+const OBSERVED_BYTES_MAX: usize = 2 << 20;
+const OBSERVED_BYTES_TOTAL_MAX: usize = 256 << 20;
 /// The deadline of a key that does not expire.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -36,6 +38,8 @@ pub(crate) struct Store {
     pub(crate) work: usize,
     /// Keys that were changed and that have observers, who are to be told.
     pub(crate) touched: Vec<(usize, Bytes)>,
+    /// What all keys take up that have observers, once for each.
+    observed_bytes: usize,
     /// The record of all changes.
     pub(crate) journal: Journal,
     pub(crate) expired_total: u64,
@@ -58,6 +62,11 @@ pub(crate) struct Observers {
     pub(crate) watching: BTreeSet<usize>,
 }
 
+/// The memory of a key with one who observes it: each has a copy, in a tree.
+fn observed_bytes(key: &[u8]) -> usize {
+    2 * key.len() + 150
+}
+
 impl Store {
     /// `seed` gives the secrets of the hashes, and where the generator begins.
     pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Store {
@@ -75,6 +84,7 @@ impl Store {
             changes: 0,
             work: 0,
             touched: Vec::new(),
+            observed_bytes: 0,
             journal: Journal::default(),
             expired_total: 0,
         }
@@ -85,8 +95,28 @@ impl Store {
         Keys { store: self, number }
     }
 
-    /// Who observes a key, to add somebody.
+    /// Whether there is room for all that a client is going to observe.
+    ///
+    /// # Errors
+    ///
+    /// There is not.
+    pub(crate) fn check_observed<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+    ) -> Result<(), Failure> {
+        let bytes = keys.map(observed_bytes).sum::<usize>();
+        if bytes > OBSERVED_BYTES_MAX {
+            return Err(Failure::new("ERR too many or too long keys to watch, or to wait for"));
+        }
+        if self.observed_bytes + bytes > OBSERVED_BYTES_TOTAL_MAX {
+            return Err(Failure::new("ERR all clients together watch, or wait for, too many keys"));
+        }
+        Ok(())
+    }
+
+    /// Who observes a key, to add somebody who is not yet there.
     pub(crate) fn observers(&mut self, database: usize, key: &Bytes) -> &mut Observers {
+        self.observed_bytes += observed_bytes(key);
         self.databases[database].observers.entry(key.clone()).or_default()
     }
 
@@ -99,6 +129,7 @@ impl Store {
         let all = &mut self.databases[*database].observers;
         if let Some(observers) = all.get_mut(key) {
             remove(observers);
+            self.observed_bytes -= observed_bytes(key);
             if observers.waiting.is_empty() && observers.watching.is_empty() {
                 all.remove(key);
             }

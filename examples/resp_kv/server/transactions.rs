@@ -1,5 +1,6 @@
 //! MULTI, EXEC, DISCARD and WATCH.
 
+use std::collections::BTreeSet;
 use std::mem;
 
 use oneloop::Connection;
@@ -8,7 +9,7 @@ use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
 use super::commands::{Args, Command, Failure, Outcome};
-use super::store::OBSERVED_MAX;
+use super::reply::REPLY_BYTES_MAX;
 
 /// What a client may queue, the largest command and some more, and what all together may: it takes a few of them to
 /// use that up.
@@ -145,6 +146,9 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     let start = server.store.journal.len();
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
+        if server.out.len() > REPLY_BYTES_MAX && !command.writes() {
+            continue; // the client is dropped for it, and nobody sees this reply
+        }
         let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
         server.call(conn, command, &args);
     }
@@ -172,16 +176,15 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
     args[1..].iter().for_each(|key| _ = keys.contains(key));
     server.handle_touched(conn);
     let this = &mut server.clients[server.current];
-    if this.watched.len() + args.len() - 1 > OBSERVED_MAX {
-        return Err(format!("ERR a client watches at most {OBSERVED_MAX} keys").into());
-    }
     if this.is_watch_broken {
         return Ok(server.reply().ok()); // its next transaction is not carried out, whatever it watches
     }
-    for key in &args[1..] {
-        let key = Bytes::from_slice(key);
-        server.store.observers(this.database, &key).watching.insert(server.current);
-        this.watched.insert((this.database, key));
+    let keys = args[1..].iter().map(|key| (this.database, Bytes::from_slice(key)));
+    let new: BTreeSet<_> = keys.filter(|place| !this.watched.contains(place)).collect();
+    server.store.check_observed(this.watched.iter().chain(&new).map(|(_, key)| &**key))?;
+    for (database, key) in new {
+        server.store.observers(database, &key).watching.insert(server.current);
+        this.watched.insert((database, key));
     }
     Ok(server.reply().ok())
 }

@@ -147,7 +147,7 @@ pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
 ///
 /// It is longer than that.
 pub(crate) fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
-    const BYTES_MAX: usize = 1024;
+    const BYTES_MAX: usize = 256;
     if name.len() > BYTES_MAX {
         let text = format!("ERR a channel or pattern has at most {BYTES_MAX} bytes");
         return Err(text.into());

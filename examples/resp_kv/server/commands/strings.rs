@@ -169,6 +169,9 @@ pub(crate) fn append(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 pub(crate) fn getrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     let string = keys.of::<Bytes>(args[1])?.map_or(&b""[..], |string| string);
+    if start < 0 && stop < start {
+        return Ok(reply.bulk(b""));
+    }
     let stop = stop.max(-(string.len() as i64)); // the first byte, however far before it
     Ok(reply.bulk(&string[range(start, stop, string.len())]))
 }
