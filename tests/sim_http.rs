@@ -386,6 +386,33 @@ fn too_much_to_do_ends_no_answer_in_the_middle() {
     });
 }
 
+/// Looks at files have a queue of their own, and who asks for what is in memory does not need one.
+#[test]
+fn too_much_to_do_with_directories_or_large_files_keeps_nobody_from_a_small_one() {
+    let check =
+        Check::new("too_much_to_do_with_directories_or_large_files_keeps_nobody_from_a_small_one");
+    check.seeds(40 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::with_jobs(sim, 1);
+        site.files.put("/names/0", Vec::new());
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        // The second time it is in memory, but has to be looked at.
+        for others in ["/names/", "/large.bin"] {
+            let others = (0..10)
+                .map(|_| sim.client(site.address, Script::new().send(get(others)).shutdown()));
+            let others: Vec<_> = others.collect();
+            let small = Script::new().send(get("/small.txt")).shutdown();
+            let small = sim.client(site.address, small);
+            sim.run_until_idle();
+            let refused = others
+                .iter()
+                .filter(|other| Answer::read_all(sim.received(**other), &["GET"])[0].status == 503);
+            assert!(refused.count() > 0, "there is not too much to do");
+            assert_eq!(Answer::read_all(sim.received(small), &["GET"])[0].status, 200);
+            sim.run_for(Duration::from_secs(2));
+        }
+    });
+}
+
 /// A large answer is under way, which its reader does not take, and requests wait behind it.
 #[test]
 fn in_a_drain_the_last_answer_says_that_it_is_the_last() {

@@ -109,15 +109,20 @@ impl<'r> Serving<'_, 'r> {
         {
             return self.send_entry(request, entry);
         }
+        let Server { directories, look_ups, files, .. } = &self.server;
+        let queue = if path.ends_with('/') { directories } else { look_ups };
         let wanted = Wanted {
-            files: Arc::clone(&self.server.files),
+            files: Arc::clone(files),
             path: path.into_owned(),
             known: known.as_ref().map(|entry| entry.meta.stamp),
             names_max: if request.is_head() { 0 } else { listing::NAMES_MAX },
         };
         let job = move || wanted.look_up();
-        if self.server.look_ups.run_for(self.conn.key(), job).is_err() {
-            return self.refuse(request, Refused::new(503, "too busy"));
+        if queue.run_for(self.conn.key(), job).is_err() {
+            return match &known {
+                Some(entry) => self.send_entry(request, entry), // which may be old: better than nothing
+                None => self.refuse(request, Refused::new(503, "too busy")),
+            };
         }
         if let Some(entry) = &known {
             entry.checked.set(now); // as far as others are concerned, who need not wait for it
