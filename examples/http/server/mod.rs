@@ -32,7 +32,7 @@ use oneloop::{
 use self::body::{Body, FRAMING_BYTES_MAX};
 use self::cache::{Cache, Entry};
 use self::files::Files;
-use self::head::{HEAD_BYTES_MAX, HeadEnd};
+use self::head::{HEAD_BYTES_MAX, HeadEnd, has_begun};
 use self::jobs::{Block, LookedUp};
 use self::request::CONTENT_BYTES_MAX;
 use self::response::{Heads, Refused, first_line};
@@ -191,7 +191,7 @@ impl StreamHandler for Server {
         deadline: Deadline,
     ) -> Option<Duration> {
         match deadline {
-            Deadline::InputRate | Deadline::Idle if !conn.unconsumed().is_empty() => {
+            Deadline::InputRate | Deadline::Idle if has_begun(conn.unconsumed()) => {
                 let line = first_line(conn.unconsumed()).to_vec();
                 let refused = Refused::new(408, "the request takes too long");
                 self.serving(session, conn).give_up(&line, refused);
@@ -204,7 +204,7 @@ impl StreamHandler for Server {
     /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then. The others,
     /// who may keep a connection open for which they have no use, close now.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        if matches!(session.waiting, Waiting::Request) && conn.unconsumed().is_empty() {
+        if matches!(session.waiting, Waiting::Request) && !has_begun(conn.unconsumed()) {
             self.serving(session, conn).close();
         }
     }
@@ -243,7 +243,7 @@ impl MessageHandler<Block> for Server {
                 // Its length was promised: an end before that says that this is not all (RFC 9112, 8). What was sent is
                 // right, and some of it may be answers of before.
                 log::debug!("{}: the file cannot be read on: {error}", conn.key());
-                conn.close();
+                self.serving(session, conn).finish(false);
             }
         }
     }
