@@ -24,7 +24,7 @@ use oneloop::{Ended, ListenOptions};
 
 use answer::Answer;
 use memory::Memory;
-use plan::{Exchange, FILES, Random, content, once_in};
+use plan::{Exchange, FILES, Random, content, get, once_in, pieces};
 
 /// Every so many of the seeds: a debug build walks over everything after every turn.
 const SHARE: u64 = if cfg!(debug_assertions) { 4 } else { 1 };
@@ -154,15 +154,6 @@ fn script(random: Random<'_>, plan: &Rc<Vec<Exchange>>, ends: Ends, says_close: 
     if says_close || shuts_down { script.expect_end() } else { script.close() }
 }
 
-/// All requests, cut anywhere or nowhere.
-fn pieces(random: Random<'_>, plan: &[Exchange]) -> Vec<Vec<u8>> {
-    let bytes = plan.iter().map(|exchange| &exchange.sent[..]).collect::<Vec<_>>().concat();
-    let mut cuts: Vec<_> = (0..random() % 4).map(|_| random() as usize % bytes.len()).collect();
-    cuts.extend([0, bytes.len()]);
-    cuts.sort_unstable();
-    cuts.windows(2).map(|ends| bytes[ends[0]..ends[1]].to_vec()).collect()
-}
-
 /// Puts other versions in the place of all files, of the same lengths, while clients ask for them.
 fn replace_files(sim: &mut Simulation, site: &Site) {
     for version in 1..3 {
@@ -180,8 +171,7 @@ fn some_clients(sim: &mut Simulation, site: &Site, ends: Ends) -> Vec<Client> {
 /// A second after it was replaced, an older file is served to nobody.
 fn assert_is_up_to_date(sim: &mut Simulation, site: &Site) {
     sim.run_for(Duration::from_secs(1));
-    let get = |(path, _): (&str, usize)| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-    let script = Script::new().send(FILES.map(get).concat()).shutdown();
+    let script = Script::new().send(FILES.map(|(path, _)| get(path)).concat()).shutdown();
     let client = sim.client(site.address, script);
     sim.run_until_idle();
     let answers = Answer::read_all(sim.received(client), &["GET"; FILES.len()]);
@@ -243,7 +233,7 @@ fn a_request_that_is_refused_is_the_last_one() {
             (0..random() % 5).map(|_| Exchange::any(random, &site.files)).collect();
         plan.push(Exchange::refused(random, &site.files));
         let bytes = pieces(random, &plan).concat();
-        let after = "GET /small.txt HTTP/1.1\r\nHost: a\r\n\r\n".repeat(random() as usize % 3);
+        let after = get("/small.txt").repeat(random() as usize % 3);
         let mut script = Script::new().send(bytes).send(after);
         let plan = Rc::new(plan);
         for i in 0..plan.len() {
@@ -282,20 +272,25 @@ fn a_drain_does_not_wait_for_idle_clients_to_close() {
     check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
         const LATER: Duration = Duration::from_millis(500);
         let site = Site::new(sim);
-        let get = "GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n";
         let silent = Script::new().wait(10 * PATIENCE).may_end();
-        let served = Script::new().send(get).wait(10 * PATIENCE).may_end();
+        let served = Script::new().send(get("/large.bin")).wait(10 * PATIENCE).may_end();
         // An empty line is no request, nor a part of one.
         let says_nothing = Script::new().send("\r\n").wait(10 * PATIENCE).may_end();
+        let nearly_nothing = Script::new().send("\r").wait(10 * PATIENCE).may_end();
         // More than fits into both sockets: it is under way when the drain begins.
         site.files.put("/huge.bin", content("/huge.bin", 0, 1_000_000));
-        let huge = "GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n";
-        let busy = Script::new().stop_reading().send(huge).wait(PATIENCE / 2 + LATER).read_on();
-        let busy = busy.wait(10 * PATIENCE).may_end();
+        let busy = |path| {
+            let script = Script::new().stop_reading().send(get(path)).wait(PATIENCE / 2 + LATER);
+            script.read_on().wait(10 * PATIENCE).may_end()
+        };
+        // The same, and it turns out to be shorter than was said.
+        site.files.put("/cut.bin", content("/cut.bin", 0, 8 * 128 * 1024));
+        site.files.say_length("/cut.bin", 2_000_000);
         // Half of a request has come by then.
         let half = Script::new().send("GET /small.txt HTTP/1.1\r\n").wait(PATIENCE / 2 + LATER);
         let half = half.send("Host: a\r\n\r\n").wait(10 * PATIENCE).may_end();
-        let clients = [silent, served, says_nothing, busy, half];
+        let [huge, cut] = ["/huge.bin", "/cut.bin"].map(busy);
+        let clients = [silent, served, says_nothing, huge, half, nearly_nothing, cut];
         let clients = clients.map(|script| sim.client(site.address, script));
         sim.run_for(PATIENCE / 2);
         sim[site.reactor].drain(PATIENCE);
@@ -310,6 +305,26 @@ fn a_drain_does_not_wait_for_idle_clients_to_close() {
         assert!(answers[0].body == *site.files.latest("/huge.bin"));
         let answers = Answer::read_all(sim.received(clients[4]), &["GET"]);
         assert!(answers[0].body == *site.files.latest("/small.txt") && answers[0].is_last());
+        assert_eq!(sim.received(clients[5]), b"");
+        assert!(sim.received(clients[6]).ends_with(&site.files.latest("/cut.bin")));
+    });
+}
+
+/// Parts that overlap are sent as a whole, also when all of them together are longer than any number.
+#[test]
+fn a_part_of_the_longest_file_is_served_and_several_of_all_are_not() {
+    let check = Check::new("a_part_of_the_longest_file_is_served_and_several_of_all_are_not");
+    check.seeds(1).faults(Faults::none()).run(|sim| {
+        let site = Site::new(sim);
+        site.files.say_length("/large.bin", i64::MAX as u64);
+        for (ranges, status) in [("0-,0-,0-", "HTTP/1.1 200 "), ("5-", "HTTP/1.1 206 ")] {
+            let head = "GET /large.bin HTTP/1.1\r\nHost: a\r\n";
+            let sent = format!("{head}Range: bytes={ranges}\r\n\r\n");
+            let client = sim.client(site.address, Script::new().send(sent).shutdown());
+            sim.run_until_idle();
+            let received = sim.received(client);
+            assert!(received.starts_with(status.as_bytes()), "{}", answer::shown(received));
+        }
     });
 }
 
@@ -347,8 +362,8 @@ fn who_reads_a_large_file_slowly_or_not_at_all_has_two_blocks_in_memory() {
         let site = Site::new(sim);
         site.files.put("/huge.bin", content("/huge.bin", 0, 2_000_000));
         for i in 0..CLIENTS {
-            let get = "GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2);
-            let script = Script::new().read_slowly(20_000, Duration::from_millis(50)).send(get);
+            let script = Script::new().read_slowly(20_000, Duration::from_millis(50));
+            let script = script.send(get("/huge.bin").repeat(2));
             let read_for = Duration::from_millis(sim.random() % 5_000);
             let script = if i % 2 == 0 { script } else { script.wait(read_for).stop_reading() };
             sim.client(site.address, script.may_end());
@@ -369,12 +384,11 @@ fn too_much_to_do_ends_no_answer_in_the_middle() {
         // Who reads a block keeps all others from that.
         let site = Site::with_jobs(sim, 1);
         site.files.put("/huge.bin", content("/huge.bin", 0, 1_000_000));
-        let get = "GET /huge.bin HTTP/1.1\r\nHost: a\r\n\r\n";
         let mut clients = Vec::new();
         for i in 0..10 {
             let script = Script::new().wait(Duration::from_millis(i / 2 * 10));
             let script = script.read_slowly(40_000, Duration::from_millis(1));
-            clients.push(sim.client(site.address, script.send(get).shutdown()));
+            clients.push(sim.client(site.address, script.send(get("/huge.bin")).shutdown()));
         }
         sim.run_until_idle();
         sim.assert_all_done();
@@ -386,13 +400,38 @@ fn too_much_to_do_ends_no_answer_in_the_middle() {
     });
 }
 
+/// Looks at files have a queue of their own, and who asks for what is in memory does not need one.
+#[test]
+fn too_much_to_do_with_directories_or_large_files_keeps_nobody_from_a_small_one() {
+    let check =
+        Check::new("too_much_to_do_with_directories_or_large_files_keeps_nobody_from_a_small_one");
+    check.seeds(40 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::with_jobs(sim, 1);
+        site.files.put("/names/0", Vec::new());
+        // The second time it is in memory, but has to be looked at.
+        for others in ["/names/", "/large.bin"] {
+            let others = (0..10)
+                .map(|_| sim.client(site.address, Script::new().send(get(others)).shutdown()));
+            let others: Vec<_> = others.collect();
+            let small = Script::new().send(get("/small.txt")).shutdown();
+            let small = sim.client(site.address, small);
+            sim.run_until_idle();
+            let refused = others
+                .iter()
+                .filter(|other| Answer::read_all(sim.received(**other), &["GET"])[0].status == 503);
+            assert!(refused.count() > 0, "there is not too much to do");
+            assert_eq!(Answer::read_all(sim.received(small), &["GET"])[0].status, 200);
+            sim.run_for(Duration::from_secs(2));
+        }
+    });
+}
+
 /// A large answer is under way, which its reader does not take, and requests wait behind it.
 #[test]
 fn in_a_drain_the_last_answer_says_that_it_is_the_last() {
     let check = Check::new("in_a_drain_the_last_answer_says_that_it_is_the_last");
     check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
         let site = Site::new(sim);
-        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
         let count = 1 + sim.random() as usize % 5;
         // More than fits into both sockets.
         site.files.put("/huge.bin", content("/huge.bin", 0, 1_000_000));
@@ -439,7 +478,7 @@ fn who_takes_too_long_is_told_so_and_who_is_idle_is_not() {
         let stalled = sim.client(site.address, stalled);
         let idle = sim.client(site.address, Script::new().expect_end());
         let served = sim.client(site.address, Script::new().send(format!("{get}\r\n")).may_end());
-        let unread = "GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20);
+        let unread = plan::get("/large.bin").repeat(20);
         sim.client(site.address, Script::new().stop_reading().send(unread).may_end());
         sim.run_for(8 * PATIENCE);
         for client in slow.into_iter().chain([stalled]) {

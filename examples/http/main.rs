@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use oneloop::{ListenOptions, Reactor};
+use oneloop::{Address, ListenOptions, Reactor, SocketOptions};
 
 use server::files::Directory;
 
@@ -29,6 +29,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 const DESCRIPTORS_OWN: usize = 32;
 /// A connection, and the file that is sent on it: so many clients are let in that there is one for each file.
 const DESCRIPTORS_PER_CLIENT: usize = 2;
+/// The kernel takes no more than this from us that it cannot send yet: a block of a large file. By default it takes some
+/// megabytes for each client that reads nothing, and while it copies those nobody else is served.
+const UNSENT_BYTES: usize = 128 * 1024;
 
 /// Serves the files of a directory over HTTP.
 #[derive(Parser)]
@@ -37,7 +40,7 @@ struct Arguments {
     directory: PathBuf,
     /// Where to listen
     #[arg(default_value = "127.0.0.1:8080")]
-    address: String,
+    address: Address,
     /// Seconds that a client may take for a head, say nothing, or take nothing of an answer; fractions count
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     patience: Duration,
@@ -59,6 +62,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     duration.filter(|duration| !duration.is_zero()).ok_or_else(|| "not a number of seconds".into())
 }
 
+/// Other sockets, and other systems, have no such option.
+fn socket_options(address: &Address) -> SocketOptions {
+    let options = SocketOptions::new();
+    let has_option = cfg!(target_os = "linux") && matches!(address, Address::Tcp(_));
+    if has_option { options.unsent_low_bytes(UNSENT_BYTES) } else { options }
+}
+
 fn serve(arguments: &Arguments) -> io::Result<()> {
     let Arguments { directory, address, patience } = arguments;
     let files = Directory::open(directory).map_err(|error| {
@@ -70,7 +80,8 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let connections_max = limits.connections_max.min(clients_max.max(1));
     let mut reactor = Reactor::with_limits(limits.connections_max(connections_max))?;
     let server = server::add(&mut reactor, Arc::new(files), server::JOBS_MAX)?;
-    let options = ListenOptions::new().limits(server::limits(*patience));
+    let options =
+        ListenOptions::new().limits(server::limits(*patience)).socket(socket_options(address));
     let listener = reactor.listen_with(server, address, &options)?;
     reactor.drain_on_signals(DRAIN)?;
     println!("listening on {}", reactor.listener_address(listener)?);

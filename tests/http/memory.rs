@@ -12,6 +12,7 @@ use crate::server::files::{File, Files, Names, Opened, Stamp};
 #[derive(Default)]
 pub struct Memory {
     files: Mutex<BTreeMap<String, Vec<Arc<[u8]>>>>,
+    lengths: Mutex<BTreeMap<String, u64>>,
     names_read: AtomicUsize,
 }
 
@@ -19,6 +20,11 @@ impl Memory {
     /// Puts another version in the place of what is at `path`, as rename(2) does: who has opened a file has that one.
     pub fn put(&self, path: &str, bytes: Vec<u8>) {
         self.files.lock().unwrap().entry(path.to_string()).or_default().push(bytes.into());
+    }
+
+    /// Says of what is at `path` that it is so long, as of a file that is cut off before it is read.
+    pub fn say_length(&self, path: &str, length: u64) {
+        self.lengths.lock().unwrap().insert(path.to_string(), length);
     }
 
     /// How many names of directories were asked for so far, and given.
@@ -61,7 +67,9 @@ impl Files for Memory {
             let bytes = Arc::clone(versions.last().unwrap());
             // So many minutes after the beginning of time.
             let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * versions.len() as u64);
-            let stamp = Stamp { len: bytes.len() as u64, modified, inode: 0, changed_nanos: 0 };
+            let said = self.lengths.lock().unwrap().get(path).copied();
+            let len = said.unwrap_or(bytes.len() as u64);
+            let stamp = Stamp { len, modified, inode: 0, changed_nanos: 0 };
             return Ok(Opened::File(Arc::new(Open(bytes)), stamp));
         }
         match self.names_in(path).is_empty() {

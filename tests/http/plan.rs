@@ -34,6 +34,20 @@ pub fn once_in(random: Random<'_>, times: usize) -> bool {
     below(random, times) == 0
 }
 
+/// All requests, cut anywhere or nowhere.
+pub fn pieces(random: Random<'_>, plan: &[Exchange]) -> Vec<Vec<u8>> {
+    let bytes = plan.iter().map(|exchange| &exchange.sent[..]).collect::<Vec<_>>().concat();
+    let mut cuts: Vec<_> = (0..random() % 4).map(|_| random() as usize % bytes.len()).collect();
+    cuts.extend([0, bytes.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|ends| bytes[ends[0]..ends[1]].to_vec()).collect()
+}
+
+/// A request for the file at `path`.
+pub fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
 /// A request, and what its answer must be.
 pub struct Exchange {
     pub method: &'static str,

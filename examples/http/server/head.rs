@@ -9,6 +9,11 @@ const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
 /// The longest head.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Whether a request begins in `input`: there is more than an empty line before one, or a part of that.
+pub(super) fn has_begun(input: &[u8]) -> bool {
+    input.iter().any(|byte| !b"\r\n".contains(byte))
+}
+
 /// Finds the end of a head, which may come in pieces.
 ///
 /// What two servers might see differently, one behind the other, is refused: here a line that ends with LF alone, and

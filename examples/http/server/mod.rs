@@ -32,18 +32,20 @@ use oneloop::{
 use self::body::{Body, FRAMING_BYTES_MAX};
 use self::cache::{Cache, Entry};
 use self::files::Files;
-use self::head::{HEAD_BYTES_MAX, HeadEnd};
+use self::head::{HEAD_BYTES_MAX, HeadEnd, has_begun};
 use self::jobs::{Block, LookedUp};
 use self::request::CONTENT_BYTES_MAX;
 use self::response::{Heads, Refused, first_line};
 use self::serving::Serving;
 use self::stream::{BLOCK_BYTES, Stream};
 
-/// Helper threads, which wait for disks; so many look files up, and so many read them.
+/// Helper threads, which wait for disks; so many look files up, and so many read them. One more lists directories.
 const THREADS: usize = 4;
 /// What they may have to do, and results that wait, of which each has a small file, or a block. Those of closed
 /// connections count, too.
 pub(crate) const JOBS_MAX: usize = 1024;
+/// Of them, directories: one with many names takes milliseconds, and its page may be as long as several blocks.
+const DIRECTORIES_MAX: usize = 64;
 /// Bytes a second that a client must send of a request, or take of an answer.
 const RATE_MIN: usize = 512;
 /// Of one connection: each takes some microseconds, and others wait.
@@ -55,8 +57,8 @@ pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
 /// There is memory for so many of these. When it is used up who holds the most is cut off.
 const READERS_IN_MEMORY: usize = 3_000;
 
-/// Of all connections together: blocks of files, which take up to a millisecond each to be sent, and others wait. Half of
-/// them are looks at files, if there are some.
+/// Of all connections together: blocks of files, which take up to a millisecond each to be sent, and others wait. A third
+/// of them are looks at files, and another looks at directories, if there are some.
 const MESSAGES_PER_TURN_MAX: usize = 8;
 /// The same for connections: to end one that has much to send takes half a millisecond.
 const EVENTS_PER_POLL_MAX: usize = 128;
@@ -98,11 +100,13 @@ pub(crate) fn add<D: Driver>(
     jobs_max: usize,
 ) -> io::Result<HandlerId<Server>> {
     let (look_ups, looked_up) = blocking(THREADS, jobs_max);
-    // By themselves, so that who asks for a small file does not wait for all that are sent large ones.
+    // By themselves, so that who asks for a small file does not wait for all that are sent large ones, or lists.
+    let (directories, listed) = blocking(1, jobs_max.min(DIRECTORIES_MAX));
     let (reads, blocks) = blocking(THREADS, jobs_max);
     let (cache, heads) = (Cache::new(), Heads::default());
-    let server = reactor.add(Server { files, look_ups, reads, cache, heads });
+    let server = reactor.add(Server { files, look_ups, directories, reads, cache, heads });
     reactor.attach(server, looked_up)?;
+    reactor.attach(server, listed)?;
     reactor.attach(server, blocks)?;
     Ok(server)
 }
@@ -111,6 +115,8 @@ pub(crate) fn add<D: Driver>(
 pub(crate) struct Server {
     files: Arc<dyn Files>,
     look_ups: Blocking<LookedUp>,
+    /// Looks at paths that end as a directory's.
+    directories: Blocking<LookedUp>,
     reads: Blocking<Block>,
     cache: Cache,
     heads: Heads,
@@ -185,7 +191,7 @@ impl StreamHandler for Server {
         deadline: Deadline,
     ) -> Option<Duration> {
         match deadline {
-            Deadline::InputRate | Deadline::Idle if !conn.unconsumed().is_empty() => {
+            Deadline::InputRate | Deadline::Idle if has_begun(conn.unconsumed()) => {
                 let line = first_line(conn.unconsumed()).to_vec();
                 let refused = Refused::new(408, "the request takes too long");
                 self.serving(session, conn).give_up(&line, refused);
@@ -198,7 +204,7 @@ impl StreamHandler for Server {
     /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then. The others,
     /// who may keep a connection open for which they have no use, close now.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        if matches!(session.waiting, Waiting::Request) && conn.unconsumed().is_empty() {
+        if matches!(session.waiting, Waiting::Request) && !has_begun(conn.unconsumed()) {
             self.serving(session, conn).close();
         }
     }
@@ -237,7 +243,7 @@ impl MessageHandler<Block> for Server {
                 // Its length was promised: an end before that says that this is not all (RFC 9112, 8). What was sent is
                 // right, and some of it may be answers of before.
                 log::debug!("{}: the file cannot be read on: {error}", conn.key());
-                conn.close();
+                self.serving(session, conn).finish(false);
             }
         }
     }

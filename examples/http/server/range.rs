@@ -36,7 +36,7 @@ pub(super) fn select(field: &[u8], len: u64) -> Selection {
         }
     }
     // Parts that overlap could make a long answer of a small file.
-    let bytes: u64 = parts.iter().map(|part| part.end - part.start).sum();
+    let bytes = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.end - part.start));
     match parts.len() {
         _ if count == 0 => Selection::Whole,
         0 => Selection::Unsatisfiable,

@@ -10,6 +10,7 @@ use oneloop::{Connection, Limits};
 
 use super::api::{self, Route};
 use super::cache::Entry;
+use super::head::has_begun;
 use super::jobs::{Found, LookedUp, Wanted, is_missing};
 use super::range::Piece;
 use super::request::{Method, Request};
@@ -93,7 +94,7 @@ impl<'r> Serving<'_, 'r> {
 
     /// In a drain the connection goes on for what has come already.
     fn note_drain(&self, request: &mut Request<'_>, rest: &[u8]) {
-        let is_last = rest.trim_ascii_start().is_empty();
+        let is_last = !has_begun(rest);
         request.keeps_alive &= !(self.conn.is_draining() && is_last);
     }
 
@@ -109,15 +110,20 @@ impl<'r> Serving<'_, 'r> {
         {
             return self.send_entry(request, entry);
         }
+        let Server { directories, look_ups, files, .. } = &self.server;
+        let queue = if path.ends_with('/') { directories } else { look_ups };
         let wanted = Wanted {
-            files: Arc::clone(&self.server.files),
+            files: Arc::clone(files),
             path: path.into_owned(),
             known: known.as_ref().map(|entry| entry.meta.stamp),
             names_max: if request.is_head() { 0 } else { listing::NAMES_MAX },
         };
         let job = move || wanted.look_up();
-        if self.server.look_ups.run_for(self.conn.key(), job).is_err() {
-            return self.refuse(request, Refused::new(503, "too busy"));
+        if queue.run_for(self.conn.key(), job).is_err() {
+            return match &known {
+                Some(entry) => self.send_entry(request, entry), // which may be old: better than nothing
+                None => self.refuse(request, Refused::new(503, "too busy")),
+            };
         }
         if let Some(entry) = &known {
             entry.checked.set(now); // as far as others are concerned, who need not wait for it
@@ -215,8 +221,8 @@ impl<'r> Serving<'_, 'r> {
         self.refuse(&Request { head, method, is_1_1: true, ..Request::default() }, refused);
     }
 
-    /// An answer is sent: what comes next.
-    fn finish(&mut self, keeps_alive: bool) {
+    /// An answer is sent, or cut off: what comes next.
+    pub(super) fn finish(&mut self, keeps_alive: bool) {
         self.session.waiting = Waiting::Request;
         if !keeps_alive {
             self.close();
