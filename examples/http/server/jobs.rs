@@ -14,6 +14,16 @@ pub(crate) struct LookedUp {
     pub(super) found: Found,
 }
 
+impl LookedUp {
+    fn new(path: String, found: io::Result<Found>) -> LookedUp {
+        let found = found.unwrap_or_else(|error| {
+            log::debug!("{}: {error}", path.escape_debug());
+            Found::Failed(error.kind())
+        });
+        LookedUp { path, found }
+    }
+}
+
 /// What comes back from reading a block of a large file.
 pub(crate) struct Block(pub(super) io::Result<Vec<u8>>);
 
@@ -25,10 +35,10 @@ pub(crate) enum Found {
     Bytes(Meta, Vec<u8>),
     /// A large one.
     File(Meta, Arc<dyn File>),
-    /// A directory without an index, as a page.
-    Page(String),
-    /// A directory whose path did not end as one does.
+    /// A directory without an index, or one whose path did not end as one does.
     Directory,
+    /// The names in a directory, as a page.
+    Page(String),
     Failed(ErrorKind),
 }
 
@@ -38,17 +48,12 @@ pub(super) struct Wanted {
     pub(super) path: String,
     /// The version of the file that is in memory.
     pub(super) known: Option<Stamp>,
-    /// Of a directory, so many names.
-    pub(super) names_max: usize,
 }
 
 impl Wanted {
     pub(super) fn look_up(self) -> LookedUp {
-        let found = self.try_look_up().unwrap_or_else(|error| {
-            log::debug!("{}: {error}", self.path.escape_debug());
-            Found::Failed(error.kind())
-        });
-        LookedUp { path: self.path, found }
+        let found = self.try_look_up();
+        LookedUp::new(self.path, found)
     }
 
     fn try_look_up(&self) -> io::Result<Found> {
@@ -66,9 +71,6 @@ impl Wanted {
         match files.open(path)? {
             Opened::File(..) if is_directory => Err(ErrorKind::NotFound.into()),
             Opened::File(file, stamp) => self.found(path, file, stamp),
-            Opened::Directory if is_directory => {
-                Ok(Found::Page(listing::page(path, &files.names(path, self.names_max)?)))
-            }
             Opened::Directory => Ok(Found::Directory),
         }
     }
@@ -85,6 +87,12 @@ impl Wanted {
         file.read_exact_at(&mut bytes, 0)?;
         Ok(Found::Bytes(meta, bytes))
     }
+}
+
+/// Makes the page of a directory, with so many names at most.
+pub(super) fn list(files: &dyn Files, path: String, names_max: usize) -> LookedUp {
+    let page = files.names(&path, names_max).map(|names| listing::page(&path, &names));
+    LookedUp::new(path, page.map(Found::Page))
 }
 
 /// Whether an error says that there is nothing by that name.

@@ -44,8 +44,8 @@ const THREADS: usize = 4;
 /// What they may have to do, and results that wait, of which each has a small file, or a block. Those of closed
 /// connections count, too.
 pub(crate) const JOBS_MAX: usize = 1024;
-/// Of them, directories: one with many names takes milliseconds, and its page may be as long as several blocks.
-const DIRECTORIES_MAX: usize = 64;
+/// Of directories to list: one with many names takes milliseconds, and its page may be as long as several blocks.
+const LISTINGS_MAX: usize = 64;
 /// Bytes a second that a client must send of a request, or take of an answer.
 const RATE_MIN: usize = 512;
 /// Of one connection: each takes some microseconds, and others wait.
@@ -58,7 +58,7 @@ pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
 const READERS_IN_MEMORY: usize = 3_000;
 
 /// Of all connections together: blocks of files, which take up to a millisecond each to be sent, and others wait. A third
-/// of them are looks at files, and another looks at directories, if there are some.
+/// of them are looks at files, and another third are pages of directories, if there are some.
 const MESSAGES_PER_TURN_MAX: usize = 8;
 /// The same for connections: to end one that has much to send takes half a millisecond.
 const EVENTS_PER_POLL_MAX: usize = 128;
@@ -101,10 +101,10 @@ pub(crate) fn add<D: Driver>(
 ) -> io::Result<HandlerId<Server>> {
     let (look_ups, looked_up) = blocking(THREADS, jobs_max);
     // By themselves, so that who asks for a small file does not wait for all that are sent large ones, or lists.
-    let (directories, listed) = blocking(1, jobs_max.min(DIRECTORIES_MAX));
+    let (listings, listed) = blocking(1, jobs_max.min(LISTINGS_MAX));
     let (reads, blocks) = blocking(THREADS, jobs_max);
     let (cache, heads) = (Cache::new(), Heads::default());
-    let server = reactor.add(Server { files, look_ups, directories, reads, cache, heads });
+    let server = reactor.add(Server { files, look_ups, listings, reads, cache, heads });
     reactor.attach(server, looked_up)?;
     reactor.attach(server, listed)?;
     reactor.attach(server, blocks)?;
@@ -115,8 +115,7 @@ pub(crate) fn add<D: Driver>(
 pub(crate) struct Server {
     files: Arc<dyn Files>,
     look_ups: Blocking<LookedUp>,
-    /// Looks at paths that end as a directory's.
-    directories: Blocking<LookedUp>,
+    listings: Blocking<LookedUp>,
     reads: Blocking<Block>,
     cache: Cache,
     heads: Heads,

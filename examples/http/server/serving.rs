@@ -11,7 +11,7 @@ use oneloop::{Connection, Limits};
 use super::api::{self, Route};
 use super::cache::Entry;
 use super::head::has_begun;
-use super::jobs::{Found, LookedUp, Wanted, is_missing};
+use super::jobs::{self, Found, LookedUp, Wanted, is_missing};
 use super::range::Piece;
 use super::request::{Method, Request};
 use super::response::{Refused, Response};
@@ -110,16 +110,13 @@ impl<'r> Serving<'_, 'r> {
         {
             return self.send_entry(request, entry);
         }
-        let Server { directories, look_ups, files, .. } = &self.server;
-        let queue = if path.ends_with('/') { directories } else { look_ups };
         let wanted = Wanted {
-            files: Arc::clone(files),
+            files: Arc::clone(&self.server.files),
             path: path.into_owned(),
             known: known.as_ref().map(|entry| entry.meta.stamp),
-            names_max: if request.is_head() { 0 } else { listing::NAMES_MAX },
         };
         let job = move || wanted.look_up();
-        if queue.run_for(self.conn.key(), job).is_err() {
+        if self.server.look_ups.run_for(self.conn.key(), job).is_err() {
             return match &known {
                 Some(entry) => self.send_entry(request, entry), // which may be old: better than nothing
                 None => self.refuse(request, Refused::new(503, "too busy")),
@@ -128,7 +125,22 @@ impl<'r> Serving<'_, 'r> {
         if let Some(entry) = &known {
             entry.checked.set(now); // as far as others are concerned, who need not wait for it
         }
-        let look_up = LookUp { head: request.head.into(), known, asked: now };
+        self.wait_for(LookUp { head: request.head.into(), known, asked: now });
+    }
+
+    /// With a page of what is in a directory.
+    fn list(&mut self, request: &Request<'_>, path: String) {
+        let files = Arc::clone(&self.server.files);
+        let names_max = if request.is_head() { 0 } else { listing::NAMES_MAX };
+        let job = move || jobs::list(&*files, path, names_max);
+        if self.server.listings.run_for(self.conn.key(), job).is_err() {
+            return self.refuse(request, Refused::new(503, "too busy"));
+        }
+        let asked = self.conn.now();
+        self.wait_for(LookUp { head: request.head.into(), known: None, asked });
+    }
+
+    fn wait_for(&mut self, look_up: LookUp) {
         self.session.waiting = Waiting::LookUp(Box::new(look_up));
         self.conn.pause();
     }
@@ -148,6 +160,10 @@ impl<'r> Serving<'_, 'r> {
                 let entry = Rc::new(Entry { meta, bytes, checked });
                 self.server.cache.insert(path, Rc::clone(&entry));
                 self.send_entry(&request, &entry);
+            }
+            (Found::Directory, _) if path.ends_with('/') => {
+                self.server.cache.remove(&path);
+                self.list(&request, path);
             }
             (found, _) => {
                 self.server.cache.remove(&path);
