@@ -4,8 +4,8 @@
 //! loop as the connections; and two handlers of different types that talk without cells: one is told
 //! of the other's connections through a channel, and sends to them by their keys.
 //!
-//! Try it: `cargo run --example raw_source`, and in other terminals `nc 127.0.0.1 7002`. An address
-//! and a command can be given: `... -- 0.0.0.0:7002 vmstat 1`, or `cat` to fan out what you type.
+//! Try it: `cargo run --example raw_source`, and in other terminals `nc 127.0.0.1 7011`. An address
+//! and a command can be given: `... -- 0.0.0.0:7011 vmstat 1`, or `cat` to fan out what you type.
 //! When the command ends, every client is sent the rest, and the program ends.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 fn serve() -> io::Result<()> {
     let mut arguments = env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| String::from("127.0.0.1:7002"));
+    let address = arguments.next().unwrap_or_else(|| String::from("127.0.0.1:7011"));
     let mut command: Vec<String> = arguments.collect();
     if command.is_empty() {
         command = ["sh", "-c", "while date; do sleep 1; done"].map(String::from).to_vec();

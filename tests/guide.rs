@@ -1,8 +1,6 @@
 //! The examples of `docs/testing-your-protocol.md`: every piece of code and of output in the guide is
 //! compared with this file, and with what it prints.
 
-#![cfg(feature = "sim")]
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::Command;

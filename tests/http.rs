@@ -1,7 +1,5 @@
 //! The example `http` and clients that others wrote: curl(1), and varnishtest(1) with scripts of our own.
 
-#![cfg(feature = "signals")]
-
 mod example;
 mod support;
 

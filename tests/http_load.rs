@@ -1,7 +1,5 @@
 //! The example `http` under load and under slow attacks, by programs that others wrote for that.
 
-#![cfg(feature = "signals")]
-
 mod example;
 mod support;
 

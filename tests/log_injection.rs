@@ -1,5 +1,4 @@
 //! What peers send does not write the log: an error or a panic that quotes it is one short line.
-#![cfg(feature = "sim")]
 
 use std::sync::Mutex;
 

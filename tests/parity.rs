@@ -1,7 +1,6 @@
 //! The simulated kernel does what the real one does: the same scripts over loopback and in simulation,
 //! compared by what handlers and clients saw.
 
-#![cfg(feature = "sim")]
 #![allow(clippy::duplicate_mod, reason = "the same scripts in two worlds")]
 
 #[path = "parity/seen.rs"]

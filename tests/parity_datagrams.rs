@@ -1,7 +1,6 @@
 //! The simulated network does to datagrams what loopback does: the same scripts in both worlds, compared by
 //! what the handler and its peer saw.
 
-#![cfg(feature = "sim")]
 #![allow(clippy::duplicate_mod, reason = "the same scripts in two worlds")]
 
 mod support;

@@ -1,7 +1,5 @@
 //! What the simulation promises: clients, the network, the harness, virtual time.
 
-#![cfg(feature = "sim")]
-
 #[path = "sim/addresses.rs"]
 mod addresses;
 #[path = "sim/answerer.rs"]

@@ -1,7 +1,5 @@
 //! All tests of the core that need no kernel, in a simulation that grants only what drivers promise.
 
-#![cfg(feature = "sim")]
-
 /// The world of all these files.
 mod support {
     pub(crate) use oneloop::sim::Kernel;

@@ -1,7 +1,6 @@
 //! The example `http` in simulation: on both kernels and under faults, every request has its answer, in order and
 //! once, and no byte of a body is another one.
 
-#![cfg(feature = "sim")]
 #![allow(unreachable_pub, reason = "the modules are parts of a test")]
 
 #[path = "http/answer.rs"]

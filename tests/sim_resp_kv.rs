@@ -2,8 +2,6 @@
 //!
 //! That these tests see something was tried with bugs put into the server; CONTRIBUTING.md has the list.
 
-#![cfg(feature = "sim")]
-
 #[path = "resp_kv/crashes.rs"]
 mod crashes;
 #[path = "resp_kv/model.rs"]

@@ -1,7 +1,5 @@
 //! The loop under thousands of seeds: mixed workloads, every fault, both kernels.
 
-#![cfg(feature = "sim")]
-
 #[path = "swarm/workloads.rs"]
 mod workloads;
 
