@@ -7,7 +7,7 @@ mod support;
 
 use std::process::Stdio;
 
-use example::{Client, run_client, start_client};
+use example::{Client, Example, run_client, start_client};
 use program::{Server, command};
 
 #[test]
@@ -86,6 +86,17 @@ fn redis_cli_pipes_100_000_commands() {
     assert!(printed.contains("errors: 0, replies: 100000"), "{printed}");
     let commands = "DBSIZE\nGET counter\nLLEN list\nHLEN hash\nGET key:24999\n";
     assert_eq!(server.redis_cli(&[], commands), "25003\n25000\n25000\n25000\n99996\n");
+}
+
+#[test]
+fn redis_cli_is_served_on_a_unix_socket() {
+    let path = std::env::temp_dir().join(format!("resp-kv-{}.sock", std::process::id()));
+    let path = path.to_str().unwrap();
+    let server = Example::run("resp_kv", &[&format!("unix:{path}")]);
+    server.wait_for_line("listening on ");
+    assert_eq!(run_client("redis-cli", &["-s", path, "INCR", "counter"], b""), b"1\n");
+    let clients = run_client("redis-cli", &["-s", path, "CLIENT", "LIST"], b"");
+    assert!(clients.starts_with(b"id=2 "), "{}", clients.escape_ascii());
 }
 
 /// Its own tests, but for sorted sets; and how many lines it prints for them: a headline, two kinds of PING, a list and

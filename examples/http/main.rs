@@ -2,12 +2,18 @@
 //!
 //! It shows a protocol of another's making on one loop: requests that come in pieces or many at once, answered in
 //! order; files that are looked up and read off the loop, and streamed no faster than their reader takes them; small
-//! ones from memory; and clients that are slow, broken or hostile, of whom each is told so and none holds up another.
+//! ones from memory; and clients that are slow, broken or hostile, who are told so where there is an answer for it, and of
+//! whom none holds up another.
+//!
+//! All files are served that it may read, also those whose names begin with a dot; of a directory `index.html`, or a
+//! page of what is in it. It has no TLS, no HTTP/2, no compression, and takes no files.
 //!
 //! Try it: `cargo run --release --features signals --example http -- .`, and in another terminal
 //! `curl -i http://127.0.0.1:8080/README.md`, `curl http://127.0.0.1:8080/api/stats` or
 //! `curl --data-binary @README.md http://127.0.0.1:8080/api/echo`. `RUST_LOG=http=debug` logs each answer. SIGTERM and
-//! Ctrl-C drain it.
+//! Ctrl-C end it when what it has read by then is answered, after ten seconds at the latest; a second one at once.
+//!
+//! To read it, begin with `server/mod.rs`.
 
 mod server;
 
@@ -47,7 +53,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     match serve(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

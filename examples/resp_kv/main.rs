@@ -5,12 +5,16 @@
 //! written by a helper thread and whose sync is awaited before a reply leaves.
 //!
 //! It knows strings, hashes, lists and sets, expiry, transactions, publishing, and both versions of the protocol;
-//! `COMMAND LIST` tells all. It has no replication, no scripts, and no snapshots: what is to outlive it stands in
-//! the append-only file.
+//! `COMMAND LIST` tells all. What is to outlive it stands in the append-only file, which grows with every change and is
+//! never rewritten. It has no other types (sorted sets, streams, bits), no scripts, no replication, no snapshots; no
+//! password, so it is for addresses that only friends reach; and no bound for the keys: what clients send and are sent is
+//! bounded, what they keep is not.
 //!
 //! Try it: `cargo run --release --features signals --example resp_kv`, and in another terminal `redis-cli` or
-//! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. It
-//! ends with a signal, or with SHUTDOWN.
+//! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. A signal, or
+//! SHUTDOWN, ends it when what was sent by then is answered, after five seconds at the latest; a second signal at once.
+//!
+//! To read it, begin with `server/mod.rs`.
 
 mod server;
 
@@ -21,7 +25,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use oneloop::{ListenOptions, Reactor, ReactorLimits, SocketOptions, Wait};
+use oneloop::{Address, ListenOptions, Reactor, ReactorLimits, SocketOptions, Wait};
 use rustix::fs::{FlockOperation, flock};
 
 use self::server::{KEEPALIVE, Policy, Server};
@@ -36,9 +40,9 @@ const HELD_BYTES_MAX: usize = 512 << 20;
 /// A key-value server that speaks the protocol of Redis.
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen.
+    /// Where to listen: also `unix:/run/kv.sock`, say.
     #[arg(default_value = "127.0.0.1:6379")]
-    address: String,
+    address: Address,
     /// Records all changes in this file, and begins with what stands there. A record at its end that is not whole is
     /// moved to FILE.cut.
     #[arg(long, value_name = "FILE")]
@@ -82,9 +86,13 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     if let Some(inbox) = inbox {
         reactor.attach(server, inbox)?;
     }
-    let socket = SocketOptions::new().keepalive(KEEPALIVE, KEEPALIVE / 3, 3);
+    let mut socket = SocketOptions::new();
+    // Other sockets, and other systems, have no such option.
+    if cfg!(target_os = "linux") && matches!(arguments.address, Address::Tcp(_)) {
+        socket = socket.keepalive(KEEPALIVE, KEEPALIVE / 3, 3);
+    }
     let options = ListenOptions::new().limits(Server::limits()).socket(socket);
-    let listener = reactor.listen_with(server, arguments.address.as_str(), &options)?;
+    let listener = reactor.listen_with(server, &arguments.address, &options)?;
     println!("listening on {}", reactor.listener_address(listener)?);
     let ended = reactor.run();
     // Also when the loop has failed: what was acknowledged is to be in the file.

@@ -1,4 +1,10 @@
 //! The server: what each connection is doing, and who does it.
+//!
+//! What comes is read by `head`, which finds where a head ends, `request`, which says what it means, with `target` and
+//! `path`, and `body`. `serving` does what comes of it. It is answered by `api`, or with a file: `files` is where they come
+//! from, `jobs` what helper threads do with them, `file` what an answer says of one, and `range` which parts of it follow.
+//! A small one comes from the `cache`, a large one leaves as a `stream`, and of a directory there is a `listing`. Answers
+//! are written with `response`, which has the `date`.
 
 mod api;
 mod body;
