@@ -179,6 +179,9 @@ pub(crate) struct ConnectionArguments {
     /// How long a closing connection may go on without progress.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) linger: Option<Duration>,
+    /// The same in a drain, after the server's end of file, if that is shorter.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) drain_linger: Option<Duration>,
 }
 
 impl ConnectionArguments {
@@ -197,6 +200,7 @@ impl ConnectionArguments {
             idle,
             no_deadlines,
             linger,
+            drain_linger,
         } = self;
         vec![
             ("--read-bytes-per-turn", read_bytes_per_turn.is_some()),
@@ -212,6 +216,7 @@ impl ConnectionArguments {
             ("--idle", idle.is_some()),
             ("--no-deadlines", *no_deadlines),
             ("--linger", linger.is_some()),
+            ("--drain-linger", drain_linger.is_some()),
         ]
     }
 }

@@ -40,7 +40,7 @@ fn it_listens_on_several_addresses() {
 fn it_serves_with_every_option_set() {
     let options = "--backlog 8 --reuse-port --no-nodelay --accepts-per-turn 2 --max-per-listener 5 \
         --max-per-address 4 --read-bytes-per-turn 4K --reads-per-turn 2 --output-low 1K --output-high 8K \
-        --output-max 1M --linger 1s --max-connections 10 --events-per-poll 16 --memory-max 1M \
+        --output-max 1M --linger 1s --drain-linger 1s --max-connections 10 --events-per-poll 16 --memory-max 1M \
         --read-buffer 4K";
     let mut arguments = vec!["echo", "--listen", "127.0.0.1:0"];
     arguments.extend(options.split_whitespace());
@@ -253,8 +253,8 @@ fn sigterm_lets_who_is_connected_finish() {
 
 #[test]
 fn a_second_sigterm_ends_it_at_once() {
-    let program =
-        Program::start(&["echo", "--listen", "127.0.0.1:0", "--drain", "1m", "--linger", "1m"]);
+    let times = ["--drain", "1m", "--linger", "1m", "--drain-linger", "1m"];
+    let program = Program::start(&[&["echo", "--listen", "127.0.0.1:0"], &times[..]].concat());
     let mut client = connect(program.address());
     client.write_all(b"x").unwrap();
     client.read_exact(&mut [0]).unwrap();

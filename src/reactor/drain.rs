@@ -64,8 +64,12 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         let Some(drain) = &mut core.drain else { return };
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
-        if !drain.has_begun || stream.has(CLOSING | DEAD | FORWARDS | FED) {
+        if !drain.has_begun || stream.has(DEAD | FORWARDS | FED) {
             return;
+        }
+        if stream.has(CLOSING) {
+            stream.shorten_linger(core.now);
+            return core.arm(key);
         }
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         // Of a socket with an error the next read tells.

@@ -365,9 +365,9 @@ impl<D: Driver> Reactor<D> {
     /// While it goes on the reactor works as ever, and outbound connections can be made. It does not wait for tries
     /// to come, though ([`ConnectOptions::retry`]): an attempt that rests between two of them fails when the drain begins, as
     /// [`Draining`](crate::ConnectError::Draining), and one whose try fails later has had its last. It waits for
-    /// connections only: a handler that waits for a timer, a message or a job keeps one open. One whose
-    /// client does not close its side stays for
-    /// [`linger_timeout`](crate::Limits::linger_timeout), also after all was sent; so a drain that is
+    /// connections only: a handler that waits for a timer, a message or a job keeps one open. One that was sent
+    /// everything, and whose client does not close its side, stays for
+    /// [`drain_linger_timeout`](crate::Limits::drain_linger_timeout); so a drain that is
     /// shorter than that often ends [`TimedOut`](crate::Ended::TimedOut) with everybody finished. A second call
     /// can bring its end forward, and not put it off; [`stop`](Self::stop) ends it at once.
     ///

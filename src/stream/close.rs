@@ -57,6 +57,9 @@ impl<D: Driver> Reactor<D> {
         if stream.has(CLOSING) && stream.phase_deadline == Time::NEVER {
             stream.phase_deadline = core.now + stream.limits.linger_timeout;
         }
+        if core.drain.is_some() {
+            stream.shorten_linger(core.now);
+        }
     }
 
     /// A closing connection's time is up.

@@ -202,6 +202,14 @@ impl Stream {
         }
     }
 
+    /// In a drain: it has been sent everything, and is not waited for much longer.
+    pub(crate) fn shorten_linger(&mut self, now: Time) {
+        if self.has(CLOSING) && self.has(FIN_SENT) {
+            let drained = now + self.limits.drain_linger_timeout;
+            self.phase_deadline = self.phase_deadline.min(drained);
+        }
+    }
+
     /// What input is kept is the beginning of a message, or a new one.
     pub(super) fn begin_message(&mut self, now: Time) {
         if let Some(buffers) = &mut self.buffers {

@@ -387,6 +387,54 @@ fn a_drained_reactor_can_be_used_again() {
 }
 
 #[test]
+fn who_was_sent_everything_and_does_not_close_holds_up_a_drain_for_a_short_time() {
+    let short = Duration::from_millis(20);
+    let limits = Limits::new().linger_timeout(LONG).drain_linger_timeout(short);
+    let mut server = Server::with_limits(Recorder::echo(), limits);
+    let (mut client, _) = server.open();
+    let start = Instant::now();
+    server.reactor.drain(LONG);
+    let report = until_drained(&mut server);
+    assert!(start.elapsed() >= short, "{:?}", start.elapsed());
+    assert_eq!((report.end, report.connections_finished), (Ended::Drained, 1));
+    assert_eq!(server.reactor.stats().lingers_cut, 1);
+    assert_eq!(server.read_to_end(&mut client), (vec![], None));
+}
+
+#[test]
+fn who_was_closed_before_a_drain_began_does_not_hold_it_up_either() {
+    let short = Duration::from_millis(20);
+    let limits = Limits::new().linger_timeout(LONG).drain_linger_timeout(short);
+    let closes = Recorder::new().open(|conn| conn.close());
+    let mut server = Server::with_limits(closes, limits);
+    let mut client = server.connect();
+    assert_eq!(server.read_to_end(&mut client), (vec![], None));
+    server.reactor.drain(LONG);
+    let report = until_drained(&mut server);
+    assert_eq!((report.end, report.connections_finished), (Ended::Drained, 1));
+}
+
+#[test]
+fn who_is_still_owed_output_has_its_time_in_a_drain() {
+    let linger = Duration::from_millis(50);
+    let sends_and_closes = Recorder::new().open(|conn| {
+        conn.send(&vec![0; 16 << 20]).ignore();
+        conn.close();
+    });
+    let limits = Limits::new().output_bytes_max(32 << 20);
+    let limits = limits.linger_timeout(linger).drain_linger_timeout(Duration::from_nanos(1));
+    let mut server = Server::with_limits(sends_and_closes, limits);
+    let client = connect_small(server.address);
+    server.until("it is open", |calls| calls.opened().len() == 1);
+    let start = Instant::now();
+    server.reactor.drain(LONG);
+    let report = until_drained(&mut server);
+    assert!(start.elapsed() >= linger, "{:?}", start.elapsed());
+    assert_eq!((report.end, report.connections_failed), (Ended::Drained, 1));
+    drop(client);
+}
+
+#[test]
 fn timers_do_not_hold_up_a_drain() {
     let mut server = Server::new(Recorder::new().start(|cx| {
         cx.set_handler_timer(Duration::from_secs(3600));

@@ -25,6 +25,7 @@ pub(super) fn limits(listener: &ListenerArguments, connection: &ConnectionArgume
     let limits = set(limits, connection.output_high, Limits::output_bytes_high);
     let limits = set(limits, connection.output_max, Limits::output_bytes_max);
     let limits = set(limits, connection.linger, Limits::linger_timeout);
+    let limits = set(limits, connection.drain_linger, Limits::drain_linger_timeout);
     let limits = if connection.no_deadlines { without_deadlines(limits) } else { limits };
     let limits = set(limits, connection.output_soft, Limits::output_bytes_soft);
     let limits = set(limits, connection.output_soft_time, Limits::output_soft_timeout);
