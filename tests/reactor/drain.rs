@@ -424,9 +424,9 @@ fn who_is_still_owed_output_has_its_time_in_a_drain() {
     let limits = Limits::new().output_bytes_max(32 << 20);
     let limits = limits.linger_timeout(linger).drain_linger_timeout(Duration::from_nanos(1));
     let mut server = Server::with_limits(sends_and_closes, limits);
+    let start = Instant::now();
     let client = connect_small(server.address);
     server.until("it is open", |calls| calls.opened().len() == 1);
-    let start = Instant::now();
     server.reactor.drain(LONG);
     let report = until_drained(&mut server);
     assert!(start.elapsed() >= linger, "{:?}", start.elapsed());
