@@ -68,7 +68,7 @@ impl<D: Driver> Reactor<D> {
             return;
         }
         if stream.has(CLOSING) {
-            stream.shorten_linger(core.now);
+            stream.flags |= DRAIN_TOLD;
             return core.arm(key);
         }
         let Some((driver, socket)) = self.sockets.with(key) else { return };

@@ -55,10 +55,10 @@ impl<D: Driver> Reactor<D> {
             }
         }
         if stream.has(CLOSING) && stream.phase_deadline == Time::NEVER {
-            stream.phase_deadline = core.now + stream.limits.linger_timeout;
+            stream.put_linger_off(core.now);
         }
-        if core.drain.is_some() {
-            stream.shorten_linger(core.now);
+        if stream.has(CLOSING) && core.drain.is_some() {
+            stream.flags |= DRAIN_TOLD;
         }
     }
 

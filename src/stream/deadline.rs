@@ -44,7 +44,8 @@ impl Stream {
             return (self.phase_deadline, None);
         }
         if self.has(CLOSING) {
-            return (self.phase_deadline.min(self.output_rate_deadline()), None);
+            let linger = self.phase_deadline.min(self.drain_linger_deadline());
+            return (linger.min(self.output_rate_deadline()), None);
         }
         let mut earliest = (Time::NEVER, None);
         let mut consider = |at: Time, deadline: Deadline| {
@@ -195,18 +196,21 @@ impl Stream {
         }
     }
 
-    /// A closing connection has made progress.
-    pub(super) fn put_linger_off(&mut self, now: Time) {
-        if self.has(CLOSING) {
-            self.phase_deadline = now + self.limits.linger_timeout;
+    /// In a drain it has been sent everything, and nothing more comes: who is not done with what we sent may still
+    /// send, and a close would be a reset then, which destroys it.
+    fn drain_linger_deadline(&self) -> Time {
+        if self.has(FIN_SENT) && self.has(DRAIN_TOLD) {
+            self.active + self.limits.drain_linger_timeout
+        } else {
+            Time::NEVER
         }
     }
 
-    /// In a drain: it has been sent everything, and is not waited for much longer.
-    pub(crate) fn shorten_linger(&mut self, now: Time) {
-        if self.has(CLOSING) && self.has(FIN_SENT) {
-            let drained = now + self.limits.drain_linger_timeout;
-            self.phase_deadline = self.phase_deadline.min(drained);
+    /// A closing connection has made progress.
+    pub(super) fn put_linger_off(&mut self, now: Time) {
+        if self.has(CLOSING) {
+            self.active = now;
+            self.phase_deadline = now + self.limits.linger_timeout;
         }
     }
 

@@ -88,7 +88,7 @@ pub(crate) mod flag {
     pub(crate) const GENERAL: u32 = 1 << 27;
     /// In a drain, and `on_drain` is due once all that was readable when it began was shown.
     pub(crate) const DRAINING: u32 = 1 << 28;
-    /// ... and it was told already that it drains while it was paused.
+    /// ... and it was told already that it drains while it was paused. Of one that is closing: it does so in a drain.
     pub(crate) const DRAIN_TOLD: u32 = 1 << 29;
     /// What it receives goes to another connection, and its handler is not shown it.
     pub(crate) const FORWARDS: u32 = 1 << 30;

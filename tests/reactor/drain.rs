@@ -402,6 +402,24 @@ fn who_was_sent_everything_and_does_not_close_holds_up_a_drain_for_a_short_time(
 }
 
 #[test]
+fn who_sends_on_is_not_cut_short_in_a_drain() {
+    // A close would be a reset, which might destroy what it has not taken yet.
+    let short = Duration::from_millis(20);
+    let limits = Limits::new().linger_timeout(LONG).drain_linger_timeout(short);
+    let mut server = Server::with_limits(Recorder::echo(), limits);
+    let (mut client, _) = server.open();
+    server.reactor.drain(LONG);
+    assert_eq!(server.read_to_end(&mut client), (vec![], None));
+    let start = Instant::now();
+    while start.elapsed() < 10 * short {
+        client.write_all(b"x").unwrap();
+        server.reactor.turn(Some(short / 10)).unwrap();
+    }
+    assert_eq!(server.reactor.connections(), 1);
+    until_drained(&mut server);
+}
+
+#[test]
 fn who_was_closed_before_a_drain_began_does_not_hold_it_up_either() {
     let short = Duration::from_millis(20);
     let limits = Limits::new().linger_timeout(LONG).drain_linger_timeout(short);
