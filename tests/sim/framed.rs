@@ -156,6 +156,16 @@ fn a_frame_whose_length_is_known_costs_no_call_before_it_is_whole() {
     assert!(harness.handler().calls <= 3, "{} calls", harness.handler().calls);
 }
 
+/// Else what comes next would not go the short way through the loop.
+#[test]
+fn behind_whole_frames_no_number_of_bytes_is_waited_for() {
+    let mut harness = Harness::new(Calls { calls: 0 });
+    harness.feed(b"\0\x03one\0\x03two");
+    assert_eq!((harness.output(), harness.handler().calls), (b"onetwo".to_vec(), 1));
+    harness.feed(b"\0");
+    assert_eq!(harness.handler().calls, 2, "the first byte of a header is shown");
+}
+
 /// A handler of bytes that answers each line with what its input asks for, which may be no line, and forgives the first
 /// line that is none if it is told to.
 struct Bytes {
