@@ -1,6 +1,6 @@
 //! What an `on_data` does with what has come: one message after the other.
 
-use super::Decoder;
+use super::{BadFrame, Decoder};
 use crate::connection::Connection;
 use crate::error::{CloseReason, Error};
 
@@ -25,7 +25,7 @@ use crate::error::{CloseReason, Error};
 /// What `take` fails with. A handler that goes on all the same has that message counted with the others of the turn.
 ///
 /// ```
-/// use oneloop::codec::for_each_message;
+/// use oneloop::codec::{BadFrame, FrameError, for_each_message};
 /// use oneloop::{Connection, Error, StreamHandler};
 ///
 /// /// Adds up what it is told: a message is `+` and a number of four bytes, or `?`, which asks for the sum.
@@ -52,7 +52,7 @@ use crate::error::{CloseReason, Error};
 ///                 *sum = sum.wrapping_add(u32::from_be_bytes(*number));
 ///                 Ok(Some(5))
 ///             }
-///             _ => Err("no message begins like that".into()),
+///             _ => Err(BadFrame(FrameError::Malformed("no message begins like that")).into()),
 ///         })
 ///     }
 /// }
@@ -96,18 +96,16 @@ pub fn for_each_message(
 ///
 /// # Errors
 ///
-/// What `on_frame` fails with; a [`FrameError`](super::FrameError) for bytes that are no frame. An `on_data` that returns
-/// that one ends the connection as [`CloseReason::BadFrame`], any other error as [`CloseReason::HandlerError`].
+/// What `on_frame` fails with; [`BadFrame`] for bytes that are no frame. An `on_data` that returns that one ends the
+/// connection as [`CloseReason::BadFrame`], any other error as [`CloseReason::HandlerError`].
 pub fn for_each_frame<D: Decoder>(
     decoder: &mut D,
     conn: &mut Connection<'_>,
     data: &[u8],
     mut on_frame: impl FnMut(&mut Connection<'_>, D::Frame<'_>) -> Result<(), Error>,
 ) -> Result<usize, Error> {
-    conn.note_bad_frame(false);
     for_each_message(conn, data, |conn, rest| {
-        let decoded = decoder.decode(rest).inspect_err(|_| conn.note_bad_frame(true));
-        let Some((frame, taken)) = decoded? else {
+        let Some((frame, taken)) = decoder.decode(rest).map_err(BadFrame)? else {
             if decoder.need() > 0 {
                 conn.need(decoder.need());
             }

@@ -26,6 +26,7 @@
 //! others it does not matter how long a frame is. Where a frame is not whole yet, the work is for what is new; `Delimited` looks
 //! again at as many bytes as a delimiter has, because it may have begun there.
 
+mod bad_frame;
 mod delimited;
 mod each;
 mod fixed;
@@ -39,6 +40,7 @@ use std::fmt;
 
 use crate::connection::Connection;
 
+pub use self::bad_frame::BadFrame;
 pub use self::delimited::Delimited;
 pub use self::each::{for_each_frame, for_each_message};
 pub use self::fixed::Fixed;
@@ -105,7 +107,7 @@ impl Output for Connection<'_> {
     }
 }
 
-/// Why bytes are no frame.
+/// Why bytes are no frame. Whose fault that is, the peer's or the handler's, a [`BadFrame`] tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FrameError {
