@@ -98,6 +98,30 @@ pub fn for_each_message(
 ///
 /// What `on_frame` fails with; [`BadFrame`] for bytes that are no frame. An `on_data` that returns that one ends the
 /// connection as [`CloseReason::BadFrame`], any other error as [`CloseReason::HandlerError`].
+///
+/// ```
+/// use oneloop::codec::{Encoder, Lines, for_each_frame};
+/// use oneloop::{Connection, Error, StreamHandler};
+///
+/// /// Sends each line back.
+/// struct Echo;
+///
+/// impl StreamHandler for Echo {
+///     type Session = Lines;
+///
+///     fn on_open(&mut self, _: &mut Connection<'_>) -> Lines {
+///         Lines::new(1000).refuse_lone_cr()
+///     }
+///
+///     fn on_data(&mut self, lines: &mut Lines, conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+///         let answers = lines.clone();
+///         for_each_frame(lines, conn, data, |conn, line| Ok(answers.encode(line, conn)?))
+///     }
+/// }
+///
+/// oneloop::Reactor::new()?.add(Echo);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn for_each_frame<D: Decoder>(
     decoder: &mut D,
     conn: &mut Connection<'_>,

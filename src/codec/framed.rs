@@ -33,7 +33,7 @@ use crate::timer::TimerId;
 ///     type Session = ();
 ///
 ///     fn decoder(&self) -> Lines {
-///         Lines::new(1000)
+///         Lines::new(1000).refuse_lone_cr()
 ///     }
 ///
 ///     fn on_open(&mut self, _: &mut Connection<'_>) {}
