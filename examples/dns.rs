@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, fs};
 
-use oneloop::codec::{Encoder, LengthPrefixed, LengthWidth, for_each_frame};
+use oneloop::codec::{BadFrame, Encoder, FrameError, LengthPrefixed, LengthWidth, for_each_frame};
 use oneloop::{
     Address, Connection, Datagram, DatagramHandler, DatagramSocket, Error, Limits, ListenOptions,
     Reactor, StreamHandler,
@@ -104,19 +104,22 @@ fn messages() -> LengthPrefixed {
 }
 
 impl StreamHandler for Zone {
-    type Session = ();
+    type Session = LengthPrefixed;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
+    fn on_open(&mut self, _: &mut Connection<'_>) -> LengthPrefixed {
+        messages()
+    }
 
     fn on_data(
         &mut self,
-        _: &mut (),
+        queries: &mut LengthPrefixed,
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
         // Those that come when much is unread wait until the client has read it.
-        for_each_frame(&mut messages(), conn, data, |conn, query| {
-            let answer = self.answer(query.body, false).ok_or("it is no query")?;
+        for_each_frame(queries, conn, data, |conn, query| {
+            let no_query = BadFrame(FrameError::Malformed("it is no query"));
+            let answer = self.answer(query.body, false).ok_or(no_query)?;
             Ok(messages().encode(&answer, conn)?)
         })
     }

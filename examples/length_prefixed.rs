@@ -20,7 +20,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use oneloop::codec::{
-    Encoder, FrameError, FrameHandler, Framed, LengthFrame, LengthPrefixed, LengthWidth,
+    BadFrame, Encoder, FrameError, FrameHandler, Framed, LengthFrame, LengthPrefixed, LengthWidth,
 };
 use oneloop::{Connection, Error, Limits, ListenOptions, Reactor};
 
@@ -68,7 +68,8 @@ impl FrameHandler for Adder {
     ) -> Result<(), Error> {
         let (numbers, rest) = frame.body.as_chunks();
         if !rest.is_empty() {
-            return Err("a message is not made of numbers of eight bytes".into());
+            let rule = "a message is not made of numbers of eight bytes";
+            return Err(BadFrame(FrameError::Malformed(rule)).into());
         }
         let sum = numbers
             .iter()

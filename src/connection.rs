@@ -184,11 +184,6 @@ impl Connection<'_> {
         }
     }
 
-    /// Whether its decoder has just failed: so that an error of its handler can be told from that.
-    pub(crate) fn note_bad_frame(&mut self, is_bad: bool) {
-        self.context.core.bad_frame = if is_bad { self.key } else { Key::NONE };
-    }
-
     /// Appends a copy of `data` to the output. All that the callbacks of one run send leaves in one
     /// write at the end of that run; what the kernel does not take is queued.
     #[inline]

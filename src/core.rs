@@ -98,8 +98,6 @@ pub(crate) struct Core {
     pub(crate) write_left: usize,
     /// What `on_data` failed with, for the log.
     pub(crate) error: Option<OneLine<Error>>,
-    /// Whose decoder has failed, until its `on_data` does.
-    pub(crate) bad_frame: Key,
     /// Of the connection that was last shown frames: in which turn, and how many more it may be in that. Of others
     /// their buffers know it.
     pub(crate) frames_left: (Key, u64, usize),
@@ -160,7 +158,6 @@ impl Core {
             direct_max: 0,
             write_left: 0,
             error: None,
-            bad_frame: Key::NONE,
             frames_left: (Key::NONE, 0, 0),
             common: COMMON,
             now,

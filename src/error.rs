@@ -30,9 +30,8 @@ pub enum CloseReason {
     Io(io::ErrorKind),
     /// `on_data`, or `on_frame`, returned an error.
     HandlerError,
-    /// What the peer sent is no frame: the [`FrameError`](crate::codec::FrameError) of a decoder ended
-    /// [`Framed`](crate::codec::Framed), or an `on_data` that returned what
-    /// [`for_each_frame`](crate::codec::for_each_frame) had failed with.
+    /// What the peer sent is no frame: `on_data`, or `on_frame`, returned a [`BadFrame`](crate::codec::BadFrame), as
+    /// [`for_each_frame`](crate::codec::for_each_frame) gives it for what a decoder refuses.
     BadFrame,
     /// The handler broke the contract: it claimed to have consumed more than it was shown, or took a message of no
     /// bytes ([`for_each_message`](crate::codec::for_each_message)).

@@ -90,8 +90,8 @@ pub trait StreamHandler: 'static {
     ///
     /// # Errors
     ///
-    /// An error closes the connection as [`CloseReason::HandlerError`], or [`CloseReason::BadFrame`] if it is that of a
-    /// decoder ([`for_each_frame`](crate::codec::for_each_frame)), after sending what was already given to it.
+    /// An error closes the connection as [`CloseReason::HandlerError`], or as [`CloseReason::BadFrame`] if it is a
+    /// [`BadFrame`](crate::codec::BadFrame), after sending what was already given to it.
     fn on_data(
         &mut self,
         session: &mut Self::Session,

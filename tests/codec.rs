@@ -68,6 +68,7 @@ fn lines_end_with_lf_or_cr_lf() {
 fn a_lone_cr_is_a_byte_like_others_unless_it_is_refused() {
     assert_eq!(frames(&Lines::new(80), b"a\rb\r\r\n"), ["a\rb\r"]);
     assert_eq!(error(&Lines::new(80).refuse_lone_cr(), b"a\rb\n"), LONE_CR);
+    assert_eq!(error(&Lines::new(80).refuse_lone_cr(), b"a\r\r\n"), LONE_CR);
     assert_eq!(frames(&Lines::new(80).refuse_lone_cr(), b"ab\r\ncd\n"), ["ab", "cd"]);
 }
 
@@ -243,6 +244,23 @@ fn a_varint_ends_within_64_bits() {
     let long = FrameError::Malformed("the length of a frame is over 10 bytes long");
     assert_eq!(error(&VarintPrefixed::new(80), &[0x80; 10]), long);
     assert_eq!(frames(&VarintPrefixed::new(80), &[0x82, 0x80, 0, b'h', b'i']), ["hi"]);
+}
+
+/// A handler that consumed a part of a frame is told so.
+#[test]
+#[should_panic(expected = "after `None` a decoder is shown the same bytes again, and more")]
+fn lines_that_are_shown_less_than_before_say_so() {
+    let mut lines = Lines::new(80);
+    assert_eq!(lines.decode(b"not whole"), Ok(None));
+    let _ = lines.decode(b"whole");
+}
+
+#[test]
+#[should_panic(expected = "after `None` a decoder is shown the same bytes again, and more")]
+fn delimited_frames_that_are_shown_less_than_before_say_so() {
+    let mut parts = Delimited::new(b"--", 80);
+    assert_eq!(parts.decode(b"not whole"), Ok(None));
+    let _ = parts.decode(b"whole");
 }
 
 fn all_are_found_again<C: Codec>(codec: &C, alphabet: &[u8], len_max: u32) {

@@ -28,6 +28,16 @@ macro_rules! step {
                     },
                 );
             }
+
+            #[test]
+            fn what_is_no_line_is_the_clients_mistake() {
+                for input in [&b"a\r\r\n"[..], b"a\rb\n", &[b'x'; LINE_BYTES_MAX + 1]] {
+                    let mut harness = oneloop::sim::Harness::new(Framed::new($handler));
+                    harness.feed(input);
+                    harness.end();
+                    assert_eq!(harness.closed(), Some(oneloop::CloseReason::BadFrame), "{input:?}");
+                }
+            }
         }
     };
 }

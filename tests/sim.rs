@@ -22,6 +22,8 @@ mod failing;
 mod fairness;
 #[path = "sim/framed.rs"]
 mod framed;
+#[path = "sim/framed_calls.rs"]
+mod framed_calls;
 #[path = "sim/harness.rs"]
 mod harness;
 #[path = "sim/hosts.rs"]

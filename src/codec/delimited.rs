@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use memchr::memmem::Finder;
 
-use super::{Decoder, Encoder, FrameError, Output};
+use super::{Decoder, Encoder, FrameError, Output, SHOWN_LESS};
 
-/// Splits at a delimiter, and gives what is between without it.
+/// Splits at a delimiter, and gives what is between without it. A frame over the limit is
+/// [`TooLong`](FrameError::TooLong) as soon as no delimiter can end it in time; nothing else is an error.
 ///
 /// ```
 /// use oneloop::codec::{Decoder, Delimited};
@@ -53,7 +54,8 @@ impl Decoder for Delimited {
         let len = self.delimiter.needle().len();
         // All but its last byte may have been there the last time.
         let from = self.scanned.saturating_sub(len - 1);
-        let found = self.delimiter.find(&input[from..]).map(|at| from + at);
+        let rest = input.get(from..).expect(SHOWN_LESS);
+        let found = self.delimiter.find(rest).map(|at| from + at);
         let is_too_long = match found {
             Some(at) => at > self.bytes_max,
             None => !self.may_end(input),

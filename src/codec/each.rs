@@ -1,6 +1,6 @@
 //! What an `on_data` does with what has come: one message after the other.
 
-use super::Decoder;
+use super::{BadFrame, Decoder};
 use crate::connection::Connection;
 use crate::error::{CloseReason, Error};
 
@@ -9,9 +9,10 @@ use crate::error::{CloseReason, Error};
 /// ([`again`](Connection::again)). After [`frames_per_turn_max`](crate::Limits::frames_per_turn_max) messages in one turn
 /// the rest is for the next one, too.
 ///
-/// `take` answers how many bytes the message takes up, or `None`, which means "not yet": then it is called with the same
-/// bytes, and more behind them, when more have come. If it knows how many it waits for it says so
-/// ([`need`](Connection::need)). Gives how many bytes were taken, which is what
+/// `take` is shown at least one byte. It answers how many the message takes up, or `None`, which means "not yet": then it
+/// is called with the same bytes, and more behind them, when more have come. If it knows how many it waits for it says so
+/// ([`need`](Connection::need)), and is not called before; if not, it should remember how far it has looked, or a long message
+/// in small pieces costs a search from its beginning for each of them. Gives how many bytes were taken, which is what
 /// [`StreamHandler::on_data`](crate::StreamHandler::on_data) is to answer.
 ///
 /// A message takes up at least one byte: one of none would be there for ever. Such a one, and one that takes up more than
@@ -21,32 +22,42 @@ use crate::error::{CloseReason, Error};
 ///
 /// # Errors
 ///
-/// What `take` fails with.
+/// What `take` fails with. A handler that goes on all the same has that message counted with the others of the turn.
 ///
 /// ```
-/// use oneloop::codec::for_each_message;
+/// use oneloop::codec::{BadFrame, FrameError, for_each_message};
 /// use oneloop::{Connection, Error, StreamHandler};
 ///
-/// /// Answers each sentence with its length.
-/// struct Sentences;
+/// /// Adds up what it is told: a message is `+` and a number of four bytes, or `?`, which asks for the sum.
+/// struct Adder;
 ///
-/// impl StreamHandler for Sentences {
-///     type Session = ();
+/// impl StreamHandler for Adder {
+///     type Session = u32;
 ///
-///     fn on_open(&mut self, _: &mut Connection<'_>) {}
+///     fn on_open(&mut self, _: &mut Connection<'_>) -> u32 {
+///         0
+///     }
 ///
-///     fn on_data(&mut self, _: &mut (), conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
-///         for_each_message(conn, data, |conn, rest| {
-///             let Some(end) = rest.iter().position(|byte| b".?!".contains(byte)) else {
-///                 return Ok(None);
-///             };
-///             conn.send(format!("{}\n", end + 1).as_bytes()).ignore();
-///             Ok(Some(end + 1))
+///     fn on_data(&mut self, sum: &mut u32, conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+///         for_each_message(conn, data, |conn, rest| match rest {
+///             [b'?', ..] => {
+///                 conn.send(format!("{sum}\n").as_bytes()).ignore();
+///                 Ok(Some(1))
+///             }
+///             [b'+', number @ ..] => {
+///                 let Some(number) = number.first_chunk() else {
+///                     conn.need(5);
+///                     return Ok(None);
+///                 };
+///                 *sum = sum.wrapping_add(u32::from_be_bytes(*number));
+///                 Ok(Some(5))
+///             }
+///             _ => Err(BadFrame(FrameError::Malformed("no message begins like that")).into()),
 ///         })
 ///     }
 /// }
 ///
-/// oneloop::Reactor::new()?.add(Sentences);
+/// oneloop::Reactor::new()?.add(Adder);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn for_each_message(
@@ -56,11 +67,16 @@ pub fn for_each_message(
 ) -> Result<usize, Error> {
     let mut left = conn.frames_left();
     let mut consumed = 0;
-    // One that took more than there is has nothing left, and the sum stays too large: the reactor finds out.
-    while left > 0
-        && let Some(rest) = data.get(consumed..)
-        && let Some(taken) = take(conn, rest)?
-    {
+    // One that took more than there is ends it, and the sum stays too large: the reactor finds out.
+    while left > 0 && consumed < data.len() {
+        let taken = match take(conn, &data[consumed..]) {
+            Ok(Some(taken)) => taken,
+            Ok(None) => break,
+            Err(error) => {
+                conn.set_frames_left(left - 1, false);
+                return Err(error);
+            }
+        };
         if taken == 0 {
             log::error!("{}: a message takes up no bytes", conn.key());
             conn.close_as(CloseReason::Misuse);
@@ -80,18 +96,40 @@ pub fn for_each_message(
 ///
 /// # Errors
 ///
-/// What `on_frame` fails with; a [`FrameError`](super::FrameError) for bytes that are no frame. An `on_data` that returns
-/// that one ends the connection as [`CloseReason::BadFrame`], any other error as [`CloseReason::HandlerError`].
+/// What `on_frame` fails with; [`BadFrame`] for bytes that are no frame. An `on_data` that returns that one ends the
+/// connection as [`CloseReason::BadFrame`], any other error as [`CloseReason::HandlerError`].
+///
+/// ```
+/// use oneloop::codec::{Encoder, Lines, for_each_frame};
+/// use oneloop::{Connection, Error, StreamHandler};
+///
+/// /// Sends each line back.
+/// struct Echo;
+///
+/// impl StreamHandler for Echo {
+///     type Session = Lines;
+///
+///     fn on_open(&mut self, _: &mut Connection<'_>) -> Lines {
+///         Lines::new(1000).refuse_lone_cr()
+///     }
+///
+///     fn on_data(&mut self, lines: &mut Lines, conn: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+///         let answers = lines.clone();
+///         for_each_frame(lines, conn, data, |conn, line| Ok(answers.encode(line, conn)?))
+///     }
+/// }
+///
+/// oneloop::Reactor::new()?.add(Echo);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn for_each_frame<D: Decoder>(
     decoder: &mut D,
     conn: &mut Connection<'_>,
     data: &[u8],
     mut on_frame: impl FnMut(&mut Connection<'_>, D::Frame<'_>) -> Result<(), Error>,
 ) -> Result<usize, Error> {
-    conn.note_bad_frame(false);
     for_each_message(conn, data, |conn, rest| {
-        let decoded = decoder.decode(rest).inspect_err(|_| conn.note_bad_frame(true));
-        let Some((frame, taken)) = decoded? else {
+        let Some((frame, taken)) = decoder.decode(rest).map_err(BadFrame)? else {
             if decoder.need() > 0 {
                 conn.need(decoder.need());
             }

@@ -2,7 +2,15 @@
 
 use super::{Decoder, Encoder, FrameError, Output};
 
-/// Splits into frames of so many bytes.
+/// Splits into frames of so many bytes. There is nothing that would be an error.
+///
+/// ```
+/// use oneloop::codec::{Decoder, Fixed};
+///
+/// let mut records = Fixed::new(3);
+/// assert_eq!(records.decode(b"onetwo").unwrap(), Some((&b"one"[..], 3)));
+/// assert_eq!(records.decode(b"tw").unwrap(), None);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Fixed {
     bytes: usize,

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Decoder, FrameError, for_each_frame};
+use super::{BadFrame, Decoder, FrameError, for_each_frame};
 use crate::address::SocketAddress;
 use crate::connection::Connection;
 use crate::context::Context;
@@ -33,7 +33,7 @@ use crate::timer::TimerId;
 ///     type Session = ();
 ///
 ///     fn decoder(&self) -> Lines {
-///         Lines::new(1000)
+///         Lines::new(1000).refuse_lone_cr()
 ///     }
 ///
 ///     fn on_open(&mut self, _: &mut Connection<'_>) {}
@@ -68,7 +68,8 @@ pub trait FrameHandler: 'static {
     ///
     /// # Errors
     ///
-    /// An error closes the connection as [`CloseReason::HandlerError`], after sending what was already given to it.
+    /// An error closes the connection as [`CloseReason::HandlerError`], after sending what was already given to it. But
+    /// [`BadFrame`] is the peer's: [`on_bad_frame`](FrameHandler::on_bad_frame) is called, as for what the decoder refuses.
     fn on_frame(
         &mut self,
         session: &mut Self::Session,
@@ -76,8 +77,8 @@ pub trait FrameHandler: 'static {
         frame: <Self::Decoder as Decoder>::Frame<'_>,
     ) -> Result<(), Error>;
 
-    /// What came is no frame: a last word can be sent here. Then the connection closes as
-    /// [`CloseReason::BadFrame`].
+    /// What came is no frame, or [`on_frame`](FrameHandler::on_frame) said so: a last word can be sent here. Then the
+    /// connection closes as [`CloseReason::BadFrame`]; unless this has closed it itself, which is another reason.
     fn on_bad_frame(
         &mut self,
         session: &mut Self::Session,
@@ -235,15 +236,11 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
     ) -> Result<usize, Error> {
         let FramedSession { decoder, session } = framed;
         let handler = &mut self.handler;
-        let mut is_handlers = false;
         let result = for_each_frame(decoder, conn, data, |conn, frame| {
-            let result = handler.on_frame(session, conn, frame);
-            is_handlers = result.is_err();
-            result
+            handler.on_frame(session, conn, frame)
         });
         if let Err(error) = &result
-            && let Some(error) = error.downcast_ref::<FrameError>()
-            && !is_handlers
+            && let Some(BadFrame(error)) = error.downcast_ref()
         {
             handler.on_bad_frame(session, conn, *error);
         }

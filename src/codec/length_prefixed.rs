@@ -41,7 +41,8 @@ pub struct LengthFrame<'a> {
     pub body: &'a [u8],
 }
 
-/// Splits by a length of a fixed width in front of each frame.
+/// Splits by a length of a fixed width in front of each frame. One over the limit is [`TooLong`](FrameError::TooLong) before
+/// the frame comes; one that is less than what it counts of its header is [`Malformed`](FrameError::Malformed).
 ///
 /// ```
 /// use oneloop::codec::{Decoder, Encoder, LengthPrefixed, LengthWidth};

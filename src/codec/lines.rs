@@ -2,12 +2,13 @@
 
 use memchr::{memchr, memchr2};
 
-use super::{Decoder, Encoder, FrameError, Output};
+use super::{Decoder, Encoder, FrameError, Output, SHOWN_LESS};
 
 /// What ends a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LineEnd {
-    /// LF, or CR LF: what Internet protocols send and what people type.
+    /// LF, or CR LF: what Internet protocols send and what people type. An encoder ends with LF: whoever has to answer with
+    /// CR LF, as SMTP has (RFC 5321, 2.3.8), encodes with [`CrLf`](LineEnd::CrLf).
     #[default]
     LfOrCrLf,
     /// LF; a CR before it belongs to the line.
@@ -17,7 +18,9 @@ pub enum LineEnd {
     CrLf,
 }
 
-/// Splits into lines, and gives them without their ends.
+/// Splits into lines, and gives them without their ends. A line over the limit is [`TooLong`](FrameError::TooLong), with or
+/// without its end; a CR or LF where none may be is [`Malformed`](FrameError::Malformed), where they are asked for:
+/// [`LineEnd::CrLf`], [`refuse_lone_cr`](Lines::refuse_lone_cr).
 ///
 /// ```
 /// use oneloop::codec::{Decoder, Lines};
@@ -51,7 +54,8 @@ impl Lines {
     }
 
     /// Makes a CR that does not belong to the end of a line an error, as it is always with [`LineEnd::CrLf`]. By
-    /// default it is a byte like others.
+    /// default it is a byte like others: then a line may come that ends with a CR, and an encoder refuses that one with
+    /// [`LineEnd::LfOrCrLf`]. Who sends back what came wants this.
     #[must_use]
     pub fn refuse_lone_cr(mut self) -> Lines {
         self.refuses_lone_cr = true;
@@ -98,7 +102,7 @@ impl Decoder for Lines {
     type Frame<'a> = &'a [u8];
 
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(&'a [u8], usize)>, FrameError> {
-        let rest = &input[self.scanned..];
+        let rest = input.get(self.scanned..).expect(SHOWN_LESS);
         let found =
             if self.refuses_cr() { memchr2(b'\r', b'\n', rest) } else { memchr(b'\n', rest) };
         let Some(at) = found.map(|at| self.scanned + at) else {

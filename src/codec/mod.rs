@@ -5,8 +5,8 @@
 //! are a frame. [`Framed`] makes a handler of frames, a [`FrameHandler`], into a
 //! [`StreamHandler`](crate::StreamHandler); or a handler calls a decoder itself in its `on_data`.
 //!
-//! Every decoder has a limit on a frame, and remembers how far it has looked: in however small pieces a frame comes, it is
-//! not searched again from its beginning. Frames are borrowed from the input: nothing is copied.
+//! Every decoder has a limit on a frame. In however small pieces one comes, nothing is searched twice: a decoder remembers how
+//! far it has looked, or knows how many bytes it waits for. Frames are borrowed from the input: nothing is copied.
 //!
 //! | frames | decoder | such as |
 //! |---|---|---|
@@ -22,10 +22,12 @@
 //!
 //! # Cost
 //!
-//! Nothing here allocates but [`Delimited::new`]. `Lines` and `Delimited` search with memchr, many bytes at a time; for the
-//! others it does not matter how long a frame is. Where a frame is not whole yet, the work is for what is new; `Delimited` looks
-//! again at as many bytes as a delimiter has, because it may have begun there.
+//! No decoder allocates but in [`Delimited::new`]. [`Framed`] copies what is left of a frame at the peer's end, and the error of
+//! a bad frame is boxed. `Lines` and `Delimited` search with memchr, many bytes at a time; for the others it does not matter
+//! how long a frame is. Where a frame is not whole yet, the work is for what is new; `Delimited` looks again at as many bytes
+//! as a delimiter has, because it may have begun there.
 
+mod bad_frame;
 mod delimited;
 mod each;
 mod fixed;
@@ -39,6 +41,7 @@ use std::fmt;
 
 use crate::connection::Connection;
 
+pub use self::bad_frame::BadFrame;
 pub use self::delimited::Delimited;
 pub use self::each::{for_each_frame, for_each_message};
 pub use self::fixed::Fixed;
@@ -47,7 +50,10 @@ pub use self::length_prefixed::{LengthFrame, LengthPrefixed, LengthWidth};
 pub use self::lines::{LineEnd, Lines};
 pub use self::varint_prefixed::VarintPrefixed;
 
-/// Finds frames in a stream of bytes. One value for each connection and direction: it remembers how far it has
+/// What is wrong where a decoder has seen more than is there.
+const SHOWN_LESS: &str = "after `None` a decoder is shown the same bytes again, and more";
+
+/// Finds frames in a stream of bytes. One value for each connection and direction: it may remember how far it has
 /// looked into a frame that is not whole yet.
 pub trait Decoder {
     /// What a frame is, mostly a part of the input.
@@ -62,6 +68,11 @@ pub trait Decoder {
     /// An error means "never": whatever comes after these bytes, they are no frame. What is a frame, and what an
     /// error, does not depend on the pieces in which the bytes come. After an error the decoder is not to be
     /// called again.
+    ///
+    /// # Panics
+    ///
+    /// Perhaps, if it has answered `None`, and is then shown less than before: a part of a frame was consumed. Or it misses
+    /// the end of a frame: it does not look again at what it has seen.
     fn decode<'a>(
         &mut self,
         input: &'a [u8],
@@ -105,7 +116,7 @@ impl Output for Connection<'_> {
     }
 }
 
-/// Why bytes are no frame.
+/// Why bytes are no frame. Whose fault that is, the peer's or the handler's, a [`BadFrame`] tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FrameError {

@@ -1,4 +1,4 @@
-//! Frames that begin with their length, in as few bytes as it needs.
+//! Frames that begin with their length, in a number of bytes that depends on it.
 
 use super::length::whole_len;
 use super::{Decoder, Encoder, FrameError, Output};
@@ -7,7 +7,23 @@ use super::{Decoder, Encoder, FrameError, Output};
 const VARINT_BYTES_MAX: usize = 10;
 
 /// Splits by a length of variable width in front of each frame: seven bits a byte, the low ones first, the eighth
-/// says that more follow (LEB128, as Protocol Buffers have it).
+/// says that more follow: the base 128 varints of Protocol Buffers ("Encoding", protobuf.dev), which are the unsigned LEB128 of
+/// DWARF 5, 7.6.
+///
+/// It is written in as few bytes as it needs, and may come in up to ten. One that is longer, or over 64 bits, is
+/// [`Malformed`](FrameError::Malformed); one over the limit is [`TooLong`](FrameError::TooLong) when it is whole, before the
+/// frame comes.
+///
+/// ```
+/// use oneloop::codec::{Decoder, Encoder, VarintPrefixed};
+///
+/// let mut messages = VarintPrefixed::new(1000);
+/// let mut bytes = Vec::new();
+/// messages.encode(&[b'x'; 300], &mut bytes)?;
+/// assert_eq!(bytes[..2], [0xac, 2]);
+/// assert_eq!(messages.decode(&bytes)?, Some((&[b'x'; 300][..], 302)));
+/// # Ok::<(), oneloop::codec::FrameError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct VarintPrefixed {
     bytes_max: usize,

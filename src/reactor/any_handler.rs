@@ -2,14 +2,13 @@
 
 use std::any::Any;
 use std::io;
-use std::mem;
 use std::time::Duration;
 
 use log::debug;
 use slab::Slab;
 
 use crate::address::SocketAddress;
-use crate::codec::FrameError;
+use crate::codec::BadFrame;
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::deadline::Deadline;
@@ -131,12 +130,12 @@ fn of<'a, H, R>(
     timed::<H, _, _>(conn, conn.key, name, call)
 }
 
-/// An `on_data` that was shown so many bytes has failed. With that of its decoder it is not the handler that did.
+/// An `on_data` that was shown so many bytes has failed, or what it was shown is no frame.
 #[cold]
 fn fail(conn: &mut Connection<'_>, shown: usize, error: Error) -> usize {
     let key = conn.key;
     let core = &mut *conn.context.core;
-    if mem::replace(&mut core.bad_frame, Key::NONE) == key && error.is::<FrameError>() {
+    if error.is::<BadFrame>() {
         debug!("{key}: a bad frame: {error}");
         core.close(key, CloseReason::BadFrame);
         return shown;

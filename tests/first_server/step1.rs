@@ -10,7 +10,7 @@ impl FrameHandler for Tally {
     type Session = ();
 
     fn decoder(&self) -> Lines {
-        Lines::new(LINE_BYTES_MAX)
+        Lines::new(LINE_BYTES_MAX).refuse_lone_cr()
     }
 
     fn on_open(&mut self, _: &mut Connection<'_>) {}

@@ -28,7 +28,7 @@ impl FrameHandler for Tally {
     type Session = u64;
 
     fn decoder(&self) -> Lines {
-        Lines::new(LINE_BYTES_MAX)
+        Lines::new(LINE_BYTES_MAX).refuse_lone_cr()
     }
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> u64 {

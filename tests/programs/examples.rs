@@ -245,7 +245,7 @@ fn ticker_sends_its_ticks_and_what_is_typed_to_all_clients() {
 }
 
 /// A client of another language's standard library: requests sent ahead, the longest and the shortest, and one
-/// that is too long.
+/// that is too long, and one that is no numbers.
 #[test]
 fn length_prefixed_answers_each_message_in_order() {
     const CLIENT: &str = r#"
@@ -265,15 +265,17 @@ for numbers in requests:
     length, total = struct.unpack("!IQ", server.recv(12, socket.MSG_WAITALL))
     assert (length, total) == (8, sum(numbers) % 2 ** 64), (numbers, length, total)
 
-server = connect()
-server.sendall(struct.pack("!I", 8193))
-assert server.recv(1) == b"", "it is closed"
+for bad in [struct.pack("!I", 8193), struct.pack("!I", 3) + b"abc"]:
+    server = connect()
+    server.sendall(bad)
+    assert server.recv(1) == b"", "it is closed"
 print("all answered")
 "#;
     let adder = Example::start("length_prefixed");
     let port = adder.address.port().to_string();
     assert_eq!(run_client("python3", &["-c", CLIENT, &port], b""), b"all answered\n");
     adder.wait_for_line("a frame is over its limit of 8192 bytes");
+    adder.wait_for_line("a message is not made of numbers of eight bytes");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Handlers of frames, in the loop.
 use oneloop::codec::{
-    Encoder, FrameError, FrameHandler, Framed, LengthFrame, LengthPrefixed, LengthWidth, Lines,
-    for_each_frame,
+    BadFrame, Encoder, FrameError, FrameHandler, Framed, LengthFrame, LengthPrefixed, LengthWidth,
+    Lines, for_each_frame,
 };
 use oneloop::sim::{Harness, all_splits};
 use oneloop::{CloseReason, Connection, Error, Limits, StreamHandler};
@@ -37,6 +37,7 @@ impl FrameHandler for Answers {
             b"pause" => conn.pause(),
             b"again" => conn.again(),
             b"answer two lines" => self.decoder().encode(b"one\ntwo", conn)?,
+            b"nonsense" => return Err(BadFrame(FrameError::Malformed("nonsense")).into()),
             line => conn.send(format!("{count}:{} ", line.escape_ascii()).as_bytes()).ignore(),
         }
         Ok(())
@@ -110,6 +111,15 @@ fn what_is_no_frame_gets_a_last_word_and_ends_the_connection() {
 }
 
 #[test]
+fn what_only_the_handler_knows_to_be_wrong_ends_it_alike() {
+    let mut harness = harness();
+    harness.feed("one\nnonsense\ntwo\n");
+    assert_eq!(harness.output(), b"1:one bad: nonsense");
+    harness.end();
+    assert_eq!(harness.closed(), Some(CloseReason::BadFrame));
+}
+
+#[test]
 fn an_answer_that_is_no_frame_is_not_the_peers_fault() {
     let mut harness = harness();
     harness.feed("answer two lines\n");
@@ -156,17 +166,25 @@ fn a_frame_whose_length_is_known_costs_no_call_before_it_is_whole() {
     assert!(harness.handler().calls <= 3, "{} calls", harness.handler().calls);
 }
 
-/// A handler of bytes that answers each line with what its input asks for, which may be no line, and forgives the first
-/// line that is none if it is told to.
-struct Bytes {
-    forgives: bool,
+/// Else what comes next would not go the short way through the loop.
+#[test]
+fn behind_whole_frames_no_number_of_bytes_is_waited_for() {
+    let mut harness = Harness::new(Calls { calls: 0 });
+    harness.feed(b"\0\x03one\0\x03two");
+    assert_eq!((harness.output(), harness.handler().calls), (b"onetwo".to_vec(), 1));
+    harness.feed(b"\0");
+    assert_eq!(harness.handler().calls, 2, "the first byte of a header is shown");
 }
+
+/// A handler of bytes that answers each line with what its input asks for, which may be no line. It says so where it is
+/// told to `call` it nonsense, and where it is told to `forgive` what is no line, answers that with one that is none either.
+struct Bytes;
 
 impl StreamHandler for Bytes {
     type Session = Lines;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Lines {
-        Lines::new(5)
+        Lines::new(7)
     }
 
     fn on_data(
@@ -175,38 +193,36 @@ impl StreamHandler for Bytes {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
+        let mut forgives = false;
         let result = for_each_frame(&mut lines.clone(), conn, data, |conn, line| {
-            lines.encode(if line == b"two" { b"a\nb" } else { line }, conn)?;
+            match line {
+                b"forgive" => forgives = true,
+                b"call" => return Err(BadFrame::from(FrameError::Malformed("nonsense")).into()),
+                b"two" => lines.encode(b"a\nb", conn)?,
+                line => lines.encode(line, conn)?,
+            }
             Ok(())
         });
-        match result {
-            Err(_) if std::mem::take(&mut self.forgives) => Ok(data.len()),
-            result => result,
+        if result.is_err() && forgives {
+            lines.encode(b"a\nb", conn)?;
         }
+        result
     }
 }
 
 #[test]
 fn a_bad_frame_is_told_from_a_failure_also_where_a_handler_calls_its_decoder_itself() {
-    for (input, forgives, reason) in [
-        ("one\nendless", false, CloseReason::BadFrame),
-        ("one\ntwo\nendless", false, CloseReason::HandlerError),
-        ("endless", true, CloseReason::PeerClosed),
+    for (input, reason) in [
+        ("one\nendlessly", CloseReason::BadFrame),
+        ("one\ncall\ntwo\n", CloseReason::BadFrame),
+        ("one\ntwo\nendlessly", CloseReason::HandlerError),
+        ("forgive\nendlessly", CloseReason::HandlerError),
     ] {
-        let mut harness = Harness::new(Bytes { forgives });
+        let mut harness = Harness::new(Bytes);
         harness.feed(input);
         harness.end();
         assert_eq!(harness.closed(), Some(reason), "{input}");
     }
-    let mut harness = Harness::new(Bytes { forgives: true });
-    harness.feed("endless");
-    harness.feed("two\n");
-    harness.end();
-    assert_eq!(
-        harness.closed(),
-        Some(CloseReason::HandlerError),
-        "what was forgiven does not count"
-    );
 }
 
 /// Sends far more than it is sent.

@@ -154,6 +154,55 @@ fn messages_that_a_handler_takes_by_itself_have_the_same_bound() {
     assert!(turns.windows(3).all(|turns| turns[0] < turns[2]), "{turns:?}");
 }
 
+/// Takes messages of three bytes, and forgives itself one that begins with `!`, with all that is behind it.
+#[derive(Default)]
+struct Shown {
+    pieces: Vec<String>,
+    of_a_turn: BTreeMap<u64, usize>,
+}
+
+impl StreamHandler for Shown {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        let result = for_each_message(conn, data, |conn, rest| {
+            self.pieces.push(rest.escape_ascii().to_string());
+            *self.of_a_turn.entry(conn.stats().turns).or_default() += 1;
+            if rest.starts_with(b"!") {
+                Err("asked to fail".into())
+            } else {
+                Ok(rest.get(2).and(Some(3)))
+            }
+        });
+        Ok(result.unwrap_or(data.len()))
+    }
+}
+
+#[test]
+fn nobody_is_shown_a_message_of_no_bytes() {
+    let mut harness = Harness::new(Shown::default());
+    harness.feed("123456");
+    harness.feed("7");
+    harness.feed("89");
+    assert_eq!(harness.handler().pieces, ["123456", "456", "7", "789"]);
+}
+
+#[test]
+fn messages_that_fail_and_are_forgiven_count_with_the_others_of_the_turn() {
+    let limits = Limits::new().frames_per_turn_max(5).input_bytes_max(3).reads_per_turn_max(100);
+    let mut harness = Harness::with_limits(Shown::default(), limits);
+    harness.feed([b'!'; 60]);
+    let shown = harness.handler();
+    assert_eq!((shown.pieces.len(), shown.of_a_turn.values().max()), (20, Some(&5)));
+}
+
 #[test]
 fn a_message_of_which_more_has_to_come_is_shown_again() {
     let mut harness = Harness::new(Threes::default());
@@ -246,9 +295,9 @@ impl StreamHandler for Nudged {
             let _ = self.post.post_to(*key, ()); // or there are enough
         }
         let count = self.of_a_turn.entry((conn.stats().turns, conn.key())).or_default();
-        for_each_message(conn, data, |_, rest| {
-            *count += usize::from(!rest.is_empty());
-            Ok((!rest.is_empty()).then_some(1))
+        for_each_message(conn, data, |_, _| {
+            *count += 1;
+            Ok(Some(1))
         })
     }
 }

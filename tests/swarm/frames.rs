@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::codec::{
-    Decoder, Encoder, FrameError, FrameHandler, Framed, for_each_frame, for_each_message,
+    BadFrame, Decoder, Encoder, FrameError, FrameHandler, Framed, for_each_frame, for_each_message,
 };
 use oneloop::sim::{ClientId, ReactorId, Script, Simulation};
 use oneloop::{
@@ -24,8 +24,6 @@ struct Book {
     coding: Coding,
     plans: Vec<Plan>,
     frames_per_turn_max: usize,
-    /// What the end of a bad frame is called.
-    bad_reason: CloseReason,
     without_loss: bool,
     lives: Lives,
 }
@@ -155,7 +153,7 @@ impl Book {
         if self.without_loss {
             let expected = match self.done_plan(session).tail {
                 Tail::Nothing | Tail::Part(_) => CloseReason::PeerClosed,
-                Tail::Bad(_) => self.bad_reason,
+                Tail::Bad(_) => CloseReason::BadFrame,
                 Tail::Quit => CloseReason::Closed,
                 Tail::Failure => CloseReason::HandlerError,
             };
@@ -236,7 +234,7 @@ impl StreamHandler for Bytes {
         }
         let result = if self.finds_messages {
             for_each_message(conn, data, |conn, rest| {
-                let found = decoder.decode(rest)?;
+                let found = decoder.decode(rest).map_err(BadFrame)?;
                 let Some((frame, taken)) = found else { return Ok(None) };
                 book.take(session, conn, &frame.concat())?;
                 Ok(Some(taken))
@@ -258,7 +256,7 @@ impl StreamHandler for Bytes {
                 }
             }
             Err(error) if !session.is_over => {
-                let error = *error.downcast_ref().expect("only its decoder fails");
+                let BadFrame(error) = *error.downcast_ref().expect("only its decoder fails");
                 book.bad_frame(session, conn, error);
             }
             _ => {}
@@ -312,7 +310,6 @@ fn serve_some(
         coding,
         plans,
         frames_per_turn_max,
-        bad_reason: if way == 0 { CloseReason::HandlerError } else { CloseReason::BadFrame },
         without_loss,
         lives: Lives::default(),
     }));

@@ -1,0 +1,180 @@
+//! A handler of frames has all calls that a handler of bytes has.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use oneloop::codec::{FrameError, FrameHandler, Framed, Lines};
+use oneloop::sim::{Script, Simulation};
+use oneloop::{
+    CloseReason, ConnectError, Connection, Context, Deadline, Error, Key, Limits, ListenOptions,
+    ListenerId, Peer, ReactorLimits, Signal, SocketAddress, TimerId,
+};
+
+const MS: Duration = Duration::from_millis(1);
+const CLIENTS: usize = 3;
+
+/// Notes each call, with what it was told. Its clients are numbered as they come, and there is one too many.
+#[derive(Default)]
+struct Notes {
+    seen: BTreeSet<String>,
+    clients: usize,
+}
+
+impl Notes {
+    fn note(&mut self, call: impl Into<String>) {
+        self.seen.insert(call.into());
+    }
+}
+
+impl FrameHandler for Notes {
+    type Decoder = Lines;
+    type Session = usize;
+
+    fn decoder(&self) -> Lines {
+        Lines::new(10)
+    }
+
+    fn accept(&mut self, _: &Peer<'_>, _: &mut Context<'_>) -> bool {
+        self.note("accept");
+        self.clients < CLIENTS
+    }
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) -> usize {
+        self.clients += 1;
+        conn.set_timer(MS);
+        let key = conn.key();
+        conn.poke(key);
+        conn.expect_within(10 * MS);
+        conn.send(b"hello").ignore();
+        self.note(format!("{} on_open", self.clients));
+        self.clients
+    }
+
+    fn on_frame(
+        &mut self,
+        client: &mut usize,
+        conn: &mut Connection<'_>,
+        line: &[u8],
+    ) -> Result<(), Error> {
+        self.note(format!("{client} on_frame {}", line.escape_ascii()));
+        conn.send(&[b'x'; 2000]).ignore();
+        Ok(())
+    }
+
+    fn on_bad_frame(&mut self, client: &mut usize, _: &mut Connection<'_>, error: FrameError) {
+        self.note(format!("{client} on_bad_frame {error:?}"));
+    }
+
+    fn on_peer_closed(&mut self, client: &mut usize, conn: &mut Connection<'_>, rest: &[u8]) {
+        self.note(format!("{client} on_peer_closed {}", rest.escape_ascii()));
+        conn.close();
+    }
+
+    fn on_drained(&mut self, client: &mut usize, _: &mut Connection<'_>) {
+        self.note(format!("{client} on_drained"));
+    }
+
+    fn on_timer(&mut self, client: &mut usize, _: &mut Connection<'_>, _: TimerId) {
+        self.note(format!("{client} on_timer"));
+    }
+
+    fn on_deadline(
+        &mut self,
+        client: &mut usize,
+        _: &mut Connection<'_>,
+        deadline: Deadline,
+    ) -> Option<Duration> {
+        self.note(format!("{client} on_deadline {deadline:?}"));
+        Some(Duration::from_secs(3600))
+    }
+
+    fn on_poke(&mut self, client: &mut usize, _: &mut Connection<'_>) {
+        self.note(format!("{client} on_poke"));
+    }
+
+    fn on_drain(&mut self, client: &mut usize, conn: &mut Connection<'_>) {
+        self.note(format!("{client} on_drain"));
+        conn.abort();
+    }
+
+    fn on_close(&mut self, client: usize, _: Key, reason: CloseReason, _: &mut Context<'_>) {
+        self.note(format!("{client} on_close {reason:?}"));
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        self.note("on_start");
+        cx.set_handler_timer(MS);
+    }
+
+    fn on_handler_timer(&mut self, _: TimerId, cx: &mut Context<'_>) {
+        self.note("on_handler_timer");
+        let nobody: std::net::SocketAddr = ([10, 0, 0, 1], 9).into();
+        cx.connect(nobody, 7);
+    }
+
+    fn on_connect_failed(&mut self, _: Key, tag: u64, error: ConnectError, cx: &mut Context<'_>) {
+        self.note(format!("on_connect_failed {tag} {error:?}"));
+        let any: std::net::SocketAddr = ([0, 0, 0, 0], 9).into();
+        cx.listen(any, &ListenOptions::new());
+    }
+
+    fn on_listening(
+        &mut self,
+        _: ListenerId,
+        result: io::Result<SocketAddress>,
+        _: &mut Context<'_>,
+    ) {
+        self.note(format!("on_listening {}", result.unwrap()));
+    }
+
+    fn on_signal(&mut self, signal: Signal, _: &mut Context<'_>) {
+        self.note(format!("on_signal {signal:?}"));
+    }
+}
+
+#[test]
+fn a_handler_of_frames_gets_every_call() {
+    let mut sim = Simulation::new(1);
+    let limits = Limits::new().output_bytes_high(1000).output_bytes_low(500);
+    let options = ListenOptions::new().limits(limits);
+    let server = sim.serve_with(Framed::new(Notes::default()), ReactorLimits::new(), &options);
+    sim[server.reactor].watch_signals(&[Signal::Hangup]).unwrap();
+    sim.signal(server.reactor, Signal::Hangup);
+    for script in [
+        Script::new().expect("hello").send("a line\n").wait(100 * MS).send("rest").shutdown(),
+        Script::new().expect("hello").wait(100 * MS).send("endlessness"),
+        Script::new().expect("hello").wait(Duration::from_secs(9)),
+        Script::new().expect_end(),
+    ] {
+        sim.client(server.address, script.may_end());
+        sim.run_for(MS);
+    }
+    sim.run_for(Duration::from_secs(1));
+    sim[server.reactor].drain(Duration::from_secs(1));
+    sim.run_until_idle();
+    let mut expected: BTreeSet<String> = [
+        "accept",
+        "on_start",
+        "on_handler_timer",
+        "on_connect_failed 7 Refused",
+        "on_listening 0.0.0.0:9",
+        "on_signal Hangup",
+        "1 on_frame a line",
+        "1 on_drained",
+        "1 on_peer_closed rest",
+        "1 on_close PeerClosed",
+        "2 on_bad_frame TooLong(10)",
+        "2 on_close BadFrame",
+        "3 on_drain",
+        "3 on_close Aborted",
+    ]
+    .map(String::from)
+    .into();
+    for client in 1..=CLIENTS {
+        for call in ["on_open", "on_poke", "on_timer", "on_deadline Expect"] {
+            expected.insert(format!("{client} {call}"));
+        }
+    }
+    assert_eq!(sim.handler(server).handler().seen, expected);
+}
