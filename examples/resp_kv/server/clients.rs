@@ -6,7 +6,7 @@ use oneloop::{Connection, Context, Key, Time};
 
 use super::blocking::Blocked;
 use super::bytes::Bytes;
-use super::commands::{Command, Failure, quote};
+use super::commands::{Command, Failure, check_name, quote};
 use super::pubsub::Topic;
 use super::transactions::Transaction;
 
@@ -91,7 +91,7 @@ impl Client {
     }
 
     pub(crate) fn set_name(&mut self, name: &[u8]) -> Result<(), Failure> {
-        let is_plain = name.iter().all(u8::is_ascii_graphic);
+        let is_plain = check_name(name)?.iter().all(u8::is_ascii_graphic);
         if !is_plain {
             return Err(Failure::new(
                 "ERR Client names cannot contain spaces, newlines or special characters.",

@@ -156,7 +156,6 @@ impl MessageHandler<Written> for Server {
         let Some(append_only) = &mut self.append_only else { return };
         if let Err(error) = append_only.handle_written(written, cx) {
             log::error!("the append-only file: {error}");
-            self.file_error = Some(error);
             cx.stop(); // nothing that it could not keep is acknowledged
         }
         self.end(cx);

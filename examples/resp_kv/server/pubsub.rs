@@ -1,5 +1,7 @@
-//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it; who does not take what waits for it
-//! is dropped by the limits of its connection, and delays nobody.
+//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it. A subscriber that does not take what waits
+//! for it is dropped by the limits of its connection, and delays nobody. In the memory of the reactor a message counts
+//! once for each client that has not taken it: so a large one for many subscribers can use all of that up, and then those
+//! are dropped that have taken the least.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -25,6 +27,9 @@ pub(crate) enum Topic {
 
 /// How many channels, and how many patterns, a client may have: a message is tried with the patterns of all clients.
 const SUBSCRIBED_MAX: [usize; 2] = [100_000, 256];
+/// And how many different patterns all clients together: eight clients use that up, and then a message takes a tenth of a
+/// second at the worst.
+const PATTERNS_MAX: usize = 2048;
 
 /// Clients by their channels, and by their patterns.
 pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
@@ -144,6 +149,11 @@ pub(crate) fn add(
         let text =
             format!("ERR a client has at most {channels_max} channels, {patterns_max} patterns");
         return Err(text.into());
+    }
+    let [_, patterns] = &server.subscriptions;
+    let new = args[1..].iter().filter(|name| !patterns.contains_key(**name)).count();
+    if matches!(topic, Topic::Pattern) && patterns.len() + new > PATTERNS_MAX {
+        return Err(Failure::new("ERR the patterns of all clients are too many"));
     }
     for name in &args[1..] {
         server.subscribe(topic, name);

@@ -69,6 +69,7 @@ impl Server {
         }
         let commands = replay.commands;
         self.store.journal.is_replaying = false;
+        self.store.changes = 0;
         let torn_bytes = before + input.len() as u64 - whole;
         Ok(Replayed { commands, whole_bytes: whole, torn_bytes })
     }
@@ -90,6 +91,7 @@ impl Replay<'_> {
     fn run(&mut self, args: Args) -> Result<(), Cow<'static, str>> {
         match (args, &mut self.transaction) {
             ([b"MULTI"], None) => self.transaction = Some(Vec::new()),
+            ([b"MULTI"], Some(_)) => return Err("a transaction within another".into()),
             ([b"EXEC"], transaction @ Some(_)) => {
                 for args in transaction.take().unwrap_or_default() {
                     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();

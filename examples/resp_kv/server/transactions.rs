@@ -143,7 +143,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     }
     // So that commands know that they are in one.
     server.clients[server.current].transaction = Some(Transaction::default());
-    let start = server.store.journal.len();
+    let start = server.store.journal.begin_transaction();
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
         if server.out.len() > REPLY_BYTES_MAX && !command.writes() {
@@ -152,7 +152,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
         let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
         server.call(conn, command, &args);
     }
-    server.store.journal.make_atomic(start);
+    server.store.journal.end_transaction(start);
     server.clients[server.current].transaction = None;
     let pushed = mem::take(&mut server.pushed);
     Ok(server.reply().write(&pushed))

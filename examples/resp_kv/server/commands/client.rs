@@ -22,7 +22,7 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
         (_, [what, value]) if is_word(command, "SETINFO") => {
             let place = ["lib-name", "lib-ver"].iter().position(|name| is_word(what, name));
             let place = place.ok_or(Failure::new("ERR Unrecognized option"))?;
-            if !value.iter().all(u8::is_ascii_graphic) {
+            if !check_name(value)?.iter().all(u8::is_ascii_graphic) {
                 return Err(Failure::new(
                     "ERR lib-name and lib-ver cannot contain spaces, newlines or special characters.",
                 ));
@@ -35,6 +35,7 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             Ok(server.reply().verbatim(&line))
         }
         (_, []) if is_word(command, "LIST") => {
+            server.store.work += server.clients.len();
             let mut clients: Vec<&Client> =
                 server.clients.iter().map(|(_, client)| client).collect();
             clients.retain(|client| conn.is_open(client.key));
@@ -88,6 +89,7 @@ fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
         }
         _ => return Err(Failure::SYNTAX),
     }
+    server.store.work += server.clients.len();
     let mut killed = 0;
     for (slot, other) in &mut server.clients {
         let is_meant = conn.is_open(other.key)

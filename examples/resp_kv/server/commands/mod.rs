@@ -140,8 +140,8 @@ pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
     number.filter(|number: &f64| !number.is_nan()).ok_or(Failure::NOT_A_FLOAT)
 }
 
-/// The name of a channel, or a pattern of names, if it is not too long: matching takes as many steps as the product of
-/// the lengths.
+/// A name of a client or a channel, or a pattern of names, if it is not too long: matching takes as many steps as the
+/// product of the lengths.
 ///
 /// # Errors
 ///
@@ -149,7 +149,7 @@ pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
 pub(crate) fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
     const BYTES_MAX: usize = 256;
     if name.len() > BYTES_MAX {
-        let text = format!("ERR a channel or pattern has at most {BYTES_MAX} bytes");
+        let text = format!("ERR a name or pattern has at most {BYTES_MAX} bytes");
         return Err(text.into());
     }
     Ok(name)

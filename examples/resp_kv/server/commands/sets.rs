@@ -59,14 +59,17 @@ fn pop_members(keys: &mut Keys, key: &[u8], wanted: usize) -> Result<Vec<Bytes>,
     Ok(members)
 }
 
-/// In as few records as there is room for them in: the key stands in each.
+/// In as few records as there is room for them in: the key stands in each. Several are one transaction.
 fn record_removal(keys: &mut Keys, key: &[u8], members: &[Bytes]) {
     const MEMBER_COST: usize = 128; // by which there are not too many of them, either
+    let cost = |member: &Bytes| member.len() + MEMBER_COST;
+    let is_one = members.iter().map(cost).sum::<usize>() <= BULK_BYTES_MAX;
+    let start = if is_one { None } else { keys.store.journal.begin_transaction() };
     let mut rest = members;
     while !rest.is_empty() {
         let mut bytes = 0;
         let fits = |member: &&Bytes| {
-            bytes += member.len() + MEMBER_COST;
+            bytes += cost(member);
             bytes <= BULK_BYTES_MAX
         };
         let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
@@ -75,6 +78,7 @@ fn record_removal(keys: &mut Keys, key: &[u8], members: &[Bytes]) {
         keys.store.journal.record_instead(keys.number, &record);
         rest = others;
     }
+    keys.store.journal.end_transaction(start);
 }
 
 pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
