@@ -96,7 +96,7 @@ impl Shared {
 
 /// The loop's side of the file.
 pub(crate) struct AppendOnly {
-    policy: Policy,
+    pub(crate) policy: Policy,
     shared: Arc<Shared>,
     helper: Blocking<Written>,
     /// Bytes of records that are written, and synced.
@@ -106,7 +106,7 @@ pub(crate) struct AppendOnly {
     is_sync_due: bool,
     held: VecDeque<Held>,
     /// The memory that they take, and may.
-    held_bytes: usize,
+    pub(crate) held_bytes: usize,
     held_bytes_max: usize,
     /// When the next ones are sent, if not all that could be were sent at once.
     next_release: Option<TimerId>,
@@ -156,10 +156,6 @@ impl AppendOnly {
         (append_only, inbox)
     }
 
-    pub(crate) fn policy(&self) -> Policy {
-        self.policy
-    }
-
     pub(crate) fn start(&mut self, cx: &mut Context) {
         if self.policy == Policy::EverySecond {
             cx.set_handler_interval(Duration::from_secs(1));
@@ -184,11 +180,6 @@ impl AppendOnly {
             Policy::EverySecond | Policy::Never => self.written + BACKLOG_BYTES_MAX,
         };
         !self.held.is_empty() || recorded > safe
-    }
-
-    /// What the messages take that wait for the file.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.held_bytes
     }
 
     /// Keeps a message for a connection until so many bytes of records are safe. The same message for many takes its

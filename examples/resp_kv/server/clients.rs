@@ -82,8 +82,7 @@ impl Client {
         // In version 2 a message could not be told from a reply.
         if self.protocol == 2 && self.subscriptions() > 0 && !command.is_for_subscribers {
             return Err(Failure::from(format!(
-                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
-                 this context",
+                "ERR Can't execute '{}': only (P)SUBSCRIBE / (P)UNSUBSCRIBE / PING / QUIT are allowed in this context",
                 command.name
             )));
         }

@@ -72,7 +72,7 @@ impl StreamHandler for Server {
                 return Ok(None);
             }
             if this.must_wait() {
-                conn.pause(); // for the rest of the commands
+                conn.again(); // which ends the loop: the rest of the commands stays in the input
             }
             if self.store.work > WORK_PER_TURN {
                 self.store.work = 0;
@@ -101,9 +101,6 @@ impl StreamHandler for Server {
         }
         self.flush(conn);
         self.end(conn);
-        if self.clients[client].blocked.is_some() {
-            conn.resume();
-        }
         Ok(used)
     }
 

@@ -11,7 +11,7 @@ use oneloop::{Connection, Context};
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
-use super::commands::{Args, Failure, Outcome, check_name, is_word};
+use super::commands::{Args, Failure, Outcome, check_name};
 use super::pattern;
 use super::reply::{Done, Reply};
 
@@ -184,33 +184,4 @@ pub(crate) fn remove(
     }
     server.set_limits(conn);
     Ok(Done)
-}
-
-/// PUBSUB: who subscribes to what.
-pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
-    let mut reply = Reply::new(&mut server.out, server.clients[server.current].protocol);
-    let [channels, patterns] = &server.subscriptions;
-    match args[1..] {
-        [command] if is_word(command, "CHANNELS") => {
-            reply.array(channels.len());
-            Ok(reply.bulks(channels.keys()))
-        }
-        [command, pattern] if is_word(command, "CHANNELS") => {
-            let pattern = check_name(pattern)?;
-            let names = channels.keys().filter(|channel| pattern::matches(pattern, channel));
-            let names: Vec<&Bytes> = names.collect();
-            reply.array(names.len());
-            Ok(reply.bulks(names))
-        }
-        [command, ref names @ ..] if is_word(command, "NUMSUB") => {
-            reply.array(2 * names.len());
-            for name in names {
-                reply.bulk(name);
-                reply.count(channels.get(*name).map_or(0, BTreeSet::len));
-            }
-            Ok(Done)
-        }
-        [command] if is_word(command, "NUMPAT") => Ok(reply.count(patterns.len())),
-        _ => Err(Failure::SYNTAX),
-    }
 }

@@ -32,7 +32,7 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
         }
         (_, []) if is_word(command, "INFO") => {
             let line = this.describe(conn.now());
-            Ok(server.reply().verbatim(&line))
+            Ok(server.reply().bulk(line.as_bytes()))
         }
         (_, []) if is_word(command, "LIST") => {
             server.store.work += server.clients.len();
@@ -41,7 +41,7 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             clients.retain(|client| conn.is_open(client.key));
             clients.sort_by_key(|client| client.id);
             let lines: String = clients.iter().map(|client| client.describe(conn.now())).collect();
-            Ok(server.reply().verbatim(&lines))
+            Ok(server.reply().bulk(lines.as_bytes()))
         }
         _ if is_word(command, "KILL") => kill(server, conn, rest),
         (_, [millis, mode @ ..]) if is_word(command, "PAUSE") && mode.len() < 2 => {

@@ -28,7 +28,7 @@ pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Ou
         ("Clients", "pubsub_clients", &clients(|client| client.subscriptions() > 0)),
         ("Persistence", "loading", &0),
         ("Persistence", "aof_enabled", &u8::from(file.is_some())),
-        ("Persistence", "aof_held_bytes", &file.map_or(0, |file| file.held_bytes())),
+        ("Persistence", "aof_held_bytes", &file.map_or(0, |file| file.held_bytes)),
         ("Persistence", "changes_since_start", &server.store.changes),
         ("Stats", "total_connections_received", &server.clients_total),
         ("Stats", "total_commands_processed", &server.commands_total),
@@ -78,5 +78,5 @@ pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Ou
             let _ = write!(text, "{name}:{value}\r\n");
         }
     }
-    Ok(server.reply().verbatim(&text))
+    Ok(server.reply().bulk(text.as_bytes()))
 }
