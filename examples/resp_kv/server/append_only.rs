@@ -5,8 +5,7 @@
 //! those that only read, for they may have read what is not on the disk.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::mem;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,23 +36,13 @@ pub(crate) enum Policy {
     Never,
 }
 
-/// A file that grows. In tests it may be none.
+/// A file that grows. In tests it is none.
 pub(crate) trait RecordFile: Send + 'static {
     /// Writes all bytes at its end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Returns when all that was written will outlive a crash of the machine.
     fn sync(&mut self) -> io::Result<()>;
-}
-
-impl RecordFile for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
 }
 
 /// What the helper thread did.
