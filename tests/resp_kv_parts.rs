@@ -9,7 +9,7 @@ mod reply;
 
 use oneloop::codec::{Decoder, FrameError};
 
-use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, Command, CommandDecoder};
+use protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, CommandDecoder, Request};
 use reply::{Done, REPLY_BYTES_MAX, Reply};
 
 /// What came of a stream: the arguments of each command, what is left, and an error.
@@ -33,8 +33,8 @@ fn decode(pieces: &[&[u8]]) -> Outcome {
                 Ok(Some((command, taken))) => {
                     consumed += taken;
                     outcome.commands.push(match command {
-                        Command::Array(args) => args.iter().map(|arg| arg.to_vec()).collect(),
-                        Command::Inline(words) => words,
+                        Request::Array(args) => args.iter().map(|arg| arg.to_vec()).collect(),
+                        Request::Inline(words) => words,
                     });
                 }
                 Ok(None) => {

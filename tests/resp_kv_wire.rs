@@ -20,6 +20,8 @@ const REFUSALS: &[(&[u8], &str)] = &[
     (b"*x\r\n", "invalid multibulk length"),
     (b"*1x\r\n", "invalid multibulk length"),
     (b"*\r\n", "invalid multibulk length"),
+    (b"*-0\r\n", "invalid multibulk length"),
+    (b"*1\r\n$-0\r\n\r\n", "invalid bulk length"),
     (b"*01\r\n$4\r\nPING\r\n", "invalid multibulk length"),
     (b"*1\r\n$04\r\nPING\r\n", "invalid bulk length"),
     (b"*99999999999999999999\r\n", "invalid multibulk length"),

@@ -31,7 +31,7 @@ pub(crate) struct Client {
     /// Its next command came while clients were paused, and stays in the input until that is over.
     pub(crate) is_postponed: bool,
     /// The server drains: it is closed when what it has sent was carried out.
-    pub(crate) is_last: bool,
+    pub(crate) closes_when_served: bool,
     /// Close it once its replies are sent.
     pub(crate) is_closing: bool,
 }
@@ -57,7 +57,7 @@ impl Client {
             subscribed: Default::default(),
             blocked: None,
             is_postponed: false,
-            is_last: false,
+            closes_when_served: false,
             is_closing: false,
         }
     }

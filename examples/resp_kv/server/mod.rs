@@ -83,7 +83,7 @@ pub(crate) struct Server {
 
 /// What is remembered about a connection here; the rest is its [`Client`].
 pub(crate) struct Session {
-    client: usize,
+    slot: usize,
     decoder: CommandDecoder,
 }
 
@@ -165,9 +165,9 @@ impl Server {
 
     /// What every callback begins with that carries out commands, or sends replies. It clears what a callback has left
     /// that ended with a panic.
-    fn begin(&mut self, conn: &Connection, client: usize) {
+    fn begin(&mut self, conn: &Connection, slot: usize) {
         self.read_clock(conn);
-        self.current = client;
+        self.current = slot;
         self.running = Some(conn.key());
         self.out.clear();
         self.pushed.clear();

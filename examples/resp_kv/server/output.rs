@@ -43,13 +43,13 @@ impl Server {
     }
 
     /// Sends to any client.
-    pub(crate) fn deliver(&mut self, cx: &mut Context, client: usize, message: &Rc<[u8]>) {
-        let key = self.clients[client].key;
+    pub(crate) fn deliver(&mut self, cx: &mut Context, slot: usize, message: &Rc<[u8]>) {
+        let key = self.clients[slot].key;
         if self.running == Some(key) {
             // Behind the replies that wait there; within EXEC, whose array is not whole, behind all of it.
-            let is_in_exec = self.clients[client].transaction.is_some();
+            let is_in_exec = self.clients[slot].transaction.is_some();
             let out = if is_in_exec { &mut self.pushed } else { &mut self.out };
-            Reply::new(out, self.clients[client].protocol).write(message);
+            Reply::new(out, self.clients[slot].protocol).write(message);
         } else if self.is_behind() {
             self.hold(cx, key, message, Next::Nothing);
         } else {

@@ -62,11 +62,11 @@ impl Server {
     ) -> usize {
         let mut message = Message { parts, versions: [None, None] };
         let mut count = 0;
-        for client in subscribers {
-            let Client { protocol, key, .. } = self.clients[*client];
+        for slot in subscribers {
+            let Client { protocol, key, .. } = self.clients[*slot];
             if cx.is_open(key) {
                 count += 1;
-                self.deliver(cx, *client, message.version(protocol));
+                self.deliver(cx, *slot, message.version(protocol));
             }
         }
         count
@@ -78,11 +78,11 @@ impl Server {
         self.subscriptions[topic as usize].entry(name).or_default().insert(self.current);
     }
 
-    fn unsubscribe(&mut self, client: usize, topic: Topic, name: &[u8]) {
-        self.clients[client].subscribed[topic as usize].remove(name);
+    fn unsubscribe(&mut self, slot: usize, topic: Topic, name: &[u8]) {
+        self.clients[slot].subscribed[topic as usize].remove(name);
         let all = &mut self.subscriptions[topic as usize];
         if let Some(subscribers) = all.get_mut(name) {
-            subscribers.remove(&client);
+            subscribers.remove(&slot);
             if subscribers.is_empty() {
                 all.remove(name);
             }
@@ -90,10 +90,10 @@ impl Server {
     }
 
     /// Ends all subscriptions of a client, without telling it.
-    pub(crate) fn unsubscribe_all(&mut self, client: usize) {
+    pub(crate) fn unsubscribe_all(&mut self, slot: usize) {
         for topic in [Topic::Channel, Topic::Pattern] {
-            for name in self.clients[client].subscribed[topic as usize].clone() {
-                self.unsubscribe(client, topic, &name);
+            for name in self.clients[slot].subscribed[topic as usize].clone() {
+                self.unsubscribe(slot, topic, &name);
             }
         }
     }

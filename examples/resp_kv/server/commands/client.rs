@@ -20,14 +20,14 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             Ok(server.reply().ok())
         }
         (_, [what, value]) if is_word(command, "SETINFO") => {
-            let place = ["lib-name", "lib-ver"].iter().position(|name| is_word(what, name));
-            let place = place.ok_or(Failure::new("ERR Unrecognized option"))?;
+            let field = ["lib-name", "lib-ver"].iter().position(|name| is_word(what, name));
+            let field = field.ok_or(Failure::new("ERR Unrecognized option"))?;
             if !check_name(value)?.iter().all(u8::is_ascii_graphic) {
                 return Err(Failure::new(
                     "ERR lib-name and lib-ver cannot contain spaces, newlines or special characters.",
                 ));
             }
-            this.library[place] = Bytes::from_slice(value);
+            this.library[field] = Bytes::from_slice(value);
             Ok(server.reply().ok())
         }
         (_, []) if is_word(command, "INFO") => {

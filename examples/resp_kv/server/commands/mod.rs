@@ -72,9 +72,9 @@ pub(crate) enum Kind {
 /// What carries out a command. Unless it fails it writes what its client is to get now: mostly one reply.
 pub(crate) enum Run {
     /// It needs nothing but the keys of a database: so it can be carried out again from the record of changes.
-    Keys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
+    OnKeys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
     /// It may be about all that the server knows. The client is the current one.
-    Server(fn(&mut Server, &mut Connection, Args) -> Outcome),
+    OnServer(fn(&mut Server, &mut Connection, Args) -> Outcome),
 }
 
 /// A command's arguments, the first of which is its name.
