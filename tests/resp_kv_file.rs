@@ -326,6 +326,31 @@ fn a_pop_of_many_members_stands_in_the_file_with_its_key_once() {
     assert_eq!(file.serve("no").connect().ask(&["SCARD", &long]), ":1");
 }
 
+/// The members do not fit in one record.
+#[test]
+fn a_pop_of_long_members_is_in_the_file_as_a_whole_or_not_at_all() {
+    for pop in ["SPOP set 70\r\n", "MULTI\r\nSPOP set 70\r\nSET a 1\r\nEXEC\r\n"] {
+        let file = File::new("long-pops");
+        let server = file.serve("no");
+        let mut client = server.connect();
+        for half in ["a", "b"] {
+            let members: Vec<String> =
+                (0..35).map(|i| format!("{half}{i}:{}", "x".repeat(1 << 20))).collect();
+            let sadd = ["SADD", "set"].into_iter().chain(members.iter().map(String::as_str));
+            assert_eq!(client.ask(&sadd.collect::<Vec<_>>()), ":35");
+        }
+        client.send(format!("{pop}SHUTDOWN\r\n"));
+        assert!(client.rest().len() > 70 << 20);
+        drop(client);
+        server.process.wait();
+        let bytes = file.bytes().len() as u64;
+        assert_eq!(file.serve("no").connect().ask(&["SCARD", "set"]), ":0", "{pop:?}");
+        assert_eq!(file.bytes().len() as u64, bytes, "nothing of it is torn");
+        file.cut(3);
+        assert_eq!(file.serve("no").connect().ask(&["SCARD", "set"]), ":70", "{pop:?}");
+    }
+}
+
 /// A random member stands in the record of its removal, beside its key; no command has two such arguments.
 #[test]
 fn a_record_of_two_arguments_of_any_length_is_read_again() {

@@ -16,26 +16,25 @@
 //!
 //! To read it, begin with `server/mod.rs`.
 
+mod file;
 mod server;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use oneloop::{Address, ListenOptions, Reactor, ReactorLimits, SocketOptions, Wait};
-use rustix::fs::{FlockOperation, flock};
 
 use self::server::{KEEPALIVE, Policy, Server};
 
 /// How long clients have, after a signal, to take the replies to what they have sent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// For what clients send and are sent, not for the keys.
+/// For what clients send and are sent, not for the keys. A message counts once for each client that has not taken it.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
-/// For the replies that wait for the disk, in addition to that: two of the largest.
-const HELD_BYTES_MAX: usize = 512 << 20;
+/// For the replies that wait for the disk, in addition to that: one of the largest fits in half of it.
+const HELD_BYTES_MAX: usize = 513 << 20;
 
 /// A key-value server that speaks the protocol of Redis.
 #[derive(Parser)]
@@ -77,7 +76,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let mut server = Server::new(random);
     let mut inbox = None;
     if let Some(path) = &arguments.appendonly {
-        let file = open(&mut server, path).map_err(|error| named(path, error))?;
+        let file = file::open(&mut server, path).map_err(|error| file::named(path, error))?;
         inbox = Some(server.append_to(file, arguments.appendfsync, HELD_BYTES_MAX));
     }
     // Not before: while the file is read, which may take long, a signal ends the program at once.
@@ -99,7 +98,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let finished = reactor.handler_mut(server).finish();
     ended?;
     match &arguments.appendonly {
-        Some(path) => finished.map_err(|error| named(path, error)),
+        Some(path) => finished.map_err(|error| file::named(path, error)),
         None => finished,
     }
 }
@@ -108,74 +107,4 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(())
-}
-
-/// Opens the append-only file, carries out what it says, and cuts off a record that was not written to its end.
-fn open(server: &mut Server, path: &Path) -> io::Result<File> {
-    let file = open_regular(path)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| io::Error::other("another process has it open"))?;
-    let replayed = server.replay(&file)?;
-    log::info!("{}: {} commands", path.display(), replayed.commands);
-    if replayed.torn_bytes > 0 {
-        let kept = beside(path);
-        keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| {
-            let bytes = replayed.torn_bytes;
-            let error = named(&kept, error);
-            io::Error::new(
-                error.kind(),
-                format!("{error}; make room for the {bytes} bytes of a torn record"),
-            )
-        })?;
-        file.set_len(replayed.whole_bytes)?;
-        log::warn!(
-            "{}: the last record is not whole; {} bytes are cut off, and kept at the end of {}",
-            path.display(),
-            replayed.torn_bytes,
-            kept.display()
-        );
-    }
-    file.sync_all()?;
-    sync_name(path)?;
-    Ok(file)
-}
-
-/// Where that is kept which is cut off a file.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".cut");
-    name.into()
-}
-
-/// Adds what stands behind so many bytes to another file: a length that is damaged makes a torn record of all that
-/// follows it.
-fn keep_torn(mut file: &File, whole_bytes: u64, kept: &Path) -> io::Result<()> {
-    let mut copy = open_regular(kept)?;
-    let kept_bytes = copy.metadata()?.len();
-    file.seek(SeekFrom::Start(whole_bytes))?;
-    let copied = io::copy(&mut file, &mut copy).and_then(|_| copy.sync_all());
-    if let Err(error) = copied {
-        copy.set_len(kept_bytes)?; // not half of it, for the next attempt to add to
-        return Err(error);
-    }
-    sync_name(kept)
-}
-
-/// Opens a file to read it and to write at its end, and makes it if need be. A pipe would have no end.
-fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file"));
-    }
-    Ok(file)
-}
-
-/// A new file is lost with its name.
-fn sync_name(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-fn named(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -19,8 +19,6 @@ class Costs(TestCase):
         self.redis.rpush(KEY, *numbers)
         self.assertEqual(self.redis.lpop(KEY, COUNT // 2) + self.redis.rpop(KEY, COUNT // 2)[::-1], numbers)
         self.redis.sadd(KEY, *numbers)
-        self.assertEqual(len(self.redis.srandmember(KEY, -COUNT)), COUNT)
-        self.assertEqual(len(self.redis.srandmember(KEY, COUNT // 4)), COUNT // 4)
         self.assertEqual(sorted(self.redis.spop(KEY, COUNT)), sorted(numbers))
 
     def test_sets_are_combined_in_no_longer_than_they_have_members(self):
@@ -45,10 +43,8 @@ class Costs(TestCase):
         self.assertEqual(self.redis.keys("users:*"), [])
 
     def test_a_pattern_has_a_bound(self):
-        pattern = "*" * 257
-        for ask in [self.redis.config_get, self.redis.pubsub_channels]:
-            with self.assertRaisesRegex(redis.ResponseError, "at most 256 bytes"):
-                ask(pattern)
+        with self.assertRaisesRegex(redis.ResponseError, "at most 256 bytes"):
+            self.redis.config_get("*" * 257)
 
 
 unittest.main()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oneloop::sim::{Check, Faults, Harness, Script, Simulation};
+use oneloop::sim::{Check, Faults, Harness, Script, Served, Simulation};
 
 use crate::LONG;
 use crate::model::{Model, questions};
@@ -120,6 +120,40 @@ fn a_record_that_is_no_whole_change_is_refused_with_its_place() {
     }
 }
 
+/// Only a file that was cut ends within a transaction: one that begins within another would hide all behind it.
+#[test]
+fn a_transaction_within_another_is_refused_with_its_place() {
+    const MULTI: &str = "*1\r\n$5\r\nMULTI\r\n";
+    let error = Server::new(|| 1).replay(MULTI.repeat(2).as_bytes()).unwrap_err();
+    assert!(error.to_string().starts_with("damaged at byte 15: "), "{error}");
+}
+
+#[test]
+fn what_a_file_brings_back_is_no_change_since_the_start() {
+    let (bytes, _) = written();
+    let mut server = Server::new(|| 1);
+    assert!(server.replay(&bytes[..]).unwrap().commands > 0);
+    let mut harness = Harness::new(server);
+    harness.feed("INFO persistence\r\n");
+    let info = String::from_utf8(harness.output()).unwrap();
+    assert!(info.contains("changes_since_start:0\r\n"), "{info}");
+}
+
+/// Of a server that ends nobody takes the news of its last write; the error is kept with the file.
+#[test]
+fn why_the_last_records_could_not_be_written_is_told_in_the_end() {
+    let (mut sim, disk) = (Simulation::new(1), Disk::default());
+    disk.lock().bytes_max = Some(0);
+    let served = serve_file(&mut sim, &disk, Policy::EverySecond);
+    let script = Script::new().send("SET a 1\r\nSHUTDOWN\r\n").may_end();
+    sim.client(served.address, script);
+    sim.run_for(LONG);
+    for _ in 0..2 {
+        let error = sim[served.reactor].handler_mut(served.handler).finish().unwrap_err();
+        assert_eq!(error.to_string(), "nobody hears of it");
+    }
+}
+
 /// A file that one client's commands made, and the states of its keys after each of them.
 fn written() -> (Vec<u8>, Vec<Option<String>>) {
     let (mut sim, disk) = (Simulation::new(1), Disk::default());
@@ -207,22 +241,54 @@ fn a_key_is_there_until_its_deadline_and_not_after_also_over_a_crash() {
 
 #[test]
 fn replies_that_wait_for_the_disk_have_a_bound() {
-    const VALUE_BYTES: usize = 100_000;
+    const VALUE_BYTES: usize = 131_000; // of which eight leave no room
     let (mut sim, disk) = (Simulation::new(1), Disk::default());
     let served = serve_file(&mut sim, &disk, Policy::Always);
-    let set =
-        Script::new().send(format!("APPEND large {}\r\n", "x".repeat(VALUE_BYTES / 2)).repeat(2));
-    let set = sim.client(served.address, set.expect(":50000\r\n:100000\r\n").close());
-    sim.run_until_idle();
-    sim.assert_done(set);
+    set_large(&mut sim, served, VALUE_BYTES / 2, 2);
     // All at the same time, so that all wait for the same sync.
     let ask = |_| Script::new().send("SET n 1\r\nGET large\r\n").may_end();
     let clients: Vec<_> = (0..30).map(|i| sim.client(served.address, ask(i))).collect();
+    let small = |_| Script::new().send("SET n 1\r\n").expect("+OK\r\n").close();
+    let small: Vec<_> = (0..10).map(|i| sim.client(served.address, small(i))).collect();
     sim.run_for(LONG);
+    small.iter().for_each(|client| sim.assert_done(*client)); // whatever others have asked for
     let received = clients.iter().map(|client| sim.received(*client).len());
     let received: Vec<usize> = received.filter(|bytes| *bytes > 0).collect();
     assert!(received.iter().all(|bytes| *bytes > VALUE_BYTES), "as a whole or not: {received:?}");
-    assert_eq!(received.len(), HELD_BYTES_MAX / VALUE_BYTES);
+    assert_eq!(received.len(), HELD_BYTES_MAX / VALUE_BYTES - 1);
+}
+
+/// Sets the key `large`, in so many parts of so many bytes.
+fn set_large(sim: &mut Simulation, served: Served<Server>, part_bytes: usize, parts: usize) {
+    let append = format!("APPEND large {}\r\n", "x".repeat(part_bytes)).repeat(parts);
+    let lengths: String = (1..=parts).map(|part| format!(":{}\r\n", part * part_bytes)).collect();
+    let client = sim.client(served.address, Script::new().send(append).expect(lengths).close());
+    sim.run_until_idle();
+    sim.assert_done(client);
+}
+
+/// A client whose replies wait for the disk is shown no more commands when a message leaves that has waited, too.
+#[test]
+fn a_message_that_leaves_adds_nothing_to_the_replies_that_wait() {
+    const MESSAGES: usize = 5000; // which leave in several turns
+    let (mut sim, disk) = (Simulation::new(1), Disk::default());
+    let served = serve_file(&mut sim, &disk, Policy::Always);
+    set_large(&mut sim, served, 60_000, 5);
+    let at = Duration::from_secs(1);
+    let publish = format!("MULTI\r\nSET a 1\r\n{}EXEC\r\n", "PUBLISH news x\r\n".repeat(MESSAGES));
+    let publisher = sim.client(served.address, Script::new().wait(at).send(publish));
+    let greeting = |bytes: &[u8]| bytes.ends_with(b"*0\r\n").then_some(bytes.len());
+    let subscriber = Script::new().send("HELLO 3\r\n").expect_with(greeting);
+    let subscriber = subscriber
+        .send("SUBSCRIBE news\r\n")
+        .expect_with(|bytes| bytes.ends_with(b":1\r\n").then_some(bytes.len()));
+    let commands = format!("SET a 1\r\n{}", "GET large\r\n".repeat(10));
+    let subscriber = subscriber.wait(at).send(commands).may_end();
+    let subscriber = sim.client(served.address, subscriber);
+    sim.run_for(LONG);
+    let received = sim.received(subscriber).len();
+    assert!(received > 10 * 300_000, "{received} bytes were received before the end");
+    assert!(sim.received(publisher).ends_with(b":1\r\n"));
 }
 
 #[test]

@@ -254,6 +254,34 @@ fn who_sends_costly_commands_gives_the_turn_back() {
     }
 }
 
+/// The answers are short, and for each of them all clients are looked at.
+#[test]
+fn who_asks_about_all_clients_gives_the_turn_back() {
+    const CLIENTS: usize = 60;
+    const COMMANDS: usize = 5000;
+    let of_kill = |bytes: &[u8]| bytes.starts_with(b":0\r\n").then_some(4);
+    let replies: [(&str, fn(&[u8]) -> Option<usize>); 2] =
+        [("CLIENT KILL ID 0", of_kill), ("INFO server", reply_length)];
+    for (command, reply) in replies {
+        let mut sim = Simulation::new(1);
+        let served = serve(&mut sim);
+        let others: Vec<_> =
+            (0..CLIENTS).map(|_| sim.client(served.address, Script::new())).collect();
+        sim.run_for(Duration::from_secs(1));
+        let turns = sim[served.reactor].stats().turns;
+        let mut costly = Script::new().send(format!("{command}\r\n").repeat(COMMANDS));
+        for _ in 0..COMMANDS {
+            costly = costly.expect_with(reply);
+        }
+        let costly = sim.client(served.address, costly.close());
+        sim.run_for(Duration::from_secs(10));
+        sim.assert_done(costly);
+        assert_eq!(sim[served.reactor].stats().connections, others.len());
+        let turns = sim[served.reactor].stats().turns - turns;
+        assert!(turns as usize > CLIENTS * COMMANDS / 16_000, "{turns} turns of {command}");
+    }
+}
+
 /// All clients that wait get a turn between the messages of one that sends many, to many.
 #[test]
 fn who_publishes_to_many_gives_the_turn_back() {

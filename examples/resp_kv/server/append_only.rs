@@ -5,8 +5,7 @@
 //! those that only read, for they may have read what is not on the disk.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::mem;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,23 +36,13 @@ pub(crate) enum Policy {
     Never,
 }
 
-/// A file that grows. In tests it may be none.
+/// A file that grows. In tests it is none.
 pub(crate) trait RecordFile: Send + 'static {
     /// Writes all bytes at its end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Returns when all that was written will outlive a crash of the machine.
     fn sync(&mut self) -> io::Result<()>;
-}
-
-impl RecordFile for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
 }
 
 /// What the helper thread did.
@@ -67,8 +56,8 @@ pub(crate) struct Written {
 struct Shared {
     /// Records that nobody has begun to write.
     waiting: Mutex<Vec<u8>>,
-    /// None after an error: what would be written behind half a record could not be read.
-    file: Mutex<Option<Box<dyn RecordFile>>>,
+    /// The first error takes its place: what would be written behind half a record could not be read.
+    file: Mutex<io::Result<Box<dyn RecordFile>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,14 +69,15 @@ impl Shared {
     fn write(&self, sync: bool) -> Written {
         let mut open = lock(&self.file);
         let records = mem::take(&mut *lock(&self.waiting));
+        let same = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
         let result = match &mut *open {
-            Some(file) => {
+            Ok(file) => {
                 file.append(&records).and_then(|()| if sync { file.sync() } else { Ok(()) })
             }
-            None => Err(io::Error::other("nothing is written after an error")),
+            Err(error) => Err(same(error)),
         };
-        if result.is_err() {
-            *open = None;
+        if let Err(error) = &result {
+            *open = Err(same(error));
         }
         Written { bytes: records.len() as u64, is_synced: sync, result }
     }
@@ -95,7 +85,7 @@ impl Shared {
 
 /// The loop's side of the file.
 pub(crate) struct AppendOnly {
-    policy: Policy,
+    pub(crate) policy: Policy,
     shared: Arc<Shared>,
     helper: Blocking<Written>,
     /// Bytes of records that are written, and synced.
@@ -105,7 +95,7 @@ pub(crate) struct AppendOnly {
     is_sync_due: bool,
     held: VecDeque<Held>,
     /// The memory that they take, and may.
-    held_bytes: usize,
+    pub(crate) held_bytes: usize,
     held_bytes_max: usize,
     /// When the next ones are sent, if not all that could be were sent at once.
     next_release: Option<TimerId>,
@@ -116,9 +106,19 @@ struct Held {
     until: u64,
     key: Key,
     bytes: Rc<[u8]>,
-    closes: bool,
+    next: Next,
     /// Its part of the memory.
     cost: usize,
+}
+
+/// What becomes of a connection when it has been sent what was held for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It goes on as it does: it was not paused for this.
+    Nothing,
+    /// It was paused, and is shown its next commands now.
+    Resume,
+    Close,
 }
 
 impl AppendOnly {
@@ -128,7 +128,7 @@ impl AppendOnly {
         held_bytes_max: usize,
     ) -> (AppendOnly, Inbox<Written>) {
         let (helper, inbox) = blocking(1, 1);
-        let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Some(Box::new(file))) };
+        let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Ok(Box::new(file))) };
         let append_only = AppendOnly {
             policy,
             shared: Arc::new(shared),
@@ -143,10 +143,6 @@ impl AppendOnly {
             next_release: None,
         };
         (append_only, inbox)
-    }
-
-    pub(crate) fn policy(&self) -> Policy {
-        self.policy
     }
 
     pub(crate) fn start(&mut self, cx: &mut Context) {
@@ -175,22 +171,18 @@ impl AppendOnly {
         !self.held.is_empty() || recorded > safe
     }
 
-    /// What the messages take that wait for the file.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.held_bytes
-    }
-
     /// Keeps a message for a connection until so many bytes of records are safe. The same message for many takes its
-    /// memory once. False if there is no room for it: then the connection cannot go on.
+    /// memory once. False if it would take more than half of the room that is left: then the connection cannot go on. So
+    /// there is room for the small replies of many clients, however large those were that others have asked for.
     #[must_use]
-    pub(crate) fn hold(&mut self, until: u64, key: Key, bytes: &Rc<[u8]>, closes: bool) -> bool {
+    pub(crate) fn hold(&mut self, until: u64, key: Key, bytes: &Rc<[u8]>, next: Next) -> bool {
         let is_first = Rc::strong_count(bytes) == 1; // the caller's
         let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
-        if self.held_bytes + cost > self.held_bytes_max {
+        if cost > (self.held_bytes_max - self.held_bytes) / 2 {
             return false;
         }
         self.held_bytes += cost;
-        self.held.push_back(Held { until, key, bytes: Rc::clone(bytes), closes, cost });
+        self.held.push_back(Held { until, key, bytes: Rc::clone(bytes), next, cost });
         true
     }
 
@@ -237,9 +229,10 @@ impl AppendOnly {
         for held in self.held.drain(..ready.min(RELEASED_PER_TURN)) {
             self.held_bytes -= held.cost;
             cx.send_shared_to(held.key, held.bytes).ignore();
-            cx.resume_key(held.key);
-            if held.closes {
-                cx.close_key(held.key);
+            match held.next {
+                Next::Nothing => {}
+                Next::Resume => cx.resume_key(held.key),
+                Next::Close => cx.close_key(held.key),
             }
         }
     }

@@ -44,8 +44,8 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
             return Ok(element_reply(&mut server.reply(), key, &element));
         }
     }
-    let client = server.current;
-    let this = &mut server.clients[client];
+    let slot = server.current;
+    let this = &mut server.clients[slot];
     if this.transaction.is_some() {
         return Ok(server.reply().null_array()); // nothing waits in a transaction
     }
@@ -53,7 +53,7 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     let keys = keys.iter().filter(|key| named.insert(**key));
     let keys: Vec<Bytes> = keys.map(|key| Bytes::from_slice(key)).collect();
     for key in &keys {
-        server.store.observers(database, key).waiting.push_back(client);
+        server.store.observers(database, key).waiting.push_back(slot);
     }
     let timer = (!is_for_ever).then(|| conn.set_timer(timeout));
     this.blocked = Some(Blocked { database, keys, side, timer });
@@ -84,14 +84,14 @@ impl Server {
     pub(crate) fn serve_waiting(&mut self, cx: &mut Context, touched: &(usize, Bytes)) {
         let (database, key) = touched;
         while let Some(observers) = self.store.databases[*database].observers.get(key)
-            && let Some(client) = observers.waiting.front().copied()
-            && let Client { blocked: Some(blocked), key: connection, .. } = &self.clients[client]
+            && let Some(slot) = observers.waiting.front().copied()
+            && let Client { blocked: Some(blocked), key: connection, .. } = &self.clients[slot]
         {
             let side = blocked.side;
             if !cx.is_open(*connection) {
-                self.forget_waiting(cx, client); // it is closing, and would lose the element
+                self.forget_waiting(cx, slot); // it is closing, and would lose the element
             } else if let Ok(Some(element)) = self.pop_recorded(*database, key, side) {
-                self.unblock(cx, client, |reply| element_reply(reply, key, &element));
+                self.unblock(cx, slot, |reply| element_reply(reply, key, &element));
             } else {
                 break;
             }
@@ -102,35 +102,35 @@ impl Server {
     pub(crate) fn unblock(
         &mut self,
         cx: &mut Context,
-        client: usize,
+        slot: usize,
         reply: impl FnOnce(&mut Reply) -> Done,
     ) {
-        self.forget_waiting(cx, client);
+        self.forget_waiting(cx, slot);
         let mut message = Vec::new();
-        reply(&mut Reply::new(&mut message, self.clients[client].protocol));
-        self.deliver(cx, client, &message.into());
-        show_again(cx, self.clients[client].key);
+        reply(&mut Reply::new(&mut message, self.clients[slot].protocol));
+        self.deliver(cx, slot, &message.into());
+        show_again(cx, self.clients[slot].key);
     }
 
     /// It has waited for as long as it wanted to.
-    pub(crate) fn time_out(&mut self, cx: &mut Context, client: usize) {
-        if self.clients[client].blocked.is_some() {
-            self.unblock(cx, client, |reply| reply.null_array());
+    pub(crate) fn time_out(&mut self, cx: &mut Context, slot: usize) {
+        if self.clients[slot].blocked.is_some() {
+            self.unblock(cx, slot, |reply| reply.null_array());
         }
     }
 
     /// Takes a client out of the queues.
-    pub(crate) fn forget_waiting(&mut self, cx: &mut Context, client: usize) {
-        let Some(blocked) = self.clients[client].blocked.take() else { return };
+    pub(crate) fn forget_waiting(&mut self, cx: &mut Context, slot: usize) {
+        let Some(blocked) = self.clients[slot].blocked.take() else { return };
         if let Some(timer) = blocked.timer {
             cx.cancel_timer(timer);
         }
         for key in blocked.keys {
             self.store.remove_observer(&(blocked.database, key), |observers| {
-                if observers.waiting.front() == Some(&client) {
+                if observers.waiting.front() == Some(&slot) {
                     observers.waiting.pop_front(); // of many who wait mostly the first one goes
                 } else {
-                    observers.waiting.retain(|other| *other != client);
+                    observers.waiting.retain(|other| *other != slot);
                 }
             });
         }

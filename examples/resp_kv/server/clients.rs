@@ -6,7 +6,7 @@ use oneloop::{Connection, Context, Key, Time};
 
 use super::blocking::Blocked;
 use super::bytes::Bytes;
-use super::commands::{Command, Failure, quote};
+use super::commands::{Command, Failure, check_name, quote};
 use super::pubsub::Topic;
 use super::transactions::Transaction;
 
@@ -31,7 +31,7 @@ pub(crate) struct Client {
     /// Its next command came while clients were paused, and stays in the input until that is over.
     pub(crate) is_postponed: bool,
     /// The server drains: it is closed when what it has sent was carried out.
-    pub(crate) is_last: bool,
+    pub(crate) closes_when_served: bool,
     /// Close it once its replies are sent.
     pub(crate) is_closing: bool,
 }
@@ -57,7 +57,7 @@ impl Client {
             subscribed: Default::default(),
             blocked: None,
             is_postponed: false,
-            is_last: false,
+            closes_when_served: false,
             is_closing: false,
         }
     }
@@ -82,8 +82,7 @@ impl Client {
         // In version 2 a message could not be told from a reply.
         if self.protocol == 2 && self.subscriptions() > 0 && !command.is_for_subscribers {
             return Err(Failure::from(format!(
-                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
-                 this context",
+                "ERR Can't execute '{}': only (P)SUBSCRIBE / (P)UNSUBSCRIBE / PING / QUIT are allowed in this context",
                 command.name
             )));
         }
@@ -91,7 +90,7 @@ impl Client {
     }
 
     pub(crate) fn set_name(&mut self, name: &[u8]) -> Result<(), Failure> {
-        let is_plain = name.iter().all(u8::is_ascii_graphic);
+        let is_plain = check_name(name)?.iter().all(u8::is_ascii_graphic);
         if !is_plain {
             return Err(Failure::new(
                 "ERR Client names cannot contain spaces, newlines or special characters.",

@@ -70,8 +70,8 @@ impl Server {
     pub(crate) fn call(&mut self, conn: &mut Connection, command: &'static Command, args: Args) {
         let before = self.out.len();
         let outcome = match command.run {
-            Run::Server(run) => run(self, conn, args),
-            Run::Keys(run) => {
+            Run::OnServer(run) => run(self, conn, args),
+            Run::OnKeys(run) => {
                 let Client { protocol, database, .. } = self.clients[self.current];
                 let mut reply = Reply::new(&mut self.out, protocol);
                 call_on_keys(run, &mut self.store.keys(database), args, &mut reply)

@@ -10,7 +10,7 @@ use oneloop::{
 use super::append_only::Written;
 use super::clients::Client;
 use super::output::FLUSH_BYTES;
-use super::protocol::{COMMAND_BYTES_MAX, Command, CommandDecoder};
+use super::protocol::{COMMAND_BYTES_MAX, CommandDecoder, Request};
 use super::{Server, Session};
 
 /// So many keys whose deadline has passed are removed in a turn.
@@ -31,8 +31,8 @@ impl StreamHandler for Server {
 
     fn on_open(&mut self, conn: &mut Connection) -> Session {
         self.clients_total += 1;
-        let client = self.clients.insert(Client::new(self.clients_total, conn));
-        Session { client, decoder: CommandDecoder::new(COMMAND_BYTES_MAX) }
+        let slot = self.clients.insert(Client::new(self.clients_total, conn));
+        Session { slot, decoder: CommandDecoder::new(COMMAND_BYTES_MAX) }
     }
 
     fn on_data(
@@ -41,16 +41,16 @@ impl StreamHandler for Server {
         conn: &mut Connection,
         data: &[u8],
     ) -> Result<usize, Error> {
-        let client = session.client;
-        if self.clients[client].must_wait() {
+        let slot = session.slot;
+        if self.clients[slot].must_wait() {
             // Whoever serves it has this shown again. Until there is no more room it is read: that it leaves is to be
             // noticed, whatever it has sent before.
-            if self.clients[client].is_closing || data.len() >= COMMAND_BYTES_MAX {
+            if self.clients[slot].is_closing || data.len() >= COMMAND_BYTES_MAX {
                 conn.pause();
             }
             return Ok(0);
         }
-        self.begin(conn, client);
+        self.begin(conn, slot);
         let mut has_rest = true;
         let result = for_each_message(conn, data, |conn, rest| {
             let Some((command, taken)) = session.decoder.decode(rest)? else {
@@ -61,18 +61,18 @@ impl StreamHandler for Server {
                 return Ok(None);
             };
             match command {
-                Command::Array(args) => self.handle_command(conn, &args),
-                Command::Inline(words) => {
+                Request::Array(args) => self.handle_command(conn, &args),
+                Request::Inline(words) => {
                     let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                     self.handle_command(conn, &args);
                 }
             }
-            let this = &self.clients[client];
+            let this = &self.clients[slot];
             if this.is_postponed {
                 return Ok(None);
             }
             if this.must_wait() {
-                conn.pause(); // for the rest of the commands
+                conn.again(); // which ends the loop: the rest of the commands stays in the input
             }
             if self.store.work > WORK_PER_TURN {
                 self.store.work = 0;
@@ -90,25 +90,22 @@ impl StreamHandler for Server {
                 _ => error.to_string(),
             };
             self.reply().error(&format!("ERR Protocol error: {error}"));
-            self.clients[client].is_closing = true;
+            self.clients[slot].is_closing = true;
             data.len()
         });
-        let this = &mut self.clients[client];
-        let is_through = !has_rest || used == data.len() || this.blocked.is_some();
-        if this.is_last && is_through {
+        let this = &mut self.clients[slot];
+        let is_served = !has_rest || used == data.len() || this.blocked.is_some();
+        if this.closes_when_served && is_served {
             this.is_closing = true;
-            self.forget_waiting(conn, client);
+            self.forget_waiting(conn, slot);
         }
         self.flush(conn);
         self.end(conn);
-        if self.clients[client].blocked.is_some() {
-            conn.resume();
-        }
         Ok(used)
     }
 
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection, _: TimerId) {
-        self.time_out(conn, session.client);
+        self.time_out(conn, session.slot);
         self.end(conn);
     }
 
@@ -128,26 +125,27 @@ impl StreamHandler for Server {
 
     /// Who waits for an element of a list would wait for ever. Commands that were postponed are carried out now.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
-        let this = &mut self.clients[session.client];
-        this.is_last = this.is_postponed;
-        let is_last = this.is_last;
+        let this = &mut self.clients[session.slot];
+        this.closes_when_served = this.is_postponed;
+        let closes_when_served = this.closes_when_served;
         self.unpause(conn);
-        if is_last || (self.clients[session.client].blocked.is_none() && conn.is_paused()) {
+        if closes_when_served || (self.clients[session.slot].blocked.is_none() && conn.is_paused())
+        {
             return;
         }
-        self.forget_waiting(conn, session.client);
-        self.begin(conn, session.client);
-        self.clients[session.client].is_closing = true;
+        self.forget_waiting(conn, session.slot);
+        self.begin(conn, session.slot);
+        self.clients[session.slot].is_closing = true;
         self.flush(conn); // which closes it, behind the replies that wait for the disk
         self.end(conn);
     }
 
     fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context) {
-        self.forget_waiting(cx, session.client);
-        self.unwatch(session.client);
-        self.unsubscribe_all(session.client);
-        self.take_transaction(session.client);
-        self.clients.remove(session.client);
+        self.forget_waiting(cx, session.slot);
+        self.unwatch(session.slot);
+        self.unsubscribe_all(session.slot);
+        self.take_transaction(session.slot);
+        self.clients.remove(session.slot);
     }
 }
 
@@ -156,7 +154,6 @@ impl MessageHandler<Written> for Server {
         let Some(append_only) = &mut self.append_only else { return };
         if let Err(error) = append_only.handle_written(written, cx) {
             log::error!("the append-only file: {error}");
-            self.file_error = Some(error);
             cx.stop(); // nothing that it could not keep is acknowledged
         }
         self.end(cx);

@@ -13,6 +13,8 @@ pub(crate) struct Journal {
     database: Option<usize>,
     /// The command that runs has made its own record.
     has_own_record: bool,
+    /// The records that are made now become one transaction.
+    is_in_transaction: bool,
 }
 
 impl Journal {
@@ -46,14 +48,29 @@ impl Journal {
         self.records.len()
     }
 
-    /// Makes all records from byte `start` on one transaction, of which a reader carries out all or nothing.
-    pub(crate) fn make_atomic(&mut self, start: usize) {
+    /// From here on records are one transaction, of which a reader carries out all or nothing. Within another one they are a
+    /// part of that.
+    pub(crate) fn begin_transaction(&mut self) -> Option<usize> {
+        let is_new = !std::mem::replace(&mut self.is_in_transaction, true);
+        is_new.then_some(self.len())
+    }
+
+    /// Ends the transaction that began there.
+    pub(crate) fn end_transaction(&mut self, start: Option<usize>) {
+        let Some(start) = start else { return };
+        self.is_in_transaction = false;
         if self.len() > start {
             let records = self.records.split_off(start);
             self.write(&[b"MULTI"]);
             self.records.extend_from_slice(&records);
             self.write(&[b"EXEC"]);
         }
+    }
+
+    /// Forgets what a command has left that ended with a panic.
+    pub(crate) fn reset(&mut self) {
+        self.has_own_record = false;
+        self.is_in_transaction = false;
     }
 
     /// How many bytes of records were ever made.

@@ -79,12 +79,11 @@ pub(crate) struct Server {
     /// For clients that do not subscribe, and for those that do.
     limits: Rc<Limits>,
     subscriber_limits: Rc<Limits>,
-    file_error: Option<io::Error>,
 }
 
 /// What is remembered about a connection here; the rest is its [`Client`].
 pub(crate) struct Session {
-    client: usize,
+    slot: usize,
     decoder: CommandDecoder,
 }
 
@@ -120,7 +119,6 @@ impl Server {
             dropped_total: 0,
             limits: Rc::new(limits),
             subscriber_limits: Rc::new(subscriber_limits),
-            file_error: None,
         }
     }
 
@@ -157,11 +155,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Why the file could not be written, now or before.
+    /// Why the file could not be written, now or at the first attempt that failed.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        if let Some(error) = self.file_error.take() {
-            return Err(error);
-        }
         match &mut self.append_only {
             Some(append_only) => append_only.finish(&mut self.store.journal),
             None => Ok(()),
@@ -170,13 +165,13 @@ impl Server {
 
     /// What every callback begins with that carries out commands, or sends replies. It clears what a callback has left
     /// that ended with a panic.
-    fn begin(&mut self, conn: &Connection, client: usize) {
+    fn begin(&mut self, conn: &Connection, slot: usize) {
         self.read_clock(conn);
-        self.current = client;
+        self.current = slot;
         self.running = Some(conn.key());
         self.out.clear();
         self.pushed.clear();
-        self.store.journal.take_own_record();
+        self.store.journal.reset();
     }
 
     fn read_clock(&mut self, cx: &Context) {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use oneloop::{Connection, Context, Key};
 
 use super::Server;
+use super::append_only::Next;
 use super::reply::{REPLY_BYTES_MAX, Reply};
 
 /// Replies are collected until there are so many bytes of them, or no command is left.
@@ -27,7 +28,7 @@ impl Server {
             self.drop_client(conn, key, "it asked for too large a reply");
         } else if self.is_behind() {
             let replies = Rc::from(&self.out[..]);
-            self.hold(conn, key, &replies, closes);
+            self.hold(conn, key, &replies, if closes { Next::Close } else { Next::Resume });
             conn.pause(); // so that there is an end to what is kept
         } else {
             conn.send(&self.out).ignore();
@@ -42,15 +43,15 @@ impl Server {
     }
 
     /// Sends to any client.
-    pub(crate) fn deliver(&mut self, cx: &mut Context, client: usize, message: &Rc<[u8]>) {
-        let key = self.clients[client].key;
+    pub(crate) fn deliver(&mut self, cx: &mut Context, slot: usize, message: &Rc<[u8]>) {
+        let key = self.clients[slot].key;
         if self.running == Some(key) {
             // Behind the replies that wait there; within EXEC, whose array is not whole, behind all of it.
-            let is_in_exec = self.clients[client].transaction.is_some();
+            let is_in_exec = self.clients[slot].transaction.is_some();
             let out = if is_in_exec { &mut self.pushed } else { &mut self.out };
-            Reply::new(out, self.clients[client].protocol).write(message);
+            Reply::new(out, self.clients[slot].protocol).write(message);
         } else if self.is_behind() {
-            self.hold(cx, key, message, false);
+            self.hold(cx, key, message, Next::Nothing);
         } else {
             cx.send_shared_to(key, Rc::clone(message)).ignore();
         }
@@ -62,12 +63,12 @@ impl Server {
         self.append_only.as_ref().is_some_and(|append_only| append_only.is_behind(recorded))
     }
 
-    /// Keeps a message until all changes up to now are on the disk; it may be the last one of its connection.
-    fn hold(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>, closes: bool) {
+    /// Keeps a message until all changes up to now are on the disk.
+    fn hold(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>, next: Next) {
         let recorded = self.store.journal.recorded_bytes();
         let append_only = self.append_only.as_mut();
         let is_kept =
-            append_only.is_some_and(|append_only| append_only.hold(recorded, key, message, closes));
+            append_only.is_some_and(|append_only| append_only.hold(recorded, key, message, next));
         if !is_kept {
             self.drop_client(cx, key, "too much waits for the disk");
         }

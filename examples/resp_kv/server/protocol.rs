@@ -10,15 +10,12 @@ pub(crate) const BULK_BYTES_MAX: usize = 64 << 20;
 /// The longest command: one such argument, and some more.
 pub(crate) const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + INLINE_BYTES_MAX;
 const INLINE_BYTES_MAX: usize = 64 << 10;
-const ARGUMENTS_MAX: u64 = 1 << 20;
+const ARGUMENTS_MAX: usize = 1 << 20;
 
-/// The arguments of a command, the first of which is its name; none at all is no command.
-pub(crate) type Arguments<'a> = SmallVec<[&'a [u8]; 8]>;
-
-/// One command.
-pub(crate) enum Command<'a> {
+/// One command with its arguments, the first of which is its name; without any it is none.
+pub(crate) enum Request<'a> {
     /// As programs send it: an array of strings, which are borrowed from the input.
-    Array(Arguments<'a>),
+    Array(SmallVec<[&'a [u8]; 8]>),
     /// As people type it: the words of a line, without the quotes.
     Inline(Vec<Vec<u8>>),
 }
@@ -36,9 +33,9 @@ pub(crate) struct CommandDecoder {
 }
 
 impl Decoder for CommandDecoder {
-    type Frame<'a> = Command<'a>;
+    type Frame<'a> = Request<'a>;
 
-    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(Command<'a>, usize)>, FrameError> {
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, FrameError> {
         match input.first() {
             None => Ok(None),
             Some(b'*') => self.decode_array(input),
@@ -60,20 +57,19 @@ impl CommandDecoder {
     fn decode_array<'a>(
         &mut self,
         input: &'a [u8],
-    ) -> Result<Option<(Command<'a>, usize)>, FrameError> {
+    ) -> Result<Option<(Request<'a>, usize)>, FrameError> {
         self.need = 0;
         let came_in_parts = self.offset > 0;
         if !came_in_parts {
             const INVALID: FrameError = FrameError::Malformed("invalid multibulk length");
-            let Some((count, used)) = length(&input[1..]).ok_or(INVALID)? else { return Ok(None) };
-            let count = count.unwrap_or(0); // less than nothing is nothing
-            if count > ARGUMENTS_MAX {
+            let Some((count, used)) = length(&input[1..], INVALID)? else { return Ok(None) };
+            self.offset = 1 + used;
+            self.missing = usize::try_from(count).unwrap_or(0); // less than nothing is nothing
+            if self.missing > ARGUMENTS_MAX {
                 return Err(INVALID);
             }
-            self.offset = 1 + used;
-            self.missing = count as usize;
         }
-        let mut arguments = Arguments::new();
+        let mut arguments = SmallVec::new();
         while self.missing > 0 {
             let Some((start, len)) = self.bulk(&input[self.offset..])? else { return Ok(None) };
             let start = self.offset + start;
@@ -87,7 +83,7 @@ impl CommandDecoder {
         if came_in_parts {
             return self.decode_array(input); // now that it is whole, from its beginning
         }
-        Ok(Some((Command::Array(arguments), taken)))
+        Ok(Some((Request::Array(arguments), taken)))
     }
 
     /// Where the next argument stands, which `input` begins with, and its length.
@@ -98,10 +94,10 @@ impl CommandDecoder {
             Some(b'$') => {}
             Some(_) => return Err(FrameError::Malformed("expected '$'")),
         }
-        let Some((len, used)) = length(&input[1..]).ok_or(INVALID)? else {
+        let Some((len, used)) = length(&input[1..], INVALID)? else {
             return self.check_size(input.len()).map(|()| None);
         };
-        let len = usize::try_from(len.ok_or(INVALID)?).map_err(|_| INVALID)?;
+        let len = usize::try_from(len).map_err(|_| INVALID)?;
         if len > BULK_BYTES_MAX {
             return Err(INVALID);
         }
@@ -125,7 +121,7 @@ impl CommandDecoder {
     fn decode_inline<'a>(
         &mut self,
         input: &'a [u8],
-    ) -> Result<Option<(Command<'a>, usize)>, FrameError> {
+    ) -> Result<Option<(Request<'a>, usize)>, FrameError> {
         const TOO_BIG: FrameError = FrameError::Malformed("too big inline request");
         let Some(end) = memchr(b'\n', &input[self.offset..]) else {
             self.offset = input.len();
@@ -137,34 +133,34 @@ impl CommandDecoder {
         }
         let words =
             words(&input[..end]).ok_or(FrameError::Malformed("unbalanced quotes in request"))?;
-        Ok(Some((Command::Inline(words), end + 1)))
+        Ok(Some((Request::Inline(words), end + 1)))
     }
 }
 
-/// A number, negative as `None`, and how many bytes it takes up with its line's end. `Some(None)`: not whole yet;
-/// `None`: no number.
-fn length(input: &[u8]) -> Option<Option<(Option<u64>, usize)>> {
-    let is_negative = input.first() == Some(&b'-');
-    let sign_len = usize::from(is_negative);
-    let mut number: u64 = 0;
+/// A length, and how many bytes it takes up with its line's end. `None`: it is not whole yet.
+fn length(input: &[u8], error: FrameError) -> Result<Option<(i64, usize)>, FrameError> {
+    let sign_len = usize::from(input.first() == Some(&b'-'));
+    let mut number: i64 = 0;
     for (at, byte) in input[sign_len..].iter().enumerate() {
         match byte {
-            // No zero in front of other digits, of which there would be no end.
+            // No zero in front of other digits, of which there would be no end; and none with a minus.
             b'0'..=b'9' if at == 0 || number > 0 => {
-                number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+                let longer = number.checked_mul(10);
+                let longer = longer.and_then(|longer| longer.checked_add(i64::from(byte - b'0')));
+                number = longer.ok_or(error)?;
             }
-            b'\r' if at > 0 => {
+            b'\r' if number > 0 || (at > 0 && sign_len == 0) => {
                 let at = sign_len + at;
                 return match input.get(at + 1) {
-                    None => Some(None),
-                    Some(b'\n') => Some(Some(((!is_negative).then_some(number), at + 2))),
-                    Some(_) => None,
+                    None => Ok(None),
+                    Some(b'\n') => Ok(Some((if sign_len > 0 { -number } else { number }, at + 2))),
+                    Some(_) => Err(error),
                 };
             }
-            _ => return None,
+            _ => return Err(error),
         }
     }
-    Some(None)
+    Ok(None)
 }
 
 /// The words of a line. In double quotes `\n`, `\x41` and the like stand for other bytes, in single quotes only

@@ -1,5 +1,7 @@
-//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it; who does not take what waits for it
-//! is dropped by the limits of its connection, and delays nobody.
+//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it. A subscriber that does not take what waits
+//! for it is dropped by the limits of its connection, and delays nobody. In the memory of the reactor a message counts
+//! once for each client that has not taken it: so a large one for many subscribers can use all of that up, and then those
+//! are dropped that have taken the least.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,7 +11,7 @@ use oneloop::{Connection, Context};
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::Client;
-use super::commands::{Args, Failure, Outcome, check_name, is_word};
+use super::commands::{Args, Failure, Outcome, check_name};
 use super::pattern;
 use super::reply::{Done, Reply};
 
@@ -25,6 +27,9 @@ pub(crate) enum Topic {
 
 /// How many channels, and how many patterns, a client may have: a message is tried with the patterns of all clients.
 const SUBSCRIBED_MAX: [usize; 2] = [100_000, 256];
+/// And how many different patterns all clients together: eight clients use that up, and then a message takes a tenth of a
+/// second at the worst.
+const PATTERNS_MAX: usize = 2048;
 
 /// Clients by their channels, and by their patterns.
 pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
@@ -57,11 +62,11 @@ impl Server {
     ) -> usize {
         let mut message = Message { parts, versions: [None, None] };
         let mut count = 0;
-        for client in subscribers {
-            let Client { protocol, key, .. } = self.clients[*client];
+        for slot in subscribers {
+            let Client { protocol, key, .. } = self.clients[*slot];
             if cx.is_open(key) {
                 count += 1;
-                self.deliver(cx, *client, message.version(protocol));
+                self.deliver(cx, *slot, message.version(protocol));
             }
         }
         count
@@ -73,11 +78,11 @@ impl Server {
         self.subscriptions[topic as usize].entry(name).or_default().insert(self.current);
     }
 
-    fn unsubscribe(&mut self, client: usize, topic: Topic, name: &[u8]) {
-        self.clients[client].subscribed[topic as usize].remove(name);
+    fn unsubscribe(&mut self, slot: usize, topic: Topic, name: &[u8]) {
+        self.clients[slot].subscribed[topic as usize].remove(name);
         let all = &mut self.subscriptions[topic as usize];
         if let Some(subscribers) = all.get_mut(name) {
-            subscribers.remove(&client);
+            subscribers.remove(&slot);
             if subscribers.is_empty() {
                 all.remove(name);
             }
@@ -85,10 +90,10 @@ impl Server {
     }
 
     /// Ends all subscriptions of a client, without telling it.
-    pub(crate) fn unsubscribe_all(&mut self, client: usize) {
+    pub(crate) fn unsubscribe_all(&mut self, slot: usize) {
         for topic in [Topic::Channel, Topic::Pattern] {
-            for name in self.clients[client].subscribed[topic as usize].clone() {
-                self.unsubscribe(client, topic, &name);
+            for name in self.clients[slot].subscribed[topic as usize].clone() {
+                self.unsubscribe(slot, topic, &name);
             }
         }
     }
@@ -145,6 +150,11 @@ pub(crate) fn add(
             format!("ERR a client has at most {channels_max} channels, {patterns_max} patterns");
         return Err(text.into());
     }
+    let [_, patterns] = &server.subscriptions;
+    let new = args[1..].iter().filter(|name| !patterns.contains_key(**name)).count();
+    if matches!(topic, Topic::Pattern) && patterns.len() + new > PATTERNS_MAX {
+        return Err(Failure::new("ERR the patterns of all clients are too many"));
+    }
     for name in &args[1..] {
         server.subscribe(topic, name);
         server.confirm(word, Some(name));
@@ -174,33 +184,4 @@ pub(crate) fn remove(
     }
     server.set_limits(conn);
     Ok(Done)
-}
-
-/// PUBSUB: who subscribes to what.
-pub(crate) fn pubsub(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
-    let mut reply = Reply::new(&mut server.out, server.clients[server.current].protocol);
-    let [channels, patterns] = &server.subscriptions;
-    match args[1..] {
-        [command] if is_word(command, "CHANNELS") => {
-            reply.array(channels.len());
-            Ok(reply.bulks(channels.keys()))
-        }
-        [command, pattern] if is_word(command, "CHANNELS") => {
-            let pattern = check_name(pattern)?;
-            let names = channels.keys().filter(|channel| pattern::matches(pattern, channel));
-            let names: Vec<&Bytes> = names.collect();
-            reply.array(names.len());
-            Ok(reply.bulks(names))
-        }
-        [command, ref names @ ..] if is_word(command, "NUMSUB") => {
-            reply.array(2 * names.len());
-            for name in names {
-                reply.bulk(name);
-                reply.count(channels.get(*name).map_or(0, BTreeSet::len));
-            }
-            Ok(Done)
-        }
-        [command] if is_word(command, "NUMPAT") => Ok(reply.count(patterns.len())),
-        _ => Err(Failure::SYNTAX),
-    }
 }

@@ -9,7 +9,7 @@ use oneloop::codec::Decoder;
 use super::Server;
 use super::commands::{Args, Command, Kind, Run};
 use super::execute::call_on_keys;
-use super::protocol::{self, BULK_BYTES_MAX, COMMAND_BYTES_MAX, CommandDecoder};
+use super::protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, CommandDecoder, Request};
 use super::reply::Reply;
 
 const READ_BYTES: usize = 1 << 20;
@@ -39,14 +39,14 @@ impl Server {
         let (mut input, mut used, mut whole, mut before) = (Vec::new(), 0, 0, 0);
         replay.server.store.journal.is_replaying = true;
         loop {
-            let place = |at: usize| before + at as u64;
+            let byte = |at: usize| before + at as u64;
             let damaged = |at: usize, what: Cow<'static, str>| {
-                let what = format!("damaged at byte {}: {what}", place(at));
+                let what = format!("damaged at byte {}: {what}", byte(at));
                 io::Error::new(io::ErrorKind::InvalidData, what)
             };
             let taken = match decoder.decode(&input[used..]) {
                 Err(error) => return Err(damaged(used, error.to_string().into())),
-                Ok(Some((protocol::Command::Array(args), taken))) => {
+                Ok(Some((Request::Array(args), taken))) => {
                     replay.run(&args).map_err(|error| damaged(used, error))?;
                     taken
                 }
@@ -56,7 +56,7 @@ impl Server {
             };
             used += taken;
             if replay.transaction.is_none() {
-                whole = place(used);
+                whole = byte(used);
             }
             if taken == 0 {
                 before += used as u64;
@@ -69,6 +69,7 @@ impl Server {
         }
         let commands = replay.commands;
         self.store.journal.is_replaying = false;
+        self.store.changes = 0;
         let torn_bytes = before + input.len() as u64 - whole;
         Ok(Replayed { commands, whole_bytes: whole, torn_bytes })
     }
@@ -90,6 +91,7 @@ impl Replay<'_> {
     fn run(&mut self, args: Args) -> Result<(), Cow<'static, str>> {
         match (args, &mut self.transaction) {
             ([b"MULTI"], None) => self.transaction = Some(Vec::new()),
+            ([b"MULTI"], Some(_)) => return Err("a transaction within another".into()),
             ([b"EXEC"], transaction @ Some(_)) => {
                 for args in transaction.take().unwrap_or_default() {
                     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
@@ -103,7 +105,7 @@ impl Replay<'_> {
             (_, None) => {
                 let command = args.first().and_then(|name| self.server.look_up(name));
                 let run = match command {
-                    Some(Command { kind: Kind::Write, run: Run::Keys(run), .. }) => *run,
+                    Some(Command { kind: Kind::Write, run: Run::OnKeys(run), .. }) => *run,
                     _ => return Err("no command that changes keys".into()),
                 };
                 if !command.is_some_and(|command| command.takes(args.len())) {

@@ -70,17 +70,6 @@ impl<'a> Reply<'a> {
         self.either(b"*-1\r\n", b"_\r\n")
     }
 
-    /// Text for people.
-    pub(crate) fn verbatim(&mut self, text: &str) -> Done {
-        if self.protocol == 2 {
-            return self.bulk(text.as_bytes());
-        }
-        self.header(b'=', text.len() + "txt:".len());
-        self.write(b"txt:");
-        self.write(text.as_bytes());
-        self.write(b"\r\n")
-    }
-
     /// So many replies follow.
     pub(crate) fn array(&mut self, len: usize) -> Done {
         self.header(b'*', len)

@@ -89,8 +89,8 @@ impl Server {
     }
 
     /// Takes what a client has queued, if it has begun a transaction, which ends with that.
-    pub(crate) fn take_transaction(&mut self, client: usize) -> Option<Transaction> {
-        let transaction = self.clients[client].transaction.take()?;
+    pub(crate) fn take_transaction(&mut self, slot: usize) -> Option<Transaction> {
+        let transaction = self.clients[slot].transaction.take()?;
         self.queued_bytes -= transaction.bytes;
         Some(transaction)
     }
@@ -98,19 +98,19 @@ impl Server {
     /// A key was changed: the transactions of those who watch it will not be carried out, whatever else is changed.
     pub(crate) fn break_watches(&mut self, (database, key): &(usize, Bytes)) {
         while let Some(observers) = self.store.databases[*database].observers.get(key)
-            && let Some(client) = observers.watching.first().copied()
+            && let Some(slot) = observers.watching.first().copied()
         {
-            self.unwatch(client);
-            self.clients[client].is_watch_broken = true;
+            self.unwatch(slot);
+            self.clients[slot].is_watch_broken = true;
         }
     }
 
     /// What a client has watched makes no difference any more.
-    pub(crate) fn unwatch(&mut self, client: usize) {
-        let this = &mut self.clients[client];
+    pub(crate) fn unwatch(&mut self, slot: usize) {
+        let this = &mut self.clients[slot];
         this.is_watch_broken = false;
-        for place in mem::take(&mut this.watched) {
-            self.store.remove_observer(&place, |observers| _ = observers.watching.remove(&client));
+        for key in mem::take(&mut this.watched) {
+            self.store.remove_observer(&key, |observers| _ = observers.watching.remove(&slot));
         }
     }
 }
@@ -143,7 +143,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     }
     // So that commands know that they are in one.
     server.clients[server.current].transaction = Some(Transaction::default());
-    let start = server.store.journal.len();
+    let start = server.store.journal.begin_transaction();
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
         if server.out.len() > REPLY_BYTES_MAX && !command.writes() {
@@ -152,7 +152,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
         let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
         server.call(conn, command, &args);
     }
-    server.store.journal.make_atomic(start);
+    server.store.journal.end_transaction(start);
     server.clients[server.current].transaction = None;
     let pushed = mem::take(&mut server.pushed);
     Ok(server.reply().write(&pushed))
@@ -180,7 +180,7 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
         return Ok(server.reply().ok()); // its next transaction is not carried out, whatever it watches
     }
     let keys = args[1..].iter().map(|key| (this.database, Bytes::from_slice(key)));
-    let new: BTreeSet<_> = keys.filter(|place| !this.watched.contains(place)).collect();
+    let new: BTreeSet<_> = keys.filter(|key| !this.watched.contains(key)).collect();
     server.store.check_observed(this.watched.iter().chain(&new).map(|(_, key)| &**key))?;
     for (database, key) in new {
         server.store.observers(database, &key).watching.insert(server.current);

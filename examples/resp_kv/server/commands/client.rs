@@ -20,27 +20,28 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             Ok(server.reply().ok())
         }
         (_, [what, value]) if is_word(command, "SETINFO") => {
-            let place = ["lib-name", "lib-ver"].iter().position(|name| is_word(what, name));
-            let place = place.ok_or(Failure::new("ERR Unrecognized option"))?;
-            if !value.iter().all(u8::is_ascii_graphic) {
+            let field = ["lib-name", "lib-ver"].iter().position(|name| is_word(what, name));
+            let field = field.ok_or(Failure::new("ERR Unrecognized option"))?;
+            if !check_name(value)?.iter().all(u8::is_ascii_graphic) {
                 return Err(Failure::new(
                     "ERR lib-name and lib-ver cannot contain spaces, newlines or special characters.",
                 ));
             }
-            this.library[place] = Bytes::from_slice(value);
+            this.library[field] = Bytes::from_slice(value);
             Ok(server.reply().ok())
         }
         (_, []) if is_word(command, "INFO") => {
             let line = this.describe(conn.now());
-            Ok(server.reply().verbatim(&line))
+            Ok(server.reply().bulk(line.as_bytes()))
         }
         (_, []) if is_word(command, "LIST") => {
+            server.store.work += server.clients.len();
             let mut clients: Vec<&Client> =
                 server.clients.iter().map(|(_, client)| client).collect();
             clients.retain(|client| conn.is_open(client.key));
             clients.sort_by_key(|client| client.id);
             let lines: String = clients.iter().map(|client| client.describe(conn.now())).collect();
-            Ok(server.reply().verbatim(&lines))
+            Ok(server.reply().bulk(lines.as_bytes()))
         }
         _ if is_word(command, "KILL") => kill(server, conn, rest),
         (_, [millis, mode @ ..]) if is_word(command, "PAUSE") && mode.len() < 2 => {
@@ -88,6 +89,7 @@ fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
         }
         _ => return Err(Failure::SYNTAX),
     }
+    server.store.work += server.clients.len();
     let mut killed = 0;
     for (slot, other) in &mut server.clients {
         let is_meant = conn.is_open(other.key)

@@ -47,18 +47,6 @@ pub(crate) fn quit(server: &mut Server, _: &mut Connection, _: Args) -> Outcome 
     Ok(server.reply().ok())
 }
 
-pub(crate) fn reset(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
-    server.unwatch(server.current);
-    server.unsubscribe_all(server.current);
-    server.set_limits(conn);
-    server.take_transaction(server.current);
-    let this = &mut server.clients[server.current];
-    this.database = 0;
-    this.protocol = 2;
-    this.set_name(b"")?;
-    Ok(server.reply().simple("RESET"))
-}
-
 pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     let this = &mut server.clients[server.current];
     let (mut protocol, mut options) = (this.protocol, &args[1..]);
@@ -76,10 +64,6 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
     let mut name = None;
     while let [option, rest @ ..] = options {
         options = match rest {
-            [user, _password, rest @ ..] if is_word(option, "AUTH") => {
-                log_in(user)?;
-                rest
-            }
             [value, rest @ ..] if is_word(option, "SETNAME") => {
                 name = Some(*value);
                 rest
@@ -105,26 +89,8 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
     Ok(reply.array(0))
 }
 
-/// There is one user, who needs no password, and so has any.
-fn log_in(user: &[u8]) -> Result<(), Failure> {
-    if user == b"default" {
-        return Ok(());
-    }
-    Err(Failure::new("WRONGPASS invalid username-password pair or user is disabled."))
-}
-
-pub(crate) fn auth(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
-    match args[1..] {
-        [user, _password] => log_in(user).map(|()| server.reply().ok()),
-        [_password] => Err(Failure::new(
-            "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
-             configuration is correct?",
-        )),
-        _ => Err(Failure::SYNTAX),
-    }
-}
-
-/// All clients get the replies to what they have sent, and what is recorded is written.
+/// All clients get the replies to what they have sent, if they take them in time, and what is recorded is written. Only
+/// those that wait for an element of a list get no reply, and what they have sent behind that is not carried out.
 pub(crate) fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let known = ["NOSAVE", "SAVE", "NOW", "FORCE"];
     if !args[1..].iter().all(|option| known.iter().any(|name| is_word(option, name))) {
@@ -141,7 +107,7 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
     if !is_word(args[1], "GET") || args.len() < 3 {
         return Err(Failure::new("ERR only CONFIG GET is known here"));
     }
-    let policy = server.append_only.as_ref().map(|append_only| append_only.policy());
+    let policy = server.append_only.as_ref().map(|append_only| append_only.policy);
     let appendfsync = match policy {
         Some(Policy::Always) => "always",
         Some(Policy::Never) => "no",

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn set_fields(keys: &mut Keys, args: Args, command: &str) -> Result<usize, Failure> {
+pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (pairs, []) = args[2..].as_chunks::<2>() else {
-        return Err(Failure::wrong_arguments(command));
+        return Err(Failure::wrong_arguments("hset"));
     };
     let hash = keys.make::<Hash>(args[1])?;
     let before = hash.len();
@@ -13,16 +13,7 @@ fn set_fields(keys: &mut Keys, args: Args, command: &str) -> Result<usize, Failu
     );
     let new = hash.len() - before;
     keys.touch(args[1]);
-    Ok(new)
-}
-
-pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    Ok(reply.count(set_fields(keys, args, "hset")?))
-}
-
-pub(crate) fn hmset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    set_fields(keys, args, "hmset")?;
-    Ok(reply.ok())
+    Ok(reply.count(new))
 }
 
 pub(crate) fn hget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {

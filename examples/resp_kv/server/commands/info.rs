@@ -7,10 +7,11 @@ use oneloop::CloseReason;
 use super::super::clients::Client;
 use super::*;
 
-/// The version of Redis that clients are told: they expect what it knows, and nothing later.
-pub(crate) const REDIS_VERSION: &str = "7.0.0";
+/// The version of Redis that clients are told: they do not expect what came later, such as the options of EXPIRE.
+pub(crate) const REDIS_VERSION: &str = "6.2.0";
 
 pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    server.store.work += server.clients.len();
     let stats = conn.stats();
     let uptime = (conn.now() - server.started).as_secs();
     let clients = |is: fn(&Client) -> bool| server.clients.iter().filter(|(_, it)| is(it)).count();
@@ -27,14 +28,14 @@ pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Ou
         ("Clients", "pubsub_clients", &clients(|client| client.subscriptions() > 0)),
         ("Persistence", "loading", &0),
         ("Persistence", "aof_enabled", &u8::from(file.is_some())),
-        ("Persistence", "aof_held_bytes", &file.map_or(0, |file| file.held_bytes())),
+        ("Persistence", "aof_held_bytes", &file.map_or(0, |file| file.held_bytes)),
         ("Persistence", "changes_since_start", &server.store.changes),
         ("Stats", "total_connections_received", &server.clients_total),
         ("Stats", "total_commands_processed", &server.commands_total),
         ("Stats", "total_net_input_bytes", &stats.bytes_in),
         ("Stats", "total_net_output_bytes", &stats.bytes_out),
         ("Stats", "expired_keys", &server.store.expired_total),
-        ("Stats", "clients_dropped_for_large_replies", &server.dropped_total),
+        ("Stats", "clients_dropped", &server.dropped_total),
         ("Loop", "loop_turns", &stats.turns),
         ("Loop", "loop_busy_turns", &stats.busy_turns),
         ("Loop", "loop_events", &stats.events),
@@ -77,5 +78,5 @@ pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Ou
             let _ = write!(text, "{name}:{value}\r\n");
         }
     }
-    Ok(server.reply().verbatim(&text))
+    Ok(server.reply().bulk(text.as_bytes()))
 }

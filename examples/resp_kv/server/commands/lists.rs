@@ -80,7 +80,8 @@ pub(crate) fn lindex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 
 pub(crate) fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let list = keys.of::<List>(args[1])?.ok_or(Failure::NO_SUCH_KEY)?;
-    let place = position(integer(args[2])?, list.len()).ok_or(Failure::OUT_OF_RANGE)?;
+    let place = position(integer(args[2])?, list.len());
+    let place = place.ok_or(Failure::new("ERR index out of range"))?;
     list[place] = Bytes::from_slice(args[3]);
     keys.touch(args[1]);
     Ok(reply.ok())

@@ -72,9 +72,9 @@ pub(crate) enum Kind {
 /// What carries out a command. Unless it fails it writes what its client is to get now: mostly one reply.
 pub(crate) enum Run {
     /// It needs nothing but the keys of a database: so it can be carried out again from the record of changes.
-    Keys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
+    OnKeys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
     /// It may be about all that the server knows. The client is the current one.
-    Server(fn(&mut Server, &mut Connection, Args) -> Outcome),
+    OnServer(fn(&mut Server, &mut Connection, Args) -> Outcome),
 }
 
 /// A command's arguments, the first of which is its name.
@@ -90,14 +90,8 @@ impl Failure {
     pub(crate) const SYNTAX: Failure = Failure::new("ERR syntax error");
     pub(crate) const NOT_AN_INTEGER: Failure =
         Failure::new("ERR value is not an integer or out of range");
-    pub(crate) const NOT_A_FLOAT: Failure = Failure::new("ERR value is not a valid float");
     pub(crate) const NO_SUCH_KEY: Failure = Failure::new("ERR no such key");
-    pub(crate) const OUT_OF_RANGE: Failure = Failure::new("ERR index out of range");
-    pub(crate) const NOT_POSITIVE: Failure =
-        Failure::new("ERR value is out of range, must be positive");
     pub(crate) const OVERFLOW: Failure = Failure::new("ERR increment or decrement would overflow");
-    pub(crate) const TOO_LONG: Failure =
-        Failure::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
     pub(crate) const WRONG_TYPE: Failure =
         Failure::new("WRONGTYPE Operation against a key holding the wrong kind of value");
 
@@ -128,7 +122,7 @@ pub(crate) fn integer(text: &[u8]) -> Result<i64, Failure> {
 /// A count, which is not negative.
 pub(crate) fn count(text: &[u8]) -> Result<usize, Failure> {
     let number = integer(text).ok().and_then(|number| usize::try_from(number).ok());
-    number.ok_or(Failure::NOT_POSITIVE)
+    number.ok_or(Failure::new("ERR value is out of range, must be positive"))
 }
 
 /// A number, in at most so many bytes as Redis reads.
@@ -137,11 +131,13 @@ pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
     let is_plain =
         text.len() <= BYTES_MAX && text.first().is_some_and(|byte| !byte.is_ascii_whitespace());
     let number = str::from_utf8(text).ok().filter(|_| is_plain).and_then(|text| text.parse().ok());
-    number.filter(|number: &f64| !number.is_nan()).ok_or(Failure::NOT_A_FLOAT)
+    number
+        .filter(|number: &f64| !number.is_nan())
+        .ok_or(Failure::new("ERR value is not a valid float"))
 }
 
-/// The name of a channel, or a pattern of names, if it is not too long: matching takes as many steps as the product of
-/// the lengths.
+/// A name of a client or a channel, or a pattern of names, if it is not too long: matching takes as many steps as the
+/// product of the lengths.
 ///
 /// # Errors
 ///
@@ -149,7 +145,7 @@ pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
 pub(crate) fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
     const BYTES_MAX: usize = 256;
     if name.len() > BYTES_MAX {
-        let text = format!("ERR a channel or pattern has at most {BYTES_MAX} bytes");
+        let text = format!("ERR a name or pattern has at most {BYTES_MAX} bytes");
         return Err(text.into());
     }
     Ok(name)

@@ -1,7 +1,5 @@
 //! Sets: members under one key, each once.
 
-use indexmap::IndexSet;
-
 use super::*;
 
 pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -59,14 +57,17 @@ fn pop_members(keys: &mut Keys, key: &[u8], wanted: usize) -> Result<Vec<Bytes>,
     Ok(members)
 }
 
-/// In as few records as there is room for them in: the key stands in each.
+/// In as few records as there is room for them in: the key stands in each. Several are one transaction.
 fn record_removal(keys: &mut Keys, key: &[u8], members: &[Bytes]) {
     const MEMBER_COST: usize = 128; // by which there are not too many of them, either
+    let cost = |member: &Bytes| member.len() + MEMBER_COST;
+    let is_one = members.iter().map(cost).sum::<usize>() <= BULK_BYTES_MAX;
+    let start = if is_one { None } else { keys.store.journal.begin_transaction() };
     let mut rest = members;
     while !rest.is_empty() {
         let mut bytes = 0;
         let fits = |member: &&Bytes| {
-            bytes += member.len() + MEMBER_COST;
+            bytes += cost(member);
             bytes <= BULK_BYTES_MAX
         };
         let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
@@ -75,6 +76,7 @@ fn record_removal(keys: &mut Keys, key: &[u8], members: &[Bytes]) {
         keys.store.journal.record_instead(keys.number, &record);
         rest = others;
     }
+    keys.store.journal.end_transaction(start);
 }
 
 pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -89,50 +91,10 @@ pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     }
 }
 
-/// One member; so many different ones; or, negative, so many of which some may be the same.
-pub(crate) fn srandmember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    const SAME_MAX: usize = 1 << 20;
-    let (is_one, wanted) = match args[2..] {
-        [] => (true, -1),
-        [wanted] => (false, integer(wanted)?),
-        _ => return Err(Failure::SYNTAX),
-    };
-    let len = cardinality(keys, args[1])?;
-    let count = usize::try_from(wanted.unsigned_abs()).unwrap_or(usize::MAX);
-    let mut chosen = Vec::new();
-    if wanted >= 0 {
-        chosen = keys.random_choice(count.min(len), len);
-    } else if count > SAME_MAX {
-        return Err(Failure::new("ERR value is out of range"));
-    } else if len > 0 {
-        chosen.extend((0..count).map(|_| keys.random_below(len)));
-    }
-    let set = keys.of::<Set>(args[1])?;
-    let mut members = chosen.iter().filter_map(|place| set.as_ref()?.get_index(*place));
-    if is_one {
-        return Ok(reply.bulk_or_null(members.next()));
-    }
-    reply.array(chosen.len());
-    Ok(reply.bulks(members))
-}
-
 impl Keys<'_> {
     /// A random number below `end`, which is not 0.
     fn random_below(&mut self, end: usize) -> usize {
         (self.store.random() % end as u64) as usize
-    }
-
-    /// So many different numbers below `end`, every choice as likely (Floyd's algorithm, from Bentley's Programming
-    /// Pearls of September 1987).
-    fn random_choice(&mut self, count: usize, end: usize) -> Vec<usize> {
-        let mut chosen = IndexSet::with_hasher(self.store.hasher.clone());
-        for last in end - count..end {
-            let number = self.random_below(last + 1);
-            if !chosen.insert(number) {
-                chosen.insert(last);
-            }
-        }
-        chosen.into_iter().collect()
     }
 }
 

@@ -158,7 +158,8 @@ pub(crate) fn mset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 pub(crate) fn append(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let string = keys.make::<Bytes>(args[1])?;
     if string.len() + args[2].len() > BULK_BYTES_MAX {
-        return Err(Failure::TOO_LONG);
+        let text = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+        return Err(Failure::new(text));
     }
     string.extend_from_slice(args[2]);
     let len = string.len();

@@ -1,0 +1,91 @@
+//! The append-only file as the operating system has it: opened by one process at a time, and a torn record at its end
+//! moved to another file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::server::{RecordFile, Server};
+
+impl RecordFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Opens the append-only file, carries out what it says, and cuts off a record that was not written to its end.
+pub(crate) fn open(server: &mut Server, path: &Path) -> io::Result<File> {
+    let file = open_regular(path)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| io::Error::other("another process has it open"))?;
+    let replayed = server.replay(&file)?;
+    log::info!("{}: {} commands", path.display(), replayed.commands);
+    if replayed.torn_bytes > 0 {
+        let kept = beside(path);
+        keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| {
+            let bytes = replayed.torn_bytes;
+            let error = named(&kept, error);
+            io::Error::new(
+                error.kind(),
+                format!("{error}; make room for the {bytes} bytes of a torn record"),
+            )
+        })?;
+        file.set_len(replayed.whole_bytes)?;
+        log::warn!(
+            "{}: the last record is not whole; {} bytes are cut off, and kept at the end of {}",
+            path.display(),
+            replayed.torn_bytes,
+            kept.display()
+        );
+    }
+    file.sync_all()?;
+    sync_name(path)?;
+    Ok(file)
+}
+
+/// Where that is kept which is cut off a file.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".cut");
+    name.into()
+}
+
+/// Adds what stands behind so many bytes to another file: a length that is damaged makes a torn record of all that
+/// follows it.
+fn keep_torn(mut file: &File, whole_bytes: u64, kept: &Path) -> io::Result<()> {
+    let mut copy = open_regular(kept)?;
+    let kept_bytes = copy.metadata()?.len();
+    file.seek(SeekFrom::Start(whole_bytes))?;
+    let copied = io::copy(&mut file, &mut copy).and_then(|_| copy.sync_all());
+    if let Err(error) = copied {
+        copy.set_len(kept_bytes)?; // not half of it, for the next attempt to add to
+        return Err(error);
+    }
+    sync_name(kept)
+}
+
+/// Opens a file to read it and to write at its end, and makes it if need be. A pipe would have no end.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file"));
+    }
+    Ok(file)
+}
+
+/// Without this a new file may be gone after a crash, because its name was not written.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The error, with the name of the file that it is about.
+pub(crate) fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
