@@ -216,8 +216,27 @@ fn whatever_happens_what_is_received_is_right() {
         sim.run_for(10 * PATIENCE);
         sim.assert_done(last.id);
         assert_eq!(last.answers(sim), (last.plan.len(), 0));
-        sim.run_until_idle();
+        assert_is_up_to_date(sim, &site);
         sim.assert_empty(site.reactor);
+    });
+}
+
+/// They asked for the look at the file, which is still under way when they go.
+#[test]
+fn who_asks_and_resets_leaves_no_old_file_to_others() {
+    let check = Check::new("who_asks_and_resets_leaves_no_old_file_to_others");
+    check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        assert_is_up_to_date(sim, &site);
+        replace_files(sim, &site);
+        for _ in 0..4 {
+            // Just before others ask.
+            let wait = Duration::from_micros(900_000 + sim.random() % 100_000);
+            let script = Script::new().wait(wait).send(FILES.map(|(path, _)| get(path)).concat());
+            let wait = Duration::from_micros(sim.random() % 2_000);
+            sim.client(site.address, script.wait(wait).reset());
+        }
+        assert_is_up_to_date(sim, &site);
     });
 }
 
@@ -409,6 +428,22 @@ fn too_much_to_do_keeps_nobody_from_what_is_in_memory() {
         let (refused, status) = ask_beside_others(sim, &site, 10, "/large.bin");
         assert!(refused > 0, "there is not too much to do");
         assert_eq!(status, 200);
+    });
+}
+
+#[test]
+fn what_is_in_memory_is_served_also_when_no_file_can_be_opened() {
+    let check = Check::new("what_is_in_memory_is_served_also_when_no_file_can_be_opened");
+    check.seeds(20 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        assert_eq!(ask_beside_others(sim, &site, 0, "").1, 200);
+        site.files.set_busy(true);
+        for _ in 0..2 {
+            sim.run_for(Duration::from_secs(2)); // so that it has to be looked at
+            assert_eq!(ask_beside_others(sim, &site, 1, "/large.bin"), (1, 200));
+        }
+        site.files.set_busy(false);
+        assert_is_up_to_date(sim, &site);
     });
 }
 

@@ -31,15 +31,15 @@ use std::time::Duration;
 use oneloop::codec::for_each_message;
 use oneloop::driver::Driver;
 use oneloop::{
-    Blocking, Connection, Deadline, Error, HandlerId, Limits, MessageHandler, Reactor,
-    ReactorLimits, StreamHandler, Time, TimerId, blocking,
+    Blocking, Connection, Context, Deadline, Error, HandlerId, Key, Limits, MessageHandler,
+    Reactor, ReactorLimits, StreamHandler, Time, TimerId, blocking,
 };
 
 use self::body::{Body, FRAMING_BYTES_MAX};
 use self::cache::{Cache, Entry};
 use self::files::Files;
 use self::head::{HEAD_BYTES_MAX, HeadEnd, has_begun};
-use self::jobs::{Block, LookedUp};
+use self::jobs::{Block, Found, LookedUp};
 use self::request::CONTENT_BYTES_MAX;
 use self::response::{Heads, Refused, first_line};
 use self::serving::Serving;
@@ -235,6 +235,14 @@ impl MessageHandler<LookedUp> for Server {
                 self.serving(session, conn).take_found(*look_up, looked_up);
             }
             other => session.waiting = other,
+        }
+    }
+
+    /// Who asked for the look at a file is gone. The others were not to look meanwhile, but to take what is in memory: they
+    /// look again, unless that is right.
+    fn on_undelivered(&mut self, _: Key, looked_up: LookedUp, _: &mut Context<'_>) {
+        if !matches!(looked_up.found, Found::Unchanged) {
+            self.cache.remove(&looked_up.path);
         }
     }
 }

@@ -11,7 +11,7 @@ use oneloop::{Connection, Limits};
 use super::api::{self, Route};
 use super::cache::Entry;
 use super::head::has_begun;
-use super::jobs::{self, Found, LookedUp, Wanted, is_missing};
+use super::jobs::{self, Found, LookedUp, is_missing};
 use super::range::Piece;
 use super::request::{Method, Request};
 use super::response::{Refused, Response};
@@ -110,12 +110,9 @@ impl<'r> Serving<'_, 'r> {
         {
             return self.send_entry(request, entry);
         }
-        let wanted = Wanted {
-            files: Arc::clone(&self.server.files),
-            path: path.into_owned(),
-            known: known.as_ref().map(|entry| entry.meta.stamp),
-        };
-        let job = move || wanted.look_up();
+        let (files, path) = (Arc::clone(&self.server.files), path.into_owned());
+        let stamp = known.as_ref().map(|entry| entry.meta.stamp);
+        let job = move || jobs::look_up(&*files, path, stamp);
         if self.server.look_ups.run_for(self.conn.key(), job).is_err() {
             return match &known {
                 Some(entry) => self.send_entry(request, entry), // which may be old: better than nothing
@@ -123,7 +120,7 @@ impl<'r> Serving<'_, 'r> {
             };
         }
         if let Some(entry) = &known {
-            entry.checked.set(now); // as far as others are concerned, who need not wait for it
+            entry.checked.set(now); // so that others do not look as well
         }
         self.wait_for(LookUp { head: request.head.into(), known, asked: now });
     }
