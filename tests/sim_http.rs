@@ -216,8 +216,27 @@ fn whatever_happens_what_is_received_is_right() {
         sim.run_for(10 * PATIENCE);
         sim.assert_done(last.id);
         assert_eq!(last.answers(sim), (last.plan.len(), 0));
-        sim.run_until_idle();
+        assert_is_up_to_date(sim, &site);
         sim.assert_empty(site.reactor);
+    });
+}
+
+/// They asked for the look at the file, which is still under way when they go.
+#[test]
+fn who_asks_and_resets_leaves_no_old_file_to_others() {
+    let check = Check::new("who_asks_and_resets_leaves_no_old_file_to_others");
+    check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        assert_is_up_to_date(sim, &site);
+        replace_files(sim, &site);
+        for _ in 0..4 {
+            // Just before others ask.
+            let wait = Duration::from_micros(900_000 + sim.random() % 100_000);
+            let script = Script::new().wait(wait).send(FILES.map(|(path, _)| get(path)).concat());
+            let wait = Duration::from_micros(sim.random() % 2_000);
+            sim.client(site.address, script.wait(wait).reset());
+        }
+        assert_is_up_to_date(sim, &site);
     });
 }
 
@@ -412,6 +431,22 @@ fn too_much_to_do_keeps_nobody_from_what_is_in_memory() {
     });
 }
 
+#[test]
+fn what_is_in_memory_is_served_also_when_no_file_can_be_opened() {
+    let check = Check::new("what_is_in_memory_is_served_also_when_no_file_can_be_opened");
+    check.seeds(20 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        assert_eq!(ask_beside_others(sim, &site, 0, "").1, 200);
+        site.files.set_busy(true);
+        for _ in 0..2 {
+            sim.run_for(Duration::from_secs(2)); // so that it has to be looked at
+            assert_eq!(ask_beside_others(sim, &site, 1, "/large.bin"), (1, 200));
+        }
+        site.files.set_busy(false);
+        assert_is_up_to_date(sim, &site);
+    });
+}
+
 /// A client asks for a small file when so many others have asked for something else: how many of those are refused, and
 /// what the client's answer is.
 fn ask_beside_others(sim: &mut Simulation, site: &Site, count: usize, path: &str) -> (usize, u16) {
@@ -439,18 +474,69 @@ fn in_a_drain_the_last_answer_says_that_it_is_the_last() {
         sim[site.reactor].drain(PATIENCE);
         sim.run_for(2 * PATIENCE);
         assert_eq!(sim.end(client), Some(End::Ended));
-        let (mut received, mut answers) = (sim.received(client), Vec::new());
-        while let Some((answer, length)) = Answer::read(received, "GET", true) {
-            answers.push(answer);
-            received = &received[length..];
-        }
+        let answers = answers_of_a_drain(sim, client);
         let is_whole = answers.first().is_some_and(|a| a.body == *site.files.latest("/huge.bin"));
         assert!(is_whole, "the answer that was under way is not whole");
         // What was not read yet when the answer before it began may be left to another connection.
         assert!((2..=1 + count).contains(&answers.len()), "{} answers", answers.len());
-        let last = answers.pop().unwrap();
-        assert!(last.is_last(), "the last answer does not say so: {:?}", last.fields);
-        assert!(!answers.iter().any(Answer::is_last), "one says so, and is not the last");
+    });
+}
+
+/// All answers, which are whole, and of which the last one says that it is that.
+fn answers_of_a_drain(sim: &Simulation, client: ClientId) -> Vec<Answer> {
+    let (mut received, mut answers) = (sim.received(client), Vec::new());
+    while let Some((answer, length)) = Answer::read(received, "GET", true) {
+        answers.push(answer);
+        received = &received[length..];
+    }
+    let says_so: Vec<_> = answers.iter().map(Answer::is_last).collect();
+    assert!(received.is_empty(), "{says_so:?}, and one is not whole: {}", answer::shown(received));
+    assert_eq!(says_so.iter().position(|is_last| *is_last), Some(answers.len() - 1), "{says_so:?}");
+    answers
+}
+
+#[test]
+fn in_a_drain_who_is_always_sending_a_request_is_told() {
+    let check = Check::new("in_a_drain_who_is_always_sending_a_request_is_told");
+    check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        let request = get("/small.txt");
+        let (begin, end) = request.split_at(1 + sim.random() as usize % (request.len() - 1));
+        let mut script = Script::new().send(begin);
+        for _ in 0..200 {
+            let wait = Duration::from_millis(sim.random() % 200);
+            script = script.send(end.to_string() + begin).wait(wait);
+        }
+        let client = sim.client(site.address, script.may_end());
+        let moment = Duration::from_millis(sim.random() % 2_000);
+        sim.run_for(moment);
+        sim[site.reactor].drain(PATIENCE);
+        sim.run_for(2 * PATIENCE);
+        answers_of_a_drain(sim, client);
+    });
+}
+
+/// Its answer was on its way when the drain began: all of it is in the kernel, which throws it away when a connection is
+/// closed while something comes in.
+#[test]
+fn a_drain_cuts_off_no_slow_reader_that_goes_on_asking() {
+    let check = Check::new("a_drain_cuts_off_no_slow_reader_that_goes_on_asking");
+    check.seeds(100 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        let length = 10_000 + sim.random() as usize % 90_000;
+        site.files.put("/page.txt", content("/page.txt", 0, length));
+        let script = Script::new().read_slowly(2_000, Duration::from_millis(50));
+        let mut script = script.send(get("/page.txt")).wait(Duration::from_secs(1));
+        for _ in 0..30 {
+            script = script.send(get("/small.txt")).wait(Duration::from_millis(100));
+        }
+        let client = sim.client(site.address, script.may_end());
+        sim.run_for(Duration::from_millis(500));
+        sim[site.reactor].drain(PATIENCE);
+        sim.run_for(2 * PATIENCE);
+        let received = sim.received(client);
+        let (answer, _) = Answer::read(received, "GET", true).expect("the answer is not whole");
+        assert!(answer.body == *site.files.latest("/page.txt"));
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +14,7 @@ pub struct Memory {
     files: Mutex<BTreeMap<String, Vec<Arc<[u8]>>>>,
     lengths: Mutex<BTreeMap<String, u64>>,
     names_read: AtomicUsize,
+    is_busy: AtomicBool,
 }
 
 impl Memory {
@@ -25,6 +26,11 @@ impl Memory {
     /// Says of what is at `path` that it is so long, as of a file that is cut off before it is read.
     pub fn say_length(&self, path: &str, length: u64) {
         self.lengths.lock().unwrap().insert(path.to_string(), length);
+    }
+
+    /// Whether no file can be opened from now on, as if there were no descriptors left.
+    pub fn set_busy(&self, is_busy: bool) {
+        self.is_busy.store(is_busy, Ordering::Relaxed);
     }
 
     /// How many names of directories were asked for so far, and given.
@@ -63,6 +69,9 @@ impl Memory {
 
 impl Files for Memory {
     fn open(&self, path: &str) -> io::Result<Opened> {
+        if self.is_busy.load(Ordering::Relaxed) {
+            return Err(ErrorKind::ResourceBusy.into());
+        }
         if let Some(versions) = self.files.lock().unwrap().get(path) {
             let bytes = Arc::clone(versions.last().unwrap());
             // So many minutes after the beginning of time.

@@ -29,7 +29,7 @@ pub(crate) struct Block(pub(super) io::Result<Vec<u8>>);
 
 /// What is at a path.
 pub(crate) enum Found {
-    /// The version that is known.
+    /// The version that is known, as far as can be told.
     Unchanged,
     /// A small file.
     Bytes(Meta, Vec<u8>),
@@ -42,51 +42,47 @@ pub(crate) enum Found {
     Failed(ErrorKind),
 }
 
-/// What is to be looked up.
-pub(super) struct Wanted {
-    pub(super) files: Arc<dyn Files>,
-    pub(super) path: String,
-    /// The version of the file that is in memory.
-    pub(super) known: Option<Stamp>,
+/// Looks up what is at `path`; `known` is the version of it that is in memory.
+pub(super) fn look_up(files: &dyn Files, path: String, known: Option<Stamp>) -> LookedUp {
+    let found = match try_look_up(files, &path, known) {
+        // Without a descriptor nothing can be told, and an old file is better than none.
+        Err(error) if known.is_some() && error.kind() == ErrorKind::ResourceBusy => {
+            Ok(Found::Unchanged)
+        }
+        found => found,
+    };
+    LookedUp::new(path, found)
 }
 
-impl Wanted {
-    pub(super) fn look_up(self) -> LookedUp {
-        let found = self.try_look_up();
-        LookedUp::new(self.path, found)
+fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Result<Found> {
+    let is_directory = path.ends_with('/');
+    if is_directory {
+        let index = format!("{path}index.html");
+        match files.open(&index) {
+            Ok(Opened::File(file, stamp)) => return found(&index, file, stamp, known),
+            Ok(Opened::Directory) => {}
+            Err(error) if is_missing(error.kind()) => {}
+            Err(error) => return Err(error),
+        }
     }
+    match files.open(path)? {
+        Opened::File(..) if is_directory => Err(ErrorKind::NotFound.into()),
+        Opened::File(file, stamp) => found(path, file, stamp, known),
+        Opened::Directory => Ok(Found::Directory),
+    }
+}
 
-    fn try_look_up(&self) -> io::Result<Found> {
-        let Wanted { files, path, .. } = self;
-        let is_directory = path.ends_with('/');
-        if is_directory {
-            let index = format!("{path}index.html");
-            match files.open(&index) {
-                Ok(Opened::File(file, stamp)) => return self.found(&index, file, stamp),
-                Ok(Opened::Directory) => {}
-                Err(error) if is_missing(error.kind()) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match files.open(path)? {
-            Opened::File(..) if is_directory => Err(ErrorKind::NotFound.into()),
-            Opened::File(file, stamp) => self.found(path, file, stamp),
-            Opened::Directory => Ok(Found::Directory),
-        }
+fn found(path: &str, file: Arc<dyn File>, stamp: Stamp, known: Option<Stamp>) -> io::Result<Found> {
+    if known == Some(stamp) {
+        return Ok(Found::Unchanged);
     }
-
-    fn found(&self, path: &str, file: Arc<dyn File>, stamp: Stamp) -> io::Result<Found> {
-        if self.known == Some(stamp) {
-            return Ok(Found::Unchanged);
-        }
-        let meta = Meta::new(path, stamp);
-        if stamp.len > FILE_BYTES_MAX {
-            return Ok(Found::File(meta, file));
-        }
-        let mut bytes = vec![0; stamp.len as usize];
-        file.read_exact_at(&mut bytes, 0)?;
-        Ok(Found::Bytes(meta, bytes))
+    let meta = Meta::new(path, stamp);
+    if stamp.len > FILE_BYTES_MAX {
+        return Ok(Found::File(meta, file));
     }
+    let mut bytes = vec![0; stamp.len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(Found::Bytes(meta, bytes))
 }
 
 /// Makes the page of a directory, with so many names at most.

@@ -31,15 +31,15 @@ use std::time::Duration;
 use oneloop::codec::for_each_message;
 use oneloop::driver::Driver;
 use oneloop::{
-    Blocking, Connection, Deadline, Error, HandlerId, Limits, MessageHandler, Reactor,
-    ReactorLimits, StreamHandler, Time, TimerId, blocking,
+    Blocking, Connection, Context, Deadline, Error, HandlerId, Key, Limits, MessageHandler,
+    Reactor, ReactorLimits, StreamHandler, Time, TimerId, blocking,
 };
 
 use self::body::{Body, FRAMING_BYTES_MAX};
 use self::cache::{Cache, Entry};
 use self::files::Files;
 use self::head::{HEAD_BYTES_MAX, HeadEnd, has_begun};
-use self::jobs::{Block, LookedUp};
+use self::jobs::{Block, Found, LookedUp};
 use self::request::CONTENT_BYTES_MAX;
 use self::response::{Heads, Refused, first_line};
 use self::serving::Serving;
@@ -133,6 +133,8 @@ pub(crate) struct Session {
     /// How long a head is that came, and the body that it waits for.
     body: Option<(usize, Body)>,
     waiting: Waiting,
+    /// The next request is the last one, as there is a drain.
+    is_last: bool,
 }
 
 /// What a connection waits for. While a helper thread works for it, it is paused, and the next request stays where it is:
@@ -144,6 +146,8 @@ enum Waiting {
     LookUp(Box<LookUp>),
     /// The rest of a large file.
     Stream(Box<Stream>),
+    /// In a drain: that the client sends nothing after so many bytes.
+    Silence(u64),
 }
 
 /// A request whose file is looked up.
@@ -168,7 +172,8 @@ impl StreamHandler for Server {
     type Session = Session;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Session {
-        Session { head_end: HeadEnd::default(), body: None, waiting: Waiting::Request }
+        let head_end = HeadEnd::default();
+        Session { head_end, body: None, waiting: Waiting::Request, is_last: false }
     }
 
     fn on_data(
@@ -206,18 +211,21 @@ impl StreamHandler for Server {
         None
     }
 
-    /// Who has sent a part of a request may send the rest, and who is owed an answer gets it; both close then. The others,
-    /// who may keep a connection open for which they have no use, close now.
+    /// An idle connection closes now. One that has sent a part of a request may send the rest, and is answered. One that
+    /// waits for an answer is told again when it has that.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
-        if matches!(session.waiting, Waiting::Request) && !has_begun(conn.unconsumed()) {
-            self.serving(session, conn).close();
+        if matches!(session.waiting, Waiting::Request) {
+            session.is_last = true;
+            if !has_begun(conn.unconsumed()) {
+                self.serving(session, conn).close();
+            }
         }
     }
 
-    /// Of one that closes in a drain, or one that waits for a helper thread.
+    /// A large file is tried to go on with, or a drain to close a connection.
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
         match session.waiting {
-            Waiting::Request if conn.is_paused() => self.serving(session, conn).close(),
+            Waiting::Silence(bytes_in) => self.serving(session, conn).end_silence(bytes_in),
             _ => self.serving(session, conn).send_next(),
         }
     }
@@ -235,6 +243,14 @@ impl MessageHandler<LookedUp> for Server {
                 self.serving(session, conn).take_found(*look_up, looked_up);
             }
             other => session.waiting = other,
+        }
+    }
+
+    /// Who asked for the look at a file is gone. The others were not to look meanwhile, but to take what is in memory: they
+    /// look again, unless that is right.
+    fn on_undelivered(&mut self, _: Key, looked_up: LookedUp, _: &mut Context<'_>) {
+        if !matches!(looked_up.found, Found::Unchanged) {
+            self.cache.remove(&looked_up.path);
         }
     }
 }

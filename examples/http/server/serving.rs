@@ -11,7 +11,7 @@ use oneloop::{Connection, Limits};
 use super::api::{self, Route};
 use super::cache::Entry;
 use super::head::has_begun;
-use super::jobs::{self, Found, LookedUp, Wanted, is_missing};
+use super::jobs::{self, Found, LookedUp, is_missing};
 use super::range::Piece;
 use super::request::{Method, Request};
 use super::response::{Refused, Response};
@@ -20,10 +20,8 @@ use super::{LookUp, Server, Session, Waiting, listing, path};
 
 /// From this length on a file is shared with the output; to copy a shorter one costs less.
 const SHARED_BYTES_MIN: usize = 16 * 1024;
-/// How long a drain waits for a client to close that owes nothing and is owed nothing.
-const IDLE_LINGER: Duration = Duration::from_secs(1);
-/// How often a drain looks whether a client has taken what it is owed.
-const OUTPUT_CHECK: Duration = Duration::from_millis(100);
+/// For so long a client is silent before its connection is closed in a drain.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// A connection that is served: what all callbacks have.
 pub(super) struct Serving<'a, 'r> {
@@ -36,6 +34,9 @@ impl<'r> Serving<'_, 'r> {
     /// Answers the first request of the input, or begins to. Gives its length, or that of an empty line before it; `None`
     /// if it is not whole, or the last one.
     pub(super) fn take(&mut self, input: &[u8]) -> Option<usize> {
+        if let Waiting::Silence(_) = self.session.waiting {
+            return Some(input.len()).filter(|len| *len > 0);
+        }
         self.try_take(input).unwrap_or_else(|refused| {
             self.give_up(input, refused);
             None
@@ -92,10 +93,11 @@ impl<'r> Serving<'_, 'r> {
         Response { heads: &mut self.server.heads, conn: self.conn, request }
     }
 
-    /// In a drain the connection goes on for what has come already.
+    /// In a drain the last request is the first one of which no part of another one was read with it, or the next one
+    /// after the connection was told.
     fn note_drain(&self, request: &mut Request<'_>, rest: &[u8]) {
-        let is_last = !has_begun(rest);
-        request.keeps_alive &= !(self.conn.is_draining() && is_last);
+        let is_draining = self.conn.is_draining();
+        request.keeps_alive &= !(is_draining && (self.session.is_last || !has_begun(rest)));
     }
 
     /// From memory, or after a look at the file.
@@ -110,12 +112,9 @@ impl<'r> Serving<'_, 'r> {
         {
             return self.send_entry(request, entry);
         }
-        let wanted = Wanted {
-            files: Arc::clone(&self.server.files),
-            path: path.into_owned(),
-            known: known.as_ref().map(|entry| entry.meta.stamp),
-        };
-        let job = move || wanted.look_up();
+        let (files, path) = (Arc::clone(&self.server.files), path.into_owned());
+        let stamp = known.as_ref().map(|entry| entry.meta.stamp);
+        let job = move || jobs::look_up(&*files, path, stamp);
         if self.server.look_ups.run_for(self.conn.key(), job).is_err() {
             return match &known {
                 Some(entry) => self.send_entry(request, entry), // which may be old: better than nothing
@@ -123,7 +122,7 @@ impl<'r> Serving<'_, 'r> {
             };
         }
         if let Some(entry) = &known {
-            entry.checked.set(now); // as far as others are concerned, who need not wait for it
+            entry.checked.set(now); // so that others do not look as well
         }
         self.wait_for(LookUp { head: request.head.into(), known, asked: now });
     }
@@ -247,19 +246,31 @@ impl<'r> Serving<'_, 'r> {
         }
     }
 
-    /// Closes; in a drain it does not wait for a client to do the same that has taken all.
+    /// Closes. In a drain that is done when the client has been silent for a while: it need not close as well.
     pub(super) fn close(&mut self) {
-        if self.conn.is_draining() {
-            if self.conn.output_len() > 0 {
-                self.conn.pause();
-                self.conn.shutdown_write();
-                self.conn.set_timer(OUTPUT_CHECK);
-                return;
-            }
-            let limits = Limits::clone(self.conn.limits());
-            let linger = limits.linger_timeout.min(IDLE_LINGER);
-            self.conn.set_limits(&Rc::new(limits.linger_timeout(linger)));
+        if !self.conn.is_draining() {
+            return self.conn.close();
         }
+        self.conn.shutdown_write();
+        self.conn.resume();
+        self.conn.again(); // so that what is left of the input does not count as a request that comes too slowly
+        self.wait_for_silence();
+    }
+
+    /// What was sent may still be in the kernel, which throws it away if anything comes in after the connection was closed.
+    /// So a client that goes on asking is listened to, but not answered.
+    fn wait_for_silence(&mut self) {
+        self.session.waiting = Waiting::Silence(self.conn.bytes_in());
+        self.conn.set_timer(SILENCE);
+    }
+
+    /// Closes if the client has said nothing since `bytes_in` were counted, and the kernel has taken what was sent.
+    pub(super) fn end_silence(&mut self, bytes_in: u64) {
+        if self.conn.bytes_in() != bytes_in || self.conn.output_len() > 0 {
+            return self.wait_for_silence();
+        }
+        let limits = Limits::clone(self.conn.limits());
+        self.conn.set_limits(&Rc::new(limits.linger_timeout(Duration::ZERO)));
         self.conn.close();
     }
 }
