@@ -45,8 +45,8 @@ impl FrameHandler for Sink {
 fn serve(limits: ReactorLimits) -> (Reactor, SocketAddr) {
     let mut reactor = Reactor::with_limits(limits).unwrap();
     let sink = reactor.add(Framed::new(Sink));
-    let options =
-        ListenOptions::new().limits(Limits::new().input_bytes_max(BODY_BYTES_MAX + "size".len()));
+    let options = ListenOptions::new()
+        .limits(Limits::new().input_bytes_max(Sink.decoder().whole_bytes_max()));
     let listener = reactor.listen_with(sink, "127.0.0.1:0", &options).unwrap();
     let address = reactor.listener_address(listener).unwrap().inet().unwrap();
     (reactor, address)
