@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 
+use oneloop::codec::{Lines, for_each_frame};
 use oneloop::{
     Blocking, Connection, Error, Limits, ListenOptions, MessageHandler, Reactor, StreamHandler,
     blocking,
@@ -22,8 +23,8 @@ use oneloop::{
 const THREADS: usize = 8;
 /// More look-ups than that are not waited for.
 const LOOKUPS_MAX: usize = 256;
-/// The longest name that there is (RFC 1035, 2.3.4), and the end of its line.
-const LINE_BYTES_MAX: usize = 255;
+/// The longest name that there is (RFC 1035, 2.3.4).
+const NAME_BYTES_MAX: usize = 255;
 
 fn main() -> ExitCode {
     match serve() {
@@ -41,7 +42,7 @@ fn serve() -> io::Result<()> {
     let (blocking, inbox) = blocking(THREADS, LOOKUPS_MAX);
     let resolver = reactor.add(Resolver { blocking });
     reactor.attach(resolver, inbox)?; // which starts the threads
-    let limits = Limits::new().input_bytes_max(64 * LINE_BYTES_MAX);
+    let limits = Limits::new().input_bytes_max(64 * NAME_BYTES_MAX);
     let listener = reactor.listen_with(resolver, address, &ListenOptions::new().limits(limits))?;
     writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
     reactor.run()?;
@@ -53,41 +54,39 @@ struct Resolver {
 }
 
 impl StreamHandler for Resolver {
-    type Session = ();
+    type Session = Lines;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) {}
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Lines {
+        Lines::new(NAME_BYTES_MAX)
+    }
 
     fn on_data(
         &mut self,
-        _: &mut (),
+        lines: &mut Lines,
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        let end = data.iter().position(|byte| *byte == b'\n');
-        if end.unwrap_or(data.len()) > LINE_BYTES_MAX {
-            conn.send(b"a name is too long\n").ignore();
-            conn.close();
-            return Ok(data.len());
+        let result = for_each_frame(lines, conn, data, |conn, line| {
+            let Ok(name) = str::from_utf8(line) else {
+                conn.send(b"a name is UTF-8\n").ignore();
+                return Ok(());
+            };
+            let name = name.trim().to_owned();
+            match self.blocking.run_for(conn.key(), move || look_up(&name)) {
+                Ok(()) => conn.pause(),
+                Err(_) => conn.send(b"too busy, try again\n").ignore(),
+            }
+            Ok(())
+        });
+        if result.is_err() {
+            conn.send(b"a name is too long\n").ignore(); // which is all that can be wrong with a line
         }
-        let Some(end) = end else { return Ok(0) };
-        let Ok(name) = str::from_utf8(&data[..end]) else {
-            conn.send(b"a name is UTF-8\n").ignore();
-            conn.again(); // for the next line
-            return Ok(end + 1);
-        };
-        let name = name.trim().to_owned();
-        if self.blocking.run_for(conn.key(), move || look_up(&name)).is_err() {
-            conn.send(b"too busy, try again\n").ignore();
-            conn.again(); // for the next line
-        } else {
-            conn.pause();
-        }
-        Ok(end + 1)
+        result
     }
 }
 
 impl MessageHandler<String> for Resolver {
-    fn on_message(&mut self, _: &mut (), conn: &mut Connection<'_>, answer: String) {
+    fn on_message(&mut self, _: &mut Lines, conn: &mut Connection<'_>, answer: String) {
         conn.send(answer.as_bytes()).ignore();
         conn.resume();
     }

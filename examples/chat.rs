@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 fn serve() -> io::Result<()> {
     let address = env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7001"));
     let limits = Limits::new()
-        .input_bytes_max(ENDLESS + "\r\n".len())
+        .input_bytes_max(Lines::new(ENDLESS).whole_bytes_max())
         .reads_per_turn_max(1)
         .output_bytes_max(OUTPUT_BYTES_MAX);
     let mut reactor = Reactor::new()?;

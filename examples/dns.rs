@@ -68,7 +68,7 @@ fn serve() -> Result<(), Error> {
     let limits = Limits::new()
         .idle_timeout(Duration::from_secs(10))
         .message_timeout(Duration::from_secs(5))
-        .input_bytes_max(2 + MESSAGE_BYTES_MAX)
+        .input_bytes_max(messages().whole_bytes_max())
         .connections_per_address_max(100);
     let mut reactor = Reactor::new()?;
     let dns = reactor.add(zone);

@@ -14,7 +14,10 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::{Connection, Deadline, Error, Limits, ListenOptions, Reactor, StreamHandler};
+use oneloop::codec::{Encoder, FrameError, FrameHandler, Framed, Lines};
+use oneloop::{Connection, Deadline, Error, Limits, ListenOptions, Reactor};
+
+const LINE_BYTES_MAX: usize = 1000;
 
 fn main() -> ExitCode {
     match serve() {
@@ -39,7 +42,7 @@ fn serve() -> io::Result<()> {
 
     env_logger::init();
     let mut reactor = Reactor::new()?;
-    let handler = reactor.add(IdleKick { second, members });
+    let handler = reactor.add(Framed::new(IdleKick { second, members }));
     let listener = reactor.listen_with(handler, address, &ListenOptions::new().limits(limits))?;
     writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
     reactor.run()?;
@@ -58,42 +61,48 @@ struct Session {
     is_warned: bool,
 }
 
-impl StreamHandler for IdleKick {
+impl FrameHandler for IdleKick {
+    type Decoder = Lines;
     type Session = Session;
 
-    fn on_open(&mut self, conn: &mut Connection) -> Session {
+    /// The rest of a line has to come within the time of a message.
+    fn decoder(&self) -> Lines {
+        Lines::new(LINE_BYTES_MAX).refuse_lone_cr()
+    }
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) -> Session {
         conn.expect_within(5 * self.second);
         Session::default()
     }
 
-    fn on_data(
+    fn on_frame(
         &mut self,
         session: &mut Session,
-        conn: &mut Connection,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        // Whole lines only: the rest of one has to come within the time of a message.
-        let lines = data.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        for line in data[..lines].split_inclusive(|byte| *byte == b'\n') {
-            session.is_warned = false;
-            if session.is_member {
-                conn.send(line).ignore();
-            } else if line.trim_ascii() == b"hello" {
-                session.is_member = true;
-                conn.expect_nothing();
-                conn.set_limits(&self.members);
-                conn.send(b"welcome\n").ignore();
-            } else {
-                conn.send(b"say hello first\n").ignore();
-            }
+        conn: &mut Connection<'_>,
+        line: &[u8],
+    ) -> Result<(), Error> {
+        session.is_warned = false;
+        if session.is_member {
+            self.decoder().encode(line, conn)?;
+        } else if line.trim_ascii() == b"hello" {
+            session.is_member = true;
+            conn.expect_nothing();
+            conn.set_limits(&self.members);
+            conn.send(b"welcome\n").ignore();
+        } else {
+            conn.send(b"say hello first\n").ignore();
         }
-        Ok(lines)
+        Ok(())
+    }
+
+    fn on_bad_frame(&mut self, _: &mut Session, conn: &mut Connection<'_>, error: FrameError) {
+        conn.send(format!("bye: {error}\n").as_bytes()).ignore();
     }
 
     fn on_deadline(
         &mut self,
         session: &mut Session,
-        conn: &mut Connection,
+        conn: &mut Connection<'_>,
         deadline: Deadline,
     ) -> Option<Duration> {
         match deadline {

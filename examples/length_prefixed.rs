@@ -24,7 +24,6 @@ use oneloop::codec::{
 };
 use oneloop::{Connection, Error, Limits, ListenOptions, Reactor};
 
-const HEADER_BYTES: usize = 4;
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
 fn main() -> ExitCode {
@@ -39,7 +38,7 @@ fn main() -> ExitCode {
 
 fn serve() -> io::Result<()> {
     let address = env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7010"));
-    let limits = Limits::new().input_bytes_max(HEADER_BYTES + MESSAGE_BYTES_MAX);
+    let limits = Limits::new().input_bytes_max(Adder.decoder().whole_bytes_max());
     let mut reactor = Reactor::new()?;
     let adder = reactor.add(Framed::new(Adder));
     let listener = reactor.listen_with(adder, address, &ListenOptions::new().limits(limits))?;

@@ -10,12 +10,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// of programs that use select(2). What a process needs besides (files, look-ups, the reactor's own) is to be left free
 /// by [`ReactorLimits::connections_max`](crate::ReactorLimits::connections_max).
 ///
-/// If the system refuses (macOS does for a hard limit of infinity), the limit stays as it was, and the log has a
-/// warning.
+/// If the system refuses, the limit stays as it was, and the log has a warning.
 ///
 /// # Cost
 ///
 /// Two system calls, getrlimit(2) and setrlimit(2).
+///
+/// # Platform notes
+///
+/// Unix only. macOS refuses where the hard limit is infinite, as it is by default (setrlimit(2)).
 ///
 /// # Examples
 ///
@@ -24,7 +27,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 ///
 /// let for_clients = oneloop::raise_descriptor_limit().saturating_sub(50);
 /// let limits = ReactorLimits::new();
-/// let connections_max = limits.connections_max.min(for_clients);
+/// let connections_max = limits.connections_max.min(for_clients.max(1));
 /// let limits = limits.connections_max(connections_max);
 /// ```
 pub fn raise_descriptor_limit() -> usize {

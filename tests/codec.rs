@@ -134,7 +134,8 @@ fn frames_of_one_size_are_the_same_however_they_are_cut() {
 #[test]
 fn frames_with_their_length_are_the_same_however_they_are_cut() {
     let plain = LengthPrefixed::new(LengthWidth::U8, 3);
-    for codec in [plain.clone(), plain.clone().offset(1), plain.counts_header()] {
+    let typed = plain.clone().offset(1);
+    for codec in [plain.clone(), typed.clone(), typed.counts_itself(), plain.counts_header()] {
         all_are_the_same_however_they_are_cut(&codec, &[0, 1, 2, 9], 6);
     }
     all_are_the_same_however_they_are_cut(&LengthPrefixed::new(LengthWidth::U16, 3), &[0, 1, 2], 7);
@@ -165,6 +166,45 @@ fn a_length_may_count_the_header_and_stand_behind_other_bytes() {
     assert_eq!(frames(&codec, b"T\0\x03"), ["T"]);
     let less = FrameError::Malformed("the length of a frame is less than its header's");
     assert_eq!(error(&codec, b"T\0\x02"), less);
+}
+
+/// The terminating message of PostgreSQL, and its simplest query.
+#[test]
+fn a_length_may_count_itself_and_not_what_stands_before_it() {
+    let codec = LengthPrefixed::new(LengthWidth::U32, 80).offset(1).counts_itself();
+    assert_eq!(frames(&codec, b"Q\0\0\0\x06;\0X\0\0\0\x04"), ["Q;\0", "X"]);
+    let less = FrameError::Malformed("the length of a frame is less than its header's");
+    assert_eq!(error(&codec, b"X\0\0\0\x03"), less);
+    let mut bytes = Vec::new();
+    codec.encode(b"Q;\0", &mut bytes).unwrap();
+    assert_eq!(bytes, b"Q\0\0\0\x06;\0");
+}
+
+/// How many bytes of a stream the frame takes up that it begins with.
+fn taken<C: Codec>(codec: &C, stream: &[u8]) -> usize {
+    codec.clone().decode(stream).unwrap().expect("it is whole").1
+}
+
+#[test]
+fn the_longest_frame_takes_up_whole_bytes_max() {
+    fn is_longest<C: Codec>(codec: &C, stream: &[u8]) {
+        assert_eq!((taken(codec, stream), codec.whole_bytes_max()), (stream.len(), stream.len()));
+    }
+    is_longest(&Lines::new(3), b"abc\r\n");
+    is_longest(&Lines::new(3).end(LineEnd::CrLf), b"abc\r\n");
+    is_longest(&Lines::new(3).end(LineEnd::Lf), b"abc\n");
+    is_longest(&Delimited::new(b"-.-", 3), b"abc-.-");
+    is_longest(&Fixed::new(3), b"abc");
+    is_longest(&VarintPrefixed::new(3), b"\x83\x80\x80\x80\x80\x80\x80\x80\x80\0abc");
+    let narrow = LengthPrefixed::new(LengthWidth::U8, usize::MAX).offset(1);
+    is_longest(&LengthPrefixed::new(LengthWidth::U16, 3).offset(1), b"T\0\x03abc");
+    is_longest(&narrow, &[0xff; 2 + 255]);
+    is_longest(&narrow.clone().counts_itself(), &[0xff; 2 + 254]);
+    is_longest(&narrow.counts_header(), &[0xff; 255]);
+    assert_eq!(LengthPrefixed::new(LengthWidth::U64, usize::MAX).whole_bytes_max(), usize::MAX);
+    assert_eq!(Lines::new(usize::MAX).whole_bytes_max(), usize::MAX);
+    assert_eq!(Delimited::new(b"--", usize::MAX).whole_bytes_max(), usize::MAX);
+    assert_eq!(VarintPrefixed::new(usize::MAX).whole_bytes_max(), usize::MAX);
 }
 
 #[test]
@@ -203,15 +243,16 @@ fn no_length_overflows_whatever_is_added_to_it() {
         for (bytes_max, offset) in
             [0, 1, 255, 1 << 20, usize::MAX].into_iter().flat_map(|max| [0, 1, 7].map(|o| (max, o)))
         {
-            for counts_header in [false, true] {
-                let mut codec = LengthPrefixed::new(width, bytes_max).offset(offset);
-                if counts_header {
-                    codec = codec.counts_header();
-                }
+            let plain = LengthPrefixed::new(width, bytes_max).offset(offset);
+            for (mut codec, counted) in [
+                (plain.clone(), 0),
+                (plain.clone().counts_itself(), bytes),
+                (plain.counts_header(), offset + bytes),
+            ] {
                 let header = [&[0; 8][..offset], &length.to_be_bytes()[8 - bytes..]].concat();
                 let result = codec.decode(&header).map(|frame| frame.map(|(_, taken)| taken));
                 let header_len = header.len() as i128;
-                let body = i128::from(length) - if counts_header { header_len } else { 0 };
+                let body = i128::from(length) - counted as i128;
                 let whole = body + header_len;
                 let fits = body <= bytes_max as i128 && whole <= usize::MAX as i128;
                 let what = format!("{codec:?}, {length}");
@@ -280,6 +321,8 @@ fn what_an_encoder_wrote_its_decoder_finds_again() {
     all_are_found_again(&VarintPrefixed::new(3), b"ab", 5);
     all_are_found_again(&LengthPrefixed::new(LengthWidth::U16, 3).little_endian(), b"ab", 5);
     all_are_found_again(&LengthPrefixed::new(LengthWidth::U8, 3).counts_header(), b"ab", 5);
+    let typed = LengthPrefixed::new(LengthWidth::U8, 3).offset(1);
+    all_are_found_again(&typed.counts_itself(), b"ab", 5);
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn limits() -> Limits {
     Limits::new()
         .connections_max(1000)
         .connections_per_address_max(100)
-        .input_bytes_max(LINE_BYTES_MAX + "\r\n".len())
+        .input_bytes_max(Lines::new(LINE_BYTES_MAX).whole_bytes_max())
         .message_timeout(Duration::from_secs(10))
         .idle_timeout(Duration::from_secs(60))
 }

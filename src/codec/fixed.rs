@@ -19,12 +19,20 @@ pub struct Fixed {
 impl Fixed {
     /// Frames of `bytes` bytes.
     ///
+    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least its
+    /// [`whole_bytes_max`](Fixed::whole_bytes_max).
+    ///
     /// # Panics
     ///
     /// If that is none.
     pub fn new(bytes: usize) -> Fixed {
         assert_ne!(bytes, 0, "a frame has at least one byte");
         Fixed { bytes }
+    }
+
+    /// How many bytes a frame takes up.
+    pub fn whole_bytes_max(&self) -> usize {
+        self.bytes
     }
 }
 

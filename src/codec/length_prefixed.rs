@@ -32,6 +32,17 @@ impl LengthWidth {
     }
 }
 
+/// What a length is that of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Counts {
+    /// What stands behind it.
+    Body,
+    /// ... and itself.
+    Itself,
+    /// ... and what stands before it.
+    Header,
+}
+
 /// A frame that has its length in front of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LengthFrame<'a> {
@@ -60,7 +71,7 @@ pub struct LengthPrefixed {
     width: LengthWidth,
     is_little_endian: bool,
     offset: usize,
-    counts_header: bool,
+    counts: Counts,
     bytes_max: usize,
     need: usize,
 }
@@ -68,13 +79,14 @@ pub struct LengthPrefixed {
 impl LengthPrefixed {
     /// Frames whose length, in network byte order, is that of the at most `bytes_max` bytes behind it.
     ///
-    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to have room for one with its header.
+    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least its
+    /// [`whole_bytes_max`](LengthPrefixed::whole_bytes_max).
     pub fn new(width: LengthWidth, bytes_max: usize) -> LengthPrefixed {
         LengthPrefixed {
             width,
             is_little_endian: false,
             offset: 0,
-            counts_header: false,
+            counts: Counts::Body,
             bytes_max,
             need: 0,
         }
@@ -97,12 +109,40 @@ impl LengthPrefixed {
     /// The length is that of the whole frame: what stands before it, itself, and what stands behind.
     #[must_use]
     pub fn counts_header(mut self) -> LengthPrefixed {
-        self.counts_header = true;
+        self.counts = Counts::Header;
         self
+    }
+
+    /// The length is that of itself and what stands behind, but not of what stands before it: with an
+    /// [offset](LengthPrefixed::offset) of 1, the messages of PostgreSQL (its manual, "Message Formats").
+    #[must_use]
+    pub fn counts_itself(mut self) -> LengthPrefixed {
+        self.counts = Counts::Itself;
+        self
+    }
+
+    /// How many bytes a frame takes up at most, with its length and what stands before it.
+    pub fn whole_bytes_max(&self) -> usize {
+        self.header_len().saturating_add(self.body_bytes_max().unwrap_or(0))
     }
 
     fn header_len(&self) -> usize {
         self.offset.saturating_add(self.width.bytes())
+    }
+
+    /// How many bytes the length is more than that of the body.
+    fn counted(&self) -> usize {
+        match self.counts {
+            Counts::Body => 0,
+            Counts::Itself => self.width.bytes(),
+            Counts::Header => self.header_len(),
+        }
+    }
+
+    /// What the limit allows, and the length has room for; none if it has none for what it counts of the header.
+    fn body_bytes_max(&self) -> Option<usize> {
+        let room = self.width.length_max().checked_sub(self.counted() as u64)?;
+        Some(usize::try_from(room).unwrap_or(usize::MAX).min(self.bytes_max))
     }
 
     fn read_length(&self, field: &[u8]) -> u64 {
@@ -129,8 +169,7 @@ impl Decoder for LengthPrefixed {
         let Some(header) = input.get(..header_len) else { return Ok(None) };
         let (head, field) = header.split_at(self.offset);
         let length = self.read_length(field);
-        let counted = if self.counts_header { header_len as u64 } else { 0 };
-        let Some(body_len) = length.checked_sub(counted) else {
+        let Some(body_len) = length.checked_sub(self.counted() as u64) else {
             return Err(FrameError::Malformed("the length of a frame is less than its header's"));
         };
         let whole = whole_len(header_len, body_len, self.bytes_max)?;
@@ -151,17 +190,15 @@ impl Encoder for LengthPrefixed {
         let Some((head, body)) = frame.split_at_checked(self.offset) else {
             return Err(FrameError::Malformed("a frame has less than stands before its length"));
         };
-        let counted = if self.counts_header { self.header_len() } else { 0 };
-        let Some(room) = self.width.length_max().checked_sub(counted as u64) else {
+        let Some(bytes_max) = self.body_bytes_max() else {
             return Err(FrameError::Malformed(
                 "the length of a frame has no room for its header's",
             ));
         };
-        let bytes_max = usize::try_from(room).unwrap_or(usize::MAX).min(self.bytes_max);
         if body.len() > bytes_max {
             return Err(FrameError::TooLong(bytes_max));
         }
-        let length = (body.len() + counted) as u64;
+        let length = (body.len() + self.counted()) as u64;
         output.put(head);
         match self.is_little_endian {
             true => output.put(&length.to_le_bytes()[..self.width.bytes()]),

@@ -41,7 +41,8 @@ pub struct Lines {
 impl Lines {
     /// Lines of at most `bytes_max` bytes, their ends not counted, which end with LF or with CR LF.
     ///
-    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to have room for one with its end.
+    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least its
+    /// [`whole_bytes_max`](Lines::whole_bytes_max).
     pub fn new(bytes_max: usize) -> Lines {
         Lines { bytes_max, end: LineEnd::LfOrCrLf, refuses_lone_cr: false, scanned: 0 }
     }
@@ -60,6 +61,11 @@ impl Lines {
     pub fn refuse_lone_cr(mut self) -> Lines {
         self.refuses_lone_cr = true;
         self
+    }
+
+    /// How many bytes a line takes up at most, with its end.
+    pub fn whole_bytes_max(&self) -> usize {
+        self.bytes_max.saturating_add(if self.end == LineEnd::Lf { 1 } else { 2 })
     }
 
     /// Whether a CR can only be a part of the end.

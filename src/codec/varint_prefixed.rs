@@ -32,8 +32,16 @@ pub struct VarintPrefixed {
 
 impl VarintPrefixed {
     /// Frames of at most `bytes_max` bytes, the length not counted.
+    ///
+    /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least its
+    /// [`whole_bytes_max`](VarintPrefixed::whole_bytes_max).
     pub fn new(bytes_max: usize) -> VarintPrefixed {
         VarintPrefixed { bytes_max, need: 0 }
+    }
+
+    /// How many bytes a frame takes up at most, with its length, which may have more bytes than it needs.
+    pub fn whole_bytes_max(&self) -> usize {
+        self.bytes_max.saturating_add(VARINT_BYTES_MAX)
     }
 }
 

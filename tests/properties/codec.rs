@@ -15,6 +15,8 @@ use oneloop::codec::{
 pub trait Codec: Decoder + Encoder + Clone {
     fn keep(frame: Self::Frame<'_>) -> Vec<u8>;
 
+    fn whole_bytes_max(&self) -> usize;
+
     /// Whether a frame may stand in a stream as these bytes, and its encoder takes it.
     fn is_written(&self, frame: &[u8], bytes: &[u8]) -> bool {
         let mut written = Vec::new();
@@ -25,6 +27,10 @@ pub trait Codec: Decoder + Encoder + Clone {
 impl Codec for Lines {
     fn keep(frame: &[u8]) -> Vec<u8> {
         frame.to_vec()
+    }
+
+    fn whole_bytes_max(&self) -> usize {
+        self.whole_bytes_max()
     }
 
     /// An encoder refuses a line that ends with a CR where a CR may be a part of the end.
@@ -41,11 +47,19 @@ impl Codec for Delimited {
     fn keep(frame: &[u8]) -> Vec<u8> {
         frame.to_vec()
     }
+
+    fn whole_bytes_max(&self) -> usize {
+        self.whole_bytes_max()
+    }
 }
 
 impl Codec for Fixed {
     fn keep(frame: &[u8]) -> Vec<u8> {
         frame.to_vec()
+    }
+
+    fn whole_bytes_max(&self) -> usize {
+        self.whole_bytes_max()
     }
 }
 
@@ -53,11 +67,19 @@ impl Codec for LengthPrefixed {
     fn keep(frame: LengthFrame<'_>) -> Vec<u8> {
         [frame.head, frame.body].concat()
     }
+
+    fn whole_bytes_max(&self) -> usize {
+        self.whole_bytes_max()
+    }
 }
 
 impl Codec for VarintPrefixed {
     fn keep(frame: &[u8]) -> Vec<u8> {
         frame.to_vec()
+    }
+
+    fn whole_bytes_max(&self) -> usize {
+        self.whole_bytes_max()
     }
 
     /// A length may have more bytes than it needs.
@@ -95,6 +117,7 @@ pub fn run<C: Codec>(codec: &C, pieces: &[&[u8]], heeds_need: bool) -> Outcome {
                 Ok(Some((frame, taken))) => {
                     let frame = C::keep(frame);
                     assert!((1..=rest.len()).contains(&taken), "it took up {taken} bytes");
+                    assert!(taken <= codec.whole_bytes_max(), "more than the most: {taken} bytes");
                     assert!(need <= taken, "it needed {need} bytes and took up {taken}");
                     let bytes = &rest[..taken];
                     assert!(
@@ -108,6 +131,7 @@ pub fn run<C: Codec>(codec: &C, pieces: &[&[u8]], heeds_need: bool) -> Outcome {
                 Ok(None) => {
                     need = decoder.need();
                     assert!(need == 0 || need > rest.len(), "it has {need} already");
+                    assert!(need <= codec.whole_bytes_max(), "it needs more than the most: {need}");
                     break;
                 }
                 Err(error) => {
@@ -277,7 +301,7 @@ pub fn length_prefixed(case: &[u8]) {
         [LengthWidth::U8, LengthWidth::U16, LengthWidth::U32, LengthWidth::U64];
     let mut case = Case(case);
     let width = WIDTHS[case.number() % 4];
-    let (is_little_endian, counts_header) = (case.number() % 2 == 1, case.number() % 2 == 1);
+    let (is_little_endian, counts) = (case.number() % 2 == 1, case.number() % 3);
     let offset = case.number() % 5;
     // The last one stands for no limit, where only the size of memory is one.
     let bytes_max = Some(case.number()).filter(|max| *max < 255).unwrap_or(usize::MAX);
@@ -286,7 +310,11 @@ pub fn length_prefixed(case: &[u8]) {
         if is_little_endian {
             codec = codec.little_endian();
         }
-        if counts_header { codec.counts_header() } else { codec }
+        match counts {
+            0 => codec,
+            1 => codec.counts_header(),
+            _ => codec.counts_itself(),
+        }
     };
     let header_len = offset + [1, 2, 4, 8][width as usize];
     let has_length = |input: &[u8]| input.len() >= header_len;

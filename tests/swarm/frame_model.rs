@@ -14,8 +14,16 @@ enum Kind {
     Lines { end: LineEnd, refuses_cr: bool },
     Delimited(&'static [u8]),
     Fixed,
-    Length { width: (LengthWidth, usize), is_little: bool, offset: usize, counts_header: bool },
+    Length { width: (LengthWidth, usize), is_little: bool, offset: usize, counts: Counts },
     Varint,
+}
+
+/// What a length is that of, besides what stands behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Counts {
+    Nothing,
+    Itself,
+    Header,
 }
 
 /// A kind of frames, and the most bytes that one has.
@@ -34,7 +42,8 @@ const VARINT_BYTES_MAX: usize = 10;
 impl Coding {
     pub(super) fn any(sim: &mut Simulation) -> Coding {
         let mut is = || within(sim, 0..2) == 0;
-        let (is_little, counts_header, refuses_cr) = (is(), is(), is());
+        let (is_little, refuses_cr) = (is(), is());
+        let counts = [Counts::Nothing, Counts::Itself, Counts::Header][within(sim, 0..3)];
         let kind = match within(sim, 0..5) {
             0 => {
                 let end = [LineEnd::LfOrCrLf, LineEnd::Lf, LineEnd::CrLf][within(sim, 0..3)];
@@ -49,7 +58,7 @@ impl Coding {
                     (LengthWidth::U32, 4),
                     (LengthWidth::U64, 8),
                 ][within(sim, 0..4)];
-                Kind::Length { width, is_little, offset: within(sim, 0..3), counts_header }
+                Kind::Length { width, is_little, offset: within(sim, 0..3), counts }
             }
             _ => Kind::Varint,
         };
@@ -66,31 +75,19 @@ impl Coding {
             }
             Kind::Delimited(delimiter) => AnyCodec::Delimited(Delimited::new(delimiter, bytes_max)),
             Kind::Fixed => AnyCodec::Fixed(Fixed::new(bytes_max)),
-            Kind::Length { width, is_little, offset, counts_header } => {
+            Kind::Length { width, is_little, offset, counts } => {
                 let mut length = LengthPrefixed::new(width.0, bytes_max).offset(offset);
                 if is_little {
                     length = length.little_endian();
                 }
-                AnyCodec::Length(if counts_header { length.counts_header() } else { length })
+                AnyCodec::Length(match counts {
+                    Counts::Nothing => length,
+                    Counts::Itself => length.counts_itself(),
+                    Counts::Header => length.counts_header(),
+                })
             }
             Kind::Varint => AnyCodec::Varint(VarintPrefixed::new(bytes_max)),
         }
-    }
-
-    /// What marks the borders of a frame takes up at most so many bytes.
-    fn border_len(&self) -> usize {
-        match self.kind {
-            Kind::Lines { .. } => 2,
-            Kind::Delimited(delimiter) => delimiter.len(),
-            Kind::Fixed => 0,
-            Kind::Length { width, offset, .. } => offset + width.1,
-            Kind::Varint => VARINT_BYTES_MAX,
-        }
-    }
-
-    /// A whole frame takes up at most so many bytes.
-    pub(super) fn whole_len_max(&self) -> usize {
-        self.bytes_max + self.border_len()
     }
 
     /// A frame of bytes that may be taken for borders, often as long as one may be. It begins with `start`.
@@ -150,10 +147,15 @@ impl Coding {
 
     /// The field of a length of a frame that has so many bytes behind it.
     fn length(&self, body_len: i64) -> Vec<u8> {
-        let Kind::Length { width, is_little, counts_header, .. } = self.kind else {
+        let Kind::Length { width, is_little, offset, counts } = self.kind else {
             return Vec::new();
         };
-        let length = body_len + if counts_header { self.border_len() as i64 } else { 0 };
+        let counted = match counts {
+            Counts::Nothing => 0,
+            Counts::Itself => width.1,
+            Counts::Header => offset + width.1,
+        };
+        let length = body_len + counted as i64;
         let mut bytes = length.to_le_bytes()[..width.1].to_vec();
         if !is_little {
             bytes.reverse();
@@ -175,8 +177,8 @@ impl Coding {
             }
             Kind::Lines { .. } | Kind::Delimited(_) => Some(endless()),
             Kind::Fixed => None,
-            Kind::Length { offset, counts_header, .. } => {
-                let is_malformed = is_malformed && counts_header;
+            Kind::Length { offset, counts, .. } => {
+                let is_malformed = is_malformed && counts != Counts::Nothing;
                 let body_len = if is_malformed { -1 } else { self.bytes_max as i64 + 1 };
                 let error = if is_malformed { MALFORMED } else { too_long };
                 Some(([vec![0; offset], self.length(body_len)].concat(), error))
@@ -188,7 +190,7 @@ impl Coding {
 
     /// What no encoder writes.
     pub(super) fn too_long(&self) -> Vec<u8> {
-        vec![b'x'; self.whole_len_max() + 1]
+        vec![b'x'; self.codec().whole_bytes_max() + 1]
     }
 }
 
@@ -218,6 +220,18 @@ pub(super) enum AnyCodec {
     Fixed(Fixed),
     Length(LengthPrefixed),
     Varint(VarintPrefixed),
+}
+
+impl AnyCodec {
+    pub(super) fn whole_bytes_max(&self) -> usize {
+        match self {
+            AnyCodec::Lines(codec) => codec.whole_bytes_max(),
+            AnyCodec::Delimited(codec) => codec.whole_bytes_max(),
+            AnyCodec::Fixed(codec) => codec.whole_bytes_max(),
+            AnyCodec::Length(codec) => codec.whole_bytes_max(),
+            AnyCodec::Varint(codec) => codec.whole_bytes_max(),
+        }
+    }
 }
 
 type Found<F> = Result<Option<(F, usize)>, FrameError>;

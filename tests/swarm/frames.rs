@@ -303,7 +303,7 @@ fn serve_some(
     let (plans, scripts): (Vec<Plan>, Vec<Script>) =
         (0..within(sim, 1..15)).map(|number| client(sim, &coding, number)).unzip();
     let frames_per_turn_max = [1, 2, 3, 10, 1000][within(sim, 0..5)];
-    let input_bytes_max = [coding.whole_len_max(), INPUT_BYTES_MAX][within(sim, 0..2)];
+    let input_bytes_max = [coding.codec().whole_bytes_max(), INPUT_BYTES_MAX][within(sim, 0..2)];
     let limits = tight().frames_per_turn_max(frames_per_turn_max).input_bytes_max(input_bytes_max);
     let way = within(sim, 0..3);
     let book = Rc::new(RefCell::new(Book {
