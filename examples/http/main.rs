@@ -50,6 +50,9 @@ struct Arguments {
     /// Seconds that a client may take for a head, say nothing, or take nothing of an answer; fractions count
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     patience: Duration,
+    /// Connections from one address at once; any number by default, as all clients of a proxy have one
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    per_address: usize,
 }
 
 fn main() -> ExitCode {
@@ -76,7 +79,7 @@ fn socket_options(address: &Address) -> SocketOptions {
 }
 
 fn serve(arguments: &Arguments) -> io::Result<()> {
-    let Arguments { directory, address, patience } = arguments;
+    let Arguments { directory, address, patience, per_address } = arguments;
     let files = Directory::open(directory).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
     })?;
@@ -86,8 +89,8 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let connections_max = limits.connections_max.min(clients_max.max(1));
     let mut reactor = Reactor::with_limits(limits.connections_max(connections_max))?;
     let server = server::add(&mut reactor, Arc::new(files), server::JOBS_MAX)?;
-    let options =
-        ListenOptions::new().limits(server::limits(*patience)).socket(socket_options(address));
+    let limits = server::limits(*patience).connections_per_address_max(*per_address);
+    let options = ListenOptions::new().limits(limits).socket(socket_options(address));
     let listener = reactor.listen_with(server, address, &options)?;
     reactor.drain_on_signals(DRAIN)?;
     println!("listening on {}", reactor.listener_address(listener)?);

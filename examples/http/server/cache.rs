@@ -33,8 +33,8 @@ impl Entry {
         self.checked.get() + FRESH > now
     }
 
-    fn memory_bytes(&self) -> usize {
-        ENTRY_BYTES + self.bytes.len()
+    fn memory_bytes(&self, path: &str) -> usize {
+        ENTRY_BYTES + path.len() + self.bytes.len()
     }
 }
 
@@ -60,18 +60,18 @@ impl Cache {
         if self.entries.peek(&path).is_some_and(is_newer) {
             return;
         }
-        self.memory_bytes += entry.memory_bytes();
-        let replaced = self.entries.put(path, entry);
-        self.memory_bytes -= replaced.map_or(0, |entry| entry.memory_bytes());
+        self.remove(&path);
+        self.memory_bytes += entry.memory_bytes(&path);
+        self.entries.put(path, entry);
         while self.memory_bytes > BYTES_MAX
-            && let Some((_, entry)) = self.entries.pop_lru()
+            && let Some((path, entry)) = self.entries.pop_lru()
         {
-            self.memory_bytes -= entry.memory_bytes();
+            self.memory_bytes -= entry.memory_bytes(&path);
         }
     }
 
     pub(super) fn remove(&mut self, path: &str) {
         let removed = self.entries.pop(path);
-        self.memory_bytes -= removed.map_or(0, |entry| entry.memory_bytes());
+        self.memory_bytes -= removed.map_or(0, |entry| entry.memory_bytes(path));
     }
 }
