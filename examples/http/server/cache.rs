@@ -7,7 +7,7 @@ use std::time::Duration;
 use lru::LruCache;
 use oneloop::Time;
 
-use super::file::Meta;
+use super::meta::Meta;
 
 /// A file that is larger is not kept.
 pub(super) const FILE_BYTES_MAX: u64 = 128 * 1024;

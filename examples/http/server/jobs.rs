@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::cache::FILE_BYTES_MAX;
-use super::file::Meta;
 use super::files::{File, Files, Opened, Stamp};
 use super::listing;
+use super::meta::Meta;
 
 /// What comes back from a look-up: what there is at this path.
 pub(crate) struct LookedUp {

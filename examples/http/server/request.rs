@@ -99,22 +99,22 @@ impl<'a> Request<'a> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         // By length first: most fields are none of these.
         match name.len() {
-            4 if is("host") => set_once(&mut framing.host, value)?,
-            5 if is("range") => set_single(&mut self.range, value),
+            4 if is("host") => set_or_refuse(&mut framing.host, value)?,
+            5 if is("range") => set_or_void(&mut self.range, value),
             6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Refused::new(417, "100-continue is all that can be expected"));
                 }
                 self.expects_continue = self.is_1_1;
             }
-            8 if is("if-range") => set_single(&mut self.if_range, value),
+            8 if is("if-range") => set_or_void(&mut self.if_range, value),
             8 if is("if-match") => self.if_match.push(value),
             10 if is("connection") => framing.take_connection(value),
             13 if is("if-none-match") => self.if_none_match.push(value),
-            14 if is("content-length") => set_once(&mut framing.content_length, value)?,
-            17 if is("if-modified-since") => set_single(&mut self.if_modified_since, value),
-            17 if is("transfer-encoding") => set_once(&mut framing.transfer_encoding, value)?,
-            19 if is("if-unmodified-since") => set_single(&mut self.if_unmodified_since, value),
+            14 if is("content-length") => set_or_refuse(&mut framing.content_length, value)?,
+            17 if is("if-modified-since") => set_or_void(&mut self.if_modified_since, value),
+            17 if is("transfer-encoding") => set_or_refuse(&mut framing.transfer_encoding, value)?,
+            19 if is("if-unmodified-since") => set_or_void(&mut self.if_unmodified_since, value),
             _ => {}
         }
         Ok(())
@@ -161,12 +161,12 @@ impl FramingFields<'_> {
 }
 
 /// A field of which two are none that is understood, as it is no list (RFC 9110, 5.3).
-fn set_single<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) {
+fn set_or_void<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) {
     *field = Some(if field.is_some() { b"" } else { value });
 }
 
 /// A field of which two are refused, as others may take the other one.
-fn set_once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) -> Result<(), Refused> {
+fn set_or_refuse<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) -> Result<(), Refused> {
     match field.replace(value) {
         Some(_) => Err(bad("Host, Content-Length or Transfer-Encoding is there twice")),
         None => Ok(()),
