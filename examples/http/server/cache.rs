@@ -23,12 +23,12 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Entry {
     pub(super) meta: Meta,
     pub(super) bytes: Rc<[u8]>,
-    /// When somebody asked for the look at the file that was the last one.
+    /// When the last look at the file was asked for.
     pub(super) checked: Cell<Time>,
 }
 
 impl Entry {
-    /// Whether it may be answered with.
+    /// Whether it may be sent without a look at the file.
     pub(super) fn is_fresh(&self, now: Time) -> bool {
         self.checked.get() + FRESH > now
     }

@@ -34,7 +34,7 @@ pub(crate) enum Opened {
 pub(crate) struct Names {
     /// In their order, those of directories with a `/` behind them.
     pub(crate) names: Vec<String>,
-    /// There are others.
+    /// There are more names.
     pub(crate) has_more: bool,
 }
 
@@ -87,8 +87,8 @@ impl Directory {
     }
 }
 
-/// The error by a name that is stable, where it has none of its own. Links that lead in a circle, or on and on
-/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, it may be tried again.
+/// Gives an error a kind that is stable where its own is not. Links that lead in a circle, or on and on
+/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, a client may try again.
 fn with_stable_kind(error: io::Error) -> io::Error {
     let kind = match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => ErrorKind::NotFound,
@@ -101,7 +101,7 @@ fn with_stable_kind(error: io::Error) -> io::Error {
 impl Files for Directory {
     fn open(&self, path: &str) -> io::Result<Opened> {
         let real = self.resolve(path)?;
-        // Before it is opened, which does something to a device, say.
+        // It is looked at before it is opened, as to open a device may set something off.
         let metadata = fs::metadata(&real)?;
         if metadata.is_dir() {
             return Ok(Opened::Directory);
@@ -121,7 +121,7 @@ impl Files for Directory {
         let mut names = Vec::new();
         for entry in entries.by_ref().take(count_max) {
             let entry = entry?;
-            // One that is no UTF-8 has no link.
+            // A name that is no UTF-8 has no link.
             if let Ok(mut name) = entry.file_name().into_string() {
                 if entry.file_type().is_ok_and(|file_type| file_type.is_dir()) {
                     name.push('/');

@@ -35,7 +35,7 @@ pub(crate) enum Found {
     Bytes(Meta, Vec<u8>),
     /// A large one.
     File(Meta, Arc<dyn File>),
-    /// A directory without an index, or one whose path did not end as one does.
+    /// A directory without an index, or a path to one without the final `/`.
     Directory,
     /// The names in a directory, as a page.
     Page(String),
@@ -56,27 +56,20 @@ pub(super) fn look_up(files: &dyn Files, path: String, known: Option<Stamp>) -> 
 
 fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Result<Found> {
     let is_directory = path.ends_with('/');
-    if is_directory {
-        let index = format!("{path}index.html");
-        match files.open(&index) {
-            Ok(Opened::File(file, stamp)) => return found(&index, file, stamp, known),
-            Ok(Opened::Directory) => {}
-            Err(error) if is_missing(error.kind()) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    match files.open(path)? {
-        Opened::File(..) if is_directory => Err(ErrorKind::NotFound.into()),
-        Opened::File(file, stamp) => found(path, file, stamp, known),
-        Opened::Directory => Ok(Found::Directory),
-    }
-}
-
-fn found(path: &str, file: Arc<dyn File>, stamp: Stamp, known: Option<Stamp>) -> io::Result<Found> {
+    let name = if is_directory { format!("{path}index.html") } else { path.to_string() };
+    let (file, stamp) = match files.open(&name) {
+        Ok(Opened::File(file, stamp)) => (file, stamp),
+        Ok(Opened::Directory) if !is_directory => return Ok(Found::Directory),
+        Err(error) if !is_directory || !is_missing(error.kind()) => return Err(error),
+        _ => match files.open(path)? {
+            Opened::File(..) => return Err(ErrorKind::NotFound.into()),
+            Opened::Directory => return Ok(Found::Directory),
+        },
+    };
     if known == Some(stamp) {
         return Ok(Found::Unchanged);
     }
-    let meta = Meta::new(path, stamp);
+    let meta = Meta::new(&name, stamp);
     if stamp.len > FILE_BYTES_MAX {
         return Ok(Found::File(meta, file));
     }

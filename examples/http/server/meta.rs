@@ -25,7 +25,7 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
-    /// Of a file with this path.
+    /// Describes a version of the file at this path, of which the name tells the type.
     pub(super) fn new(path: &str, stamp: Stamp) -> Meta {
         let guess = mime_guess::from_path(path).first_or_octet_stream();
         let content_type = match guess.type_() {
@@ -124,7 +124,7 @@ impl Meta {
         lines == [b"*"] || tags.any(is_this)
     }
 
-    /// `None` if that is no date.
+    /// Whether this version is newer than `date`; `None` if that is no date.
     fn is_newer_than(&self, date: &[u8]) -> Option<bool> {
         let date: HttpDate = str::from_utf8(date).ok()?.parse().ok()?;
         Some(self.last_modified > date)

@@ -196,13 +196,11 @@ impl StreamHandler for Server {
         conn: &mut Connection<'_>,
         deadline: Deadline,
     ) -> Option<Duration> {
-        match deadline {
-            Deadline::InputRate | Deadline::Idle if has_begun(conn.unconsumed()) => {
-                let line = first_line(conn.unconsumed()).to_vec();
-                let refused = Refused::new(408, "the request takes too long");
-                self.serving(session, conn).give_up(&line, refused);
-            }
-            _ => {}
+        let is_late = matches!(deadline, Deadline::InputRate | Deadline::Idle);
+        if is_late && has_begun(conn.unconsumed()) {
+            let line = first_line(conn.unconsumed()).to_vec();
+            let refused = Refused::new(408, "the request takes too long");
+            self.serving(session, conn).give_up(&line, refused);
         }
         None
     }
@@ -221,7 +219,7 @@ impl StreamHandler for Server {
     /// The next block of a file is asked for again, or a drain looks whether a client is silent.
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
         match session.waiting {
-            Waiting::Silence(bytes_in) => self.serving(session, conn).end_silence(bytes_in),
+            Waiting::Silence(before) => self.serving(session, conn).close_if_silent(Some(before)),
             _ => self.serving(session, conn).send_next(),
         }
     }

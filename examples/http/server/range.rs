@@ -49,7 +49,7 @@ pub(super) enum Piece {
     Span(Range<u64>),
 }
 
-/// Those of one answer: mostly one.
+/// The pieces of one answer, mostly one.
 pub(super) type Pieces = SmallVec<[Piece; 1]>;
 
 impl Piece {

@@ -251,20 +251,18 @@ impl<'r> Serving<'_, 'r> {
         self.conn.shutdown_write();
         self.conn.resume();
         self.conn.again(); // so that what is left of the input does not count as a request that comes too slowly
-        self.wait_for_silence();
+        self.close_if_silent(None);
     }
 
-    /// What was sent may still be in the kernel, which throws it away if anything comes in after the connection was closed.
-    /// So a client that goes on asking is listened to, but not answered.
-    fn wait_for_silence(&mut self) {
-        self.session.waiting = Waiting::Silence(self.conn.bytes_in());
-        self.conn.set_timer(SILENCE);
-    }
-
-    /// Closes if the client has said nothing since `bytes_in` were counted, and the kernel has taken what was sent.
-    pub(super) fn end_silence(&mut self, bytes_in: u64) {
-        if self.conn.bytes_in() != bytes_in || self.conn.output_len() > 0 {
-            return self.wait_for_silence();
+    /// Closes if so many bytes had come a while `before`, and no more came, and the kernel has taken what was sent. It may
+    /// still have it, and throws it away if anything comes in after the connection was closed: so a client that goes on
+    /// asking is listened to, and not answered.
+    pub(super) fn close_if_silent(&mut self, before: Option<u64>) {
+        let bytes_in = self.conn.bytes_in();
+        if before != Some(bytes_in) || self.conn.output_len() > 0 {
+            self.session.waiting = Waiting::Silence(bytes_in);
+            self.conn.set_timer(SILENCE);
+            return;
         }
         let limits = Limits::clone(self.conn.limits());
         self.conn.set_limits(&Rc::new(limits.linger_timeout(Duration::ZERO)));

@@ -24,7 +24,7 @@ pub(super) struct Stream {
     is_reading: bool,
     /// A block that was sent, whose room is used again.
     block: Vec<u8>,
-    /// Of the connection, after the answer.
+    /// The connection goes on after the answer.
     pub(super) keeps_alive: bool,
 }
 
@@ -75,7 +75,7 @@ impl Stream {
         !self.is_reading
     }
 
-    /// A block was read: sends it, or says why it was not.
+    /// Sends a block that was read, or fails as the read did.
     pub(super) fn take(&mut self, conn: &mut Connection<'_>, block: Block) -> io::Result<()> {
         self.is_reading = false;
         self.block = block.0?;
