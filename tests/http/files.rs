@@ -217,6 +217,20 @@ fn links_that_lead_in_a_circle_lead_nowhere() {
     }
 }
 
+/// RFC 9110, section 8.6: an answer to HEAD has the length of the one to GET, or none.
+#[test]
+fn a_list_of_names_has_no_length_that_it_does_not_have() {
+    let site = Site::start();
+    for version in ["--http1.0", "--http1.1"] {
+        let (get, head) =
+            (site.ask("/list/", &[version]), site.ask("/list/", &[version, "--head"]));
+        assert_eq!((get.status, head.status), (200, 200));
+        assert_eq!(get.field("content-type"), head.field("content-type"));
+        let length = head.field("content-length");
+        assert!(length.is_none() || length == get.field("content-length"), "{length:?}");
+    }
+}
+
 #[test]
 fn a_list_of_names_is_in_their_order_and_says_when_there_are_more() {
     const SHOWN: usize = 10_000;

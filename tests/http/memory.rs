@@ -100,7 +100,8 @@ impl Files for Memory {
     }
 
     fn names(&self, path: &str, count_max: usize) -> io::Result<Names> {
-        let mut names = self.names_in(path).into_iter();
+        let mut names = self.names_in(path).into_iter().peekable();
+        names.peek().ok_or(ErrorKind::NotFound)?;
         let first: Vec<_> = names.by_ref().take(count_max).collect();
         self.names_read.fetch_add(first.len(), Ordering::Relaxed);
         Ok(Names { names: first, has_more: names.next().is_some() })

@@ -61,10 +61,10 @@ fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Resul
         Ok(Opened::File(file, stamp)) => (file, stamp),
         Ok(Opened::Directory) if !is_directory => return Ok(Found::Directory),
         Err(error) if !is_directory || !is_missing(error.kind()) => return Err(error),
-        _ => match files.open(path)? {
-            Opened::File(..) => return Err(ErrorKind::NotFound.into()),
-            Opened::Directory => return Ok(Found::Directory),
-        },
+        _ => {
+            files.names(path, 0)?; // fails if it is no directory, or may not be read
+            return Ok(Found::Directory);
+        }
     };
     if known == Some(stamp) {
         return Ok(Found::Unchanged);
@@ -78,9 +78,9 @@ fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Resul
     Ok(Found::Bytes(meta, bytes))
 }
 
-/// Makes the page of a directory, with so many names at most.
-pub(super) fn list(files: &dyn Files, path: String, names_max: usize) -> LookedUp {
-    let page = files.names(&path, names_max).map(|names| listing::page(&path, &names));
+/// Makes the page of a directory.
+pub(super) fn list(files: &dyn Files, path: String) -> LookedUp {
+    let page = files.names(&path, listing::NAMES_MAX).map(|names| listing::page(&path, &names));
     LookedUp::new(path, page.map(Found::Page))
 }
 

@@ -136,8 +136,7 @@ impl<'r> Serving<'_, 'r> {
     /// Answers with a page of what is in a directory.
     fn list(&mut self, request: &Request<'_>, path: String) {
         let files = Arc::clone(&self.server.files);
-        let names_max = if request.is_head() { 0 } else { listing::NAMES_MAX };
-        let job = move || jobs::list(&*files, path, names_max);
+        let job = move || jobs::list(&*files, path);
         match self.server.listings.run_for(self.conn.key(), job) {
             Ok(()) => self.wait_for_look(request, None),
             Err(_) => self.refuse(request, Refused::new(503, "too busy")),
@@ -178,15 +177,17 @@ impl<'r> Serving<'_, 'r> {
                 self.session.waiting = Waiting::Stream(Box::new(stream));
                 return self.send_next();
             }
+            // The length is not known, and need not be.
+            Found::Directory if path.ends_with('/') && request.is_head() => {
+                response.begin(200).field("Content-Type", listing::TYPE).send();
+            }
             Found::Directory if path.ends_with('/') => return self.list(&request, path),
             Found::Directory => {
                 let location = format!("{}/{}", path::encode(&path), request.query);
                 response.begin(301).field("Location", location);
                 response.send_with("text/plain; charset=utf-8", b"");
             }
-            Found::Page(page) => {
-                response.begin(200).send_chunked("text/html; charset=utf-8", page.as_bytes());
-            }
+            Found::Page(page) => response.begin(200).send_chunked(listing::TYPE, page.as_bytes()),
             Found::Failed(kind) => response.refuse(refuse_file(kind)),
         }
         self.finish(request.keeps_alive);
