@@ -522,7 +522,7 @@ fn in_a_drain_who_is_always_sending_a_request_is_told() {
             script = script.send(end.to_string() + begin).wait(wait);
         }
         let client = sim.client(site.address, script.may_end());
-        let moment = Duration::from_millis(sim.random() % 2_000);
+        let moment = Duration::from_millis(1_000 + sim.random() % 1_000);
         sim.run_for(moment);
         sim[site.reactor].drain(PATIENCE);
         sim.run_for(2 * PATIENCE);

@@ -43,7 +43,7 @@ impl<'r> Serving<'_, 'r> {
     /// if it is not whole, or was refused for good.
     pub(super) fn take(&mut self, input: &[u8]) -> Option<usize> {
         if let Waiting::Silence(_) = self.session.waiting {
-            return Some(input.len()).filter(|len| *len > 0);
+            return (!input.is_empty()).then_some(input.len());
         }
         self.try_take(input).unwrap_or_else(|refused| {
             self.give_up(input, refused);
@@ -101,8 +101,8 @@ impl<'r> Serving<'_, 'r> {
         Response { heads: &mut self.server.heads, conn: self.conn, request }
     }
 
-    /// In a drain the answer is the last one if no part of another request has been read, and any after `on_drain`. What was
-    /// not read, as a file was looked up for a request before it, has no answer.
+    /// In a drain the answer is the last one if no part of another request has been read, or if the connection was told.
+    /// What has come, but was not read while a file was looked up, has no answer.
     fn note_drain(&self, request: &mut Request<'_>, rest: &[u8]) {
         let is_draining = self.conn.is_draining();
         request.keeps_alive &= !(is_draining && (self.session.is_told || !has_begun(rest)));
@@ -250,8 +250,10 @@ impl<'r> Serving<'_, 'r> {
             return self.conn.close();
         }
         self.conn.shutdown_write();
+        // What is left of the input is thrown away, so as not to count as a request that comes too slowly.
         self.conn.resume();
-        self.conn.again(); // so that what is left of the input does not count as a request that comes too slowly
+        self.conn.need(0);
+        self.conn.again();
         self.close_if_silent(None);
     }
 
