@@ -44,13 +44,11 @@ pub(crate) enum Found {
 
 /// Looks up what is at `path`; `known` is the version of it that is in memory.
 pub(super) fn look_up(files: &dyn Files, path: String, known: Option<Stamp>) -> LookedUp {
-    let found = match try_look_up(files, &path, known) {
+    let found = try_look_up(files, &path, known).or_else(|error| match (error.kind(), known) {
         // Without a descriptor nothing can be told, and an old file is better than none.
-        Err(error) if known.is_some() && error.kind() == ErrorKind::ResourceBusy => {
-            Ok(Found::Unchanged)
-        }
-        found => found,
-    };
+        (ErrorKind::ResourceBusy, Some(_)) => Ok(Found::Unchanged),
+        _ => Err(error),
+    });
     LookedUp::new(path, found)
 }
 

@@ -54,26 +54,20 @@ impl Meta {
     /// Sends the head that a request for this file gets; gives what follows it.
     pub(super) fn send_head(&self, response: &mut Response<'_, '_>) -> Pieces {
         let (request, len) = (response.request, self.stamp.len);
-        let pieces = match (self.status_instead(request), self.parts(request)) {
-            (Some(304), _) => {
-                response.begin(304).fields(&self.validators()).send();
-                Pieces::new()
-            }
-            (Some(status), _) => {
-                response.refuse(Refused::new(status, "the file is another one"));
-                Pieces::new()
-            }
+        let mut pieces = Pieces::new();
+        match (self.status_instead(request), self.parts(request)) {
+            (Some(304), _) => response.begin(304).fields(&self.validators()).send(),
+            (Some(status), _) => response.refuse(Refused::new(status, "the file is another one")),
             (None, None) => {
                 response.begin(200).fields(&self.whole).send();
-                smallvec![Piece::Span(0..len)]
+                pieces.push(Piece::Span(0..len));
             }
-            (None, Some(parts)) if !parts.is_empty() => self.send_head_of(&parts, response),
-            (None, Some(_)) => {
+            (None, Some(parts)) if parts.is_empty() => {
                 response.begin(416).field("Content-Range", format_args!("bytes */{len}"));
                 response.send_with("text/plain; charset=utf-8", b"");
-                Pieces::new()
             }
-        };
+            (None, Some(parts)) => pieces = self.send_head_of(&parts, response),
+        }
         if request.is_head() { Pieces::new() } else { pieces }
     }
 

@@ -30,13 +30,8 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(file: Arc<dyn File>, pieces: Pieces, keeps_alive: bool) -> Stream {
-        Stream {
-            pieces: pieces.into_iter().collect(),
-            file,
-            is_reading: false,
-            block: Vec::new(),
-            keeps_alive,
-        }
+        let pieces = pieces.into_iter().collect();
+        Stream { pieces, file, is_reading: false, block: Vec::new(), keeps_alive }
     }
 
     /// Sends what can be sent, and has the next block read if there is room for it. Gives whether all is sent; otherwise

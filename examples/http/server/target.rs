@@ -24,17 +24,11 @@ pub(super) fn split(target: &str, method: Method) -> Result<(&str, &str), Refuse
 /// What follows scheme and host. Which host that is makes no difference, but it must be one.
 fn strip_host(target: &str) -> Result<&str, Refused> {
     let is_scheme = |scheme: &str| ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s));
-    match target.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
-        Some((_, rest)) => {
-            let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-            if is_host(host.as_bytes()) {
-                Ok(path)
-            } else {
-                Err(Refused::new(400, "that is no host"))
-            }
-        }
-        None => Err(Refused::new(400, "the request target is no path")),
-    }
+    let Some((_, rest)) = target.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
+        return Err(Refused::new(400, "the request target is no path"));
+    };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if is_host(host.as_bytes()) { Ok(path) } else { Err(Refused::new(400, "that is no host")) }
 }
 
 /// Whether `text` is a host (RFC 3986, 3.2.2), with a port or without.
