@@ -431,6 +431,20 @@ fn too_much_to_do_keeps_nobody_from_what_is_in_memory() {
     });
 }
 
+/// A clock that ticks every few milliseconds tells two changes between its ticks by nothing.
+#[test]
+fn a_file_that_has_just_changed_is_read_again() {
+    let check = Check::new("a_file_that_has_just_changed_is_read_again");
+    check.seeds(20 / SHARE).faults(Faults::lossless()).run(|sim| {
+        let site = Site::new(sim);
+        site.files.set_unsettled(true);
+        assert_is_up_to_date(sim, &site);
+        site.files.overwrite("/small.txt", content("/small.txt", 7, FILES[0].1));
+        site.files.set_unsettled(false);
+        assert_is_up_to_date(sim, &site);
+    });
+}
+
 #[test]
 fn what_is_in_memory_is_served_also_when_no_file_can_be_opened() {
     let check = Check::new("what_is_in_memory_is_served_also_when_no_file_can_be_opened");
@@ -508,7 +522,7 @@ fn in_a_drain_who_is_always_sending_a_request_is_told() {
             script = script.send(end.to_string() + begin).wait(wait);
         }
         let client = sim.client(site.address, script.may_end());
-        let moment = Duration::from_millis(sim.random() % 2_000);
+        let moment = Duration::from_millis(1_000 + sim.random() % 1_000);
         sim.run_for(moment);
         sim[site.reactor].drain(PATIENCE);
         sim.run_for(2 * PATIENCE);

@@ -1,12 +1,12 @@
 //! An HTTP/1.1 server: the files of a directory, and a little JSON (RFC 9110, RFC 9112).
 //!
-//! It shows a protocol of another's making on one loop: requests that come in pieces or many at once, answered in
-//! order; files that are looked up and read off the loop, and streamed no faster than their reader takes them; small
-//! ones from memory; and clients that are slow, broken or hostile, who are told so where there is an answer for it, and of
-//! whom none holds up another.
+//! It shows somebody else's protocol on one loop: requests that come in pieces or many at once, answered in order; files
+//! that are looked up and read off the loop, and streamed no faster than their reader takes them; small ones from memory;
+//! and clients that are slow, broken or hostile, who are told so where there is an answer for it, and hold up nobody.
 //!
 //! All files are served that it may read, also those whose names begin with a dot; of a directory `index.html`, or a
-//! page of what is in it. It has no TLS, no HTTP/2, no compression, and takes no files.
+//! page of what is in it. It has no TLS, no HTTP/2, no compression, and takes no files. It may use 1.4 GB
+//! of memory, and one address may have all connections: `--per-address` is for servers that no proxy stands before.
 //!
 //! Try it: `cargo run --release --features signals --example http -- .`, and in another terminal
 //! `curl -i http://127.0.0.1:8080/README.md`, `curl http://127.0.0.1:8080/api/stats` or
@@ -33,7 +33,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// What is open beside connections and the files that are sent on them: what the loop needs, the log, and on each helper
 /// thread a file or a directory that is looked up.
 const DESCRIPTORS_OWN: usize = 32;
-/// A connection, and the file that is sent on it: so many clients are let in that there is one for each file.
+/// A connection, and the file that is sent on it. Files that were opened for clients that have gone since are not counted:
+/// should they use up all descriptors, what is not in memory is answered with 503 for a moment.
 const DESCRIPTORS_PER_CLIENT: usize = 2;
 /// The kernel takes no more than this from us that it cannot send yet: a block of a large file. By default it takes some
 /// megabytes for each client that reads nothing, and while it copies those nobody else is served.
@@ -47,9 +48,12 @@ struct Arguments {
     /// Where to listen
     #[arg(default_value = "127.0.0.1:8080")]
     address: Address,
-    /// Seconds that a client may take for a head, say nothing, or take nothing of an answer; fractions count
+    /// Seconds that a client may say nothing, or send or take less than 512 bytes a second; fractions count
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     patience: Duration,
+    /// Connections from one address at once; any number by default, as all clients of a proxy have one
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    per_address: usize,
 }
 
 fn main() -> ExitCode {
@@ -68,7 +72,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     duration.filter(|duration| !duration.is_zero()).ok_or_else(|| "not a number of seconds".into())
 }
 
-/// Other sockets, and other systems, have no such option.
+/// Only TCP sockets of Linux have such an option.
 fn socket_options(address: &Address) -> SocketOptions {
     let options = SocketOptions::new();
     let has_option = cfg!(target_os = "linux") && matches!(address, Address::Tcp(_));
@@ -76,7 +80,7 @@ fn socket_options(address: &Address) -> SocketOptions {
 }
 
 fn serve(arguments: &Arguments) -> io::Result<()> {
-    let Arguments { directory, address, patience } = arguments;
+    let Arguments { directory, address, patience, per_address } = arguments;
     let files = Directory::open(directory).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
     })?;
@@ -86,8 +90,8 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let connections_max = limits.connections_max.min(clients_max.max(1));
     let mut reactor = Reactor::with_limits(limits.connections_max(connections_max))?;
     let server = server::add(&mut reactor, Arc::new(files), server::JOBS_MAX)?;
-    let options =
-        ListenOptions::new().limits(server::limits(*patience)).socket(socket_options(address));
+    let limits = server::limits(*patience).connections_per_address_max(*per_address);
+    let options = ListenOptions::new().limits(limits).socket(socket_options(address));
     let listener = reactor.listen_with(server, address, &options)?;
     reactor.drain_on_signals(DRAIN)?;
     println!("listening on {}", reactor.listener_address(listener)?);

@@ -73,7 +73,8 @@ fn names_are_percent_encoded_and_a_query_is_no_part_of_them() {
         let answer = site.ask(path, &[]);
         assert_eq!((answer.status, &answer.body[..]), (200, &b"space"[..]), "{path}");
     }
-    for path in ["/with%2", "/with%zz", "/with%"] {
+    // No name has a slash in it, and who takes an escaped one for none sees another path.
+    for path in ["/with%2", "/with%zz", "/with%", "/directory%2findex.html", "/directory%2F"] {
         assert_eq!(site.ask(path, &[]).status, 400, "{path}");
     }
 }
@@ -213,6 +214,20 @@ fn links_that_lead_in_a_circle_lead_nowhere() {
     }
     for path in ["/one", "/one/", "/other/hello.txt"] {
         assert_eq!(site.ask(path, &[]).status, 404, "{path}");
+    }
+}
+
+/// RFC 9110, section 8.6: an answer to HEAD has the length of the one to GET, or none.
+#[test]
+fn a_list_of_names_has_no_length_that_it_does_not_have() {
+    let site = Site::start();
+    for version in ["--http1.0", "--http1.1"] {
+        let (get, head) =
+            (site.ask("/list/", &[version]), site.ask("/list/", &[version, "--head"]));
+        assert_eq!((get.status, head.status), (200, 200));
+        assert_eq!(get.field("content-type"), head.field("content-type"));
+        let length = head.field("content-length");
+        assert!(length.is_none() || length == get.field("content-length"), "{length:?}");
     }
 }
 

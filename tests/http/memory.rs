@@ -15,6 +15,7 @@ pub struct Memory {
     lengths: Mutex<BTreeMap<String, u64>>,
     names_read: AtomicUsize,
     is_busy: AtomicBool,
+    is_unsettled: AtomicBool,
 }
 
 impl Memory {
@@ -31,6 +32,16 @@ impl Memory {
     /// Whether no file can be opened from now on, as if there were no descriptors left.
     pub fn set_busy(&self, is_busy: bool) {
         self.is_busy.store(is_busy, Ordering::Relaxed);
+    }
+
+    /// Whether files have changed so lately, from now on, that they may change again and look the same.
+    pub fn set_unsettled(&self, is_unsettled: bool) {
+        self.is_unsettled.store(is_unsettled, Ordering::Relaxed);
+    }
+
+    /// Writes over what is at `path`, which looks the same as before.
+    pub fn overwrite(&self, path: &str, bytes: Vec<u8>) {
+        *self.files.lock().unwrap().get_mut(path).unwrap().last_mut().unwrap() = bytes.into();
     }
 
     /// How many names of directories were asked for so far, and given.
@@ -78,7 +89,8 @@ impl Files for Memory {
             let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * versions.len() as u64);
             let said = self.lengths.lock().unwrap().get(path).copied();
             let len = said.unwrap_or(bytes.len() as u64);
-            let stamp = Stamp { len, modified, inode: 0, changed_nanos: 0 };
+            let is_settled = !self.is_unsettled.load(Ordering::Relaxed);
+            let stamp = Stamp { len, modified, inode: 0, changed_nanos: 0, is_settled };
             return Ok(Opened::File(Arc::new(Open(bytes)), stamp));
         }
         match self.names_in(path).is_empty() {
@@ -88,7 +100,8 @@ impl Files for Memory {
     }
 
     fn names(&self, path: &str, count_max: usize) -> io::Result<Names> {
-        let mut names = self.names_in(path).into_iter();
+        let mut names = self.names_in(path).into_iter().peekable();
+        names.peek().ok_or(ErrorKind::NotFound)?;
         let first: Vec<_> = names.by_ref().take(count_max).collect();
         self.names_read.fetch_add(first.len(), Ordering::Relaxed);
         Ok(Names { names: first, has_more: names.next().is_some() })

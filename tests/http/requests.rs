@@ -1,12 +1,12 @@
 //! Requests, connections and their ends, with curl(1) and with bare sockets.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::answer::Answer;
-use crate::site::{HELLO, LARGE, Site};
+use crate::site::{HELLO, LARGE, Site, until};
 use crate::support::pattern;
 
 #[test]
@@ -202,6 +202,19 @@ fn a_drain_finishes_what_was_asked_and_says_that_it_closes() {
     assert!(answers[1].is_last(), "{:?}", answers[1].fields);
     drop(busy); // as clients do who are told; for the other one it waits a moment
     assert!(site.server.wait().success());
+}
+
+#[test]
+fn an_address_has_no_more_connections_than_it_may() {
+    let site = Site::start_with(&["--per-address", "2"]);
+    let sent = b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+    let is_served = |client: &mut TcpStream| {
+        client.write_all(sent).is_ok() && client.read(&mut [0; 1]).is_ok_and(|count| count > 0)
+    };
+    let mut clients: Vec<_> = (0..3).map(|_| site.connect()).collect();
+    assert_eq!(clients.iter_mut().map(is_served).collect::<Vec<_>>(), [true, true, false]);
+    drop(clients);
+    until("there is a place again", || is_served(&mut site.connect()));
 }
 
 /// A peer may write what it likes into a log, if it can: escape sequences for a terminal, and lines.

@@ -1,4 +1,4 @@
-//! What is no file: the loop's own figures, and an echo.
+//! Services, which are no files: the loop's own figures, and an echo.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ pub(super) enum Route {
     File,
     Stats,
     Echo,
-    /// Which methods there are.
+    /// Which methods there are: these.
     Allow(&'static str),
 }
 
-/// What a request asks for, if there is that, and with this method.
+/// What a request asks for; refused if that is nothing, or not to be had with this method.
 pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
     let (route, methods) = match request.path {
-        "*" => (Route::File, "GET, HEAD, POST, OPTIONS"), // of OPTIONS, which alone has it
+        "*" => (Route::File, "GET, HEAD, POST, OPTIONS"), // which only OPTIONS has
         "/api/echo" => (Route::Echo, "POST, OPTIONS"),
         "/api/stats" => (Route::Stats, "GET, HEAD, OPTIONS"),
         path if path.starts_with("/api/") => return Err(Refused::new(404, "no such service")),

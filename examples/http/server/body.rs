@@ -1,7 +1,7 @@
 //! Where the body of a request ends, and what its content is.
 //!
-//! A body is left with the head in the connection's input until all of it is there: so it is copied nowhere, and
-//! counts for the limits of the connection and of the reactor.
+//! A body is left with the head in the connection's input until all of it is there: so it counts for the limits of the
+//! connection and of the reactor, and only one in chunks is copied.
 
 use oneloop::codec::{Decoder, FrameError, LineEnd, Lines};
 
@@ -16,15 +16,15 @@ pub(super) const FRAMING_BYTES_MAX: usize = 64 * 1024;
 /// Finds the end of a body, which may come in pieces.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// By its length.
+    /// A body of this length.
     Counted(usize),
-    /// Chunk by chunk (RFC 9112, 7.1).
+    /// A body in chunks (RFC 9112, 7.1).
     Chunked(Box<Chunks>),
 }
 
 impl Body {
-    /// How many bytes of `input` are the body as it was sent; `None` while it is not whole. Shown the same bytes
-    /// again, with more behind them.
+    /// How many bytes of `input` are the body as it was sent; `None` while it is not whole. Each call has the
+    /// same bytes again, with more behind them.
     pub(super) fn find_end(&mut self, input: &[u8]) -> Result<Option<usize>, Refused> {
         match self {
             Body::Counted(length) => Ok((input.len() >= *length).then_some(*length)),
@@ -44,7 +44,7 @@ impl Body {
 /// The content of a body that was sent in chunks, and found whole.
 pub(super) fn content(sent: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
-    // By the rules by which it was found.
+    // It does not fail, as the body was found by the same rules.
     let _ = Chunks::new().find_end(sent, |chunk| content.extend_from_slice(chunk));
     content
 }
@@ -54,7 +54,7 @@ pub(super) fn content(sent: &[u8]) -> Vec<u8> {
 pub(super) struct Chunks {
     lines: Lines,
     next: Next,
-    /// Where that begins.
+    /// Where the next thing begins.
     at: usize,
     content_bytes: usize,
 }
@@ -64,9 +64,9 @@ enum Next {
     Size,
     /// So many bytes of content.
     Data(usize),
-    /// The line end that follows them.
+    /// The line end that follows the content of a chunk.
     DataEnd,
-    /// A field, or the empty line that ends it all. The first one begins there.
+    /// A field of the trailer, which begins there, or the empty line that ends it all.
     Trailer(usize),
 }
 
@@ -141,15 +141,15 @@ impl Chunks {
     }
 }
 
-/// An extension, and whitespace before it (RFC 9112, 7.1.1). Nothing in it matters here, but what it may not have
-/// might be the line's end to somebody else.
+/// Whether `rest` is an extension, and whitespace before it (RFC 9112, 7.1.1). What it says does not matter, but another
+/// server might take a character that it may not have for the line's end.
 fn is_extension(rest: &[u8]) -> bool {
     let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let may_be = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
     rest[blanks..].starts_with(b";") && rest.iter().all(may_be)
 }
 
-/// Nothing in it matters here, but what is no field might be a request to somebody else.
+/// What the fields say does not matter, but another server might take what is no field for a request.
 fn check_trailer(trailer: &[u8]) -> Result<(), Refused> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     match httparse::parse_headers(trailer, &mut fields) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lru::LruCache;
 use oneloop::Time;
 
-use super::file::Meta;
+use super::meta::Meta;
 
 /// A file that is larger is not kept.
 pub(super) const FILE_BYTES_MAX: u64 = 128 * 1024;
@@ -23,18 +23,18 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Entry {
     pub(super) meta: Meta,
     pub(super) bytes: Rc<[u8]>,
-    /// When somebody asked for the look at the file that was the last one.
+    /// When the last look at the file was asked for.
     pub(super) checked: Cell<Time>,
 }
 
 impl Entry {
-    /// Whether it may be answered with.
+    /// Whether it may be sent without a look at the file.
     pub(super) fn is_fresh(&self, now: Time) -> bool {
         self.checked.get() + FRESH > now
     }
 
-    fn memory_bytes(&self) -> usize {
-        ENTRY_BYTES + self.bytes.len()
+    fn memory_bytes(&self, path: &str) -> usize {
+        ENTRY_BYTES + path.len() + self.bytes.len()
     }
 }
 
@@ -60,18 +60,18 @@ impl Cache {
         if self.entries.peek(&path).is_some_and(is_newer) {
             return;
         }
-        self.memory_bytes += entry.memory_bytes();
-        let replaced = self.entries.put(path, entry);
-        self.memory_bytes -= replaced.map_or(0, |entry| entry.memory_bytes());
+        self.remove(&path);
+        self.memory_bytes += entry.memory_bytes(&path);
+        self.entries.put(path, entry);
         while self.memory_bytes > BYTES_MAX
-            && let Some((_, entry)) = self.entries.pop_lru()
+            && let Some((path, entry)) = self.entries.pop_lru()
         {
-            self.memory_bytes -= entry.memory_bytes();
+            self.memory_bytes -= entry.memory_bytes(&path);
         }
     }
 
     pub(super) fn remove(&mut self, path: &str) {
         let removed = self.entries.pop(path);
-        self.memory_bytes -= removed.map_or(0, |entry| entry.memory_bytes());
+        self.memory_bytes -= removed.map_or(0, |entry| entry.memory_bytes(path));
     }
 }

@@ -9,7 +9,7 @@ use oneloop::{Context, Time};
 #[derive(Debug, Default)]
 pub(super) struct Date {
     text: String,
-    /// Until then it is true; `None` before it was asked for.
+    /// When it ceases to be true; `None` before it was asked for.
     until: Option<Time>,
 }
 

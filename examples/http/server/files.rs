@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -34,7 +34,7 @@ pub(crate) enum Opened {
 pub(crate) struct Names {
     /// In their order, those of directories with a `/` behind them.
     pub(crate) names: Vec<String>,
-    /// There are others.
+    /// There are more names.
     pub(crate) has_more: bool,
 }
 
@@ -44,7 +44,10 @@ pub(crate) trait File: Send + Sync + 'static {
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
-/// What changes when a file does.
+/// So often at least the clock ticks by which the kernel notes when a file changes, with a margin.
+const CLOCK_TICK_NANOS: i128 = 50_000_000;
+
+/// What changes when a file does. What is written through a mapping may change nothing of it for a while (mmap(2)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
     /// Its length in bytes.
@@ -55,6 +58,8 @@ pub(crate) struct Stamp {
     pub(crate) inode: u64,
     /// When that last changed, which nobody can set (inode(7)); since 1970.
     pub(crate) changed_nanos: i128,
+    /// That is long enough ago for the next change to have another time.
+    pub(crate) is_settled: bool,
 }
 
 /// A directory of the file system. What links lead out of it is not served; that does not hold against somebody who
@@ -82,8 +87,8 @@ impl Directory {
     }
 }
 
-/// The error by a name that is stable, where it has none of its own. Links that lead in a circle, or on and on
-/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, it may be tried again.
+/// Gives an error a kind that is stable where its own is not. Links that lead in a circle, or on and on
+/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, a client may try again.
 fn with_stable_kind(error: io::Error) -> io::Error {
     let kind = match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => ErrorKind::NotFound,
@@ -96,7 +101,7 @@ fn with_stable_kind(error: io::Error) -> io::Error {
 impl Files for Directory {
     fn open(&self, path: &str) -> io::Result<Opened> {
         let real = self.resolve(path)?;
-        // Before it is opened, which does something to a device, say.
+        // It is looked at before it is opened, as to open a device may set something off.
         let metadata = fs::metadata(&real)?;
         if metadata.is_dir() {
             return Ok(Opened::Directory);
@@ -116,9 +121,9 @@ impl Files for Directory {
         let mut names = Vec::new();
         for entry in entries.by_ref().take(count_max) {
             let entry = entry?;
-            // One that is no UTF-8 has no link.
+            // A name that is no UTF-8 has no link.
             if let Ok(mut name) = entry.file_name().into_string() {
-                if entry.file_type()?.is_dir() {
+                if entry.file_type().is_ok_and(|file_type| file_type.is_dir()) {
                     name.push('/');
                 }
                 names.push(name);
@@ -142,6 +147,8 @@ fn check_is_file(metadata: &Metadata) -> io::Result<()> {
 fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
     let changed_nanos =
         i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let is_settled = changed_nanos + CLOCK_TICK_NANOS < now as i128;
     let (len, modified, inode) = (metadata.len(), metadata.modified()?, metadata.ino());
-    Ok(Stamp { len, modified, inode, changed_nanos })
+    Ok(Stamp { len, modified, inode, changed_nanos, is_settled })
 }

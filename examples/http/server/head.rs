@@ -9,7 +9,7 @@ const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
 /// The longest head.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Whether a request begins in `input`: there is more than an empty line before one, or a part of that.
+/// Whether a request begins in `input`: it has anything but CR and LF.
 pub(super) fn has_begun(input: &[u8]) -> bool {
     input.iter().any(|byte| !b"\r\n".contains(byte))
 }
@@ -22,13 +22,13 @@ pub(super) fn has_begun(input: &[u8]) -> bool {
 pub(super) struct HeadEnd {
     /// Where the line begins that has no end yet.
     line: usize,
-    /// No LF is between that and here.
+    /// There is no LF from there to here.
     scanned: usize,
 }
 
 impl HeadEnd {
-    /// The length of the head that `input` begins with, and of its empty line; `None` while that has not come. Shown the
-    /// same bytes again, with more behind them. Of an empty line before a head (RFC 9112, 2.2) it is 2.
+    /// The length of the head that `input` begins with, and of its empty line; 2 for an empty line before a head (RFC 9112,
+    /// 2.2); `None` while it has not come. Each call has the same bytes again, with more behind them.
     pub(super) fn find(&mut self, input: &[u8]) -> Result<Option<usize>, Refused> {
         loop {
             let found = memchr(b'\n', &input[self.scanned..]);

@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::cache::FILE_BYTES_MAX;
-use super::file::Meta;
 use super::files::{File, Files, Opened, Stamp};
 use super::listing;
+use super::meta::Meta;
 
 /// What comes back from a look-up: what there is at this path.
 pub(crate) struct LookedUp {
@@ -35,7 +35,7 @@ pub(crate) enum Found {
     Bytes(Meta, Vec<u8>),
     /// A large one.
     File(Meta, Arc<dyn File>),
-    /// A directory without an index, or one whose path did not end as one does.
+    /// A directory without an index, or a path to one without the final `/`.
     Directory,
     /// The names in a directory, as a page.
     Page(String),
@@ -44,39 +44,30 @@ pub(crate) enum Found {
 
 /// Looks up what is at `path`; `known` is the version of it that is in memory.
 pub(super) fn look_up(files: &dyn Files, path: String, known: Option<Stamp>) -> LookedUp {
-    let found = match try_look_up(files, &path, known) {
+    let found = try_look_up(files, &path, known).or_else(|error| match (error.kind(), known) {
         // Without a descriptor nothing can be told, and an old file is better than none.
-        Err(error) if known.is_some() && error.kind() == ErrorKind::ResourceBusy => {
-            Ok(Found::Unchanged)
-        }
-        found => found,
-    };
+        (ErrorKind::ResourceBusy, Some(_)) => Ok(Found::Unchanged),
+        _ => Err(error),
+    });
     LookedUp::new(path, found)
 }
 
 fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Result<Found> {
     let is_directory = path.ends_with('/');
-    if is_directory {
-        let index = format!("{path}index.html");
-        match files.open(&index) {
-            Ok(Opened::File(file, stamp)) => return found(&index, file, stamp, known),
-            Ok(Opened::Directory) => {}
-            Err(error) if is_missing(error.kind()) => {}
-            Err(error) => return Err(error),
+    let name = if is_directory { format!("{path}index.html") } else { path.to_string() };
+    let (file, stamp) = match files.open(&name) {
+        Ok(Opened::File(file, stamp)) => (file, stamp),
+        Ok(Opened::Directory) if !is_directory => return Ok(Found::Directory),
+        Err(error) if !is_directory || !is_missing(error.kind()) => return Err(error),
+        _ => {
+            files.names(path, 0)?; // fails if it is no directory, or may not be read
+            return Ok(Found::Directory);
         }
-    }
-    match files.open(path)? {
-        Opened::File(..) if is_directory => Err(ErrorKind::NotFound.into()),
-        Opened::File(file, stamp) => found(path, file, stamp, known),
-        Opened::Directory => Ok(Found::Directory),
-    }
-}
-
-fn found(path: &str, file: Arc<dyn File>, stamp: Stamp, known: Option<Stamp>) -> io::Result<Found> {
+    };
     if known == Some(stamp) {
         return Ok(Found::Unchanged);
     }
-    let meta = Meta::new(path, stamp);
+    let meta = Meta::new(&name, stamp);
     if stamp.len > FILE_BYTES_MAX {
         return Ok(Found::File(meta, file));
     }
@@ -85,9 +76,9 @@ fn found(path: &str, file: Arc<dyn File>, stamp: Stamp, known: Option<Stamp>) ->
     Ok(Found::Bytes(meta, bytes))
 }
 
-/// Makes the page of a directory, with so many names at most.
-pub(super) fn list(files: &dyn Files, path: String, names_max: usize) -> LookedUp {
-    let page = files.names(&path, names_max).map(|names| listing::page(&path, &names));
+/// Makes the page of a directory.
+pub(super) fn list(files: &dyn Files, path: String) -> LookedUp {
+    let page = files.names(&path, listing::NAMES_MAX).map(|names| listing::page(&path, &names));
     LookedUp::new(path, page.map(Found::Page))
 }
 

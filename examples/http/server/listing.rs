@@ -5,6 +5,8 @@ use std::fmt::Write;
 use super::files::Names;
 use super::path::encode;
 
+/// The media type of a page.
+pub(super) const TYPE: &str = "text/html; charset=utf-8";
 /// More names are not listed.
 pub(super) const NAMES_MAX: usize = 10_000;
 /// A longer page ends early.

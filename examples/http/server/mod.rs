@@ -1,20 +1,20 @@
 //! The server: what each connection is doing, and who does it.
 //!
-//! What comes is read by `head`, which finds where a head ends, `request`, which says what it means, with `target` and
-//! `path`, and `body`. `serving` does what comes of it. It is answered by `api`, or with a file: `files` is where they come
-//! from, `jobs` what helper threads do with them, `file` what an answer says of one, and `range` which parts of it follow.
-//! A small one comes from the `cache`, a large one leaves as a `stream`, and of a directory there is a `listing`. Answers
-//! are written with `response`, which has the `date`.
+//! Read on with `serving`, which takes a request from its first byte to its answer. It finds the end of the `head`, reads
+//! it as a `request`, which has a `target`, waits for the `body`, and asks `api` what that is about. A file's `path` is
+//! looked up by the `jobs` of helper threads in the `files`. `meta` is what an answer says of a file, and `range` which parts
+//! of it follow. A small file is kept in the `cache`, a large one leaves as a `stream`, and a directory has a `listing`. All
+//! answers are written with `response`, which has the `date`.
 
 mod api;
 mod body;
 mod cache;
 mod date;
-mod file;
 pub(crate) mod files;
 mod head;
 mod jobs;
 mod listing;
+mod meta;
 mod path;
 mod range;
 mod request;
@@ -24,7 +24,6 @@ mod stream;
 mod target;
 
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,41 +31,42 @@ use oneloop::codec::for_each_message;
 use oneloop::driver::Driver;
 use oneloop::{
     Blocking, Connection, Context, Deadline, Error, HandlerId, Key, Limits, MessageHandler,
-    Reactor, ReactorLimits, StreamHandler, Time, TimerId, blocking,
+    Reactor, ReactorLimits, StreamHandler, TimerId, blocking,
 };
 
 use self::body::{Body, FRAMING_BYTES_MAX};
-use self::cache::{Cache, Entry};
+use self::cache::Cache;
 use self::files::Files;
 use self::head::{HEAD_BYTES_MAX, HeadEnd, has_begun};
 use self::jobs::{Block, Found, LookedUp};
 use self::request::CONTENT_BYTES_MAX;
 use self::response::{Heads, Refused, first_line};
-use self::serving::Serving;
+use self::serving::{Asked, Serving};
 use self::stream::{BLOCK_BYTES, Stream};
 
-/// Helper threads, which wait for disks; so many look files up, and so many read them. One more lists directories.
+/// Helper threads that look files up, and as many that read them: they wait for disks. One more lists directories.
 const THREADS: usize = 4;
-/// What they may have to do, and results that wait, of which each has a small file, or a block. Those of closed
-/// connections count, too.
+/// Looks at files that wait, are under way, or have a result that was not taken yet, which may be a file of 128 KiB; and
+/// as many reads of blocks. Those for connections that have closed count as well.
 pub(crate) const JOBS_MAX: usize = 1024;
-/// Of directories to list: one with many names takes milliseconds, and its page may be as long as several blocks.
+/// Directories to list: one with many names takes milliseconds, and a page of them up to 1 MiB.
 const LISTINGS_MAX: usize = 64;
 /// Bytes a second that a client must send of a request, or take of an answer.
 const RATE_MIN: usize = 512;
-/// Of one connection: each takes some microseconds, and others wait.
+/// Requests that one connection is answered in a turn: each takes some microseconds, for which the others wait.
 const REQUESTS_PER_TURN_MAX: usize = 128;
 
-/// A block of a large file that is on its way out, the next one, and requests that wait: what a reader of such a file who
-/// takes nothing leaves in memory. One of small files and pages leaves more, up to the limits below.
+/// What a reader of a large file who takes nothing leaves in memory: a block that is on its way out, the next one, and
+/// requests that wait. A reader of small files and pages leaves more, up to the limits below.
 pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
-/// There is memory for so many of these. When it is used up who holds the most is cut off.
+/// Connections have the memory of so many of these, 940 MiB; when that is used up, the one that holds the most is cut off.
+/// The cache has 64 MiB, and results that wait may have 320 MiB: about 1.4 GB in all.
 const READERS_IN_MEMORY: usize = 3_000;
 
-/// Of all connections together: blocks of files, which take up to a millisecond each to be sent, and others wait. A third
-/// of them are looks at files, and another third are pages of directories, if there are some.
+/// Results that are taken in a turn: to send a block takes up to a millisecond, for which all others wait. A third of
+/// them are looks at files, and a third are pages of directories, if there are some.
 const MESSAGES_PER_TURN_MAX: usize = 8;
-/// The same for connections: to end one that has much to send takes half a millisecond.
+/// Connections that are looked at in a turn: to cut off one that has much to send takes half a millisecond.
 const EVENTS_PER_POLL_MAX: usize = 128;
 
 /// The limits of a reactor that has this server.
@@ -80,14 +80,17 @@ pub(crate) fn reactor_limits() -> ReactorLimits {
 /// The limits that the server counts on: those of its listener. A client may send and take at any rate, or say nothing,
 /// for as long as our `patience` lasts.
 pub(crate) fn limits(patience: Duration) -> Limits {
-    // Room for a whole request, and for a read beyond it.
-    let content_bytes_max = CONTENT_BYTES_MAX as usize + FRAMING_BYTES_MAX;
+    // A whole request, and a read beyond it.
+    let input_bytes_max =
+        HEAD_BYTES_MAX + CONTENT_BYTES_MAX as usize + FRAMING_BYTES_MAX + 64 * 1024;
+    // The largest answer that is sent at once, an echo or a page, has room behind what waits already.
+    let output_bytes_max = 4 * 1024 * 1024;
     Limits::new()
-        .input_bytes_max(HEAD_BYTES_MAX + content_bytes_max + 64 * 1024)
-        .output_bytes_high(BLOCK_BYTES as usize)
-        .output_bytes_low(64 * 1024)
-        .output_bytes_soft(4 * 1024 * 1024)
-        .output_bytes_max(4 * 1024 * 1024)
+        .input_bytes_max(input_bytes_max)
+        .output_bytes_high(BLOCK_BYTES as usize) // so that a block waits while another one is read
+        .output_bytes_low(64 * 1024) // while a fast reader takes so much, the next block is read
+        .output_bytes_soft(output_bytes_max) // none: patience and rate say how long output may wait
+        .output_bytes_max(output_bytes_max)
         .frames_per_turn_max(REQUESTS_PER_TURN_MAX)
         .idle_timeout(patience)
         .message_timeout(Duration::MAX) // as long as it comes at the rate
@@ -99,14 +102,14 @@ pub(crate) fn limits(patience: Duration) -> Limits {
 }
 
 /// Adds a server of these files to a reactor; fails if the helper threads cannot be started. Its listeners are to have
-/// [its limits](limits). If there are as many jobs as there may be, who asks for a file is to ask again.
+/// [its limits](limits). While there are `jobs_max` looks at files, a client that asks for another file is to ask again.
 pub(crate) fn add<D: Driver>(
     reactor: &mut Reactor<D>,
     files: Arc<dyn Files>,
     jobs_max: usize,
 ) -> io::Result<HandlerId<Server>> {
     let (look_ups, looked_up) = blocking(THREADS, jobs_max);
-    // By themselves, so that who asks for a small file does not wait for all that are sent large ones, or lists.
+    // They have threads of their own, so that no look at a small file waits for lists, or for all that are sent large ones.
     let (listings, listed) = blocking(1, jobs_max.min(LISTINGS_MAX));
     let (reads, blocks) = blocking(THREADS, jobs_max);
     let (cache, heads) = (Cache::new(), Heads::default());
@@ -127,35 +130,29 @@ pub(crate) struct Server {
     heads: Heads,
 }
 
-/// A connection.
+/// What is known of a connection.
+#[derive(Default)]
 pub(crate) struct Session {
     head_end: HeadEnd,
-    /// How long a head is that came, and the body that it waits for.
+    /// The length of a head that has come, and the body that is awaited.
     body: Option<(usize, Body)>,
     waiting: Waiting,
-    /// The next request is the last one, as there is a drain.
-    is_last: bool,
+    /// The connection was told of a drain while it waited for a request: the next one is the last.
+    is_told: bool,
 }
 
 /// What a connection waits for. While a helper thread works for it, it is paused, and the next request stays where it is:
 /// so answers are in order.
+#[derive(Default)]
 enum Waiting {
-    /// A request.
+    #[default]
     Request,
     /// A look at a file.
-    LookUp(Box<LookUp>),
+    LookUp(Box<Asked>),
     /// The rest of a large file.
     Stream(Box<Stream>),
-    /// In a drain: that the client sends nothing after so many bytes.
+    /// The end, in a drain: that the client sends nothing after so many bytes.
     Silence(u64),
-}
-
-/// A request whose file is looked up.
-struct LookUp {
-    head: Box<[u8]>,
-    /// What is in memory.
-    known: Option<Rc<Entry>>,
-    asked: Time,
 }
 
 impl Server {
@@ -172,8 +169,7 @@ impl StreamHandler for Server {
     type Session = Session;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Session {
-        let head_end = HeadEnd::default();
-        Session { head_end, body: None, waiting: Waiting::Request, is_last: false }
+        Session::default()
     }
 
     fn on_data(
@@ -200,13 +196,11 @@ impl StreamHandler for Server {
         conn: &mut Connection<'_>,
         deadline: Deadline,
     ) -> Option<Duration> {
-        match deadline {
-            Deadline::InputRate | Deadline::Idle if has_begun(conn.unconsumed()) => {
-                let line = first_line(conn.unconsumed()).to_vec();
-                let refused = Refused::new(408, "the request takes too long");
-                self.serving(session, conn).give_up(&line, refused);
-            }
-            _ => {}
+        let is_late = matches!(deadline, Deadline::InputRate | Deadline::Idle);
+        if is_late && has_begun(conn.unconsumed()) {
+            let line = first_line(conn.unconsumed()).to_vec();
+            let refused = Refused::new(408, "the request takes too long");
+            self.serving(session, conn).give_up(&line, refused);
         }
         None
     }
@@ -215,17 +209,17 @@ impl StreamHandler for Server {
     /// waits for an answer is told again when it has that.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
         if matches!(session.waiting, Waiting::Request) {
-            session.is_last = true;
+            session.is_told = true;
             if !has_begun(conn.unconsumed()) {
                 self.serving(session, conn).close();
             }
         }
     }
 
-    /// A large file is tried to go on with, or a drain to close a connection.
+    /// The next block of a file is asked for again, or a drain looks whether a client is silent.
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
         match session.waiting {
-            Waiting::Silence(bytes_in) => self.serving(session, conn).end_silence(bytes_in),
+            Waiting::Silence(before) => self.serving(session, conn).close_if_silent(Some(before)),
             _ => self.serving(session, conn).send_next(),
         }
     }
@@ -238,16 +232,13 @@ impl MessageHandler<LookedUp> for Server {
         conn: &mut Connection<'_>,
         looked_up: LookedUp,
     ) {
-        match std::mem::replace(&mut session.waiting, Waiting::Request) {
-            Waiting::LookUp(look_up) => {
-                self.serving(session, conn).take_found(*look_up, looked_up);
-            }
-            other => session.waiting = other,
+        if let Waiting::LookUp(asked) = std::mem::take(&mut session.waiting) {
+            self.serving(session, conn).take_found(*asked, looked_up);
         }
     }
 
-    /// Who asked for the look at a file is gone. The others were not to look meanwhile, but to take what is in memory: they
-    /// look again, unless that is right.
+    /// The client that asked for the look at a file is gone. Others take what is in memory for as good as looked at: it goes,
+    /// unless it is right.
     fn on_undelivered(&mut self, _: Key, looked_up: LookedUp, _: &mut Context<'_>) {
         if !matches!(looked_up.found, Found::Unchanged) {
             self.cache.remove(&looked_up.path);
@@ -261,8 +252,8 @@ impl MessageHandler<Block> for Server {
         match stream.take(conn, block) {
             Ok(()) => self.serving(session, conn).send_next(),
             Err(error) => {
-                // Its length was promised: an end before that says that this is not all (RFC 9112, 8). What was sent is
-                // right, and some of it may be answers of before.
+                // The end of the connection says that this is not all, as a length was promised (RFC 9112, 8). It is no
+                // reset: what was sent is right, and answers before it may not have arrived yet.
                 log::debug!("{}: the file cannot be read on: {error}", conn.key());
                 self.serving(session, conn).finish(false);
             }

@@ -11,16 +11,20 @@ const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The path without escapes, empty segments and `.`; it begins with `/`, and ends with one if it was said to be a
-/// directory. One that leads upwards, in whatever spelling, is refused: nobody needs it, and whoever looked at the
-/// path before, a proxy perhaps, may have seen another one.
+/// directory. One that leads upwards, in whatever spelling, or has a slash in an escape, is refused: nobody needs
+/// it, and whoever looked at the path before, a proxy perhaps, may have seen another one.
 pub(super) fn normalize(path: &str) -> Result<Cow<'_, str>, Refused> {
     let is_plain = |pair: &[u8]| pair[0] != b'%' && (pair[0] != b'/' || !b"/.".contains(&pair[1]));
     if path.as_bytes().windows(2).all(is_plain) && !path.ends_with('%') {
         return Ok(Cow::Borrowed(path));
     }
-    let mut escapes = path.split('%').skip(1);
-    if !escapes.all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit())) {
-        return Err(Refused::new(400, "an escape in the path is malformed"));
+    let is_escape = |rest: &str| match rest.as_bytes() {
+        [b'2', b'f' | b'F', ..] => false,
+        [first, second, ..] => first.is_ascii_hexdigit() && second.is_ascii_hexdigit(),
+        _ => false,
+    };
+    if !path.split('%').skip(1).all(is_escape) {
+        return Err(Refused::new(400, "an escape in the path is malformed, or a slash"));
     }
     let Ok(decoded) = percent_decode_str(path).decode_utf8() else {
         return Err(Refused::new(400, "the path is no UTF-8"));

@@ -7,63 +7,38 @@ use smallvec::SmallVec;
 /// With more parts than this the whole file is sent.
 const RANGES_MAX: usize = 16;
 
-/// What a Range field asks for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Selection {
-    /// All: it says nothing that this server understands, or too much.
-    Whole,
-    Parts(Vec<Range<u64>>),
-    /// Nothing that there is.
-    Unsatisfiable,
-}
-
-/// Of a file of `len` bytes.
-pub(super) fn select(field: &[u8], len: u64) -> Selection {
-    let Some(ranges) = str::from_utf8(field).ok().and_then(|field| {
-        let (unit, ranges) = field.split_once('=')?;
-        unit.eq_ignore_ascii_case("bytes").then_some(ranges)
-    }) else {
-        return Selection::Whole;
-    };
-    let mut parts = Vec::new();
-    let mut count = 0;
-    // Of a list what is empty is skipped (RFC 9110, 5.6.1.2).
-    for range in ranges.split(',').map(str::trim).filter(|range| !range.is_empty()) {
-        count += 1;
-        match parse(range, len) {
-            Some(part) if count <= RANGES_MAX => parts.extend(part),
-            _ => return Selection::Whole,
-        }
-    }
-    // Parts that overlap could make a long answer of a small file.
-    let bytes = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.end - part.start));
-    match parts.len() {
-        _ if count == 0 => Selection::Whole,
-        0 => Selection::Unsatisfiable,
-        _ if bytes > len => Selection::Whole,
-        _ => Selection::Parts(parts),
-    }
-}
-
-/// `None` if it is no range, `Some(None)` if there is nothing of it.
-fn parse(range: &str, len: u64) -> Option<Option<Range<u64>>> {
-    let (first, last) = range.split_once('-')?;
-    let part = match (number(first)?, number(last)?) {
-        (None, None) => return None,
-        (None, Some(count)) => len - count.min(len)..len,
-        (Some(first), Some(last)) if last < first => return None,
-        (Some(first), Some(last)) => first..last.saturating_add(1).min(len),
-        (Some(first), None) => first..len,
-    };
-    Some((part.start < part.end).then_some(part))
-}
-
-/// `Some(None)` if there is none. One that does not fit an integer is beyond any file.
-fn number(digits: &str) -> Option<Option<u64>> {
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+/// The parts of a file of `len` bytes that a Range field asks for; none if the file has none of them. `None` stands for the
+/// whole file: the field says nothing that this server understands, or asks for too much.
+pub(super) fn select(field: &[u8], len: u64) -> Option<Vec<Range<u64>>> {
+    let (unit, ranges) = str::from_utf8(field).ok()?.split_once('=')?;
+    // An empty element of a list is skipped (RFC 9110, 5.6.1.2).
+    let ranges = ranges.split(',').map(str::trim).filter(|range| !range.is_empty());
+    let count = ranges.clone().count();
+    if !unit.eq_ignore_ascii_case("bytes") || count == 0 || count > RANGES_MAX {
         return None;
     }
-    Some((!digits.is_empty()).then(|| digits.parse().unwrap_or(u64::MAX)))
+    let mut parts = ranges.map(|range| parse(range, len)).collect::<Option<Vec<_>>>()?;
+    parts.retain(|part| !part.is_empty());
+    // Parts that overlap could make a long answer of a small file.
+    let bytes = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.end - part.start));
+    (bytes <= len).then_some(parts)
+}
+
+/// The bytes that a range has of a file of `len`, which may be none; `None` if it is no range.
+fn parse(range: &str, len: u64) -> Option<Range<u64>> {
+    if !range.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+        return None;
+    }
+    // A number that does not fit an integer is beyond any file.
+    let number = |digits: &str| digits.parse().unwrap_or(u64::MAX);
+    match range.split_once('-')? {
+        ("", "") => None,
+        (_, last) if last.contains('-') => None,
+        ("", count) => Some(len - number(count).min(len)..len),
+        (first, "") => Some(number(first)..len),
+        (first, last) if number(last) < number(first) => None,
+        (first, last) => Some(number(first)..number(last).saturating_add(1).min(len)),
+    }
 }
 
 /// A piece of an answer's content.
@@ -74,7 +49,7 @@ pub(super) enum Piece {
     Span(Range<u64>),
 }
 
-/// Those of one answer: mostly one.
+/// The pieces of one answer, mostly one.
 pub(super) type Pieces = SmallVec<[Piece; 1]>;
 
 impl Piece {

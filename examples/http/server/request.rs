@@ -17,7 +17,7 @@ pub(super) enum Method {
     Head,
     Post,
     Options,
-    /// One that HTTP has (RFC 9110, 9.3; RFC 5789), and nothing here.
+    /// A method that HTTP has (RFC 9110, 9.3; RFC 5789), and this server does not.
     Known,
     #[default]
     Unknown,
@@ -28,9 +28,9 @@ pub(super) enum Method {
 pub(super) struct Request<'a> {
     pub(super) head: &'a [u8],
     pub(super) method: Method,
-    /// As it came, without the query; `*` of an OPTIONS that asks about the server.
+    /// The path as it came, without the query; `*` for an OPTIONS about the server itself.
     pub(super) path: &'a str,
-    /// With what follows the path.
+    /// What follows the path, with its `?`; or nothing.
     pub(super) query: &'a str,
     /// HTTP/1.1, not 1.0.
     pub(super) is_1_1: bool,
@@ -40,7 +40,7 @@ pub(super) struct Request<'a> {
     pub(super) expects_continue: bool,
     pub(super) range: Option<&'a [u8]>,
     pub(super) if_range: Option<&'a [u8]>,
-    /// Of each line: together they are a list (RFC 9110, 5.3).
+    /// The values of all such fields, which together are one list (RFC 9110, 5.3).
     pub(super) if_match: Vec<&'a [u8]>,
     /// The same.
     pub(super) if_none_match: Vec<&'a [u8]>,
@@ -53,7 +53,7 @@ const fn bad(why: &'static str) -> Refused {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a whole head. After one that is refused nobody knows where the next request begins.
+    /// Reads a whole head. A request that is refused is the last one.
     pub(super) fn parse(head: &'a [u8]) -> Result<Request<'a>, Refused> {
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let mut parsed = httparse::Request::new(&mut []);
@@ -63,6 +63,7 @@ impl<'a> Request<'a> {
             Err(httparse::Error::TooManyHeaders) => {
                 return Err(Refused::new(431, "too many fields"));
             }
+            // Also for HTTP/1.2, which is to be taken for 1.1 (RFC 9110, 2.5): the parser does not know it, and nobody sends it.
             Err(httparse::Error::Version) if names_other_version(head) => {
                 return Err(Refused::new(505, "this server speaks HTTP/1.1"));
             }
@@ -99,22 +100,22 @@ impl<'a> Request<'a> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         // By length first: most fields are none of these.
         match name.len() {
-            4 if is("host") => set_once(&mut framing.host, value)?,
-            5 if is("range") => set_single(&mut self.range, value),
+            4 if is("host") => set_or_refuse(&mut framing.host, value)?,
+            5 if is("range") => set_or_void(&mut self.range, value),
             6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Refused::new(417, "100-continue is all that can be expected"));
                 }
                 self.expects_continue = self.is_1_1;
             }
-            8 if is("if-range") => set_single(&mut self.if_range, value),
+            8 if is("if-range") => set_or_void(&mut self.if_range, value),
             8 if is("if-match") => self.if_match.push(value),
             10 if is("connection") => framing.take_connection(value),
             13 if is("if-none-match") => self.if_none_match.push(value),
-            14 if is("content-length") => set_once(&mut framing.content_length, value)?,
-            17 if is("if-modified-since") => set_single(&mut self.if_modified_since, value),
-            17 if is("transfer-encoding") => set_once(&mut framing.transfer_encoding, value)?,
-            19 if is("if-unmodified-since") => set_single(&mut self.if_unmodified_since, value),
+            14 if is("content-length") => set_or_refuse(&mut framing.content_length, value)?,
+            17 if is("if-modified-since") => set_or_void(&mut self.if_modified_since, value),
+            17 if is("transfer-encoding") => set_or_refuse(&mut framing.transfer_encoding, value)?,
+            19 if is("if-unmodified-since") => set_or_void(&mut self.if_unmodified_since, value),
             _ => {}
         }
         Ok(())
@@ -139,7 +140,8 @@ impl FramingFields<'_> {
         }
     }
 
-    /// RFC 9112, 6.1 and 6.3: who disagrees about the length takes content for a request.
+    /// The body. What another server might give another length is refused, as it would take content for a request
+    /// (RFC 9112, 6.1 and 6.3).
     fn body(&self, is_1_1: bool) -> Result<Option<Body>, Refused> {
         match (self.content_length, self.transfer_encoding) {
             (Some(_), Some(_)) => Err(bad("Content-Length and Transfer-Encoding")),
@@ -160,13 +162,13 @@ impl FramingFields<'_> {
     }
 }
 
-/// A field of which two are none that is understood, as it is no list (RFC 9110, 5.3).
-fn set_single<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) {
+/// Sets a field that is no list (RFC 9110, 5.3): two of them say nothing.
+fn set_or_void<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) {
     *field = Some(if field.is_some() { b"" } else { value });
 }
 
-/// A field of which two are refused, as others may take the other one.
-fn set_once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) -> Result<(), Refused> {
+/// Sets a field of which another server might take the first, or the last one: two of them are refused.
+fn set_or_refuse<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) -> Result<(), Refused> {
     match field.replace(value) {
         Some(_) => Err(bad("Host, Content-Length or Transfer-Encoding is there twice")),
         None => Ok(()),
@@ -194,7 +196,7 @@ fn content_length(value: &[u8]) -> Result<u64, Refused> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(bad("a Content-Length is a number"));
     }
-    // One that is too large for an integer is too large for this server.
+    // A number that is too large for an integer is too large for this server.
     Ok(str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX))
 }
 

@@ -17,7 +17,7 @@ const CHUNK_BYTES_MAX: usize = 8 * 1024;
 pub(super) struct Refused {
     pub(super) status: u16,
     why: &'static str,
-    /// The methods that there are, if it is that.
+    /// The methods that there are, with a 405.
     allow: Option<&'static str>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Response<'a, 'r> {
 }
 
 impl Response<'_, '_> {
-    /// Begins it, with what all have.
+    /// Begins the head, with what all have.
     pub(super) fn begin(&mut self, status: u16) -> &mut Self {
         let (key, head) = (self.conn.key(), self.request.head);
         debug!("{key}: {} {status}", first_line(head).escape_ascii());
@@ -62,7 +62,7 @@ impl Response<'_, '_> {
     }
 
     pub(super) fn field(&mut self, name: &str, value: impl Display) -> &mut Self {
-        // Into memory, which does not fail.
+        // A write to memory does not fail.
         let _ = write!(self.heads.bytes, "{name}: {value}\r\n");
         self
     }
@@ -79,7 +79,7 @@ impl Response<'_, '_> {
         self.conn.send(&self.heads.bytes).ignore();
     }
 
-    /// Sends it with this content.
+    /// Sends the head and this content.
     pub(super) fn send_with(&mut self, content_type: &str, content: &[u8]) {
         self.field("Content-Type", content_type).field("Content-Length", content.len()).send();
         if !self.request.is_head() {
@@ -87,7 +87,8 @@ impl Response<'_, '_> {
         }
     }
 
-    /// Sends it with this content in chunks, as if its length were not known; to HTTP/1.0, which has none, as one piece.
+    /// Sends the head and this content in chunks, as if its length were not known; to HTTP/1.0, which has no chunks, in one
+    /// piece.
     pub(super) fn send_chunked(&mut self, content_type: &str, content: &[u8]) {
         if !self.request.is_1_1 {
             return self.send_with(content_type, content);

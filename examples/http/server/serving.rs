@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oneloop::{Connection, Limits};
+use oneloop::{Connection, Limits, Time};
 
 use super::api::{self, Route};
 use super::cache::Entry;
@@ -16,14 +16,22 @@ use super::range::Piece;
 use super::request::{Method, Request};
 use super::response::{Refused, Response};
 use super::stream::Stream;
-use super::{LookUp, Server, Session, Waiting, listing, path};
+use super::{Server, Session, Waiting, listing, path};
 
 /// From this length on a file is shared with the output; to copy a shorter one costs less.
 const SHARED_BYTES_MIN: usize = 16 * 1024;
 /// For so long a client is silent before its connection is closed in a drain.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// A connection that is served: what all callbacks have.
+/// A request whose file is looked up.
+pub(super) struct Asked {
+    head: Box<[u8]>,
+    /// The version of the file that is in memory.
+    known: Option<Rc<Entry>>,
+    at: Time,
+}
+
+/// A connection that is served, and the server: what all callbacks have.
 pub(super) struct Serving<'a, 'r> {
     pub(super) server: &'a mut Server,
     pub(super) session: &'a mut Session,
@@ -32,10 +40,10 @@ pub(super) struct Serving<'a, 'r> {
 
 impl<'r> Serving<'_, 'r> {
     /// Answers the first request of the input, or begins to. Gives its length, or that of an empty line before it; `None`
-    /// if it is not whole, or the last one.
+    /// if it is not whole, or was refused for good.
     pub(super) fn take(&mut self, input: &[u8]) -> Option<usize> {
         if let Waiting::Silence(_) = self.session.waiting {
-            return Some(input.len()).filter(|len| *len > 0);
+            return (!input.is_empty()).then_some(input.len());
         }
         self.try_take(input).unwrap_or_else(|refused| {
             self.give_up(input, refused);
@@ -93,14 +101,14 @@ impl<'r> Serving<'_, 'r> {
         Response { heads: &mut self.server.heads, conn: self.conn, request }
     }
 
-    /// In a drain the last request is the first one of which no part of another one was read with it, or the next one
-    /// after the connection was told.
+    /// In a drain the answer is the last one if no part of another request has been read, or if the connection was told.
+    /// What has come, but was not read while a file was looked up, has no answer.
     fn note_drain(&self, request: &mut Request<'_>, rest: &[u8]) {
         let is_draining = self.conn.is_draining();
-        request.keeps_alive &= !(is_draining && (self.session.is_last || !has_begun(rest)));
+        request.keeps_alive &= !(is_draining && (self.session.is_told || !has_begun(rest)));
     }
 
-    /// From memory, or after a look at the file.
+    /// Answers with the file at the request's path, from memory or after a look at it.
     fn answer_path(&mut self, request: &Request<'_>) {
         let path = match path::normalize(request.path) {
             Ok(path) => path,
@@ -115,82 +123,72 @@ impl<'r> Serving<'_, 'r> {
         let (files, path) = (Arc::clone(&self.server.files), path.into_owned());
         let stamp = known.as_ref().map(|entry| entry.meta.stamp);
         let job = move || jobs::look_up(&*files, path, stamp);
-        if self.server.look_ups.run_for(self.conn.key(), job).is_err() {
-            return match &known {
-                Some(entry) => self.send_entry(request, entry), // which may be old: better than nothing
-                None => self.refuse(request, Refused::new(503, "too busy")),
-            };
+        let is_given = self.server.look_ups.run_for(self.conn.key(), job).is_ok();
+        match &known {
+            Some(entry) if is_given => entry.checked.set(now), // so that others do not look as well
+            Some(entry) => return self.send_entry(request, entry), // an old file is better than none
+            None if is_given => {}
+            None => return self.refuse(request, Refused::new(503, "too busy")),
         }
-        if let Some(entry) = &known {
-            entry.checked.set(now); // so that others do not look as well
-        }
-        self.wait_for(LookUp { head: request.head.into(), known, asked: now });
+        self.wait_for_look(request, known);
     }
 
-    /// With a page of what is in a directory.
+    /// Answers with a page of what is in a directory.
     fn list(&mut self, request: &Request<'_>, path: String) {
         let files = Arc::clone(&self.server.files);
-        let names_max = if request.is_head() { 0 } else { listing::NAMES_MAX };
-        let job = move || jobs::list(&*files, path, names_max);
-        if self.server.listings.run_for(self.conn.key(), job).is_err() {
-            return self.refuse(request, Refused::new(503, "too busy"));
+        let job = move || jobs::list(&*files, path);
+        match self.server.listings.run_for(self.conn.key(), job) {
+            Ok(()) => self.wait_for_look(request, None),
+            Err(_) => self.refuse(request, Refused::new(503, "too busy")),
         }
-        let asked = self.conn.now();
-        self.wait_for(LookUp { head: request.head.into(), known: None, asked });
     }
 
-    fn wait_for(&mut self, look_up: LookUp) {
-        self.session.waiting = Waiting::LookUp(Box::new(look_up));
+    fn wait_for_look(&mut self, request: &Request<'_>, known: Option<Rc<Entry>>) {
+        let asked = Asked { head: request.head.into(), known, at: self.conn.now() };
+        self.session.waiting = Waiting::LookUp(Box::new(asked));
         self.conn.pause();
     }
 
-    /// A look-up is done.
-    pub(super) fn take_found(&mut self, look_up: LookUp, LookedUp { path, found }: LookedUp) {
-        let LookUp { head, known, asked } = look_up;
+    /// Answers a request whose file was looked up, or begins to.
+    pub(super) fn take_found(&mut self, asked: Asked, LookedUp { path, found }: LookedUp) {
+        let Asked { head, known, at } = asked;
         let mut request = match Request::parse(&head) {
             Ok(request) => request,
             Err(refused) => return self.give_up(&head, refused),
         };
         self.note_drain(&mut request, self.conn.unconsumed());
-        match (found, known) {
-            (Found::Unchanged, Some(entry)) => self.send_entry(&request, &entry),
-            (Found::Bytes(meta, bytes), _) => {
-                let (bytes, checked) = (bytes.into(), Cell::new(asked));
-                let entry = Rc::new(Entry { meta, bytes, checked });
-                self.server.cache.insert(path, Rc::clone(&entry));
-                self.send_entry(&request, &entry);
-            }
-            (Found::Directory, _) if path.ends_with('/') => {
-                self.server.cache.remove(&path);
-                self.list(&request, path);
-            }
-            (found, _) => {
-                self.server.cache.remove(&path);
-                self.answer_found(&request, &path, found);
-            }
+        if !matches!(found, Found::Unchanged | Found::Bytes(..)) {
+            self.server.cache.remove(&path);
         }
-    }
-
-    /// With what is not kept in memory.
-    fn answer_found(&mut self, request: &Request<'_>, path: &str, found: Found) {
-        let mut response = self.response(request);
+        let mut response = self.response(&request);
         match found {
+            Found::Unchanged => {
+                let entry = known.expect("only a version that is known is unchanged");
+                return self.send_entry(&request, &entry);
+            }
+            Found::Bytes(meta, bytes) => {
+                let entry = Rc::new(Entry { meta, bytes: bytes.into(), checked: Cell::new(at) });
+                self.server.cache.insert(path, Rc::clone(&entry));
+                return self.send_entry(&request, &entry);
+            }
             Found::File(meta, file) => {
                 let pieces = meta.send_head(&mut response);
                 let stream = Stream::new(file, pieces, request.keeps_alive);
                 self.session.waiting = Waiting::Stream(Box::new(stream));
                 return self.send_next();
             }
-            Found::Page(page) => {
-                response.begin(200).send_chunked("text/html; charset=utf-8", page.as_bytes());
+            // The length is not known, and need not be.
+            Found::Directory if path.ends_with('/') && request.is_head() => {
+                response.begin(200).field("Content-Type", listing::TYPE).send();
             }
+            Found::Directory if path.ends_with('/') => return self.list(&request, path),
             Found::Directory => {
-                let location = format!("{}/{}", path::encode(path), request.query);
+                let location = format!("{}/{}", path::encode(&path), request.query);
                 response.begin(301).field("Location", location);
                 response.send_with("text/plain; charset=utf-8", b"");
             }
+            Found::Page(page) => response.begin(200).send_chunked(listing::TYPE, page.as_bytes()),
             Found::Failed(kind) => response.refuse(refuse_file(kind)),
-            Found::Unchanged | Found::Bytes(..) => response.refuse(refuse_file(ErrorKind::Other)),
         }
         self.finish(request.keeps_alive);
     }
@@ -213,7 +211,7 @@ impl<'r> Serving<'_, 'r> {
         self.finish(request.keeps_alive);
     }
 
-    /// Sends the next part of a large file, if that is what is waited for.
+    /// Sends the next part of a large file, if one is on its way.
     pub(super) fn send_next(&mut self) {
         if let Waiting::Stream(stream) = &mut self.session.waiting
             && stream.send_next(self.conn, &self.server.reads)
@@ -229,14 +227,14 @@ impl<'r> Serving<'_, 'r> {
         self.finish(request.keeps_alive);
     }
 
-    /// Tells the client why, and closes: where its next request would begin, nobody knows. `head` is what there is of
-    /// this one.
+    /// Tells the client why its request is not answered, and closes, as the next one may begin anywhere. `head` is what has
+    /// come of this one.
     pub(super) fn give_up(&mut self, head: &[u8], refused: Refused) {
         let method = if head.starts_with(b"HEAD ") { Method::Head } else { Method::Unknown };
         self.refuse(&Request { head, method, is_1_1: true, ..Request::default() }, refused);
     }
 
-    /// An answer is sent, or cut off: what comes next.
+    /// Goes on to the next request when an answer was sent or cut off, or closes.
     pub(super) fn finish(&mut self, keeps_alive: bool) {
         self.session.waiting = Waiting::Request;
         if !keeps_alive {
@@ -246,28 +244,28 @@ impl<'r> Serving<'_, 'r> {
         }
     }
 
-    /// Closes. In a drain that is done when the client has been silent for a while: it need not close as well.
+    /// Closes. In a drain the client need not close as well: it is enough that it is silent for a while.
     pub(super) fn close(&mut self) {
         if !self.conn.is_draining() {
             return self.conn.close();
         }
         self.conn.shutdown_write();
+        // What is left of the input is thrown away, so as not to count as a request that comes too slowly.
         self.conn.resume();
-        self.conn.again(); // so that what is left of the input does not count as a request that comes too slowly
-        self.wait_for_silence();
+        self.conn.need(0);
+        self.conn.again();
+        self.close_if_silent(None);
     }
 
-    /// What was sent may still be in the kernel, which throws it away if anything comes in after the connection was closed.
-    /// So a client that goes on asking is listened to, but not answered.
-    fn wait_for_silence(&mut self) {
-        self.session.waiting = Waiting::Silence(self.conn.bytes_in());
-        self.conn.set_timer(SILENCE);
-    }
-
-    /// Closes if the client has said nothing since `bytes_in` were counted, and the kernel has taken what was sent.
-    pub(super) fn end_silence(&mut self, bytes_in: u64) {
-        if self.conn.bytes_in() != bytes_in || self.conn.output_len() > 0 {
-            return self.wait_for_silence();
+    /// Closes if so many bytes had come a while `before`, and no more came, and the kernel has taken what was sent. It may
+    /// still have it, and throws it away if anything comes in after the connection was closed: so a client that goes on
+    /// asking is listened to, and not answered.
+    pub(super) fn close_if_silent(&mut self, before: Option<u64>) {
+        let bytes_in = self.conn.bytes_in();
+        if before != Some(bytes_in) || self.conn.output_len() > 0 {
+            self.session.waiting = Waiting::Silence(bytes_in);
+            self.conn.set_timer(SILENCE);
+            return;
         }
         let limits = Limits::clone(self.conn.limits());
         self.conn.set_limits(&Rc::new(limits.linger_timeout(Duration::ZERO)));

@@ -24,19 +24,14 @@ pub(super) struct Stream {
     is_reading: bool,
     /// A block that was sent, whose room is used again.
     block: Vec<u8>,
-    /// Of the connection, after the answer.
+    /// The connection goes on after the answer.
     pub(super) keeps_alive: bool,
 }
 
 impl Stream {
     pub(super) fn new(file: Arc<dyn File>, pieces: Pieces, keeps_alive: bool) -> Stream {
-        Stream {
-            pieces: pieces.into_iter().collect(),
-            file,
-            is_reading: false,
-            block: Vec::new(),
-            keeps_alive,
-        }
+        let pieces = pieces.into_iter().collect();
+        Stream { pieces, file, is_reading: false, block: Vec::new(), keeps_alive }
     }
 
     /// Sends what can be sent, and has the next block read if there is room for it. Gives whether all is sent; otherwise
@@ -75,7 +70,7 @@ impl Stream {
         !self.is_reading
     }
 
-    /// A block was read: sends it, or says why it was not.
+    /// Sends a block that was read, or fails as the read did.
     pub(super) fn take(&mut self, conn: &mut Connection<'_>, block: Block) -> io::Result<()> {
         self.is_reading = false;
         self.block = block.0?;

@@ -11,7 +11,7 @@ pub(super) fn split(target: &str, method: Method) -> Result<(&str, &str), Refuse
     if target == "*" && method == Method::Options
         || target != "*" && method == Method::Known && !is_path
     {
-        return Ok((target, "")); // of a CONNECT, say, which is refused anyhow
+        return Ok((target, "")); // such as a CONNECT's, which is refused anyhow
     }
     let path = if is_path { target } else { strip_host(target)? };
     let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
@@ -21,23 +21,17 @@ pub(super) fn split(target: &str, method: Method) -> Result<(&str, &str), Refuse
     Ok((if path.is_empty() { "/" } else { path }, query))
 }
 
-/// What follows scheme and host, which are not ours to judge, but must be some.
+/// What follows scheme and host. Which host that is makes no difference, but it must be one.
 fn strip_host(target: &str) -> Result<&str, Refused> {
     let is_scheme = |scheme: &str| ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s));
-    match target.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
-        Some((_, rest)) => {
-            let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-            if is_host(host.as_bytes()) {
-                Ok(path)
-            } else {
-                Err(Refused::new(400, "that is no host"))
-            }
-        }
-        None => Err(Refused::new(400, "the request target is no path")),
-    }
+    let Some((_, rest)) = target.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
+        return Err(Refused::new(400, "the request target is no path"));
+    };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if is_host(host.as_bytes()) { Ok(path) } else { Err(Refused::new(400, "that is no host")) }
 }
 
-/// Whether it is a host as RFC 3986, 3.2.2 has it, and a port perhaps.
+/// Whether `text` is a host (RFC 3986, 3.2.2), with a port or without.
 pub(super) fn is_host(text: &[u8]) -> bool {
     let position = |wanted| text.iter().position(|byte| *byte == wanted);
     let (is_host, port) = match (text, position(b']')) {

@@ -9,7 +9,7 @@ use smallvec::smallvec;
 
 use super::date::http_date;
 use super::files::Stamp;
-use super::range::{Piece, Pieces, Selection, content_range, multipart, select};
+use super::range::{Piece, Pieces, content_range, multipart, select};
 use super::request::{Method, Request};
 use super::response::{Refused, Response};
 
@@ -25,7 +25,7 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
-    /// Of a file with this path.
+    /// Describes a version of the file at this path, of which the name tells the type.
     pub(super) fn new(path: &str, stamp: Stamp) -> Meta {
         let guess = mime_guess::from_path(path).first_or_octet_stream();
         let content_type = match guess.type_() {
@@ -54,33 +54,27 @@ impl Meta {
     /// Sends the head that a request for this file gets; gives what follows it.
     pub(super) fn send_head(&self, response: &mut Response<'_, '_>) -> Pieces {
         let (request, len) = (response.request, self.stamp.len);
-        let pieces = match (self.status_instead(request), self.selection(request)) {
-            (Some(304), _) => {
-                response.begin(304).fields(&self.validators()).send();
-                Pieces::new()
-            }
-            (Some(status), _) => {
-                response.refuse(Refused::new(status, "the file is another one"));
-                Pieces::new()
-            }
-            (None, Selection::Whole) => {
+        let mut pieces = Pieces::new();
+        match (self.status_instead(request), self.parts(request)) {
+            (Some(304), _) => response.begin(304).fields(&self.validators()).send(),
+            (Some(status), _) => response.refuse(Refused::new(status, "the file is another one")),
+            (None, None) => {
                 response.begin(200).fields(&self.whole).send();
-                smallvec![Piece::Span(0..len)]
+                pieces.push(Piece::Span(0..len));
             }
-            (None, Selection::Parts(parts)) => self.send_head_of(parts, response),
-            (None, Selection::Unsatisfiable) => {
+            (None, Some(parts)) if parts.is_empty() => {
                 response.begin(416).field("Content-Range", format_args!("bytes */{len}"));
                 response.send_with("text/plain; charset=utf-8", b"");
-                Pieces::new()
             }
-        };
+            (None, Some(parts)) => pieces = self.send_head_of(&parts, response),
+        }
         if request.is_head() { Pieces::new() } else { pieces }
     }
 
-    fn send_head_of(&self, parts: Vec<Range<u64>>, response: &mut Response<'_, '_>) -> Pieces {
+    fn send_head_of(&self, parts: &[Range<u64>], response: &mut Response<'_, '_>) -> Pieces {
         let len = self.stamp.len;
         response.begin(206).fields(&self.validators());
-        let pieces = if let [part] = &parts[..] {
+        let pieces = if let [part] = parts {
             response.field("Content-Range", content_range(part, len));
             response.field("Content-Type", &self.content_type);
             smallvec![Piece::Span(part.clone())]
@@ -88,7 +82,7 @@ impl Meta {
             let boundary = format!("{:016x}", response.conn.random());
             let content_type = format_args!("multipart/byteranges; boundary={boundary}");
             response.field("Content-Type", content_type);
-            multipart(&parts, len, &self.content_type, &boundary)
+            multipart(parts, len, &self.content_type, &boundary)
         };
         response.field("Content-Length", pieces.iter().map(Piece::len).sum::<u64>()).send();
         pieces
@@ -124,21 +118,17 @@ impl Meta {
         lines == [b"*"] || tags.any(is_this)
     }
 
-    /// `None` if that is no date.
+    /// Whether this version is newer than `date`; `None` if that is no date.
     fn is_newer_than(&self, date: &[u8]) -> Option<bool> {
         let date: HttpDate = str::from_utf8(date).ok()?.parse().ok()?;
         Some(self.last_modified > date)
     }
 
-    /// What is asked for. A part only of the version that the client has, and for that a date is not enough: the file may
-    /// have become another one twice in a second (RFC 9110, 13.1.5).
-    fn selection(&self, request: &Request<'_>) -> Selection {
+    /// The parts that are asked for; `None` stands for the whole file. There are parts only of the version that the client
+    /// has, and for that a date is not enough: the file may have changed twice in a second (RFC 9110, 13.1.5).
+    fn parts(&self, request: &Request<'_>) -> Option<Vec<Range<u64>>> {
         let may_be_partial = request.if_range.is_none_or(|tag| tag == self.etag.as_bytes());
-        match request.range {
-            Some(range) if request.method == Method::Get && may_be_partial => {
-                select(range, self.stamp.len)
-            }
-            _ => Selection::Whole,
-        }
+        let range = request.range.filter(|_| request.method == Method::Get && may_be_partial);
+        select(range?, self.stamp.len)
     }
 }
