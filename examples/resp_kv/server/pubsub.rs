@@ -1,7 +1,7 @@
-//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it. A subscriber that does not take what waits
-//! for it is dropped by the limits of its connection, and delays nobody. In the memory of the reactor a message counts
-//! once for each client that has not taken it: so a large one for many subscribers can use all of that up, and then those
-//! are dropped that have taken the least.
+//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it. A subscriber that does not take what
+//! waits for it is dropped by the limits of its connection, and delays nobody. In the memory of the reactor a message
+//! counts once for each client that has not taken it: so a large one for many subscribers can use all of that up, and
+//! then those are dropped that have taken the least.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -18,23 +18,23 @@ use super::reply::{Done, Reply};
 /// As much work as so many arguments of a command: a message that is sent, or a pattern that is tried.
 const WORK_PER_DELIVERY: usize = 16;
 
-/// What one subscribes to; and the index of it where there is something for either.
+/// What a client subscribes to. Where both kinds have something of their own, it stands at this index.
 #[derive(Clone, Copy)]
 pub(crate) enum Topic {
     Channel,
     Pattern,
 }
 
-/// How many channels, and how many patterns, a client may have: a message is tried with the patterns of all clients.
+/// How many channels, and how many patterns, a client may have.
 const SUBSCRIBED_MAX: [usize; 2] = [100_000, 256];
-/// And how many different patterns all clients together: eight clients use that up, and then a message takes a tenth of a
-/// second at the worst.
+/// How many different patterns all clients together may have: each message is tried with all of them, which takes a
+/// tenth of a second if they are as bad as can be.
 const PATTERNS_MAX: usize = 2048;
 
-/// Clients by their channels, and by their patterns.
+/// The slots of clients by their channels, and by their patterns.
 pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
 
-/// A message in the two versions of the protocol, made when the first one wants it.
+/// A message, which is made once for each version of the protocol if somebody wants it in that.
 struct Message<'a> {
     parts: &'a [&'a [u8]],
     versions: [Option<Rc<[u8]>>; 2],
@@ -53,7 +53,7 @@ impl Message<'_> {
 }
 
 impl Server {
-    /// Sends a message of these parts; to how many it went.
+    /// Sends a message of these parts. Returns how many clients it went to.
     fn send_to_subscribers(
         &mut self,
         cx: &mut Context,
@@ -98,7 +98,7 @@ impl Server {
         }
     }
 
-    /// Tells the client what became of its subscription.
+    /// Tells the current client what became of its subscription.
     fn confirm(&mut self, word: &str, name: Option<&[u8]>) {
         let count = self.clients[self.current].subscriptions();
         let mut reply = self.reply();
@@ -108,7 +108,7 @@ impl Server {
         reply.count(count);
     }
 
-    /// How much may wait for a client depends on whether it subscribes.
+    /// Less output may wait for a client that subscribes to something.
     pub(crate) fn set_limits(&self, conn: &mut Connection) {
         let is_subscriber = self.clients[self.current].subscriptions() > 0;
         conn.set_limits(if is_subscriber { &self.subscriber_limits } else { &self.limits });
@@ -134,6 +134,7 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
     Ok(server.reply().count(receivers))
 }
 
+/// SUBSCRIBE and PSUBSCRIBE.
 pub(crate) fn add(
     server: &mut Server,
     conn: &mut Connection,
@@ -163,7 +164,7 @@ pub(crate) fn add(
     Ok(Done)
 }
 
-/// Without names, from all.
+/// UNSUBSCRIBE and PUNSUBSCRIBE; without names they are for all that the client has subscribed to.
 pub(crate) fn remove(
     server: &mut Server,
     conn: &mut Connection,

@@ -1,4 +1,4 @@
-//! What concerns keys of any type.
+//! Commands for keys of any type.
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn invalid_time(command: &[u8]) -> Failure {
 }
 
 impl Keys<'_> {
-    /// Gives a key that is there a deadline; one that has passed removes it.
+    /// Gives a key that is there a deadline. If that has passed, the key is removed.
     pub(crate) fn expire_at(&mut self, key: &[u8], at: u64) {
         let number = self.number;
         if at <= self.store.now && !self.store.journal.is_replaying {
@@ -90,7 +90,7 @@ pub(crate) fn expire(keys: &mut Keys, args: Args, reply: &mut Reply, unit: Unit)
     Ok(reply.integer(is_there.into()))
 }
 
-/// The deadline of a key, as `of` tells it of the deadline and the time: -2 without a key, -1 without a deadline.
+/// TTL and PTTL: what `of` makes of the key's deadline and the time; -2 without a key, -1 without a deadline.
 pub(crate) fn deadline(
     keys: &mut Keys,
     args: Args,
@@ -131,8 +131,8 @@ pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     Ok(reply.ok())
 }
 
-/// How many steps all keys that are looked at may take to match: so many for each byte of them, which suffices for most
-/// patterns; and so many more, which take some hundred milliseconds.
+/// How many steps it may take to match a pattern with all keys: a few for each byte of a key, which suffice for most
+/// patterns, and so many more, which take some hundred milliseconds.
 const MATCH_STEPS_PER_BYTE: usize = 4;
 const MATCH_STEPS: usize = 1 << 26;
 
@@ -164,7 +164,7 @@ impl Search<'_> {
     }
 }
 
-/// It takes as long as there are keys, as in Redis: for people, and for tests.
+/// KEYS looks at all keys in one go, as in Redis: it is for people, and for tests.
 pub(crate) fn keys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let pattern = Some(args[1]);
     let all = Search { cursor: 0, count: usize::MAX, pattern, type_name: None };
@@ -202,7 +202,7 @@ pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(keys.len()))
 }
 
-/// Whether the memory is given back at once or later makes no difference here.
+/// FLUSHDB and FLUSHALL may say whether the memory is given back at once or later. Here it always is at once.
 fn check_flush(args: Args) -> Result<(), Failure> {
     match args {
         [_] => Ok(()),
