@@ -62,7 +62,9 @@ impl CommandDecoder {
         let came_in_parts = self.offset > 0;
         if !came_in_parts {
             const INVALID: FrameError = FrameError::Malformed("invalid multibulk length");
-            let Some((count, used)) = length(&input[1..], INVALID)? else { return Ok(None) };
+            let Some((count, used)) = length(&input[1..]).map_err(|()| INVALID)? else {
+                return Ok(None);
+            };
             self.offset = 1 + used;
             self.missing = usize::try_from(count).unwrap_or(0); // less than nothing is nothing
             if self.missing > ARGUMENTS_MAX {
@@ -94,7 +96,7 @@ impl CommandDecoder {
             Some(b'$') => {}
             Some(_) => return Err(FrameError::Malformed("expected '$'")),
         }
-        let Some((len, used)) = length(&input[1..], INVALID)? else {
+        let Some((len, used)) = length(&input[1..]).map_err(|()| INVALID)? else {
             return self.check_size(input.len()).map(|()| None);
         };
         let len = usize::try_from(len).map_err(|_| INVALID)?;
@@ -137,27 +139,25 @@ impl CommandDecoder {
     }
 }
 
-/// A length, and how many bytes it takes up with its line's end. `None`: it is not whole yet.
-fn length(input: &[u8], error: FrameError) -> Result<Option<(i64, usize)>, FrameError> {
+/// A length, and how many bytes it takes up with its line's end. `None`: it is not whole yet; an error: it is none.
+fn length(input: &[u8]) -> Result<Option<(i64, usize)>, ()> {
     let sign_len = usize::from(input.first() == Some(&b'-'));
     let mut number: i64 = 0;
     for (at, byte) in input[sign_len..].iter().enumerate() {
         match byte {
-            // No zero in front of other digits, of which there would be no end; and none with a minus.
-            b'0'..=b'9' if at == 0 || number > 0 => {
-                let longer = number.checked_mul(10);
-                let longer = longer.and_then(|longer| longer.checked_add(i64::from(byte - b'0')));
-                number = longer.ok_or(error)?;
+            // No zero in front of other digits, of which there would be no end; and no number that overflows.
+            b'0'..=b'9' if at == 0 || (1..1 << 40).contains(&number) => {
+                number = 10 * number + i64::from(byte - b'0');
             }
             b'\r' if number > 0 || (at > 0 && sign_len == 0) => {
                 let at = sign_len + at;
                 return match input.get(at + 1) {
                     None => Ok(None),
                     Some(b'\n') => Ok(Some((if sign_len > 0 { -number } else { number }, at + 2))),
-                    Some(_) => Err(error),
+                    Some(_) => Err(()),
                 };
             }
-            _ => return Err(error),
+            _ => return Err(()),
         }
     }
     Ok(None)
