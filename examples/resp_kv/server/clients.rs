@@ -41,6 +41,7 @@ pub(crate) struct Client {
     pub(crate) is_watch_broken: bool,
     /// Its channels, and its patterns.
     pub(crate) subscribed: [BTreeSet<Bytes>; 2],
+    pub(crate) subscribed_bytes: usize,
     /// What it waits for, after BLPOP or BRPOP.
     pub(crate) blocked: Option<Blocked>,
     /// A command of it came during CLIENT PAUSE.
@@ -70,6 +71,7 @@ impl Client {
             watched: BTreeSet::new(),
             is_watch_broken: false,
             subscribed: Default::default(),
+            subscribed_bytes: 0,
             blocked: None,
             is_postponed: false,
             closes_when_served: false,

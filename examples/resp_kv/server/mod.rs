@@ -73,6 +73,7 @@ pub(crate) struct Server {
     pushed: Vec<u8>,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
+    subscribed_bytes: usize,
     /// The memory of all commands that clients have queued since their MULTI.
     queued_bytes: usize,
     pause: Option<Pause>,
@@ -118,6 +119,7 @@ impl Server {
             pushed: Vec::new(),
             append_only: None,
             subscriptions: Subscriptions::default(),
+            subscribed_bytes: 0,
             queued_bytes: 0,
             pause: None,
             expiry: None,

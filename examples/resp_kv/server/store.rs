@@ -15,6 +15,8 @@ pub(crate) const DATABASES: usize = 16;
 /// The memory for keys that a client watches or waits for, and for those of all clients.
 const OBSERVED_BYTES_MAX: usize = 2 << 20;
 const OBSERVED_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// So many steps of matching a pattern count as one unit of [`work`](Store::work).
+pub(crate) const STEPS_PER_WORK: usize = 16;
 /// The deadline of a key that does not expire.
 pub(crate) const NEVER: u64 = u64::MAX;
 

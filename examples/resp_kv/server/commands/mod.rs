@@ -21,7 +21,7 @@ use super::keys::Keys;
 use super::pattern;
 use super::protocol::BULK_BYTES_MAX;
 use super::reply::{Done, Reply};
-use super::store::{DATABASES, NEVER};
+use super::store::{DATABASES, NEVER, STEPS_PER_WORK};
 use super::values::{Hash, List, Set, Value};
 
 pub(crate) use self::connection::database;
