@@ -5,14 +5,15 @@
 //! written by a helper thread and whose sync is awaited before a reply leaves.
 //!
 //! It knows strings, hashes, lists and sets, expiry, transactions, publishing, and both versions of the protocol;
-//! `COMMAND LIST` tells all. What is to outlive it stands in the append-only file, which grows with every change and is
-//! never rewritten. It has no other types (sorted sets, streams, bits), no scripts, no replication, no snapshots; no
-//! password, so it is for addresses that only friends reach; and no bound for the keys: what clients send and are sent is
-//! bounded, what they keep is not.
+//! `COMMAND LIST` names all commands. What is to outlive it stands in the append-only file, which grows with every
+//! change and is never rewritten. It has no other types (sorted sets, streams, bits), no scripts, no replication and no
+//! snapshots. It has no password, so it is for addresses that only friends reach. And it has no bound for the keys:
+//! what clients send and are sent is bounded, what they keep is not.
 //!
 //! Try it: `cargo run --release --features signals --example resp_kv`, and in another terminal `redis-cli` or
-//! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. A signal, or
-//! SHUTDOWN, ends it when what was sent by then is answered, after five seconds at the latest; a second signal at once.
+//! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. A
+//! signal, or SHUTDOWN, ends it when what was sent by then is answered, after five seconds at the latest; a second
+//! signal at once.
 //!
 //! To read it, begin with `server/mod.rs`.
 
@@ -49,8 +50,8 @@ struct Arguments {
     /// When the records are synced to the disk.
     #[arg(long, value_name = "WHEN", default_value = "everysec", requires = "appendonly")]
     appendfsync: Policy,
-    /// How long to look for more requests after the last one before the server sleeps. Who sends to a server that
-    /// sleeps has to wake it up, which costs the client more than this costs the server.
+    /// How long to look for more requests after the last one before the server sleeps. To wake it up costs a client
+    /// more than this costs the server.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 10)]
     spin: u32,
 }

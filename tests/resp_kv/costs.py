@@ -45,6 +45,8 @@ class Costs(TestCase):
     def test_a_pattern_has_a_bound(self):
         with self.assertRaisesRegex(redis.ResponseError, "at most 256 bytes"):
             self.redis.config_get("*" * 257)
+        with self.assertRaisesRegex(redis.ResponseError, "CONFIG GET with one pattern"):
+            self.redis.config_get("*", "*")
 
 
 unittest.main()

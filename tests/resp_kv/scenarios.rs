@@ -254,6 +254,36 @@ fn who_sends_costly_commands_gives_the_turn_back() {
     }
 }
 
+/// The answers are short, and for each of them a pattern takes many steps, also if it is given up.
+#[test]
+fn who_has_slow_patterns_tried_gives_the_turn_back() {
+    let (key, channel) = ("x".repeat(60_000), "a".repeat(256));
+    let slow = |stars: usize| format!("*{}b", "a".repeat(stars));
+    let bad = "x".repeat(1000);
+    for (count, command, reply) in [
+        (20, "SCAN 0 MATCH *xxxxxxxxb".to_string(), "*2\r\n$1\r\n0\r\n*0\r\n"),
+        (20, "KEYS *xxxxxxxxb".to_string(), "*0\r\n"),
+        (6, format!("KEYS *{bad}b"), "-ERR the pattern takes too long\r\n"),
+        (20, format!("PUBLISH {channel} x"), ":0\r\n"),
+    ] {
+        let mut sim = Simulation::new(1);
+        let served = serve(&mut sim);
+        let set = Script::new().send(format!("SET {key} x\r\n")).expect("+OK\r\n").close();
+        sim.client(served.address, set);
+        let patterns: String = (100..130).map(|stars| slow(stars) + " ").collect();
+        let subscriber = Script::new().send(format!("PSUBSCRIBE {patterns}\r\n"));
+        sim.client(served.address, subscriber);
+        sim.run_for(Duration::from_secs(1));
+        let turns = sim[served.reactor].stats().turns;
+        let costly = Script::new().send(format!("{command}\r\n").repeat(count));
+        let costly = sim.client(served.address, costly.expect(reply.repeat(count)).close());
+        sim.run_for(Duration::from_secs(10));
+        sim.assert_done(costly);
+        let turns = sim[served.reactor].stats().turns - turns;
+        assert!(turns as usize >= count, "{turns} turns of {command:.20}");
+    }
+}
+
 /// The answers are short, and for each of them all clients are looked at.
 #[test]
 fn who_asks_about_all_clients_gives_the_turn_back() {

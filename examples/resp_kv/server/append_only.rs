@@ -1,8 +1,8 @@
 //! The append-only file: written and synced by a helper thread.
 //!
 //! Records are written in batches: while one is on its way to the disk, the next one is collected. So with the
-//! policy `always` one fsync(2) is for all clients that wait for it, and the replies to them wait with it: also
-//! those that only read, for they may have read what is not on the disk.
+//! policy `always` one fsync(2) is for many clients. The replies to all of them wait for it, also to those that only
+//! read: they may have read what is not on the disk.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,9 +16,9 @@ use oneloop::{Blocking, Context, Inbox, Key, TimerId, blocking};
 
 use super::journal::Journal;
 
-/// So many messages that have waited for the disk are sent in a turn.
+/// At most so many messages that have waited for the disk are sent in a turn.
 const RELEASED_PER_TURN: usize = 1000;
-/// How many bytes of records may wait for a disk that is slow, before clients wait for it.
+/// If more bytes of records than this wait for a slow disk, replies wait for it under every policy.
 const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 
 /// When what was written is synced to the disk. What stands here is what `--help` says.
@@ -56,7 +56,7 @@ pub(crate) struct Written {
 struct Shared {
     /// Records that nobody has begun to write.
     waiting: Mutex<Vec<u8>>,
-    /// The first error takes its place: what would be written behind half a record could not be read.
+    /// After an error it is that error: half a record may stand at the end, and nothing behind that could be read.
     file: Mutex<io::Result<Box<dyn RecordFile>>>,
 }
 
@@ -97,12 +97,13 @@ pub(crate) struct AppendOnly {
     /// The memory that they take, and may.
     pub(crate) held_bytes: usize,
     held_bytes_max: usize,
-    /// When the next ones are sent, if not all that could be were sent at once.
+    /// The timer for the next ones, if more could be sent than in one turn.
     next_release: Option<TimerId>,
 }
 
-/// What is sent to a connection when the file has come so far.
+/// What is sent to a connection when the disk has what came before it.
 struct Held {
+    /// So many bytes of records have to be written, or synced.
     until: u64,
     key: Key,
     bytes: Rc<[u8]>,
@@ -161,8 +162,8 @@ impl AppendOnly {
         }
     }
 
-    /// Whether replies have to wait, after so many bytes of records: for the sync, or because the disk is slow; or for
-    /// those that wait already.
+    /// Whether replies have to wait, when so many bytes of records were made: for the disk, or for replies that wait
+    /// already.
     pub(crate) fn is_behind(&self, recorded: u64) -> bool {
         let safe = match self.policy {
             Policy::Always => self.synced,
@@ -172,8 +173,8 @@ impl AppendOnly {
     }
 
     /// Keeps a message for a connection until so many bytes of records are safe. The same message for many takes its
-    /// memory once. False if it would take more than half of the room that is left: then the connection cannot go on. So
-    /// there is room for the small replies of many clients, however large those were that others have asked for.
+    /// memory once. False if it would take more than half of the room that is left: then the connection cannot go on.
+    /// So there is room for the small replies of many clients, however large those were that others have asked for.
     #[must_use]
     pub(crate) fn hold(&mut self, until: u64, key: Key, bytes: &Rc<[u8]>, next: Next) -> bool {
         let is_first = Rc::strong_count(bytes) == 1; // the caller's
@@ -203,7 +204,7 @@ impl AppendOnly {
     ///
     /// # Errors
     ///
-    /// It was not. What is in the file then, nobody knows.
+    /// It could not be written as a whole.
     pub(crate) fn handle_written(&mut self, written: Written, cx: &mut Context) -> io::Result<()> {
         written.result?;
         self.is_writing = false;
@@ -215,10 +216,10 @@ impl AppendOnly {
         Ok(())
     }
 
-    /// Sends what was held and is safe now; if that is much, a part of it, and the rest in the next turns.
+    /// Sends what was held and is safe now. Of very much it sends a part, and the rest in the next turns.
     fn release(&mut self, cx: &mut Context) {
         if self.next_release.is_some() {
-            return; // not more in this turn
+            return; // it has sent enough in this turn
         }
         let safe = if self.policy == Policy::Always { self.synced } else { self.written };
         let ready = self.held.iter().take(RELEASED_PER_TURN + 1);

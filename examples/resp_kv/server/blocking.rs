@@ -1,5 +1,5 @@
-//! BLPOP and BRPOP: clients that wait for an element of a list. They block nobody: a client that waits is an entry
-//! in a queue.
+//! BLPOP and BRPOP: clients that wait for an element of a list. They block nobody: a client that waits is an entry in
+//! the queue of each of its keys.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     if timeout < 0.0 {
         return Err(Failure::new("ERR timeout is negative"));
     }
-    // Not a number that is only too small to be told from zero.
+    // Zero is for ever; a number that is only too small to be told from zero is not.
     let is_for_ever = timeout == 0.0 && is_zero;
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|_| Failure::new("ERR timeout is out of range"))?
@@ -66,7 +66,7 @@ fn element_reply(reply: &mut Reply, key: &[u8], element: &[u8]) -> Done {
 }
 
 impl Server {
-    /// Takes an element off a list; in the record of changes nobody has waited for it.
+    /// Takes an element off a list, and records that as the pop of a client that did not wait.
     fn pop_recorded(
         &mut self,
         database: usize,
@@ -80,7 +80,7 @@ impl Server {
         Ok(element)
     }
 
-    /// A key was changed: if it is a list now, those who wait for its elements get them.
+    /// A key was changed: if it is a list now, its elements go to the clients that wait for them.
     pub(crate) fn serve_waiting(&mut self, cx: &mut Context, touched: &(usize, Bytes)) {
         let (database, key) = touched;
         while let Some(observers) = self.store.databases[*database].observers.get(key)
@@ -112,14 +112,14 @@ impl Server {
         show_again(cx, self.clients[slot].key);
     }
 
-    /// It has waited for as long as it wanted to.
+    /// The time is over for which a client wanted to wait.
     pub(crate) fn time_out(&mut self, cx: &mut Context, slot: usize) {
         if self.clients[slot].blocked.is_some() {
             self.unblock(cx, slot, |reply| reply.null_array());
         }
     }
 
-    /// Takes a client out of the queues.
+    /// Takes a client out of all queues. It gets no reply.
     pub(crate) fn forget_waiting(&mut self, cx: &mut Context, slot: usize) {
         let Some(blocked) = self.clients[slot].blocked.take() else { return };
         if let Some(timer) = blocked.timer {
@@ -128,7 +128,7 @@ impl Server {
         for key in blocked.keys {
             self.store.remove_observer(&(blocked.database, key), |observers| {
                 if observers.waiting.front() == Some(&slot) {
-                    observers.waiting.pop_front(); // of many who wait mostly the first one goes
+                    observers.waiting.pop_front(); // without a look at the others: mostly it is the first one
                 } else {
                     observers.waiting.retain(|other| *other != slot);
                 }

@@ -1,4 +1,16 @@
 //! What is known of each client.
+//!
+//! Four things stop a client's commands, and then they stay in its input:
+//!
+//! | what stops them                   | flag           | is it paused?   | who starts it again          |
+//! |-----------------------------------|----------------|-----------------|------------------------------|
+//! | it waits for an element of a list | `blocked`      | no              | `unblock`, also by its timer |
+//! | a command came in a CLIENT PAUSE  | `is_postponed` | no              | `unpause`                    |
+//! | its replies wait for the disk     | none           | yes, by `flush` | `AppendOnly::release`        |
+//! | it is closed behind its replies   | `is_closing`   | if more comes   | nobody                       |
+//!
+//! A connection that is not paused is read although its commands wait: otherwise we would not notice that the client
+//! leaves. It is paused as well when there is no more room for its input.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +27,13 @@ pub(crate) struct Client {
     pub(crate) key: Key,
     pub(crate) address: String,
     pub(crate) name: Bytes,
+    /// Name and version of its library, as it says.
     pub(crate) library: [Bytes; 2],
     since: Time,
     pub(crate) last_active: Time,
     pub(crate) last_command: &'static str,
     pub(crate) database: usize,
+    /// The version of the protocol, 2 or 3.
     pub(crate) protocol: u8,
     pub(crate) transaction: Option<Transaction>,
     /// Keys that it watches, and whether one of them was changed since.
@@ -27,12 +41,14 @@ pub(crate) struct Client {
     pub(crate) is_watch_broken: bool,
     /// Its channels, and its patterns.
     pub(crate) subscribed: [BTreeSet<Bytes>; 2],
+    pub(crate) subscribed_bytes: usize,
+    /// What it waits for, after BLPOP or BRPOP.
     pub(crate) blocked: Option<Blocked>,
-    /// Its next command came while clients were paused, and stays in the input until that is over.
+    /// A command of it came during CLIENT PAUSE.
     pub(crate) is_postponed: bool,
-    /// The server drains: it is closed when what it has sent was carried out.
+    /// The server drains, and has to carry out what the pause had put off: then the client is closed.
     pub(crate) closes_when_served: bool,
-    /// Close it once its replies are sent.
+    /// It is closed behind the replies that it has not been sent yet.
     pub(crate) is_closing: bool,
 }
 
@@ -55,6 +71,7 @@ impl Client {
             watched: BTreeSet::new(),
             is_watch_broken: false,
             subscribed: Default::default(),
+            subscribed_bytes: 0,
             blocked: None,
             is_postponed: false,
             closes_when_served: false,
@@ -62,7 +79,7 @@ impl Client {
         }
     }
 
-    /// Whether its next commands have to stay where they are.
+    /// Whether its next commands have to stay in the input.
     pub(crate) fn must_wait(&self) -> bool {
         self.blocked.is_some() || self.is_postponed || self.is_closing
     }
@@ -79,7 +96,7 @@ impl Client {
         if command.name == "shutdown" && self.transaction.is_some() {
             return Err(Failure::new("ERR Command not allowed inside a transaction"));
         }
-        // In version 2 a message could not be told from a reply.
+        // In version 2 a client could not tell a message from a reply.
         if self.protocol == 2 && self.subscriptions() > 0 && !command.is_for_subscribers {
             return Err(Failure::from(format!(
                 "ERR Can't execute '{}': only (P)SUBSCRIBE / (P)UNSUBSCRIBE / PING / QUIT are allowed in this context",
@@ -136,7 +153,8 @@ impl Client {
     }
 }
 
-/// Has a client's input shown again; without a pause nothing would do that.
+/// Has the commands that wait in a client's input shown to `on_data` again. That happens when a connection goes on
+/// after a pause, so there has to be one.
 pub(crate) fn show_again(cx: &mut Context, client: Key) {
     cx.pause_key(client);
     cx.resume_key(client);

@@ -8,7 +8,7 @@ use super::commands::{Args, Command, Failure, Outcome, Run, is_word, quote};
 use super::keys::Keys;
 use super::reply::Reply;
 
-/// So much of a reply is as much work as an argument.
+/// So many bytes of a reply count as one unit of work, like an argument.
 const REPLY_BYTES_PER_WORK: usize = 64;
 
 impl Server {
@@ -21,7 +21,8 @@ impl Server {
         self.commands.get(&*lower).copied()
     }
 
-    /// Carries out a command of the current client, now or when its time has come; or says why not.
+    /// Carries out a command of the current client, queues it for EXEC, leaves it in the input for as long as CLIENT
+    /// PAUSE wants it, or says why it cannot be carried out.
     pub(crate) fn handle_command(&mut self, conn: &mut Connection, args: Args) {
         let Some(name) = args.first() else { return };
         self.commands_total += 1;
@@ -36,7 +37,8 @@ impl Server {
             }
         };
         match checked {
-            // A browser was made to post a form to us (cross-protocol attack): close, and carry out nothing.
+            // Some web page makes its reader's browser post a form to us, in which commands stand: carry out none of
+            // them.
             Err(_) if is_word(name, "POST") || is_word(name, "Host:") => client.is_closing = true,
             Err(failure) => self.refuse(known, &failure),
             Ok(command) if self.must_postpone(command) => {
@@ -51,8 +53,8 @@ impl Server {
         }
     }
 
-    /// Tells the current client why a command is not carried out; a transaction of which it was to be a part will
-    /// not be either.
+    /// Tells the current client why a command is not carried out. If it was to be part of a transaction, the whole of
+    /// that is refused, too.
     fn refuse(&mut self, command: Option<&Command>, failure: &Failure) {
         self.clients[self.current].refuse_transaction();
         if command.is_some_and(|command| command.name == "exec") {
@@ -66,7 +68,7 @@ impl Server {
         }
     }
 
-    /// Carries out a command of the current client, which may.
+    /// Carries out a command of the current client. That it may be carried out now was looked at.
     pub(crate) fn call(&mut self, conn: &mut Connection, command: &'static Command, args: Args) {
         let before = self.out.len();
         let outcome = match command.run {
@@ -84,7 +86,7 @@ impl Server {
         self.store.work += args.len() + replied / REPLY_BYTES_PER_WORK;
     }
 
-    /// Tells those who watch keys, or wait for them, of the keys that were changed.
+    /// Tells the observers of the keys that were changed.
     pub(crate) fn handle_touched(&mut self, cx: &mut Context) {
         let mut at = 0;
         while let Some(touched) = self.store.touched.get(at).cloned() {

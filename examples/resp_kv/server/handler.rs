@@ -43,24 +43,24 @@ impl StreamHandler for Server {
     ) -> Result<usize, Error> {
         let slot = session.slot;
         if self.clients[slot].must_wait() {
-            // Whoever serves it has this shown again. Until there is no more room it is read: that it leaves is to be
-            // noticed, whatever it has sent before.
+            // What it sent stays in the input, and is shown again when it goes on. We read more of it as long as there
+            // is room, or we would not notice that it leaves.
             if self.clients[slot].is_closing || data.len() >= COMMAND_BYTES_MAX {
                 conn.pause();
             }
             return Ok(0);
         }
         self.begin(conn, slot);
-        let mut has_rest = true;
+        let mut is_incomplete = false;
         let result = for_each_message(conn, data, |conn, rest| {
-            let Some((command, taken)) = session.decoder.decode(rest)? else {
-                has_rest = false;
+            let Some((request, taken)) = session.decoder.decode(rest)? else {
+                is_incomplete = true;
                 if session.decoder.need() > 0 {
                     conn.need(session.decoder.need());
                 }
                 return Ok(None);
             };
-            match command {
+            match request {
                 Request::Array(args) => self.handle_command(conn, &args),
                 Request::Inline(words) => {
                     let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -83,7 +83,8 @@ impl StreamHandler for Server {
             }
             Ok(Some(taken))
         });
-        // Not an error of this callback: who sent it is to get the replies to what came before, also those that wait.
+        // An error of this callback would close the connection at once. But the client is to get the replies to the
+        // commands before this one, also those that wait for the disk.
         let used = result.unwrap_or_else(|error| {
             let error = match error.downcast_ref() {
                 Some(FrameError::TooLong(_)) => "too big a command".into(),
@@ -94,7 +95,7 @@ impl StreamHandler for Server {
             data.len()
         });
         let this = &mut self.clients[slot];
-        let is_served = !has_rest || used == data.len() || this.blocked.is_some();
+        let is_served = is_incomplete || used == data.len() || this.blocked.is_some();
         if this.closes_when_served && is_served {
             this.is_closing = true;
             self.forget_waiting(conn, slot);
@@ -123,20 +124,23 @@ impl StreamHandler for Server {
         self.end(cx);
     }
 
-    /// Who waits for an element of a list would wait for ever. Commands that were postponed are carried out now.
+    /// What the client had sent was carried out, but for what CLIENT PAUSE has put off. It is closed, also if it waits
+    /// for an element of a list, for which it might wait for ever.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
-        let this = &mut self.clients[session.slot];
-        this.closes_when_served = this.is_postponed;
-        let closes_when_served = this.closes_when_served;
+        let slot = session.slot;
+        let is_postponed = self.clients[slot].is_postponed;
+        self.clients[slot].closes_when_served = is_postponed;
         self.unpause(conn);
-        if closes_when_served || (self.clients[session.slot].blocked.is_none() && conn.is_paused())
-        {
-            return;
+        if is_postponed {
+            return; // `on_data` carries out what it sent, and closes it then
         }
-        self.forget_waiting(conn, session.slot);
-        self.begin(conn, session.slot);
-        self.clients[session.slot].is_closing = true;
-        self.flush(conn); // which closes it, behind the replies that wait for the disk
+        if conn.is_paused() && self.clients[slot].blocked.is_none() {
+            return; // its replies wait for the disk: this is called again when it goes on
+        }
+        self.forget_waiting(conn, slot);
+        self.begin(conn, slot);
+        self.clients[slot].is_closing = true;
+        self.flush(conn); // which closes it
         self.end(conn);
     }
 

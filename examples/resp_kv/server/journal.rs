@@ -1,17 +1,17 @@
-//! The record of changes: the commands that make the same store again, as they go to the append-only file.
+//! The record of changes: commands that make the same store again, as they go to the append-only file.
 
-/// Collects records until they are taken. It is off until a file is there to take them.
+/// Collects records until they are taken to be written. Without a file it is off, and collects none.
 #[derive(Default)]
 pub(crate) struct Journal {
     pub(crate) is_on: bool,
-    /// Records are being carried out that stand in a file, also of what time has done to the keys.
+    /// A file is being read. It also says which keys have expired, so until its end no key does by itself.
     pub(crate) is_replaying: bool,
     records: Vec<u8>,
-    /// Bytes of those that were taken.
+    /// How many bytes of records were taken before.
     taken_bytes: u64,
     /// The database that the last record was about.
     database: Option<usize>,
-    /// The command that runs has made its own record.
+    /// The command that runs has made a record in place of its own words.
     has_own_record: bool,
     /// The records that are made now become one transaction.
     is_in_transaction: bool,
@@ -31,14 +31,14 @@ impl Journal {
         self.write(arguments);
     }
 
-    /// Adds a record that takes the place of the command that runs: one that says the same for all times, of a
-    /// deadline from now or a random member.
+    /// Adds a record in place of the words of the command that runs, which would not do the same another time: for `EX
+    /// 10` it says the moment, and for SPOP the members.
     pub(crate) fn record_instead(&mut self, database: usize, arguments: &[&[u8]]) {
         self.has_own_record = true;
         self.record(database, arguments);
     }
 
-    /// Whether the command that has run made its own record.
+    /// Whether the command that has run made such a record.
     pub(crate) fn take_own_record(&mut self) -> bool {
         std::mem::take(&mut self.has_own_record)
     }
@@ -48,8 +48,8 @@ impl Journal {
         self.records.len()
     }
 
-    /// From here on records are one transaction, of which a reader carries out all or nothing. Within another one they are a
-    /// part of that.
+    /// From here on records are one transaction, of which a reader carries out all or nothing. Within another one they
+    /// are a part of that.
     pub(crate) fn begin_transaction(&mut self) -> Option<usize> {
         let is_new = !std::mem::replace(&mut self.is_in_transaction, true);
         is_new.then_some(self.len())
@@ -84,6 +84,11 @@ impl Journal {
         std::mem::take(&mut self.records)
     }
 
+    /// The same bytes as those of [`Reply::array`] and [`Reply::bulk`], which add nothing to a reply that is too large:
+    /// of a record no part may be missing.
+    ///
+    /// [`Reply::array`]: super::reply::Reply::array
+    /// [`Reply::bulk`]: super::reply::Reply::bulk
     fn write(&mut self, arguments: &[&[u8]]) {
         let mut digits = itoa::Buffer::new();
         self.records.push(b'*');

@@ -9,9 +9,9 @@ use super::commands::Failure;
 use super::store::{Database, NEVER, Object, Store};
 use super::values::{Type, Value, less_room};
 
-/// The keys of one database. Those whose deadline has passed are not there.
+/// The keys of one database, to read and change. A key whose deadline has passed is not found.
 ///
-/// Each has a place, a number; there are no gaps, so when a key is removed the last one moves to its place.
+/// Each key has a place, a number. There are no gaps: when a key is removed, the last one moves to its place.
 pub(crate) struct Keys<'a> {
     pub(crate) store: &'a mut Store,
     pub(crate) number: usize,
@@ -36,7 +36,7 @@ impl Keys<'_> {
         Some(place)
     }
 
-    /// The record of changes says when a key was removed, and nothing but that removes it while the record is read.
+    /// While the file is read no key expires by itself, as the record of that stands in the file.
     fn has_expired(&self, object: &Object) -> bool {
         object.expires <= self.store.now && !self.store.journal.is_replaying
     }
@@ -71,8 +71,8 @@ impl Keys<'_> {
         self.find(key).map(|place| &mut self.database_mut().keys[place].value)
     }
 
-    /// The value if it is of this type. Whoever changes it calls [`touch`](Self::touch), or, who takes something out,
-    /// [`taken_from`](Self::taken_from).
+    /// The value, which is to be of this type. A caller that changes it calls [`touch`](Self::touch) then, or
+    /// [`taken_from`](Self::taken_from) if it took something out.
     ///
     /// # Errors
     ///
@@ -82,8 +82,8 @@ impl Keys<'_> {
         value.map(|value| T::of(value).ok_or(Failure::WRONG_TYPE)).transpose()
     }
 
-    /// The value of this type, which is made if there is none. Whoever calls it puts something in, and calls
-    /// [`touch`](Self::touch).
+    /// The value, which is to be of this type; an empty one is made if there is none. The caller puts something in, and
+    /// calls [`touch`](Self::touch).
     ///
     /// # Errors
     ///
@@ -141,13 +141,13 @@ impl Keys<'_> {
         self.remove_at(place).map(|(_, value)| value)
     }
 
-    /// Tells that the value of a key was changed.
+    /// Notes that the value of a key was changed.
     pub(crate) fn touch(&mut self, key: &[u8]) {
         self.store.changes += 1;
         self.note(key);
     }
 
-    /// Tells that something was taken out of a hash, list or set; its key goes with the last of it.
+    /// Notes that something was taken out of a hash, list or set. If it is empty now, its key is removed.
     pub(crate) fn taken_from(&mut self, key: &[u8]) {
         self.touch(key);
         let Some(place) = self.find(key) else { return };
@@ -179,10 +179,10 @@ impl Keys<'_> {
         self.database().keys.len()
     }
 
-    /// One step of a walk: the keys at the `count` places below `cursor`, or at the last ones if it is 0, without those
-    /// that have expired; and the cursor for the next step, which is 0 at the end.
+    /// One step of a walk over all keys, from the last place to the first: the keys at the `count` places below
+    /// `cursor` that have not expired, and the cursor for the next step. A cursor of 0 is the beginning, and the end.
     ///
-    /// Keys move to lower places only: so a walk meets each key that is there all the time, some of them twice.
+    /// Keys only move to lower places. So a walk meets every key that is there all the time, and some of them twice.
     pub(crate) fn scan(&self, cursor: u64, count: usize) -> (Vec<(&Bytes, &Value)>, u64) {
         let keys = &self.database().keys;
         let cursor = usize::try_from(cursor).unwrap_or(usize::MAX);

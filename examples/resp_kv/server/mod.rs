@@ -1,11 +1,17 @@
 //! The server: one handler for all clients. It knows no socket, no clock and no file, so that it runs in simulation
 //! as it does in the world.
 //!
-//! The loop calls `handler`. From there a command goes by way of `protocol`, which finds it in the input, `execute`, which
-//! looks whether it may be carried out now, and `commands`, which has all of them; its reply is written with `reply`, and
-//! leaves as `output` says. What is kept is the `store`: `keys` with their `values`. What clients do beside that stands in
-//! a file each: `pubsub`, `transactions`, `blocking`, `pause`. So does the file that outlives it all: `journal` makes the
-//! records, `append_only` writes them, and `replay` reads them at the start.
+//! In this order each file builds on those before it:
+//!
+//! 1. `protocol` finds a command in the input, and `reply` writes the answer.
+//! 2. `bytes` and `values` are what keys stand for. `journal` makes a record of each change. `store` has all keys, and
+//!    `keys` is how commands read and change them.
+//! 3. `commands` has the table of all commands, and a file for each family. One family is enough, `strings`: the others
+//!    are written in the same way and need not be read; nor need `pattern`, which some of them use.
+//! 4. `clients` tells what is known of a client, and all that can stop its commands. `execute` carries out a command or
+//!    says why not, `output` sends the replies, and `handler` has the callbacks, which call all of this.
+//! 5. `blocking`, `pause`, `transactions` and `pubsub` are what clients can do beside that, and do to each other.
+//! 6. `append_only` writes the records to a file, and `replay` reads them at the start.
 
 mod append_only;
 mod blocking;
@@ -45,10 +51,11 @@ use self::store::Store;
 
 pub(crate) use self::append_only::{Policy, RecordFile, Written};
 
-/// After so long a silence the kernel asks whether a client is still there; three times, until it is taken for gone.
+/// After so long a silence the kernel asks whether a client is still there. If three such questions have no answer, the
+/// connection is over.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(300);
-/// How often keys are looked for whose deadline has passed, if there are any with one. Whoever asks for such a key
-/// before that does not find it.
+/// How often keys are removed whose deadline has passed. A command that asks for such a key before that does not find
+/// it.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// A key-value store that speaks the protocol of Redis.
@@ -56,20 +63,21 @@ pub(crate) struct Server {
     store: Store,
     commands: HashMap<&'static [u8], &'static Command, ahash::RandomState>,
     clients: Slab<Client>,
-    /// The client whose commands are carried out.
+    /// The slot of the client whose commands are carried out.
     current: usize,
-    /// Its connection, while a callback of it runs.
+    /// The connection of that client, during its callbacks.
     running: Option<Key>,
-    /// The replies to it that were not yet sent.
+    /// Replies to that client that were not sent yet.
     out: Vec<u8>,
-    /// The messages that its own transaction has sent it, which are to come behind the reply to EXEC.
+    /// Messages that it has published itself, within a transaction: they come behind the reply to EXEC.
     pushed: Vec<u8>,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
-    /// What all clients have queued since their MULTI.
+    subscribed_bytes: usize,
+    /// The memory of all commands that clients have queued since their MULTI.
     queued_bytes: usize,
     pause: Option<Pause>,
-    /// When keys are looked for whose deadline has passed.
+    /// The timer for the keys whose deadline has passed; none while no key has a deadline.
     expiry: Option<TimerId>,
     started: Time,
     clients_total: u64,
@@ -81,8 +89,9 @@ pub(crate) struct Server {
     subscriber_limits: Rc<Limits>,
 }
 
-/// What is remembered about a connection here; the rest is its [`Client`].
+/// What the loop keeps with a connection.
 pub(crate) struct Session {
+    /// Where its [`Client`] stands, as long as it is open. Other clients know each other by their slots.
     slot: usize,
     decoder: CommandDecoder,
 }
@@ -110,6 +119,7 @@ impl Server {
             pushed: Vec::new(),
             append_only: None,
             subscriptions: Subscriptions::default(),
+            subscribed_bytes: 0,
             queued_bytes: 0,
             pause: None,
             expiry: None,
@@ -123,9 +133,9 @@ impl Server {
     }
 
     /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as connections of a
-    /// pool are, and take its replies when it likes to; commands and replies may be large. What bounds them is the
-    /// memory of the reactor, for all clients together. Only when the server ends it does not wait long for clients that
-    /// do not close.
+    /// pool are, and may take its replies when it likes to; commands and replies may be large. The memory of the
+    /// reactor bounds them for all clients together. When the server closes a connection, it waits a second for the
+    /// client to do the same.
     pub(crate) fn limits() -> Limits {
         Limits::new()
             .input_bytes_max(COMMAND_BYTES_MAX + 64 * 1024)
@@ -137,8 +147,8 @@ impl Server {
             .linger_timeout(Duration::from_secs(1))
     }
 
-    /// Records all changes in a file from now on. Replies and messages that wait for it take at most so much memory,
-    /// beside that of the reactor. The inbox is to be attached to this handler.
+    /// Records all changes in a file from now on. The replies and messages that wait for it take `held_bytes_max` of
+    /// memory at most, beside that of the reactor. The inbox is to be attached to this handler.
     pub(crate) fn append_to(
         &mut self,
         file: impl RecordFile,
@@ -163,8 +173,8 @@ impl Server {
         }
     }
 
-    /// What every callback begins with that carries out commands, or sends replies. It clears what a callback has left
-    /// that ended with a panic.
+    /// Every callback of a client that carries out commands, or sends replies, begins with this. It clears what is left
+    /// of a callback that ended with a panic.
     fn begin(&mut self, conn: &Connection, slot: usize) {
         self.read_clock(conn);
         self.current = slot;
@@ -179,7 +189,7 @@ impl Server {
         self.store.now = since.map_or(0, |since| since.as_millis() as u64);
     }
 
-    /// What every callback ends with that may have changed something.
+    /// Every callback that may have changed something ends with this.
     fn end(&mut self, cx: &mut Context) {
         self.running = None;
         if let Some(append_only) = &mut self.append_only {

@@ -8,16 +8,17 @@ use super::Server;
 use super::append_only::Next;
 use super::reply::{REPLY_BYTES_MAX, Reply};
 
-/// Replies are collected until there are so many bytes of them, or no command is left.
+/// The replies to a client are collected until no command of it is left, or until there are so many bytes of them.
 pub(crate) const FLUSH_BYTES: usize = 32 * 1024;
 
 impl Server {
-    /// Writes replies to the current client.
+    /// Where replies to the current client are written.
     pub(crate) fn reply(&mut self) -> Reply<'_> {
         Reply::new(&mut self.out, self.clients[self.current].protocol)
     }
 
-    /// Sends the replies that were collected; or keeps them, until what they acknowledge is on the disk.
+    /// Sends the replies that were collected, or keeps them until what they acknowledge is on the disk; closes the
+    /// connection behind them if that is due.
     pub(crate) fn flush(&mut self, conn: &mut Connection) {
         let closes = self.clients[self.current].is_closing;
         if self.out.is_empty() && !closes {
@@ -29,7 +30,7 @@ impl Server {
         } else if self.is_behind() {
             let replies = Rc::from(&self.out[..]);
             self.hold(conn, key, &replies, if closes { Next::Close } else { Next::Resume });
-            conn.pause(); // so that there is an end to what is kept
+            conn.pause(); // more commands would make more replies to keep
         } else {
             conn.send(&self.out).ignore();
             if closes {
@@ -42,11 +43,11 @@ impl Server {
         }
     }
 
-    /// Sends to any client.
+    /// Sends a message to any client: published, or the reply to a command that has waited.
     pub(crate) fn deliver(&mut self, cx: &mut Context, slot: usize, message: &Rc<[u8]>) {
         let key = self.clients[slot].key;
         if self.running == Some(key) {
-            // Behind the replies that wait there; within EXEC, whose array is not whole, behind all of it.
+            // It comes behind the replies that were collected; while EXEC writes its array, behind the whole of that.
             let is_in_exec = self.clients[slot].transaction.is_some();
             let out = if is_in_exec { &mut self.pushed } else { &mut self.out };
             Reply::new(out, self.clients[slot].protocol).write(message);
@@ -57,13 +58,13 @@ impl Server {
         }
     }
 
-    /// Whether what is sent has to wait for the disk.
+    /// Whether what is sent now has to wait for the disk.
     fn is_behind(&self) -> bool {
         let recorded = self.store.journal.recorded_bytes();
         self.append_only.as_ref().is_some_and(|append_only| append_only.is_behind(recorded))
     }
 
-    /// Keeps a message until all changes up to now are on the disk.
+    /// Keeps a message until all changes up to now are on the disk. If there is no room for it, the client is dropped.
     fn hold(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>, next: Next) {
         let recorded = self.store.journal.recorded_bytes();
         let append_only = self.append_only.as_mut();

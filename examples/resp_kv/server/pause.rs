@@ -1,5 +1,5 @@
-//! CLIENT PAUSE: a command that comes meanwhile stays in its client's input, and so do all behind it. So it has the
-//! bound of all input, and goes with its client.
+//! CLIENT PAUSE: a command that comes meanwhile stays in its client's input, and so do all behind it. So they have the
+//! bound that all input has, and if the client leaves they are not carried out.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Server {
         let millis = integer(millis).ok().and_then(|millis| u64::try_from(millis).ok());
         let millis = millis.ok_or(Failure::new("ERR timeout is not an integer or out of range"))?;
         if cx.is_draining() {
-            return Ok(()); // nobody is to wait for anything
+            return Ok(()); // the server ends, and nothing is put off any more
         }
         let mut ends = cx.now() + Duration::from_millis(millis);
         let mut is_for_reads = is_for_reads;

@@ -1,13 +1,13 @@
-//! Where one command ends and the next one begins: the Redis serialization protocol as clients send it
-//! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>), and commands typed as lines.
+//! Finds commands in what clients send: in the Redis serialization protocol
+//! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>), or typed as lines.
 
 use memchr::memchr;
 use oneloop::codec::{Decoder, FrameError};
 use smallvec::SmallVec;
 
-/// The longest argument. Redis takes 512 MiB; here a whole command is kept in memory first.
+/// The longest argument. Redis takes 512 MiB; here the input of a client has to have room for a whole command.
 pub(crate) const BULK_BYTES_MAX: usize = 64 << 20;
-/// The longest command: one such argument, and some more.
+/// The longest command: room for one such argument, and for others that are short.
 pub(crate) const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + INLINE_BYTES_MAX;
 const INLINE_BYTES_MAX: usize = 64 << 10;
 const ARGUMENTS_MAX: usize = 1 << 20;
@@ -20,15 +20,15 @@ pub(crate) enum Request<'a> {
     Inline(Vec<Vec<u8>>),
 }
 
-/// Finds commands in what a client sends. Of a command that comes in parts it looks twice at the lengths, and at
-/// nothing more often.
+/// Finds the commands of one client. If a command comes in parts, it is looked through up to what has come, and in the
+/// end once more: so the work is in proportion to the length, however small the parts are.
 pub(crate) struct CommandDecoder {
     bytes_max: usize,
-    /// How far it has looked into a command that is not whole.
+    /// How far a command that is not whole was looked through.
     offset: usize,
-    /// Arguments of it that are still to come. Where the ones before stand is not kept, as they may be many.
+    /// How many of its arguments are still to come. Where those before them stand is not kept: there may be very many.
     missing: usize,
-    /// So many bytes are wanted before it is worth to look again.
+    /// How many bytes have to be there before the next argument is whole; 0 if that is not known.
     need: usize,
 }
 
@@ -62,7 +62,9 @@ impl CommandDecoder {
         let came_in_parts = self.offset > 0;
         if !came_in_parts {
             const INVALID: FrameError = FrameError::Malformed("invalid multibulk length");
-            let Some((count, used)) = length(&input[1..], INVALID)? else { return Ok(None) };
+            let Some((count, used)) = length(&input[1..]).map_err(|()| INVALID)? else {
+                return Ok(None);
+            };
             self.offset = 1 + used;
             self.missing = usize::try_from(count).unwrap_or(0); // less than nothing is nothing
             if self.missing > ARGUMENTS_MAX {
@@ -86,7 +88,7 @@ impl CommandDecoder {
         Ok(Some((Request::Array(arguments), taken)))
     }
 
-    /// Where the next argument stands, which `input` begins with, and its length.
+    /// Where in `input`, which begins with the next argument, its bytes stand, and how many there are.
     fn bulk(&mut self, input: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
         const INVALID: FrameError = FrameError::Malformed("invalid bulk length");
         match input.first() {
@@ -94,7 +96,7 @@ impl CommandDecoder {
             Some(b'$') => {}
             Some(_) => return Err(FrameError::Malformed("expected '$'")),
         }
-        let Some((len, used)) = length(&input[1..], INVALID)? else {
+        let Some((len, used)) = length(&input[1..]).map_err(|()| INVALID)? else {
             return self.check_size(input.len()).map(|()| None);
         };
         let len = usize::try_from(len).map_err(|_| INVALID)?;
@@ -137,34 +139,32 @@ impl CommandDecoder {
     }
 }
 
-/// A length, and how many bytes it takes up with its line's end. `None`: it is not whole yet.
-fn length(input: &[u8], error: FrameError) -> Result<Option<(i64, usize)>, FrameError> {
+/// A length, and how many bytes it takes up with its line's end. `None`: it is not whole yet; an error: it is none.
+fn length(input: &[u8]) -> Result<Option<(i64, usize)>, ()> {
     let sign_len = usize::from(input.first() == Some(&b'-'));
     let mut number: i64 = 0;
     for (at, byte) in input[sign_len..].iter().enumerate() {
         match byte {
-            // No zero in front of other digits, of which there would be no end; and none with a minus.
-            b'0'..=b'9' if at == 0 || number > 0 => {
-                let longer = number.checked_mul(10);
-                let longer = longer.and_then(|longer| longer.checked_add(i64::from(byte - b'0')));
-                number = longer.ok_or(error)?;
+            // No zero in front of other digits, of which there would be no end; and no number that overflows.
+            b'0'..=b'9' if at == 0 || (1..1 << 40).contains(&number) => {
+                number = 10 * number + i64::from(byte - b'0');
             }
             b'\r' if number > 0 || (at > 0 && sign_len == 0) => {
                 let at = sign_len + at;
                 return match input.get(at + 1) {
                     None => Ok(None),
                     Some(b'\n') => Ok(Some((if sign_len > 0 { -number } else { number }, at + 2))),
-                    Some(_) => Err(error),
+                    Some(_) => Err(()),
                 };
             }
-            _ => return Err(error),
+            _ => return Err(()),
         }
     }
     Ok(None)
 }
 
 /// The words of a line. In double quotes `\n`, `\x41` and the like stand for other bytes, in single quotes only
-/// `\'`. `None`: a quote does not end, or ends within a word.
+/// `\'` does. `None`: a quote has no end, or something stands directly behind its end.
 fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii();
@@ -191,7 +191,7 @@ fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(words)
 }
 
-/// Adds what stands in the quotes that `input` begins with; gives the rest.
+/// Adds to a word what stands in the quotes that `input` begins with, and returns what follows them.
 fn quoted<'a>(input: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (quote, mut rest) = (input[0], &input[1..]);
     loop {

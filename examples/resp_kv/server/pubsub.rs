@@ -1,7 +1,7 @@
-//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it. A subscriber that does not take what waits
-//! for it is dropped by the limits of its connection, and delays nobody. In the memory of the reactor a message counts
-//! once for each client that has not taken it: so a large one for many subscribers can use all of that up, and then those
-//! are dropped that have taken the least.
+//! PUBLISH and SUBSCRIBE. A message is made once and shared by all who get it. A subscriber that does not take what
+//! waits for it is dropped by the limits of its connection, and delays nobody. In the memory of the reactor a message
+//! counts once for each client that has not taken it: so a large one for many subscribers can use all of that up, and
+//! then those are dropped that have taken the least.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -14,27 +14,35 @@ use super::clients::Client;
 use super::commands::{Args, Failure, Outcome, check_name};
 use super::pattern;
 use super::reply::{Done, Reply};
+use super::store::STEPS_PER_WORK;
 
-/// As much work as so many arguments of a command: a message that is sent, or a pattern that is tried.
+/// A message that is sent is as much work as so many arguments of a command.
 const WORK_PER_DELIVERY: usize = 16;
 
-/// What one subscribes to; and the index of it where there is something for either.
+/// What a client subscribes to. Where both kinds have something of their own, it stands at this index.
 #[derive(Clone, Copy)]
 pub(crate) enum Topic {
     Channel,
     Pattern,
 }
 
-/// How many channels, and how many patterns, a client may have: a message is tried with the patterns of all clients.
-const SUBSCRIBED_MAX: [usize; 2] = [100_000, 256];
-/// And how many different patterns all clients together: eight clients use that up, and then a message takes a tenth of a
-/// second at the worst.
-const PATTERNS_MAX: usize = 2048;
+/// The memory for what a client may subscribe to, and for that of all clients.
+const SUBSCRIBED_BYTES_MAX: usize = 8 << 20;
+const SUBSCRIBED_BYTES_TOTAL_MAX: usize = 64 << 20;
+/// How many patterns a client may have, and how many different ones all clients together: each message is tried with all
+/// of them, which takes a tenth of a second if they are as bad as can be.
+const PATTERNS_MAX: usize = 256;
+const PATTERNS_TOTAL_MAX: usize = 1024;
 
-/// Clients by their channels, and by their patterns.
+/// The memory of a channel or pattern for one client: both sides have a copy, in a tree.
+fn subscription_bytes(name: &[u8]) -> usize {
+    2 * name.len() + 250
+}
+
+/// The slots of clients by their channels, and by their patterns.
 pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
 
-/// A message in the two versions of the protocol, made when the first one wants it.
+/// A message, which is made once for each version of the protocol if somebody wants it in that.
 struct Message<'a> {
     parts: &'a [&'a [u8]],
     versions: [Option<Rc<[u8]>>; 2],
@@ -53,7 +61,7 @@ impl Message<'_> {
 }
 
 impl Server {
-    /// Sends a message of these parts; to how many it went.
+    /// Sends a message of these parts. Returns how many clients it went to.
     fn send_to_subscribers(
         &mut self,
         cx: &mut Context,
@@ -74,12 +82,21 @@ impl Server {
 
     fn subscribe(&mut self, topic: Topic, name: &[u8]) {
         let name = Bytes::from_slice(name);
-        self.clients[self.current].subscribed[topic as usize].insert(name.clone());
-        self.subscriptions[topic as usize].entry(name).or_default().insert(self.current);
+        let this = &mut self.clients[self.current];
+        if this.subscribed[topic as usize].insert(name.clone()) {
+            this.subscribed_bytes += subscription_bytes(&name);
+            self.subscribed_bytes += subscription_bytes(&name);
+            self.subscriptions[topic as usize].entry(name).or_default().insert(self.current);
+        }
     }
 
     fn unsubscribe(&mut self, slot: usize, topic: Topic, name: &[u8]) {
-        self.clients[slot].subscribed[topic as usize].remove(name);
+        let this = &mut self.clients[slot];
+        if !this.subscribed[topic as usize].remove(name) {
+            return;
+        }
+        this.subscribed_bytes -= subscription_bytes(name);
+        self.subscribed_bytes -= subscription_bytes(name);
         let all = &mut self.subscriptions[topic as usize];
         if let Some(subscribers) = all.get_mut(name) {
             subscribers.remove(&slot);
@@ -98,7 +115,7 @@ impl Server {
         }
     }
 
-    /// Tells the client what became of its subscription.
+    /// Tells the current client what became of its subscription.
     fn confirm(&mut self, word: &str, name: Option<&[u8]>) {
         let count = self.clients[self.current].subscriptions();
         let mut reply = self.reply();
@@ -108,7 +125,7 @@ impl Server {
         reply.count(count);
     }
 
-    /// How much may wait for a client depends on whether it subscribes.
+    /// Less output may wait for a client that subscribes to something.
     pub(crate) fn set_limits(&self, conn: &mut Connection) {
         let is_subscriber = self.clients[self.current].subscriptions() > 0;
         conn.set_limits(if is_subscriber { &self.subscriber_limits } else { &self.limits });
@@ -118,9 +135,10 @@ impl Server {
 pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let (channel, text) = (check_name(args[1])?, args[2]);
     let [channels, patterns] = &server.subscriptions;
-    let tried = patterns.len();
     let subscribers: Vec<usize> = channels.get(channel).into_iter().flatten().copied().collect();
-    let matching = patterns.iter().filter(|(pattern, _)| pattern::matches(pattern, channel));
+    let mut steps = usize::MAX;
+    let mut matches = |pattern: &[u8]| pattern::matches_within(pattern, channel, &mut steps);
+    let matching = patterns.iter().filter(|(pattern, _)| matches(pattern) == Some(true));
     let matching: Vec<(Bytes, Vec<usize>)> = matching
         .map(|(pattern, subscribers)| (pattern.clone(), subscribers.iter().copied().collect()))
         .collect();
@@ -130,10 +148,11 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
         let parts: [&[u8]; 4] = [b"pmessage", &pattern, channel, text];
         receivers += server.send_to_subscribers(conn, &subscribers, &parts);
     }
-    server.store.work += WORK_PER_DELIVERY * (receivers + tried);
+    server.store.work += WORK_PER_DELIVERY * receivers + (usize::MAX - steps) / STEPS_PER_WORK;
     Ok(server.reply().count(receivers))
 }
 
+/// SUBSCRIBE and PSUBSCRIBE.
 pub(crate) fn add(
     server: &mut Server,
     conn: &mut Connection,
@@ -142,18 +161,20 @@ pub(crate) fn add(
     word: &str,
 ) -> Outcome {
     args[1..].iter().try_for_each(|name| check_name(name).map(drop))?;
-    let subscribed = &server.clients[server.current].subscribed[topic as usize];
-    let new = args[1..].iter().filter(|name| !subscribed.contains(**name)).count();
-    let [channels_max, patterns_max] = SUBSCRIBED_MAX;
-    if subscribed.len() + new > SUBSCRIBED_MAX[topic as usize] {
-        let text =
-            format!("ERR a client has at most {channels_max} channels, {patterns_max} patterns");
-        return Err(text.into());
+    let this = &server.clients[server.current];
+    let new = args[1..].iter().filter(|name| !this.subscribed[topic as usize].contains(**name));
+    let bytes: usize = new.clone().map(|name| subscription_bytes(name)).sum();
+    let (mut own, mut all) = (0, 0);
+    if let Topic::Pattern = topic {
+        let [_, patterns] = &server.subscriptions;
+        own = this.subscribed[topic as usize].len() + new.clone().count();
+        all = patterns.len() + new.filter(|name| !patterns.contains_key(**name)).count();
     }
-    let [_, patterns] = &server.subscriptions;
-    let new = args[1..].iter().filter(|name| !patterns.contains_key(**name)).count();
-    if matches!(topic, Topic::Pattern) && patterns.len() + new > PATTERNS_MAX {
-        return Err(Failure::new("ERR the patterns of all clients are too many"));
+    if this.subscribed_bytes + bytes > SUBSCRIBED_BYTES_MAX || own > PATTERNS_MAX {
+        return Err(Failure::new("ERR a client has too many channels or patterns"));
+    }
+    if server.subscribed_bytes + bytes > SUBSCRIBED_BYTES_TOTAL_MAX || all > PATTERNS_TOTAL_MAX {
+        return Err(Failure::new("ERR all clients together have too many channels or patterns"));
     }
     for name in &args[1..] {
         server.subscribe(topic, name);
@@ -163,7 +184,7 @@ pub(crate) fn add(
     Ok(Done)
 }
 
-/// Without names, from all.
+/// UNSUBSCRIBE and PUNSUBSCRIBE; without names they are for all that the client has subscribed to.
 pub(crate) fn remove(
     server: &mut Server,
     conn: &mut Connection,

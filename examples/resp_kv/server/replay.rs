@@ -13,7 +13,7 @@ use super::protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, CommandDecoder, Request
 use super::reply::Reply;
 
 const READ_BYTES: usize = 1 << 20;
-/// A record may be longer than the command was: it says a moment in place of a time from now, and beside a key the
+/// A record may be longer than its command was: it says a moment in place of a time from now, and SPOP's says the
 /// members that were chosen.
 const RECORD_BYTES_MAX: usize = BULK_BYTES_MAX + COMMAND_BYTES_MAX;
 
@@ -21,9 +21,9 @@ const RECORD_BYTES_MAX: usize = BULK_BYTES_MAX + COMMAND_BYTES_MAX;
 #[derive(Debug)]
 pub(crate) struct Replayed {
     pub(crate) commands: u64,
-    /// So many bytes are whole records.
+    /// So many bytes are whole records, or whole transactions.
     pub(crate) whole_bytes: u64,
-    /// So many behind them are the beginning of one that was not written to its end.
+    /// So many bytes behind them are the beginning of one that was not written to its end.
     pub(crate) torn_bytes: u64,
 }
 
@@ -51,7 +51,7 @@ impl Server {
                     taken
                 }
                 Ok(None) if input.get(used).is_none_or(|first| *first == b'*') => 0,
-                // A line, or the beginning of one: what is torn begins as a record does, and all else is another file.
+                // This is a line, or begins one. A record that was torn off begins with `*`; this is no record at all.
                 Ok(_) => return Err(damaged(used, "no record".into())),
             };
             used += taken;
@@ -75,11 +75,11 @@ impl Server {
     }
 }
 
-/// A file being read.
+/// What is known of a file while it is read.
 struct Replay<'a> {
     server: &'a mut Server,
     database: usize,
-    /// Commands of a transaction whose end has not come.
+    /// Commands of a transaction whose end has not come yet.
     transaction: Option<Vec<Vec<Vec<u8>>>>,
     commands: u64,
 }

@@ -1,15 +1,15 @@
-//! What the server says, in either version of the protocol.
+//! Writes replies, in either version of the protocol.
 
-/// Of one command, or of the commands of one transaction: who asks for more is dropped (a short command can ask for
-/// the same large value a million times).
+/// The longest reply, of one command or one transaction. A client that asks for more is dropped: a short command can
+/// ask for the same large value a million times.
 pub(crate) const REPLY_BYTES_MAX: usize = 256 << 20;
 
-/// That a command has written its reply, or that none is due now.
+/// A command returns this when it has written its reply, or owes none now.
 #[derive(Debug)]
 pub(crate) struct Done;
 
-/// Writes replies for one client, in the version of the protocol that it speaks (2, or 3 after `HELLO 3`). Over
-/// [`REPLY_BYTES_MAX`] nothing is added: nobody will be sent it.
+/// Writes replies for one client, in the version of the protocol that it speaks: 2, or 3 after `HELLO 3`. To a reply
+/// that is longer than [`REPLY_BYTES_MAX`] nothing is added, as it will not be sent.
 pub(crate) struct Reply<'a> {
     out: &'a mut Vec<u8>,
     protocol: u8,
@@ -28,7 +28,8 @@ impl<'a> Reply<'a> {
         self.line(b'+', text.as_bytes())
     }
 
-    /// The text begins with the kind of error, such as `ERR`. It may quote the client, but an error is one line.
+    /// The text begins with the kind of error, such as `ERR`. It may contain what a client sent; ends of lines in that
+    /// become spaces, as an error is one line.
     pub(crate) fn error(&mut self, text: &str) -> Done {
         self.line(b'-', text.replace(['\r', '\n'], " ").as_bytes())
     }
@@ -85,7 +86,7 @@ impl<'a> Reply<'a> {
         self.header(if self.protocol == 2 { b'*' } else { b'~' }, len)
     }
 
-    /// So many parts follow of something that the client did not ask for now.
+    /// So many parts follow of a message that is no reply.
     pub(crate) fn push(&mut self, len: usize) -> Done {
         self.header(if self.protocol == 2 { b'*' } else { b'>' }, len)
     }
@@ -105,7 +106,7 @@ impl<'a> Reply<'a> {
         self.write(if self.protocol == 2 { two } else { three })
     }
 
-    /// Something that was made before, as a whole.
+    /// Bytes that are a whole reply or message, or a part of one.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Done {
         if self.out.len() <= REPLY_BYTES_MAX {
             self.out.extend_from_slice(bytes);

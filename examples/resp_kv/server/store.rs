@@ -12,9 +12,11 @@ use super::keys::Keys;
 use super::values::Value;
 
 pub(crate) const DATABASES: usize = 16;
-/// What the keys may take up that a client watches, or waits for; and those of all clients.
+/// The memory for keys that a client watches or waits for, and for those of all clients.
 const OBSERVED_BYTES_MAX: usize = 2 << 20;
 const OBSERVED_BYTES_TOTAL_MAX: usize = 256 << 20;
+/// So many steps of matching a pattern count as one unit of [`work`](Store::work).
+pub(crate) const STEPS_PER_WORK: usize = 16;
 /// The deadline of a key that does not expire.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -34,11 +36,12 @@ pub(crate) struct Store {
     pub(crate) now: u64,
     /// How often something was changed since the start.
     pub(crate) changes: u64,
-    /// What commands have done since the last one gave its turn back: arguments, and entries that were looked at.
+    /// How much commands have done since the last of them gave its turn back. A unit is one argument, or one entry that
+    /// was looked at.
     pub(crate) work: usize,
-    /// Keys that were changed and that have observers, who are to be told.
+    /// Keys that were changed, and whose observers were not told yet.
     pub(crate) touched: Vec<(usize, Bytes)>,
-    /// What all keys take up that have observers, once for each.
+    /// The memory for keys that have observers, once for each observer.
     observed_bytes: usize,
     /// The record of all changes.
     pub(crate) journal: Journal,
@@ -50,20 +53,20 @@ pub(crate) struct Database {
     pub(crate) keys: IndexMap<Bytes, Object, RandomState>,
     /// Deadlines with the places of their keys, the first one first.
     pub(crate) deadlines: BTreeSet<(u64, usize)>,
-    /// By keys, which may or may not be there.
+    /// Who observes which key; it need not exist.
     pub(crate) observers: BTreeMap<Bytes, Observers>,
 }
 
-/// Clients who are to be told when a key is changed.
+/// The slots of clients that are to be told when a key is changed.
 #[derive(Default)]
 pub(crate) struct Observers {
-    /// Those who wait for an element of a list, the one first who has waited longest.
+    /// They wait for an element of a list. The first one has waited longest.
     pub(crate) waiting: VecDeque<usize>,
-    /// Those who watch it.
+    /// They watch it.
     pub(crate) watching: BTreeSet<usize>,
 }
 
-/// The memory of a key with one who observes it: each has a copy, in a tree.
+/// The memory of a key for one observer: the observer and the database have a copy each, in a tree.
 fn observed_bytes(key: &[u8]) -> usize {
     2 * key.len() + 150
 }
@@ -96,7 +99,7 @@ impl Store {
         Keys { store: self, number }
     }
 
-    /// Whether there is room for all that a client is going to observe.
+    /// Whether a client may observe all these keys.
     ///
     /// # Errors
     ///
@@ -115,13 +118,13 @@ impl Store {
         Ok(())
     }
 
-    /// Who observes a key, to add somebody who is not yet there.
+    /// The observers of a key, for one that is added to them now.
     pub(crate) fn observers(&mut self, database: usize, key: &Bytes) -> &mut Observers {
         self.observed_bytes += observed_bytes(key);
         self.databases[database].observers.entry(key.clone()).or_default()
     }
 
-    /// Takes somebody off those who observe a key.
+    /// Has one of the observers of a key removed.
     pub(crate) fn remove_observer(
         &mut self,
         (database, key): &(usize, Bytes),
@@ -137,7 +140,7 @@ impl Store {
         }
     }
 
-    /// Removes up to `count` keys whose deadline has passed; whether more of them wait.
+    /// Removes up to `count` keys whose deadline has passed; true if there may be more of them.
     pub(crate) fn expire(&mut self, mut count: usize) -> bool {
         for number in 0..DATABASES {
             let now = self.now;
@@ -159,7 +162,7 @@ impl Store {
         self.databases.iter().any(|database| !database.deadlines.is_empty())
     }
 
-    /// Keys, and those of them that will expire.
+    /// How many keys a database has, and how many of them will expire.
     pub(crate) fn counts(&self, number: usize) -> (usize, usize) {
         let database = &self.databases[number];
         (database.keys.len(), database.deadlines.len())

@@ -11,8 +11,8 @@ use super::clients::Client;
 use super::commands::{Args, Command, Failure, Outcome};
 use super::reply::REPLY_BYTES_MAX;
 
-/// What a client may queue, the largest command and some more, and what all together may: it takes a few of them to
-/// use that up.
+/// The memory of what a client may queue, which suffices for the longest command, and of what all clients may queue. A
+/// single client cannot use that up.
 const TRANSACTION_BYTES_MAX: usize = 80 << 20;
 const TRANSACTIONS_BYTES_MAX: usize = 256 << 20;
 
@@ -38,7 +38,7 @@ impl Transaction {
     }
 }
 
-/// The memory of a queued command: its arguments, of which the allocator keeps a few words, and its place in a vector
+/// The memory of a queued command: its arguments, with what the allocator needs for each, and its place in a vector
 /// that grows by doubling.
 fn queued_bytes(args: Args) -> usize {
     const ALLOCATION_BYTES: usize = 16;
@@ -47,7 +47,7 @@ fn queued_bytes(args: Args) -> usize {
 }
 
 impl Client {
-    /// Whether a command is not carried out now but in EXEC.
+    /// Whether a command is queued, for EXEC to carry it out.
     pub(crate) fn queues(&self, command: &Command) -> bool {
         self.transaction.is_some() && !command.is_never_queued
     }
@@ -65,7 +65,7 @@ impl Server {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
         let bytes = queued_bytes(args);
         if transaction.is_refused {
-            self.reply().simple("QUEUED"); // as usual, and EXEC will refuse it all
+            self.reply().simple("QUEUED"); // as usual, but EXEC will refuse all of them
         } else if transaction.bytes + bytes > TRANSACTION_BYTES_MAX {
             self.refuse_queued("ERR the transaction is too large");
         } else if self.queued_bytes + bytes > TRANSACTIONS_BYTES_MAX {
@@ -80,7 +80,7 @@ impl Server {
         }
     }
 
-    /// Gives the memory back, and has EXEC refuse it all.
+    /// Forgets what the current client has queued, and has EXEC refuse it.
     fn refuse_queued(&mut self, error: &str) {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
         self.queued_bytes -= mem::take(transaction).bytes;
@@ -88,14 +88,15 @@ impl Server {
         self.reply().error(error);
     }
 
-    /// Takes what a client has queued, if it has begun a transaction, which ends with that.
+    /// Ends a client's transaction, if it has begun one, and returns what it has queued.
     pub(crate) fn take_transaction(&mut self, slot: usize) -> Option<Transaction> {
         let transaction = self.clients[slot].transaction.take()?;
         self.queued_bytes -= transaction.bytes;
         Some(transaction)
     }
 
-    /// A key was changed: the transactions of those who watch it will not be carried out, whatever else is changed.
+    /// A key was changed: the next transactions of all clients that watch it will not be carried out. So they need not
+    /// watch it any longer, nor any other key.
     pub(crate) fn break_watches(&mut self, (database, key): &(usize, Bytes)) {
         while let Some(observers) = self.store.databases[*database].observers.get(key)
             && let Some(slot) = observers.watching.first().copied()
@@ -105,7 +106,7 @@ impl Server {
         }
     }
 
-    /// What a client has watched makes no difference any more.
+    /// A client watches no key any more, and what has happened to its keys makes no difference.
     pub(crate) fn unwatch(&mut self, slot: usize) {
         let this = &mut self.clients[slot];
         this.is_watch_broken = false;
@@ -127,7 +128,7 @@ pub(crate) fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome
 pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
     let transaction = server.take_transaction(server.current);
     let transaction = transaction.ok_or(Failure::new("ERR EXEC without MULTI"))?;
-    // Those of the watched keys that have expired go now, which is a change.
+    // If a watched key has expired it is removed now, and that is a change.
     for (database, key) in &server.clients[server.current].watched {
         server.store.keys(*database).contains(key);
     }
@@ -141,13 +142,13 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     if is_stale {
         return Ok(server.reply().null_array());
     }
-    // So that commands know that they are in one.
+    // The commands see by this that they are in a transaction.
     server.clients[server.current].transaction = Some(Transaction::default());
     let start = server.store.journal.begin_transaction();
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
         if server.out.len() > REPLY_BYTES_MAX && !command.writes() {
-            continue; // the client is dropped for it, and nobody sees this reply
+            continue; // the client will be dropped for so long a reply, and this command changes nothing
         }
         let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
         server.call(conn, command, &args);
@@ -171,7 +172,8 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
     if this.transaction.is_some() {
         return Err(Failure::new("ERR WATCH inside MULTI is not allowed"));
     }
-    // That a key has expired before is no change: those that have go now, and who has watched them is told.
+    // That a key had expired before is no later change: so those that have are removed now, and others that watch them
+    // are told.
     let mut keys = server.store.keys(this.database);
     args[1..].iter().for_each(|key| _ = keys.contains(key));
     server.handle_touched(conn);

@@ -7,7 +7,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::bytes::Bytes;
 
-/// The order of the entries does not depend on the hashes, which are secret.
+/// The order of its entries does not depend on their hashes, so it tells clients nothing about the secret in these.
 pub(crate) type Hash = IndexMap<Bytes, Bytes, RandomState>;
 pub(crate) type List = VecDeque<Bytes>;
 pub(crate) type Set = IndexSet<Bytes, RandomState>;
@@ -19,7 +19,7 @@ pub(crate) enum Value {
     Set(Box<Set>),
 }
 
-/// How much room is to be left to something of this length and capacity, if it is worth the move.
+/// What room to leave to a collection of this length and capacity; `None` if it does not pay to move it.
 pub(crate) fn less_room(len: usize, capacity: usize) -> Option<usize> {
     const KEPT: usize = 64;
     (capacity > KEPT.max(8 * len)).then_some(2 * len)
@@ -45,7 +45,7 @@ impl Value {
         }
     }
 
-    /// Gives memory back, if much more was in it once.
+    /// Gives memory back, if there is much more of it than the value needs.
     pub(crate) fn shrink(&mut self) {
         let (len, capacity) = match self {
             Value::String(_) => return,
@@ -63,12 +63,12 @@ impl Value {
     }
 }
 
-/// What the values of one type are inside.
+/// One of the four types that values have.
 pub(crate) trait Type {
-    /// One with nothing in it.
+    /// A value of this type with nothing in it.
     fn empty(hasher: &RandomState) -> Value;
 
-    /// What is inside of a value, if it is of this type.
+    /// What a value contains, if it is of this type.
     fn of(value: &mut Value) -> Option<&mut Self>;
 }
 

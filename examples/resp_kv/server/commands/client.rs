@@ -65,7 +65,8 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
     }
 }
 
-/// The old form, of one address, tells that there is no such client; the new one, of filters, counts.
+/// CLIENT KILL. The old form has an address, and says if there is no such client. The new one has filters, and says how
+/// many clients were killed.
 fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let is_old = args.len() == 1;
     let (mut id, mut address, mut skips_me) = (None, None, !is_old);

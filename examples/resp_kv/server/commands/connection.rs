@@ -102,11 +102,13 @@ pub(crate) fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -
     Ok(Done)
 }
 
-/// CONFIG GET, of what clients ask for; what is configured is an argument of the program, and stays.
+/// CONFIG GET, for the settings that clients ask for. They cannot be set: they are arguments of the program, or fixed.
 pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
-    if !is_word(args[1], "GET") || args.len() < 3 {
-        return Err(Failure::new("ERR only CONFIG GET is known here"));
+    if !is_word(args[1], "GET") || args.len() != 3 {
+        return Err(Failure::new("ERR only CONFIG GET with one pattern is known here"));
     }
+    let wanted = check_name(args[2])?.to_ascii_lowercase();
+    server.store.work += wanted.len();
     let policy = server.append_only.as_ref().map(|append_only| append_only.policy);
     let appendfsync = match policy {
         Some(Policy::Always) => "always",
@@ -124,11 +126,8 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
         ("tcp-keepalive", &KEEPALIVE.as_secs()),
         ("timeout", &0),
     ];
-    let patterns = args[2..].iter().map(|pattern| Ok(check_name(pattern)?.to_ascii_lowercase()));
-    let patterns = patterns.collect::<Result<Vec<_>, Failure>>()?;
-    let is_wanted =
-        |name: &str| patterns.iter().any(|pattern| pattern::matches(pattern, name.as_bytes()));
-    let wanted: Vec<_> = settings.iter().filter(|(name, _)| is_wanted(name)).collect();
+    let wanted: Vec<_> =
+        settings.iter().filter(|(name, _)| pattern::matches(&wanted, name.as_bytes())).collect();
     let mut reply = server.reply();
     reply.map(wanted.len());
     for (name, value) in wanted {
@@ -137,8 +136,8 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
     Ok(Done)
 }
 
-/// COMMAND: the table of commands, for the clients that want to know it. Without COMMAND DOCS redis-cli helps with what it
-/// knows itself.
+/// COMMAND: the table of commands, for the clients that want to know it. There is no COMMAND DOCS, so redis-cli shows
+/// the help that it has itself.
 pub(crate) fn command(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     let rows: Vec<Option<&Command>> = match args[1..] {
         [part] if is_word(part, "COUNT") => return Ok(server.reply().count(COMMANDS.len())),
@@ -161,7 +160,8 @@ pub(crate) fn command(server: &mut Server, _: &mut Connection, args: Args) -> Ou
             reply.null_array();
             continue;
         };
-        // Name and arity. Clients look at the eight places behind them, which say where the keys are, for clusters.
+        // Behind name and arity come eight places that say where the keys stand. Clients look at them for clusters
+        // only.
         reply.array(10);
         reply.bulk(row.name.as_bytes());
         reply.integer(row.arity.into());

@@ -1,4 +1,4 @@
-//! What concerns keys of any type.
+//! Commands for keys of any type.
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn invalid_time(command: &[u8]) -> Failure {
 }
 
 impl Keys<'_> {
-    /// Gives a key that is there a deadline; one that has passed removes it.
+    /// Gives a key that is there a deadline. If that has passed, the key is removed.
     pub(crate) fn expire_at(&mut self, key: &[u8], at: u64) {
         let number = self.number;
         if at <= self.store.now && !self.store.journal.is_replaying {
@@ -90,7 +90,7 @@ pub(crate) fn expire(keys: &mut Keys, args: Args, reply: &mut Reply, unit: Unit)
     Ok(reply.integer(is_there.into()))
 }
 
-/// The deadline of a key, as `of` tells it of the deadline and the time: -2 without a key, -1 without a deadline.
+/// TTL and PTTL: what `of` makes of the key's deadline and the time; -2 without a key, -1 without a deadline.
 pub(crate) fn deadline(
     keys: &mut Keys,
     args: Args,
@@ -131,10 +131,10 @@ pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     Ok(reply.ok())
 }
 
-/// How many steps all keys that are looked at may take to match: so many for each byte of them, which suffices for most
-/// patterns; and so many more, which take some hundred milliseconds.
+/// How many steps it may take to match a pattern with all keys: a few for each byte of a key, which suffice for most
+/// patterns, and so many more, which take some fifty milliseconds.
 const MATCH_STEPS_PER_BYTE: usize = 4;
-const MATCH_STEPS: usize = 1 << 26;
+const MATCH_STEPS: usize = 1 << 24;
 
 /// Which keys are wanted, and how many are looked at.
 struct Search<'a> {
@@ -145,32 +145,43 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Those that are found, and the cursor for the next step.
-    fn find<'a>(&self, keys: &'a mut Keys) -> Result<(Vec<&'a Bytes>, u64), Failure> {
-        keys.store.work += self.count.min(keys.len());
+    /// Writes the keys that are found, for SCAN with the cursor for the next step before them.
+    fn run(&self, keys: &mut Keys, reply: &mut Reply, is_scan: bool) -> Outcome {
         let (there, cursor) = keys.scan(self.cursor, self.count);
-        let mut found = Vec::new();
-        let mut steps = MATCH_STEPS;
+        let (mut found, mut is_slow) = (Vec::new(), false);
+        let (mut granted, mut steps) = (MATCH_STEPS, MATCH_STEPS);
         for (key, value) in there {
+            granted += MATCH_STEPS_PER_BYTE * key.len();
             steps += MATCH_STEPS_PER_BYTE * key.len();
             let has_type = self.type_name.is_none_or(|name| is_word(name, value.type_name()));
             let matches = |pattern| pattern::matches_within(pattern, key, &mut steps);
-            let is_match = self.pattern.map_or(Some(true), matches);
-            if is_match.ok_or(Failure::new("ERR the pattern takes too long"))? && has_type {
-                found.push(key);
+            match self.pattern.map_or(Some(true), matches) {
+                Some(true) if has_type => found.push(key),
+                Some(_) => {}
+                None => {
+                    is_slow = true;
+                    break;
+                }
             }
         }
-        Ok((found, cursor))
+        if !is_slow && is_scan {
+            reply.array(2);
+            reply.bulk(cursor.to_string().as_bytes());
+        }
+        if !is_slow {
+            reply.array(found.len());
+            reply.bulks(found);
+        }
+        keys.store.work += self.count.min(keys.len()) + (granted - steps) / STEPS_PER_WORK;
+        if is_slow { Err(Failure::new("ERR the pattern takes too long")) } else { Ok(Done) }
     }
 }
 
-/// It takes as long as there are keys, as in Redis: for people, and for tests.
+/// KEYS looks at all keys in one go, as in Redis: it is for people, and for tests.
 pub(crate) fn keys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let pattern = Some(args[1]);
     let all = Search { cursor: 0, count: usize::MAX, pattern, type_name: None };
-    let (found, _) = all.find(keys)?;
-    reply.array(found.len());
-    Ok(reply.bulks(found))
+    all.run(keys, reply, false)
 }
 
 pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -191,18 +202,14 @@ pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
             return Err(Failure::SYNTAX);
         }
     }
-    let (found, cursor) = search.find(keys)?;
-    reply.array(2);
-    reply.bulk(cursor.to_string().as_bytes());
-    reply.array(found.len());
-    Ok(reply.bulks(found))
+    search.run(keys, reply, true)
 }
 
 pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(keys.len()))
 }
 
-/// Whether the memory is given back at once or later makes no difference here.
+/// FLUSHDB and FLUSHALL may say whether the memory is given back at once or later. Here it always is at once.
 fn check_flush(args: Args) -> Result<(), Failure> {
     match args {
         [_] => Ok(()),

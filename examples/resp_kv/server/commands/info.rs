@@ -1,4 +1,4 @@
-//! INFO: what the server tells of itself, with the loop's own figures.
+//! INFO: what the server says about itself, with the loop's own figures.
 
 use std::fmt::{Display, Write};
 

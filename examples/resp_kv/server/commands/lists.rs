@@ -1,4 +1,4 @@
-//! Lists, as far as nobody waits for their elements; who does is in `blocking.rs`.
+//! Lists. Clients that wait for an element of one are in `blocking.rs`.
 
 use super::*;
 
@@ -66,7 +66,7 @@ pub(crate) fn llen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(keys.of::<List>(args[1])?.map_or(0, |list| list.len())))
 }
 
-/// Where an element stands; an index from the end is negative.
+/// The place of an element, if there is one with this index. A negative index counts from the end.
 fn position(index: i64, len: usize) -> Option<usize> {
     let index = if index < 0 { index.checked_add_unsigned(len as u64)? } else { index };
     usize::try_from(index).ok().filter(|index| *index < len)
@@ -106,7 +106,7 @@ pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.ok())
 }
 
-/// Removes so many elements that are equal, from the end if negative, all if 0.
+/// Removes the first elements that are equal, or the last ones if their number is negative, or all if it is 0.
 pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = integer(args[2])?;
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.count(0)) };

@@ -14,14 +14,14 @@ use std::borrow::Cow;
 
 use oneloop::Connection;
 
-// What each family uses, with what else stands here.
+// The families begin with `use super::*`: they see this and all that stands below.
 use super::Server;
 use super::bytes::Bytes;
 use super::keys::Keys;
 use super::pattern;
 use super::protocol::BULK_BYTES_MAX;
 use super::reply::{Done, Reply};
-use super::store::{DATABASES, NEVER};
+use super::store::{DATABASES, NEVER, STEPS_PER_WORK};
 use super::values::{Hash, List, Set, Value};
 
 pub(crate) use self::connection::database;
@@ -35,9 +35,9 @@ pub(crate) struct Command {
     pub(crate) arity: i32,
     pub(crate) kind: Kind,
     pub(crate) run: Run,
-    /// Also in a transaction it is carried out at once.
+    /// It is carried out at once also within a transaction.
     pub(crate) is_never_queued: bool,
-    /// Who subscribes may call it, in version 2 of the protocol, too.
+    /// A client that subscribes to something may call it also in version 2 of the protocol.
     pub(crate) is_for_subscribers: bool,
 }
 
@@ -50,7 +50,7 @@ impl Command {
         Command { is_for_subscribers: true, ..self }
     }
 
-    /// Whether others may notice it: CLIENT PAUSE can be for these alone.
+    /// Whether other clients may notice it. PUBLISH and BLPOP are among these, and CLIENT PAUSE WRITE puts them off.
     pub(crate) fn writes(&self) -> bool {
         self.kind == Kind::Write
     }
@@ -69,11 +69,11 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// What carries out a command. Unless it fails it writes what its client is to get now: mostly one reply.
+/// The function that carries out a command. Unless it fails it writes what its client is to get now, mostly one reply.
 pub(crate) enum Run {
-    /// It needs nothing but the keys of a database: so it can be carried out again from the record of changes.
+    /// It needs nothing but the keys of a database. So it can be carried out again when the append-only file is read.
     OnKeys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
-    /// It may be about all that the server knows. The client is the current one.
+    /// It may need all that the server knows. Its client is the current one.
     OnServer(fn(&mut Server, &mut Connection, Args) -> Outcome),
 }
 
@@ -82,7 +82,7 @@ pub(crate) type Args<'a> = &'a [&'a [u8]];
 
 pub(crate) type Outcome = Result<Done, Failure>;
 
-/// Why a command was not carried out: what its client is told, which begins with the kind of error.
+/// Why a command was not carried out: the text for its client, which begins with the kind of error.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) Cow<'static, str>);
 
@@ -125,7 +125,7 @@ pub(crate) fn count(text: &[u8]) -> Result<usize, Failure> {
     number.ok_or(Failure::new("ERR value is out of range, must be positive"))
 }
 
-/// A number, in at most so many bytes as Redis reads.
+/// A number. Redis reads no longer ones, either.
 pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
     const BYTES_MAX: usize = 5 * 1024;
     let is_plain =
@@ -155,7 +155,7 @@ pub(crate) fn is_word(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }
 
-/// Text of a client in an error: no longer than a line, and nothing that is not printed.
+/// What a client sent, as text for an error: the beginning of it, with an escape for each byte that cannot be printed.
 pub(crate) fn quote(argument: &[u8]) -> String {
     argument[..argument.len().min(128)].escape_ascii().to_string()
 }

@@ -1,4 +1,4 @@
-//! Sets: members under one key, each once.
+//! Sets: different members under one key.
 
 use super::*;
 
@@ -57,9 +57,10 @@ fn pop_members(keys: &mut Keys, key: &[u8], wanted: usize) -> Result<Vec<Bytes>,
     Ok(members)
 }
 
-/// In as few records as there is room for them in: the key stands in each. Several are one transaction.
+/// Makes as few records as have room for all members, because the key stands in each. If there are several, they are
+/// one transaction.
 fn record_removal(keys: &mut Keys, key: &[u8], members: &[Bytes]) {
-    const MEMBER_COST: usize = 128; // by which there are not too many of them, either
+    const MEMBER_COST: usize = 128; // which bounds their number, too
     let cost = |member: &Bytes| member.len() + MEMBER_COST;
     let is_one = members.iter().map(cost).sum::<usize>() <= BULK_BYTES_MAX;
     let start = if is_one { None } else { keys.store.journal.begin_transaction() };
@@ -105,8 +106,8 @@ pub(crate) enum Operation {
     Difference,
 }
 
-/// What the operation makes of the sets under these keys; a key that is not there is the empty set. It takes no longer
-/// than there are members in all of them.
+/// What the operation makes of the sets under these keys; a key that is not there is the empty set. The work is in
+/// proportion to the number of all members.
 fn combine(keys: &mut Keys, names: &[&[u8]], operation: Operation) -> Result<Set, Failure> {
     let mut sets = Vec::new();
     for name in names {

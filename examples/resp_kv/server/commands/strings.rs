@@ -55,7 +55,7 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// The deadline that the key is to have; `otherwise` says of what there is no word.
+    /// The deadline that the key is to have, by its options or else as `otherwise` says.
     fn expires(&self, keys: &mut Keys, args: Args, otherwise: Deadline) -> Result<u64, Failure> {
         match self.deadline.as_ref().unwrap_or(&otherwise) {
             Deadline::Keep => Ok(keys.expires(args[1]).unwrap_or(NEVER)),
@@ -66,7 +66,7 @@ impl<'a> Options<'a> {
 }
 
 impl Keys<'_> {
-    /// Sets a key to a string that expires then. The record of changes tells it for all times.
+    /// Sets a key to a string with this deadline. The record says the moment, whatever the command said.
     fn set_string(&mut self, key: &[u8], value: &[u8], expires: u64) {
         self.set(key, Value::String(Bytes::from_slice(value)), expires);
         let (database, journal) = (self.number, &mut self.store.journal);
@@ -203,8 +203,8 @@ pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
     Ok(reply.bulk(sum.as_bytes()))
 }
 
-/// The sum of two numbers, as text: with as many decimals as they have, so that a tenth and two tenths are three.
-/// Integers are added as such, in which no digit is lost.
+/// The sum of two numbers, as text. It has as many decimals as they have, so that 0.1 and 0.2 make 0.3. Integers are
+/// added as integers, and lose no digit.
 fn float_sum(number: &[u8], by: &[u8]) -> Result<String, Failure> {
     if let (Ok(number), Ok(by)) = (integer(number), integer(by))
         && let Some(sum) = number.checked_add(by)

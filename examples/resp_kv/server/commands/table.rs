@@ -1,4 +1,4 @@
-//! The table of commands. Names and arities are those of Redis, for the libraries that ask.
+//! The table of commands. Names and arities are those of Redis, as some libraries ask for them.
 
 use super::super::pubsub::Topic::{Channel, Pattern};
 use super::super::{blocking, pubsub, transactions};
