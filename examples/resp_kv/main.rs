@@ -35,8 +35,8 @@ use self::server::{KEEPALIVE, Policy, Server};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what clients send and are sent, not for the keys. A message counts once for each client that has not taken it.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
-/// For the replies that wait for the disk, in addition to that: one of the largest fits in half of it.
-const HELD_BYTES_MAX: usize = 257 << 20;
+/// For the replies that wait for the disk, in addition to that. One of the largest takes a quarter of it.
+const HELD_BYTES_MAX: usize = 512 << 20;
 
 /// A key-value server that speaks the protocol of Redis.
 #[derive(Parser)]
