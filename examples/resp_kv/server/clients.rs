@@ -41,6 +41,7 @@ pub(crate) struct Client {
     pub(crate) is_watch_broken: bool,
     /// Its channels, and its patterns.
     pub(crate) subscribed: [BTreeSet<Bytes>; 2],
+    /// The memory for these.
     pub(crate) subscribed_bytes: usize,
     /// What it waits for, after BLPOP or BRPOP.
     pub(crate) blocked: Option<Blocked>,
