@@ -10,7 +10,8 @@
 //! | it is closed behind its replies   | `is_closing`   | if more comes   | nobody                       |
 //!
 //! A connection that is not paused is read although its commands wait: otherwise we would not notice that the client
-//! leaves. It is paused as well when there is no more room for its input.
+//! leaves. It is paused as well when there is no more room for its input. Where two of these come together, the one that
+//! ends first may let a client go on whose replies still wait for the disk: what it adds to them has the same bound.
 
 use std::collections::BTreeSet;
 
