@@ -98,7 +98,7 @@ pub(crate) fn limits(patience: Duration) -> Limits {
         .input_rate_grace(patience)
         .write_stall_timeout(patience)
         .output_rate_min(RATE_MIN)
-        .linger_timeout(patience)
+        .linger_timeout(patience) // in a drain a second, if the client says nothing
 }
 
 /// Adds a server of these files to a reactor; fails if the helper threads cannot be started. Its listeners are to have
@@ -151,8 +151,6 @@ enum Waiting {
     LookUp(Box<Asked>),
     /// The rest of a large file.
     Stream(Box<Stream>),
-    /// The end, in a drain: that the client sends nothing after so many bytes.
-    Silence(u64),
 }
 
 impl Server {
@@ -211,17 +209,14 @@ impl StreamHandler for Server {
         if matches!(session.waiting, Waiting::Request) {
             session.is_told = true;
             if !has_begun(conn.unconsumed()) {
-                self.serving(session, conn).close();
+                conn.close();
             }
         }
     }
 
-    /// The next block of a file is asked for again, or a drain looks whether a client is silent.
+    /// The next block of a file is asked for again.
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
-        match session.waiting {
-            Waiting::Silence(before) => self.serving(session, conn).close_if_silent(Some(before)),
-            _ => self.serving(session, conn).send_next(),
-        }
+        self.serving(session, conn).send_next();
     }
 }
 

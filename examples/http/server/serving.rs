@@ -4,9 +4,8 @@ use std::cell::Cell;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use oneloop::{Connection, Limits, Time};
+use oneloop::{Connection, Time};
 
 use super::api::{self, Route};
 use super::cache::Entry;
@@ -20,8 +19,6 @@ use super::{Server, Session, Waiting, listing, path};
 
 /// From this length on a file is shared with the output; to copy a shorter one costs less.
 const SHARED_BYTES_MIN: usize = 16 * 1024;
-/// For so long a client is silent before its connection is closed in a drain.
-const SILENCE: Duration = Duration::from_secs(1);
 
 /// A request whose file is looked up.
 pub(super) struct Asked {
@@ -42,9 +39,6 @@ impl<'r> Serving<'_, 'r> {
     /// Answers the first request of the input, or begins to. Gives its length, or that of an empty line before it; `None`
     /// if it is not whole, or was refused for good.
     pub(super) fn take(&mut self, input: &[u8]) -> Option<usize> {
-        if let Waiting::Silence(_) = self.session.waiting {
-            return (!input.is_empty()).then_some(input.len());
-        }
         self.try_take(input).unwrap_or_else(|refused| {
             self.give_up(input, refused);
             None
@@ -238,38 +232,10 @@ impl<'r> Serving<'_, 'r> {
     pub(super) fn finish(&mut self, keeps_alive: bool) {
         self.session.waiting = Waiting::Request;
         if !keeps_alive {
-            self.close();
+            self.conn.close();
         } else if self.conn.is_paused() {
             self.conn.resume();
         }
-    }
-
-    /// Closes. In a drain the client need not close as well: it is enough that it is silent for a while.
-    pub(super) fn close(&mut self) {
-        if !self.conn.is_draining() {
-            return self.conn.close();
-        }
-        self.conn.shutdown_write();
-        // What is left of the input is thrown away, so as not to count as a request that comes too slowly.
-        self.conn.resume();
-        self.conn.need(0);
-        self.conn.again();
-        self.close_if_silent(None);
-    }
-
-    /// Closes if so many bytes had come a while `before`, and no more came, and the kernel has taken what was sent. It may
-    /// still have it, and throws it away if anything comes in after the connection was closed: so a client that goes on
-    /// asking is listened to, and not answered.
-    pub(super) fn close_if_silent(&mut self, before: Option<u64>) {
-        let bytes_in = self.conn.bytes_in();
-        if before != Some(bytes_in) || self.conn.output_len() > 0 {
-            self.session.waiting = Waiting::Silence(bytes_in);
-            self.conn.set_timer(SILENCE);
-            return;
-        }
-        let limits = Limits::clone(self.conn.limits());
-        self.conn.set_limits(&Rc::new(limits.linger_timeout(Duration::ZERO)));
-        self.conn.close();
     }
 }
 

@@ -10,7 +10,8 @@
 //! | it is closed behind its replies   | `is_closing`   | if more comes   | nobody                       |
 //!
 //! A connection that is not paused is read although its commands wait: otherwise we would not notice that the client
-//! leaves. It is paused as well when there is no more room for its input.
+//! leaves. It is paused as well when there is no more room for its input. Where two of these come together, the one that
+//! ends first may let a client go on whose replies still wait for the disk: what it adds to them has the same bound.
 
 use std::collections::BTreeSet;
 
@@ -41,6 +42,7 @@ pub(crate) struct Client {
     pub(crate) is_watch_broken: bool,
     /// Its channels, and its patterns.
     pub(crate) subscribed: [BTreeSet<Bytes>; 2],
+    /// The memory for these.
     pub(crate) subscribed_bytes: usize,
     /// What it waits for, after BLPOP or BRPOP.
     pub(crate) blocked: Option<Blocked>,

@@ -73,6 +73,7 @@ pub(crate) struct Server {
     pushed: Vec<u8>,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
+    /// The memory for what all clients have subscribed to.
     subscribed_bytes: usize,
     /// The memory of all commands that clients have queued since their MULTI.
     queued_bytes: usize,

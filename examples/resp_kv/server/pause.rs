@@ -24,7 +24,7 @@ impl Server {
         let writes = match (command.name, &client.transaction) {
             ("exec", Some(transaction)) => transaction.writes(),
             (_, Some(_)) => false, // it is only queued
-            _ => command.writes(),
+            _ => command.writes,
         };
         pause.is_for_reads || writes
     }
@@ -32,6 +32,7 @@ impl Server {
     pub(crate) fn unpause(&mut self, cx: &mut Context) {
         let Some(pause) = self.pause.take() else { return };
         cx.cancel_timer(pause.timer);
+        self.store.work += self.clients.len();
         for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.is_postponed) {
             client.is_postponed = false;
             show_again(cx, client.key);

@@ -126,7 +126,7 @@ impl Server {
     }
 
     /// Less output may wait for a client that subscribes to something.
-    pub(crate) fn set_limits(&self, conn: &mut Connection) {
+    fn set_limits(&self, conn: &mut Connection) {
         let is_subscriber = self.clients[self.current].subscriptions() > 0;
         conn.set_limits(if is_subscriber { &self.subscriber_limits } else { &self.limits });
     }

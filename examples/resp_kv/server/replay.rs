@@ -7,7 +7,7 @@ use std::mem;
 use oneloop::codec::Decoder;
 
 use super::Server;
-use super::commands::{Args, Command, Kind, Run};
+use super::commands::{Args, Command, Run};
 use super::execute::call_on_keys;
 use super::protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, CommandDecoder, Request};
 use super::reply::Reply;
@@ -105,7 +105,7 @@ impl Replay<'_> {
             (_, None) => {
                 let command = args.first().and_then(|name| self.server.look_up(name));
                 let run = match command {
-                    Some(Command { kind: Kind::Write, run: Run::OnKeys(run), .. }) => *run,
+                    Some(Command { writes: true, run: Run::OnKeys(run), .. }) => *run,
                     _ => return Err("no command that changes keys".into()),
                 };
                 if !command.is_some_and(|command| command.takes(args.len())) {

@@ -2,7 +2,7 @@
 
 /// The longest reply, of one command or one transaction. A client that asks for more is dropped: a short command can
 /// ask for the same large value a million times.
-pub(crate) const REPLY_BYTES_MAX: usize = 256 << 20;
+pub(crate) const REPLY_BYTES_MAX: usize = 128 << 20;
 
 /// A command returns this when it has written its reply, or owes none now.
 #[derive(Debug)]

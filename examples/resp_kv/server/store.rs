@@ -14,7 +14,7 @@ use super::values::Value;
 pub(crate) const DATABASES: usize = 16;
 /// The memory for keys that a client watches or waits for, and for those of all clients.
 const OBSERVED_BYTES_MAX: usize = 2 << 20;
-const OBSERVED_BYTES_TOTAL_MAX: usize = 256 << 20;
+const OBSERVED_BYTES_TOTAL_MAX: usize = 64 << 20;
 /// So many steps of matching a pattern count as one unit of [`work`](Store::work).
 pub(crate) const STEPS_PER_WORK: usize = 16;
 /// The deadline of a key that does not expire.
@@ -49,7 +49,7 @@ pub(crate) struct Store {
 }
 
 pub(crate) struct Database {
-    /// When it is full it doubles, all at once: at ten million keys and more this takes some hundred milliseconds.
+    /// When it is full it doubles, all at once: at 15 million keys this takes two seconds.
     pub(crate) keys: IndexMap<Bytes, Object, RandomState>,
     /// Deadlines with the places of their keys, the first one first.
     pub(crate) deadlines: BTreeSet<(u64, usize)>,

@@ -34,7 +34,7 @@ impl Transaction {
     }
 
     pub(crate) fn writes(&self) -> bool {
-        self.queued.iter().any(|(command, _)| command.writes())
+        self.queued.iter().any(|(command, _)| command.writes)
     }
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     let start = server.store.journal.begin_transaction();
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
-        if server.out.len() > REPLY_BYTES_MAX && !command.writes() {
+        if server.out.len() > REPLY_BYTES_MAX && !command.writes {
             continue; // the client will be dropped for so long a reply, and this command changes nothing
         }
         let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();

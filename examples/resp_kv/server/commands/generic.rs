@@ -164,11 +164,11 @@ impl Search<'_> {
                 }
             }
         }
-        if !is_slow && is_scan {
-            reply.array(2);
-            reply.bulk(cursor.to_string().as_bytes());
-        }
         if !is_slow {
+            if is_scan {
+                reply.array(2);
+                reply.bulk(cursor.to_string().as_bytes());
+            }
             reply.array(found.len());
             reply.bulks(found);
         }

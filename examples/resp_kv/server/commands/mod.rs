@@ -33,7 +33,8 @@ pub(crate) struct Command {
     pub(crate) name: &'static str,
     /// How many arguments it has with its name; if negative, at least so many.
     pub(crate) arity: i32,
-    pub(crate) kind: Kind,
+    /// It changes keys, or sends messages to others. CLIENT PAUSE WRITE puts these off: also PUBLISH and BLPOP.
+    pub(crate) writes: bool,
     pub(crate) run: Run,
     /// It is carried out at once also within a transaction.
     pub(crate) is_never_queued: bool,
@@ -50,23 +51,11 @@ impl Command {
         Command { is_for_subscribers: true, ..self }
     }
 
-    /// Whether other clients may notice it. PUBLISH and BLPOP are among these, and CLIENT PAUSE WRITE puts them off.
-    pub(crate) fn writes(&self) -> bool {
-        self.kind == Kind::Write
-    }
-
     /// Whether it may have so many arguments with its name.
     pub(crate) fn takes(&self, arguments: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
         if self.arity < 0 { arguments >= least } else { arguments == least }
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// It changes keys, or sends messages to others.
-    Write,
-    Other,
 }
 
 /// The function that carries out a command. Unless it fails it writes what its client is to get now, mostly one reply.
