@@ -135,8 +135,7 @@ impl Server {
 
     /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as connections of a
     /// pool are, and may take its replies when it likes to; commands and replies may be large. The memory of the
-    /// reactor bounds them for all clients together. When the server closes a connection, it waits a second for the
-    /// client to do the same.
+    /// reactor bounds them for all clients together.
     pub(crate) fn limits() -> Limits {
         Limits::new()
             .input_bytes_max(COMMAND_BYTES_MAX + 64 * 1024)
@@ -145,7 +144,6 @@ impl Server {
             .idle_timeout(Duration::MAX)
             .write_stall_timeout(Duration::MAX)
             .message_timeout(Duration::MAX)
-            .linger_timeout(Duration::from_secs(1))
     }
 
     /// Records all changes in a file from now on. The replies and messages that wait for it take `held_bytes_max` of
