@@ -9,7 +9,7 @@
 //! change and is never rewritten. It has no other types (sorted sets, streams, bits), no scripts, no replication and no
 //! snapshots. It has no password, so it is for addresses that only friends reach. And it has no bound for the keys:
 //! what clients send and are sent is bounded, what they keep is not. All clients wait while one command works on many
-//! keys: `KEYS *`, FLUSHALL, and each command that doubles the table of keys, which takes two seconds at 15 million.
+//! keys, such as `KEYS *` or FLUSHALL, or doubles a list, a hash or a set of millions.
 //!
 //! Try it: `cargo run --release --features signals --example resp_kv`, and in another terminal `redis-cli` or
 //! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. A

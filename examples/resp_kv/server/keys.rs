@@ -2,16 +2,13 @@
 
 use std::mem;
 
-use indexmap::IndexMap;
-
 use super::bytes::Bytes;
 use super::commands::Failure;
+use super::key_table::{KeyTable, Place};
 use super::store::{Database, NEVER, Object, Store};
-use super::values::{Type, Value, less_room};
+use super::values::{Type, Value};
 
 /// The keys of one database, to read and change. A key whose deadline has passed is not found.
-///
-/// Each key has a place, a number. There are no gaps: when a key is removed, the last one moves to its place.
 pub(crate) struct Keys<'a> {
     pub(crate) store: &'a mut Store,
     pub(crate) number: usize,
@@ -27,9 +24,10 @@ impl Keys<'_> {
     }
 
     /// The place of a key; one that has expired is removed.
-    fn find(&mut self, key: &[u8]) -> Option<usize> {
-        let (place, _, object) = self.database().keys.get_full(key)?;
-        if self.has_expired(object) {
+    fn find(&mut self, key: &[u8]) -> Option<Place> {
+        let keys = &self.database().keys;
+        let place = keys.find(key)?;
+        if self.has_expired(&keys[place]) {
             self.remove_expired(place);
             return None;
         }
@@ -41,28 +39,24 @@ impl Keys<'_> {
         object.expires <= self.store.now && !self.store.journal.is_replaying
     }
 
-    pub(crate) fn remove_expired(&mut self, place: usize) {
+    pub(crate) fn remove_expired(&mut self, place: Place) {
         let Some((key, _)) = self.remove_at(place) else { return };
         self.store.expired_total += 1;
         self.note(&key);
         self.store.journal.record(self.number, &[b"DEL", &key]);
     }
 
-    fn remove_at(&mut self, place: usize) -> Option<(Bytes, Value)> {
+    fn remove_at(&mut self, place: Place) -> Option<(Bytes, Value)> {
         let Database { keys, deadlines, .. } = self.database_mut();
-        let (key, Object { value, expires }) = keys.swap_remove_index(place)?;
+        let (key, Object { value, expires }, moved_from) = keys.remove(place)?;
         if expires != NEVER {
             deadlines.remove(&(expires, place));
         }
-        let last = keys.len();
-        if let Some((_, moved)) = keys.get_index(place)
-            && moved.expires != NEVER
+        if let Some(from) = moved_from
+            && keys[place].expires != NEVER
         {
-            deadlines.remove(&(moved.expires, last));
-            deadlines.insert((moved.expires, place));
-        }
-        if let Some(room) = less_room(keys.len(), keys.capacity()) {
-            keys.shrink_to(room);
+            deadlines.remove(&(keys[place].expires, from));
+            deadlines.insert((keys[place].expires, place));
         }
         Some((key, value))
     }
@@ -93,7 +87,7 @@ impl Keys<'_> {
             Some(place) => place,
             None => {
                 let object = Object { value: T::empty(&self.store.hasher), expires: NEVER };
-                self.database_mut().keys.insert_full(Bytes::from_slice(key), object).0
+                self.database_mut().keys.insert(key, object).0
             }
         };
         T::of(&mut self.database_mut().keys[place].value).ok_or(Failure::WRONG_TYPE)
@@ -106,7 +100,7 @@ impl Keys<'_> {
     /// Sets the value of a key, whatever it was, and its deadline.
     pub(crate) fn set(&mut self, key: &[u8], value: Value, expires: u64) {
         let Database { keys, deadlines, .. } = self.database_mut();
-        let (place, old) = keys.insert_full(Bytes::from_slice(key), Object { value, expires });
+        let (place, old) = keys.insert(key, Object { value, expires });
         if let Some(old) = old
             && old.expires != NEVER
         {
@@ -168,10 +162,9 @@ impl Keys<'_> {
     pub(crate) fn clear(&mut self) {
         self.store.changes += 1;
         let database = &mut self.store.databases[self.number];
-        let keys =
-            mem::replace(&mut database.keys, IndexMap::with_hasher(self.store.hasher.clone()));
+        let keys = mem::replace(&mut database.keys, KeyTable::new(&self.store.hasher));
         database.deadlines.clear();
-        let observed = database.observers.keys().filter(|key| keys.contains_key(*key));
+        let observed = database.observers.keys().filter(|key| keys.find(key).is_some());
         self.store.touched.extend(observed.map(|key| (self.number, key.clone())));
     }
 
@@ -179,16 +172,10 @@ impl Keys<'_> {
         self.database().keys.len()
     }
 
-    /// One step of a walk over all keys, from the last place to the first: the keys at the `count` places below
-    /// `cursor` that have not expired, and the cursor for the next step. A cursor of 0 is the beginning, and the end.
-    ///
-    /// Keys only move to lower places. So a walk meets every key that is there all the time, and some of them twice.
+    /// One [step of a walk](KeyTable::scan) over all keys, without those that have expired.
     pub(crate) fn scan(&self, cursor: u64, count: usize) -> (Vec<(&Bytes, &Value)>, u64) {
-        let keys = &self.database().keys;
-        let cursor = usize::try_from(cursor).unwrap_or(usize::MAX);
-        let start = if cursor == 0 { keys.len() } else { cursor.min(keys.len()) };
-        let stop = start.saturating_sub(count);
-        let there = keys[stop..start].iter().rev().filter(|(_, object)| !self.has_expired(object));
-        (there.map(|(key, object)| (key, &object.value)).collect(), stop as u64)
+        let (found, cursor) = self.database().keys.scan(cursor, count);
+        let there = found.into_iter().filter(|(_, object)| !self.has_expired(object));
+        (there.map(|(key, object)| (key, &object.value)).collect(), cursor)
     }
 }

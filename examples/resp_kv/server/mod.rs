@@ -4,8 +4,8 @@
 //! In this order each file builds on those before it:
 //!
 //! 1. `protocol` finds a command in the input, and `reply` writes the answer.
-//! 2. `bytes` and `values` are what keys stand for. `journal` makes a record of each change. `store` has all keys, and
-//!    `keys` is how commands read and change them.
+//! 2. `bytes` and `values` are what keys stand for. `journal` makes a record of each change. `key_table` is where keys
+//!    stand, `store` has all that is kept, and `keys` is how commands read and change it.
 //! 3. `commands` has the table of all commands, and a file for each family. One family is enough, `strings`: the others
 //!    are written in the same way and need not be read; nor need `pattern`, which some of them use.
 //! 4. `clients` tells what is known of a client, and all that can stop its commands. `execute` carries out a command or
@@ -21,6 +21,7 @@ mod commands;
 mod execute;
 mod handler;
 mod journal;
+mod key_table;
 mod keys;
 mod output;
 mod pattern;

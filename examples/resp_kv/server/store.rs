@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ahash::RandomState;
-use indexmap::IndexMap;
 
 use super::bytes::Bytes;
 use super::commands::Failure;
 use super::journal::Journal;
+use super::key_table::{KeyTable, Place};
 use super::keys::Keys;
 use super::values::Value;
 
@@ -49,10 +49,9 @@ pub(crate) struct Store {
 }
 
 pub(crate) struct Database {
-    /// When it is full it doubles, all at once: at 15 million keys this takes two seconds.
-    pub(crate) keys: IndexMap<Bytes, Object, RandomState>,
+    pub(crate) keys: KeyTable,
     /// Deadlines with the places of their keys, the first one first.
-    pub(crate) deadlines: BTreeSet<(u64, usize)>,
+    pub(crate) deadlines: BTreeSet<(u64, Place)>,
     /// Who observes which key; it need not exist.
     pub(crate) observers: BTreeMap<Bytes, Observers>,
 }
@@ -76,7 +75,7 @@ impl Store {
     pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Store {
         let hasher = RandomState::with_seeds(seed(), seed(), seed(), seed());
         let database = || Database {
-            keys: IndexMap::with_hasher(hasher.clone()),
+            keys: KeyTable::new(&hasher),
             deadlines: BTreeSet::new(),
             observers: BTreeMap::new(),
         };
@@ -103,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// There is not.
+    /// They would take too much memory.
     pub(crate) fn check_observed<'k>(
         &self,
         keys: impl Iterator<Item = &'k [u8]>,
