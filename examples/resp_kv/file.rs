@@ -6,6 +6,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::server::{RecordFile, Server};
 
@@ -22,8 +23,10 @@ impl RecordFile for File {
 /// Opens the append-only file, carries out what it says, and cuts off a record that was not written to its end.
 pub(crate) fn open(server: &mut Server, path: &Path) -> io::Result<File> {
     let file = open_regular(path)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| io::Error::other("another process has it open"))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+        Errno::WOULDBLOCK => io::Error::other("another process has it open"),
+        other => other.into(),
+    })?;
     let replayed = server.replay(&file)?;
     log::info!("{}: {} commands", path.display(), replayed.commands);
     if replayed.torn_bytes > 0 {
@@ -64,7 +67,8 @@ fn keep_torn(mut file: &File, whole_bytes: u64, kept: &Path) -> io::Result<()> {
     file.seek(SeekFrom::Start(whole_bytes))?;
     let copied = io::copy(&mut file, &mut copy).and_then(|_| copy.sync_all());
     if let Err(error) = copied {
-        copy.set_len(kept_bytes)?; // not half of it, for the next attempt to add to
+        // Not half of it, for the next attempt to add to; if that fails too, the first error says more.
+        let _ = copy.set_len(kept_bytes);
         return Err(error);
     }
     sync_name(kept)

@@ -89,7 +89,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         reactor.attach(server, inbox)?;
     }
     let mut socket = SocketOptions::new();
-    // Other sockets, and other systems, have no such option.
+    // Only TCP sockets of Linux have such an option.
     if cfg!(target_os = "linux") && matches!(arguments.address, Address::Tcp(_)) {
         socket = socket.keepalive(KEEPALIVE, KEEPALIVE / 3, 3);
     }

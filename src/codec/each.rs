@@ -11,7 +11,7 @@ use crate::error::{CloseReason, Error};
 ///
 /// `take` is shown at least one byte. It answers how many the message takes up, or `None`, which means "not yet": then it
 /// is called with the same bytes, and more behind them, when more have come. If it knows how many it waits for it says so
-/// ([`need`](Connection::need)), and is not called before; if not, it should remember how far it has looked, or a long message
+/// ([`need`](Connection::need)), and is not called before, but at the peer's end; if not, it should remember how far it has looked, or a long message
 /// in small pieces costs a search from its beginning for each of them. Gives how many bytes were taken, which is what
 /// [`StreamHandler::on_data`](crate::StreamHandler::on_data) is to answer.
 ///
@@ -22,7 +22,8 @@ use crate::error::{CloseReason, Error};
 ///
 /// # Errors
 ///
-/// What `take` fails with. A handler that goes on all the same has that message counted with the others of the turn.
+/// What `take` fails with. How much was taken before it is lost with that: a handler that goes on all the same consumes all
+/// that it was shown.
 ///
 /// ```
 /// use oneloop::codec::{BadFrame, FrameError, for_each_message};

@@ -78,7 +78,7 @@ pub trait FrameHandler: 'static {
     ) -> Result<(), Error>;
 
     /// What came is no frame, or [`on_frame`](FrameHandler::on_frame) said so: a last word can be sent here. Then the
-    /// connection closes as [`CloseReason::BadFrame`]; unless this has closed it itself, which is another reason.
+    /// connection closes as [`CloseReason::BadFrame`], unless it is closed here, which gives it that reason.
     fn on_bad_frame(
         &mut self,
         session: &mut Self::Session,

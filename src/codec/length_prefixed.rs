@@ -106,7 +106,8 @@ impl LengthPrefixed {
         self
     }
 
-    /// The length is that of the whole frame: what stands before it, itself, and what stands behind.
+    /// The length is that of the whole frame: what stands before it, itself, and what stands behind. Not together with
+    /// [`counts_itself`](LengthPrefixed::counts_itself), of which the last one holds.
     #[must_use]
     pub fn counts_header(mut self) -> LengthPrefixed {
         self.counts = Counts::Header;
@@ -139,7 +140,7 @@ impl LengthPrefixed {
         }
     }
 
-    /// What the limit allows, and the length has room for; none if it has none for what it counts of the header.
+    /// What the limit allows, and the length has room for; `None` if it cannot even count its header.
     fn body_bytes_max(&self) -> Option<usize> {
         let room = self.width.length_max().checked_sub(self.counted() as u64)?;
         Some(usize::try_from(room).unwrap_or(usize::MAX).min(self.bytes_max))

@@ -19,8 +19,8 @@ pub enum LineEnd {
 }
 
 /// Splits into lines, and gives them without their ends. A line over the limit is [`TooLong`](FrameError::TooLong), with or
-/// without its end; a CR or LF where none may be is [`Malformed`](FrameError::Malformed), where they are asked for:
-/// [`LineEnd::CrLf`], [`refuse_lone_cr`](Lines::refuse_lone_cr).
+/// without its end. With [`LineEnd::CrLf`] a CR or LF by itself is [`Malformed`](FrameError::Malformed); with
+/// [`refuse_lone_cr`](Lines::refuse_lone_cr) a CR.
 ///
 /// ```
 /// use oneloop::codec::{Decoder, Lines};

@@ -5,7 +5,7 @@
 //! are a frame. [`Framed`] makes a handler of frames, a [`FrameHandler`], into a
 //! [`StreamHandler`](crate::StreamHandler); or a handler calls a decoder itself in its `on_data`.
 //!
-//! Every decoder has a limit on a frame. In however small pieces one comes, nothing is searched twice: a decoder remembers how
+//! Every decoder has a limit on a frame. In however small pieces one comes, it is not searched from its beginning again: a decoder remembers how
 //! far it has looked, or knows how many bytes it waits for. Frames are borrowed from the input: nothing is copied.
 //!
 //! | frames | decoder | such as |
@@ -50,7 +50,7 @@ pub use self::length_prefixed::{LengthFrame, LengthPrefixed, LengthWidth};
 pub use self::lines::{LineEnd, Lines};
 pub use self::varint_prefixed::VarintPrefixed;
 
-/// What is wrong where a decoder has seen more than is there.
+/// The panic of a decoder that is shown less than before.
 const SHOWN_LESS: &str = "after `None` a decoder is shown the same bytes again, and more";
 
 /// Finds frames in a stream of bytes. One value for each connection and direction: it may remember how far it has
@@ -71,8 +71,8 @@ pub trait Decoder {
     ///
     /// # Panics
     ///
-    /// Perhaps, if it has answered `None`, and is then shown less than before: a part of a frame was consumed. Or it misses
-    /// the end of a frame: it does not look again at what it has seen.
+    /// It may, if it has answered `None` and is then shown less than before, because a part of a frame was consumed. Or it
+    /// misses the end of a frame, as it does not look again at what it has seen.
     fn decode<'a>(
         &mut self,
         input: &'a [u8],

@@ -40,7 +40,7 @@ impl<D: Driver> Reactor<D> {
         }
         self.end_resting_attempts();
         let streams = self.core.sources.iter().filter_map(|(key, source)| match source {
-            Source::Stream(stream) => stream.has(OPEN).then_some(key),
+            Source::Stream(stream) => stream.has(OPEN | CLOSING).then_some(key),
             _ => None,
         });
         let streams: Vec<Key> = streams.collect();
@@ -57,19 +57,22 @@ impl<D: Driver> Reactor<D> {
     }
 
     /// A connection's part in the drain begins: what is readable now is still going to be shown. Not that
-    /// of one that forwards, or is forwarded to, which begins when that ends.
+    /// of one that forwards, or is forwarded to, which begins when that ends. One that is closing lingers for a shorter time.
     #[cold]
     #[inline(never)]
     pub(crate) fn begin_drain_of(&mut self, key: Key) {
         let core = &mut self.core;
         let Some(drain) = &mut core.drain else { return };
         let Some(Source::Stream(stream)) = core.sources.get_mut(key) else { return };
-        if !drain.has_begun || stream.has(DEAD | FORWARDS | FED) {
+        if !drain.has_begun || stream.has(DEAD) {
             return;
         }
         if stream.has(CLOSING) {
             stream.flags |= DRAIN_TOLD;
             return core.arm(key);
+        }
+        if stream.has(FORWARDS | FED) {
+            return;
         }
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         // Of a socket with an error the next read tells.

@@ -196,8 +196,8 @@ impl Stream {
         }
     }
 
-    /// In a drain it has been sent everything, and nothing more comes: who is not done with what we sent may still
-    /// send, and a close would be a reset then, which destroys it.
+    /// When the linger of a connection ends that was sent everything in a drain. What it still sends puts that off: a close
+    /// would be a reset then, which destroys what it has not taken yet.
     fn drain_linger_deadline(&self) -> Time {
         if self.has(FIN_SENT) && self.has(DRAIN_TOLD) {
             self.active + self.limits.drain_linger_timeout

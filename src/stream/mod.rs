@@ -88,7 +88,8 @@ pub(crate) mod flag {
     pub(crate) const GENERAL: u32 = 1 << 27;
     /// In a drain, and `on_drain` is due once all that was readable when it began was shown.
     pub(crate) const DRAINING: u32 = 1 << 28;
-    /// ... and it was told already that it drains while it was paused. Of one that is closing: it does so in a drain.
+    /// ... and it was told already that it drains while it was paused. A closing connection is told nothing: with this it
+    /// closes in a drain.
     pub(crate) const DRAIN_TOLD: u32 = 1 << 29;
     /// What it receives goes to another connection, and its handler is not shown it.
     pub(crate) const FORWARDS: u32 = 1 << 30;
@@ -133,7 +134,8 @@ pub(crate) struct Stream {
     /// Invariant: `Some` while `HAS_INPUT` or `HAS_OUTPUT`, and given back at the end of the run that
     /// finds neither.
     pub(crate) buffers: Option<Box<Buffers>>,
-    /// When it last received or sent something, or what the idle deadline is to take for it.
+    /// When it last received or sent something, our end of file too while it closes; or what the idle deadline is to take
+    /// for it.
     pub(crate) active: Time,
     /// The deadline of the phase of life that it is in, of which each has one: to be open, to be sent
     /// a first byte, to be done with what the handler expects, to linger.

@@ -433,6 +433,21 @@ fn who_was_closed_before_a_drain_began_does_not_hold_it_up_either() {
 }
 
 #[test]
+fn who_was_half_closed_before_lingers_shortly_when_it_is_closed_in_a_drain() {
+    let short = Duration::from_millis(20);
+    let limits = Limits::new().linger_timeout(LONG).drain_linger_timeout(short);
+    let half_closes = Recorder::new().open(|conn| conn.shutdown_write());
+    let mut server = Server::with_limits(half_closes, limits);
+    let mut client = server.connect();
+    assert_eq!(server.read_to_end(&mut client), (vec![], None));
+    let start = Instant::now();
+    server.reactor.drain(LONG);
+    let report = until_drained(&mut server);
+    assert!(start.elapsed() >= short, "{:?}", start.elapsed());
+    assert_eq!((report.end, report.connections_finished), (Ended::Drained, 1));
+}
+
+#[test]
 fn who_is_still_owed_output_has_its_time_in_a_drain() {
     let linger = Duration::from_millis(50);
     let sends_and_closes = Recorder::new().open(|conn| {

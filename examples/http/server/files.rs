@@ -58,7 +58,8 @@ pub(crate) struct Stamp {
     pub(crate) inode: u64,
     /// When that last changed, which nobody can set (inode(7)); since 1970.
     pub(crate) changed_nanos: i128,
-    /// That is long enough ago for the next change to have another time.
+    /// That is long enough ago for the next change to have another time. A change before that has the same tag if the
+    /// length is the same, for whoever was answered in between.
     pub(crate) is_settled: bool,
 }
 

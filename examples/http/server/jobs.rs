@@ -64,7 +64,7 @@ fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Resul
             return Ok(Found::Directory);
         }
     };
-    if known == Some(stamp) {
+    if stamp.is_settled && known == Some(stamp) {
         return Ok(Found::Unchanged);
     }
     let meta = Meta::new(&name, stamp);

@@ -1,5 +1,5 @@
-//! The table of a database's keys. It is made of parts that grow by themselves: a table that is one moves all of its keys
-//! when it doubles, for which everybody would wait two seconds at 15 million of them.
+//! The table of a database's keys. It consists of parts that grow one by one. When a table doubles, all of its keys move:
+//! in one piece that would take two seconds at 15 million keys, for which everybody waits.
 
 use std::ops::{Index, IndexMut};
 
@@ -10,6 +10,7 @@ use super::bytes::Bytes;
 use super::store::Object;
 use super::values::less_room;
 
+/// So many that to double one of them takes some milliseconds at 15 million keys.
 const PARTS: usize = 256;
 
 /// Where a key stands. There are no gaps: when a key is removed, the last one of its part moves to its place.
@@ -19,7 +20,9 @@ pub(crate) struct Place {
     index: u32,
 }
 
+/// Keys with what they stand for.
 pub(crate) struct KeyTable {
+    /// Each has the keys whose hash has its number in it.
     parts: Vec<IndexMap<Bytes, Object, RandomState>>,
     hasher: RandomState,
     len: usize,

@@ -152,7 +152,7 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
     Ok(server.reply().count(receivers))
 }
 
-/// SUBSCRIBE and PSUBSCRIBE.
+/// SUBSCRIBE and PSUBSCRIBE. For the limits a new name counts as often as it is said.
 pub(crate) fn add(
     server: &mut Server,
     conn: &mut Connection,
