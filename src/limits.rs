@@ -142,7 +142,9 @@ limits! {
         linger_timeout: Duration = Duration::from_secs(5),
         /// How long a closing connection may go on after our end of file while the reactor drains and the peer sends
         /// nothing, if that is shorter than [`linger_timeout`](Limits::linger_timeout): who has been sent everything, and
-        /// does not close, holds up the end of the reactor no longer. Default 1 s: some round trips.
+        /// does not close, holds up the end of the reactor no longer. It has been sent what the kernel took: if it has not
+        /// received all of that, it still does unless it sends something after the end, which the kernel answers with a
+        /// reset. Default 1 s: some round trips.
         drain_linger_timeout: Duration = Duration::from_secs(1),
         /// How long an outbound connection may take to open. Default 10 s: three retransmissions of
         /// the SYN (tcp(7), `tcp_syn_retries`: the kernel itself gives up after two minutes). To a Unix socket

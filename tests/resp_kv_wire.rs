@@ -247,6 +247,52 @@ fn who_asks_for_the_same_large_value_a_million_times_is_dropped() {
 }
 
 #[test]
+fn what_has_no_room_in_a_reply_is_not_taken_out() {
+    const ELEMENTS: usize = 130;
+    const TOO_LARGE: &str = "-ERR the reply would be too large, and nothing is taken out";
+    if !is_ours("no bound for replies") {
+        return;
+    }
+    let server = Server::start();
+    let mut client = server.connect();
+    let large = "x".repeat(1 << 20);
+    for i in 0..ELEMENTS {
+        assert_eq!(client.ask(&["RPUSH", "list", &large]), format!(":{}", i + 1));
+        assert_eq!(client.ask(&["SADD", "set", &format!("{i}{large}")]), ":1");
+    }
+    assert!(client.ask(&["LPOP", "list", "1000"]) == TOO_LARGE);
+    assert!(client.ask(&["RPOP", "list", "1000"]) == TOO_LARGE);
+    assert!(client.ask(&["SPOP", "set", "1000"]) == TOO_LARGE);
+    assert_eq!(client.ask(&["LLEN", "list"]), format!(":{ELEMENTS}"));
+    assert_eq!(client.ask(&["SCARD", "set"]), format!(":{ELEMENTS}"));
+    assert_eq!(client.ask(&["SET", "old", "value"]), "+OK");
+    // Behind what fills the reply up.
+    assert_eq!(client.ask(&["MULTI"]), "+OK");
+    let ranges = [["LRANGE", "list", "0", "49"], ["LRANGE", "list", "0", "19"]];
+    let takers: [&[&str]; 7] = [
+        &["LPOP", "list"],
+        &["BLPOP", "list", "0"],
+        &["SPOP", "set", "60"],
+        &["GETDEL", "old"],
+        &["GETSET", "old", "new"],
+        &["SET", "old", "new", "GET"],
+        &["RPOP", "list", "60"],
+    ];
+    for queued in ranges.iter().map(|range| &range[..]).chain(takers) {
+        assert_eq!(client.ask(queued), "+QUEUED");
+    }
+    assert_eq!(client.ask(&["EXEC"]), "*9");
+    for count in [50, 20] {
+        assert_eq!(client.reply(), format!("*{count}"));
+        (0..count).for_each(|_| assert_eq!(client.reply().len(), large.len()));
+    }
+    takers.iter().for_each(|taker| assert!(client.reply() == TOO_LARGE, "{taker:?}"));
+    assert_eq!(client.ask(&["LLEN", "list"]), format!(":{ELEMENTS}"));
+    assert_eq!(client.ask(&["SCARD", "set"]), format!(":{ELEMENTS}"));
+    assert_eq!(client.ask(&["GET", "old"]), "value");
+}
+
+#[test]
 fn what_clients_queue_in_transactions_has_a_bound_for_each_and_one_for_all() {
     if !is_ours("no bound for transactions") {
         return;

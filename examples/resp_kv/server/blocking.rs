@@ -9,7 +9,7 @@ use oneloop::{Connection, Context, TimerId};
 use super::Server;
 use super::bytes::Bytes;
 use super::clients::{Client, show_again};
-use super::commands::{Args, Failure, Outcome, Side, float};
+use super::commands::{Args, Failure, Outcome, Side, check_room_for_one, float};
 use super::reply::{Done, Reply};
 
 /// What a client waits for.
@@ -38,6 +38,7 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
         .map_err(|_| Failure::new("ERR timeout is out of range"))?
         .max(TIMEOUT_MIN);
     server.store.check_observed(keys.iter().copied())?;
+    check_room_for_one(&server.reply())?;
     let database = server.clients[server.current].database;
     for key in keys {
         if let Some(element) = server.pop_recorded(database, key, side)? {

@@ -106,6 +106,12 @@ impl<'a> Reply<'a> {
         self.write(if self.protocol == 2 { two } else { three })
     }
 
+    /// Whether so many strings have room in it, of so many bytes together.
+    pub(crate) fn has_room(&self, strings: usize, bytes: usize) -> bool {
+        const HEADER_BYTES: usize = 16;
+        self.out.len() + strings * HEADER_BYTES + bytes <= REPLY_BYTES_MAX
+    }
+
     /// Bytes that are a whole reply or message, or a part of one.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Done {
         if self.out.len() <= REPLY_BYTES_MAX {

@@ -45,16 +45,22 @@ pub(crate) fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -
 
 pub(crate) fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
     let wanted = match args[2..] {
-        [] => return Ok(reply.bulk_or_null(keys.pop(args[1], side)?)),
+        [] => {
+            check_room_for_one(reply)?;
+            return Ok(reply.bulk_or_null(keys.pop(args[1], side)?));
+        }
         [wanted] => count(wanted)?,
         _ => return Err(Failure::wrong_arguments(side.pop_command())),
     };
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.null_array()) };
     let (len, taken) = (list.len(), wanted.min(list.len()));
+    let range = if side == Side::Left { 0..taken } else { len - taken..len };
+    let bytes = list.range(range.clone()).map(|element| element.len()).sum();
+    check_room(reply, taken, bytes)?;
     reply.array(taken);
     match side {
-        Side::Left => reply.bulks(list.drain(..taken)),
-        Side::Right => reply.bulks(list.drain(len - taken..).rev()),
+        Side::Left => reply.bulks(list.drain(range)),
+        Side::Right => reply.bulks(list.drain(range).rev()),
     };
     if taken > 0 {
         keys.taken_from(args[1]);

@@ -81,6 +81,8 @@ impl Failure {
         Failure::new("ERR value is not an integer or out of range");
     pub(crate) const NO_SUCH_KEY: Failure = Failure::new("ERR no such key");
     pub(crate) const OVERFLOW: Failure = Failure::new("ERR increment or decrement would overflow");
+    const NO_ROOM: Failure =
+        Failure::new("ERR the reply would be too large, and nothing is taken out");
     pub(crate) const WRONG_TYPE: Failure =
         Failure::new("WRONGTYPE Operation against a key holding the wrong kind of value");
 
@@ -138,6 +140,21 @@ pub(crate) fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
         return Err(text.into());
     }
     Ok(name)
+}
+
+/// A command that takes something out of the keys asks before whether that has room in the reply. It would be lost
+/// otherwise, with the client that is dropped.
+///
+/// # Errors
+///
+/// It has no room.
+fn check_room(reply: &Reply, strings: usize, bytes: usize) -> Result<(), Failure> {
+    if reply.has_room(strings, bytes) { Ok(()) } else { Err(Failure::NO_ROOM) }
+}
+
+/// The same for one string, however long it is.
+pub(crate) fn check_room_for_one(reply: &Reply) -> Result<(), Failure> {
+    check_room(reply, 1, BULK_BYTES_MAX)
 }
 
 pub(crate) fn is_word(argument: &[u8], word: &str) -> bool {

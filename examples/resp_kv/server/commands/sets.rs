@@ -43,13 +43,23 @@ pub(crate) fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcom
 }
 
 /// Takes so many random members out. The record of changes says which ones.
-fn pop_members(keys: &mut Keys, key: &[u8], wanted: usize) -> Result<Vec<Bytes>, Failure> {
+fn pop_members(
+    keys: &mut Keys,
+    key: &[u8],
+    wanted: usize,
+    reply: &Reply,
+) -> Result<Vec<Bytes>, Failure> {
     let len = cardinality(keys, key)?;
     let randoms: Vec<usize> =
         (0..wanted.min(len)).map(|taken| keys.random_below(len - taken)).collect();
     let Some(set) = keys.of::<Set>(key)? else { return Ok(Vec::new()) };
     let members: Vec<Bytes> =
         randoms.iter().filter_map(|random| set.swap_remove_index(*random)).collect();
+    let bytes = members.iter().map(|member| member.len()).sum();
+    if let Err(failure) = check_room(reply, members.len(), bytes) {
+        set.extend(members);
+        return Err(failure);
+    }
     if !members.is_empty() {
         keys.taken_from(key);
         record_removal(keys, key, &members);
@@ -82,9 +92,12 @@ fn record_removal(keys: &mut Keys, key: &[u8], members: &[Bytes]) {
 
 pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     match args[2..] {
-        [] => Ok(reply.bulk_or_null(pop_members(keys, args[1], 1)?.first())),
+        [] => {
+            let members = pop_members(keys, args[1], 1, reply)?;
+            Ok(reply.bulk_or_null(members.first()))
+        }
         [wanted] => {
-            let members = pop_members(keys, args[1], count(wanted)?)?;
+            let members = pop_members(keys, args[1], count(wanted)?, reply)?;
             reply.set(members.len());
             Ok(reply.bulks(members))
         }

@@ -83,7 +83,7 @@ pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (key, value) = (args[1], args[2]);
     let options = Options::parse(&args[3..], true)?;
     let expires = options.expires(keys, args, Deadline::Clear)?;
-    let old = if options.get { Some(get(keys, args, reply)?) } else { None };
+    let old = if options.get { Some(get_last(keys, args, reply)?) } else { None };
     let is_wanted = options.if_exists.is_none_or(|wanted| wanted == keys.contains(key));
     if is_wanted {
         keys.set_string(key, value, expires);
@@ -109,14 +109,20 @@ pub(crate) fn setnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.integer(is_new.into()))
 }
 
+/// Replies with a value that is going to be another one.
+fn get_last(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    check_room_for_one(reply)?;
+    get(keys, args, reply)
+}
+
 pub(crate) fn getset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let replied = get(keys, args, reply)?;
+    let replied = get_last(keys, args, reply)?;
     keys.set_string(args[1], args[2], NEVER);
     Ok(replied)
 }
 
 pub(crate) fn getdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let replied = get(keys, args, reply)?;
+    let replied = get_last(keys, args, reply)?;
     keys.remove(args[1]);
     Ok(replied)
 }
