@@ -2,9 +2,9 @@
 
 use super::*;
 
-pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+fn set_fields(keys: &mut Keys, args: Args, command: &str) -> Result<usize, Failure> {
     let (pairs, []) = args[2..].as_chunks::<2>() else {
-        return Err(Failure::wrong_arguments("hset"));
+        return Err(Failure::wrong_arguments(command));
     };
     let hash = keys.make::<Hash>(args[1])?;
     let before = hash.len();
@@ -13,7 +13,16 @@ pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     );
     let new = hash.len() - before;
     keys.touch(args[1]);
-    Ok(reply.count(new))
+    Ok(new)
+}
+
+pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    Ok(reply.count(set_fields(keys, args, "hset")?))
+}
+
+pub(crate) fn hmset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    set_fields(keys, args, "hmset")?;
+    Ok(reply.ok())
 }
 
 pub(crate) fn hget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {

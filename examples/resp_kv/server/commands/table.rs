@@ -48,6 +48,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("flushdb", -1, WRITE, OnKeys(generic::flushdb)),
     row("flushall", -1, WRITE, OnKeys(generic::flushall)),
     row("hset", -4, WRITE, OnKeys(hashes::hset)),
+    row("hmset", -4, WRITE, OnKeys(hashes::hmset)),
     row("hget", 3, OTHER, OnKeys(hashes::hget)),
     row("hmget", -3, OTHER, OnKeys(hashes::hmget)),
     row("hdel", -3, WRITE, OnKeys(hashes::hdel)),
