@@ -219,3 +219,16 @@ fn nothing_is_added_to_a_reply_that_is_too_large() {
         assert!(out.len() > REPLY_BYTES_MAX, "that it is too large can be seen");
     }
 }
+
+#[test]
+fn what_has_room_in_a_reply_does_not_make_it_too_large() {
+    for (strings, len) in [(1, 0), (1, 1000), (3, 1), (100, 99_999)] {
+        let bytes = strings * len;
+        let mut out = vec![0; REPLY_BYTES_MAX - bytes];
+        while !Reply::new(&mut out, 2).has_room(strings, bytes) {
+            out.pop();
+        }
+        Reply::new(&mut out, 2).bulks(vec!["x".repeat(len); strings]);
+        assert!(out.len() <= REPLY_BYTES_MAX, "{strings} of {len}");
+    }
+}
