@@ -208,9 +208,9 @@ impl Connection<'_> {
 
     /// Closes: the output is flushed, our side shut down, and what the peer still sends is thrown
     /// away until it closes too, for at most [`linger_timeout`](crate::Limits::linger_timeout)
-    /// without progress, in a drain for [`drain_linger_timeout`](crate::Limits::drain_linger_timeout). So the peer gets the whole output even when it had more to say: closing a
-    /// socket with unread input would make the kernel send a reset, which destroys output on its way
-    /// (RFC 1122, 4.2.2.13).
+    /// without progress, in a drain for [`drain_linger_timeout`](crate::Limits::drain_linger_timeout). So the
+    /// peer gets the whole output even when it had more to say: closing a socket with unread input would make
+    /// the kernel send a reset, which destroys output on its way (RFC 1122, 4.2.2.13).
     ///
     /// No callback comes after it but `on_close`, which waits for all of that: while the peer stays, it
     /// comes a linger time-out later. Bytes not consumed are thrown away.
