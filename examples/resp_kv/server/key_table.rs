@@ -1,5 +1,5 @@
-//! The table of a database's keys. It consists of parts that grow one by one. When a table doubles, all of its keys move:
-//! in one piece that would take two seconds at 15 million keys, for which everybody waits.
+//! The table of a database's keys. It consists of parts that grow one by one. When a table doubles, all of its keys move,
+//! and everybody waits: in one piece that would be seconds for tens of millions of them.
 
 use std::ops::{Index, IndexMut};
 
@@ -10,9 +10,9 @@ use super::bytes::Bytes;
 use super::store::Object;
 use super::values::less_room;
 
-/// So many that a command which doubles one of them takes a tenth of a second at 15 million keys; and so few that with a
-/// million keys their memory is still in pieces that the allocator makes larger without moving them (mremap(2)): with 256
-/// a key took 40 bytes more.
+/// To double one of more parts would be shorter. But the allocator makes large pieces of memory larger without moving them
+/// (mremap(2)), and leaves holes behind smaller ones: `benches/resp_kv/run` prints what a key takes, which grows with this
+/// number.
 const PARTS: usize = 16;
 
 /// Where a key stands. There are no gaps: when a key is removed, the last one of its part moves to its place.
