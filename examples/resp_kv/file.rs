@@ -30,7 +30,7 @@ pub(crate) fn open(server: &mut Server, path: &Path) -> io::Result<File> {
     let replayed = server.replay(&file)?;
     log::info!("{}: {} commands", path.display(), replayed.commands);
     if replayed.torn_bytes > 0 {
-        let kept = beside(path);
+        let kept = beside(path, replayed.whole_bytes);
         keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| {
             let bytes = replayed.torn_bytes;
             let error = named(&kept, error);
@@ -41,7 +41,7 @@ pub(crate) fn open(server: &mut Server, path: &Path) -> io::Result<File> {
         })?;
         file.set_len(replayed.whole_bytes)?;
         log::warn!(
-            "{}: the last record is not whole; {} bytes are cut off, and kept at the end of {}",
+            "{}: the last record is not whole; {} bytes are cut off, and kept as {}",
             path.display(),
             replayed.torn_bytes,
             kept.display()
@@ -52,25 +52,20 @@ pub(crate) fn open(server: &mut Server, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Where that is kept which is cut off a file.
-fn beside(path: &Path) -> PathBuf {
+/// Where that is kept which is cut off a file behind so many bytes.
+fn beside(path: &Path, whole_bytes: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".cut");
+    name.push(format!(".cut-{whole_bytes}"));
     name.into()
 }
 
-/// Adds what stands behind so many bytes to another file: a length that is damaged makes a torn record of all that
+/// Writes what stands behind so many bytes to another file: a length that is damaged makes a torn record of all that
 /// follows it.
 fn keep_torn(mut file: &File, whole_bytes: u64, kept: &Path) -> io::Result<()> {
-    let mut copy = open_regular(kept)?;
-    let kept_bytes = copy.metadata()?.len();
     file.seek(SeekFrom::Start(whole_bytes))?;
-    let copied = io::copy(&mut file, &mut copy).and_then(|_| copy.sync_all());
-    if let Err(error) = copied {
-        // Not half of it, for the next attempt to add to; if that fails too, the first error says more.
-        let _ = copy.set_len(kept_bytes);
-        return Err(error);
-    }
+    let mut copy = File::create(kept)?;
+    io::copy(&mut file, &mut copy)?;
+    copy.sync_all()?;
     sync_name(kept)
 }
 

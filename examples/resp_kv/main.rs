@@ -45,7 +45,7 @@ struct Arguments {
     #[arg(default_value = "127.0.0.1:6379")]
     address: Address,
     /// Records all changes in this file, and begins with what stands there. A record at its end that is not whole is
-    /// moved to FILE.cut.
+    /// moved to FILE.cut-N, where N is the number of bytes before it.
     #[arg(long, value_name = "FILE")]
     appendonly: Option<PathBuf>,
     /// When the records are synced to the disk.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use oneloop::{Connection, Context, TimerId};
 
 use super::Server;
-use super::bytes::Bytes;
-use super::clients::{Client, show_again};
-use super::commands::{Args, Failure, Outcome, Side, check_room_for_one, float};
+use super::clients::{Client, name_bytes, show_again};
+use super::commands::{Args, Failure, Outcome, Side, float};
 use super::reply::{Done, Reply};
+use super::values::Bytes;
 
 /// What a client waits for.
 pub(crate) struct Blocked {
@@ -25,20 +25,15 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
     let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
-    let mut mantissa = timeout.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
-    let is_zero = !mantissa.any(|byte| matches!(byte, b'1'..=b'9'));
     let timeout =
         float(timeout).map_err(|_| Failure::new("ERR timeout is not a float or out of range"))?;
     if timeout < 0.0 {
         return Err(Failure::new("ERR timeout is negative"));
     }
-    // Zero is for ever; a number that is only too small to be told from zero is not.
-    let is_for_ever = timeout == 0.0 && is_zero;
+    let is_for_ever = timeout == 0.0;
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|_| Failure::new("ERR timeout is out of range"))?
         .max(TIMEOUT_MIN);
-    server.store.check_observed(keys.iter().copied())?;
-    check_room_for_one(&server.reply())?;
     let database = server.clients[server.current].database;
     for key in keys {
         if let Some(element) = server.pop_recorded(database, key, side)? {
@@ -46,24 +41,25 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
         }
     }
     let slot = server.current;
-    let this = &mut server.clients[slot];
-    if this.transaction.is_some() {
+    if server.clients[slot].transaction.is_some() {
         return Ok(server.reply().null_array()); // nothing waits in a transaction
     }
     let mut named = BTreeSet::new();
     let keys = keys.iter().filter(|key| named.insert(**key));
     let keys: Vec<Bytes> = keys.map(|key| Bytes::from_slice(key)).collect();
+    server.keep(keys.iter().map(|key| name_bytes(key)).sum())?;
     for key in &keys {
         server.store.observers(database, key).waiting.push_back(slot);
     }
     let timer = (!is_for_ever).then(|| conn.set_timer(timeout));
-    this.blocked = Some(Blocked { database, keys, side, timer });
+    server.clients[slot].blocked = Some(Blocked { database, keys, side, timer });
     Ok(Done)
 }
 
 fn element_reply(reply: &mut Reply, key: &[u8], element: &[u8]) -> Done {
     reply.array(2);
-    reply.bulks([key, element])
+    reply.bulk(key);
+    reply.bulk(element)
 }
 
 impl Server {
@@ -127,6 +123,7 @@ impl Server {
             cx.cancel_timer(timer);
         }
         for key in blocked.keys {
+            self.keep_less(slot, name_bytes(&key));
             self.store.remove_observer(&(blocked.database, key), |observers| {
                 if observers.waiting.front() == Some(&slot) {
                     observers.waiting.pop_front(); // without a look at the others: mostly it is the first one

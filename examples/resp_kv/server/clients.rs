@@ -17,19 +17,18 @@ use std::collections::BTreeSet;
 
 use oneloop::{Connection, Context, Key, Time};
 
+use super::Server;
 use super::blocking::Blocked;
-use super::bytes::Bytes;
 use super::commands::{Command, Failure, check_name, quote};
 use super::pubsub::Topic;
 use super::transactions::Transaction;
+use super::values::Bytes;
 
 pub(crate) struct Client {
     pub(crate) id: u64,
     pub(crate) key: Key,
     pub(crate) address: String,
     pub(crate) name: Bytes,
-    /// Name and version of its library, as it says.
-    pub(crate) library: [Bytes; 2],
     since: Time,
     pub(crate) last_active: Time,
     pub(crate) last_command: &'static str,
@@ -42,16 +41,51 @@ pub(crate) struct Client {
     pub(crate) is_watch_broken: bool,
     /// Its channels, and its patterns.
     pub(crate) subscribed: [BTreeSet<Bytes>; 2],
-    /// The memory for these.
-    pub(crate) subscribed_bytes: usize,
     /// What it waits for, after BLPOP or BRPOP.
     pub(crate) blocked: Option<Blocked>,
     /// A command of it came during CLIENT PAUSE.
     pub(crate) is_postponed: bool,
-    /// The server drains, and has to carry out what the pause had put off: then the client is closed.
-    pub(crate) closes_when_served: bool,
     /// It is closed behind the replies that it has not been sent yet.
     pub(crate) is_closing: bool,
+    kept_bytes: usize,
+}
+
+/// The memory of what a client may have the server keep for it, which suffices for the longest command, and of what all
+/// clients may. It is what they have queued since MULTI, and the names of what they watch, wait for and have subscribed
+/// to. A single client cannot use it up.
+const KEPT_BYTES_MAX: usize = 80 << 20;
+const KEPT_BYTES_TOTAL_MAX: usize = 256 << 20;
+
+/// What a name counts as. It takes some 200 bytes, in two trees; the rest is for the time in which it is forgotten when
+/// the client leaves.
+pub(crate) fn name_bytes(name: &[u8]) -> usize {
+    1024 + 2 * name.len()
+}
+
+impl Server {
+    /// Counts what is going to be kept for the current client.
+    ///
+    /// # Errors
+    ///
+    /// It would be too much.
+    pub(crate) fn keep(&mut self, bytes: usize) -> Result<(), Failure> {
+        let this = &mut self.clients[self.current];
+        if this.kept_bytes + bytes > KEPT_BYTES_MAX {
+            return Err(Failure::new("ERR too much would be kept for this client"));
+        }
+        if self.kept_bytes + bytes > KEPT_BYTES_TOTAL_MAX {
+            return Err(Failure::new("ERR too much would be kept for all clients together"));
+        }
+        this.kept_bytes += bytes;
+        self.kept_bytes += bytes;
+        Ok(())
+    }
+
+    /// So much of that is kept for a client no longer.
+    pub(crate) fn keep_less(&mut self, slot: usize, bytes: usize) {
+        self.clients[slot].kept_bytes -= bytes;
+        self.kept_bytes -= bytes;
+    }
 }
 
 impl Client {
@@ -63,7 +97,6 @@ impl Client {
                 .peer_address()
                 .map_or_else(|_| "?:0".into(), |address| address.to_string()),
             name: Bytes::default(),
-            library: Default::default(),
             since: conn.now(),
             last_active: conn.now(),
             last_command: "NULL",
@@ -73,10 +106,9 @@ impl Client {
             watched: BTreeSet::new(),
             is_watch_broken: false,
             subscribed: Default::default(),
-            subscribed_bytes: 0,
+            kept_bytes: 0,
             blocked: None,
             is_postponed: false,
-            closes_when_served: false,
             is_closing: false,
         }
     }
@@ -119,37 +151,22 @@ impl Client {
         Ok(())
     }
 
-    fn flags(&self) -> String {
-        let flags = [
-            (self.transaction.is_some(), 'x'),
-            (self.blocked.is_some(), 'b'),
-            (self.subscriptions() > 0, 'P'),
-            (self.is_watch_broken, 'd'),
-            (self.is_closing, 'c'),
-        ];
-        let set: String = flags.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
-        if set.is_empty() { "N".into() } else { set }
-    }
-
     /// The line of CLIENT LIST.
     pub(crate) fn describe(&self, now: Time) -> String {
         format!(
-            "id={} addr={} name={} age={} idle={} flags={} db={} sub={} psub={} multi={} watch={} cmd={} user=default \
-             lib-name={} lib-ver={} resp={}\n",
+            "id={} addr={} name={} age={} idle={} db={} sub={} psub={} multi={} watch={} cmd={} user=default \
+             resp={}\n",
             self.id,
             self.address,
             quote(&self.name),
             (now - self.since).as_secs(),
             (now - self.last_active).as_secs(),
-            self.flags(),
             self.database,
             self.subscribed[Topic::Channel as usize].len(),
             self.subscribed[Topic::Pattern as usize].len(),
             self.transaction.as_ref().map_or(-1, |transaction| transaction.len() as i64),
             self.watched.len(),
             self.last_command,
-            quote(&self.library[0]),
-            quote(&self.library[1]),
             self.protocol,
         )
     }

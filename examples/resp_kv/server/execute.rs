@@ -7,9 +7,7 @@ use super::clients::Client;
 use super::commands::{Args, Command, Failure, Outcome, Run, is_word, quote};
 use super::keys::Keys;
 use super::reply::Reply;
-
-/// So many bytes of a reply count as one unit of work, like an argument.
-const REPLY_BYTES_PER_WORK: usize = 64;
+use super::store::BYTES_PER_WORK;
 
 impl Server {
     /// The command of this name, in letters of either case.
@@ -40,7 +38,10 @@ impl Server {
             // Some web page makes its reader's browser post a form to us, in which commands stand: carry out none of
             // them.
             Err(_) if is_word(name, "POST") || is_word(name, "Host:") => client.is_closing = true,
-            Err(failure) => self.refuse(known, &failure),
+            Err(failure) => {
+                client.refuse_transaction();
+                self.reply().error(&failure.0);
+            }
             Ok(command) if self.must_postpone(command) => {
                 self.clients[self.current].is_postponed = true;
                 self.commands_total -= 1; // it comes again
@@ -50,21 +51,6 @@ impl Server {
                 self.call(conn, command, args);
                 self.handle_touched(conn);
             }
-        }
-    }
-
-    /// Tells the current client why a command is not carried out. If it was to be part of a transaction, the whole of
-    /// that is refused, too.
-    fn refuse(&mut self, command: Option<&Command>, failure: &Failure) {
-        self.clients[self.current].refuse_transaction();
-        if command.is_some_and(|command| command.name == "exec") {
-            self.take_transaction(self.current);
-            self.unwatch(self.current);
-            let reason = failure.0.trim_start_matches("ERR ");
-            let text = format!("EXECABORT Transaction discarded because of: {reason}");
-            self.reply().error(&text);
-        } else {
-            self.reply().error(&failure.0);
         }
     }
 
@@ -80,10 +66,11 @@ impl Server {
             }
         };
         if let Err(failure) = outcome {
+            self.out.truncate(before);
             self.reply().error(&failure.0);
         }
         let replied = self.out.len().saturating_sub(before);
-        self.store.work += args.len() + replied / REPLY_BYTES_PER_WORK;
+        self.store.work += args.len() + replied / BYTES_PER_WORK;
     }
 
     /// Tells the observers of the keys that were changed.
@@ -116,9 +103,6 @@ pub(crate) fn call_on_keys(
 
 fn unknown(args: Args) -> Failure {
     let name = quote(args[0]);
-    let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
-    for argument in args[1..].iter().take(8) {
-        text.push_str(&format!("'{}' ", quote(argument)));
-    }
-    Failure::from(text)
+    let others: String = args[1..].iter().take(8).map(|arg| format!("'{}' ", quote(arg))).collect();
+    format!("ERR unknown command '{name}', with args beginning with: {others}").into()
 }

@@ -51,10 +51,8 @@ impl StreamHandler for Server {
             return Ok(0);
         }
         self.begin(conn, slot);
-        let mut is_incomplete = false;
         let result = for_each_message(conn, data, |conn, rest| {
             let Some((request, taken)) = session.decoder.decode(rest)? else {
-                is_incomplete = true;
                 if session.decoder.need() > 0 {
                     conn.need(session.decoder.need());
                 }
@@ -94,12 +92,6 @@ impl StreamHandler for Server {
             self.clients[slot].is_closing = true;
             data.len()
         });
-        let this = &mut self.clients[slot];
-        let is_served = is_incomplete || used == data.len() || this.blocked.is_some();
-        if this.closes_when_served && is_served {
-            this.is_closing = true;
-            self.forget_waiting(conn, slot);
-        }
         self.flush(conn);
         self.end(conn);
         Ok(used)
@@ -124,22 +116,16 @@ impl StreamHandler for Server {
         self.end(cx);
     }
 
-    /// What the client had sent was carried out, but for what CLIENT PAUSE has put off. It is closed, also if it waits
-    /// for an element of a list, for which it might wait for ever.
+    /// What the client had sent was carried out, unless it waits for an element of a list or for the end of a CLIENT
+    /// PAUSE. It might do so for ever, so it is closed, too.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
-        let slot = session.slot;
-        let is_postponed = self.clients[slot].is_postponed;
-        self.clients[slot].closes_when_served = is_postponed;
-        self.unpause(conn);
-        if is_postponed {
-            return; // `on_data` carries out what it sent, and closes it then
-        }
-        if conn.is_paused() && self.clients[slot].blocked.is_none() {
+        let this = &mut self.clients[session.slot];
+        if conn.is_paused() && !this.must_wait() {
             return; // its replies wait for the disk: this is called again when it goes on
         }
-        self.forget_waiting(conn, slot);
-        self.begin(conn, slot);
-        self.clients[slot].is_closing = true;
+        this.is_closing = true;
+        self.begin(conn, session.slot);
+        self.forget_waiting(conn, session.slot);
         self.flush(conn); // which closes it
         self.end(conn);
     }

@@ -1,5 +1,7 @@
 //! The record of changes: commands that make the same store again, as they go to the append-only file.
 
+use super::reply::Reply;
+
 /// Collects records until they are taken to be written. Without a file it is off, and collects none.
 #[derive(Default)]
 pub(crate) struct Journal {
@@ -84,22 +86,9 @@ impl Journal {
         std::mem::take(&mut self.records)
     }
 
-    /// The same bytes as those of [`Reply::array`] and [`Reply::bulk`], which add nothing to a reply that is too large:
-    /// of a record no part may be missing.
-    ///
-    /// [`Reply::array`]: super::reply::Reply::array
-    /// [`Reply::bulk`]: super::reply::Reply::bulk
     fn write(&mut self, arguments: &[&[u8]]) {
-        let mut digits = itoa::Buffer::new();
-        self.records.push(b'*');
-        self.records.extend_from_slice(digits.format(arguments.len()).as_bytes());
-        self.records.extend_from_slice(b"\r\n");
-        for argument in arguments {
-            self.records.push(b'$');
-            self.records.extend_from_slice(digits.format(argument.len()).as_bytes());
-            self.records.extend_from_slice(b"\r\n");
-            self.records.extend_from_slice(argument);
-            self.records.extend_from_slice(b"\r\n");
-        }
+        let mut writer = Reply::new(&mut self.records, 2);
+        writer.array(arguments.len());
+        arguments.iter().for_each(|argument| _ = writer.bulk(argument));
     }
 }

@@ -2,11 +2,11 @@
 
 use std::mem;
 
-use super::bytes::Bytes;
+use indexmap::IndexMap;
+
 use super::commands::Failure;
-use super::key_table::{KeyTable, Place};
 use super::store::{Database, NEVER, Object, Store};
-use super::values::{Type, Value};
+use super::values::{Bytes, Type, Value};
 
 /// The keys of one database, to read and change. A key whose deadline has passed is not found.
 pub(crate) struct Keys<'a> {
@@ -24,9 +24,9 @@ impl Keys<'_> {
     }
 
     /// The place of a key; one that has expired is removed.
-    fn find(&mut self, key: &[u8]) -> Option<Place> {
+    fn find(&mut self, key: &[u8]) -> Option<usize> {
         let keys = &self.database().keys;
-        let place = keys.find(key)?;
+        let place = keys.get_index_of(key)?;
         if self.has_expired(&keys[place]) {
             self.remove_expired(place);
             return None;
@@ -39,24 +39,25 @@ impl Keys<'_> {
         object.expires <= self.store.now && !self.store.journal.is_replaying
     }
 
-    pub(crate) fn remove_expired(&mut self, place: Place) {
+    pub(crate) fn remove_expired(&mut self, place: usize) {
         let Some((key, _)) = self.remove_at(place) else { return };
         self.store.expired_total += 1;
         self.note(&key);
         self.store.journal.record(self.number, &[b"DEL", &key]);
     }
 
-    fn remove_at(&mut self, place: Place) -> Option<(Bytes, Value)> {
+    fn remove_at(&mut self, place: usize) -> Option<(Bytes, Value)> {
         let Database { keys, deadlines, .. } = self.database_mut();
-        let (key, Object { value, expires }, moved_from) = keys.remove(place)?;
+        let (key, Object { value, expires }) = keys.swap_remove_index(place)?;
         if expires != NEVER {
             deadlines.remove(&(expires, place));
         }
-        if let Some(from) = moved_from
-            && keys[place].expires != NEVER
+        let moved_from = keys.len();
+        if let Some((_, moved)) = keys.get_index(place)
+            && moved.expires != NEVER
         {
-            deadlines.remove(&(keys[place].expires, from));
-            deadlines.insert((keys[place].expires, place));
+            deadlines.remove(&(moved.expires, moved_from));
+            deadlines.insert((moved.expires, place));
         }
         Some((key, value))
     }
@@ -87,7 +88,7 @@ impl Keys<'_> {
             Some(place) => place,
             None => {
                 let object = Object { value: T::empty(&self.store.hasher), expires: NEVER };
-                self.database_mut().keys.insert(key, object).0
+                self.database_mut().keys.insert_full(Bytes::from_slice(key), object).0
             }
         };
         T::of(&mut self.database_mut().keys[place].value).ok_or(Failure::WRONG_TYPE)
@@ -100,7 +101,7 @@ impl Keys<'_> {
     /// Sets the value of a key, whatever it was, and its deadline.
     pub(crate) fn set(&mut self, key: &[u8], value: Value, expires: u64) {
         let Database { keys, deadlines, .. } = self.database_mut();
-        let (place, old) = keys.insert(key, Object { value, expires });
+        let (place, old) = keys.insert_full(Bytes::from_slice(key), Object { value, expires });
         if let Some(old) = old
             && old.expires != NEVER
         {
@@ -145,9 +146,7 @@ impl Keys<'_> {
     pub(crate) fn taken_from(&mut self, key: &[u8]) {
         self.touch(key);
         let Some(place) = self.find(key) else { return };
-        let value = &mut self.database_mut().keys[place].value;
-        value.shrink();
-        if value.is_empty() {
+        if self.database().keys[place].value.is_empty() {
             self.remove_at(place);
         }
     }
@@ -162,9 +161,10 @@ impl Keys<'_> {
     pub(crate) fn clear(&mut self) {
         self.store.changes += 1;
         let database = &mut self.store.databases[self.number];
-        let keys = mem::replace(&mut database.keys, KeyTable::new(&self.store.hasher));
+        let hasher = database.keys.hasher().clone();
+        let keys = mem::replace(&mut database.keys, IndexMap::with_hasher(hasher));
         database.deadlines.clear();
-        let observed = database.observers.keys().filter(|key| keys.find(key).is_some());
+        let observed = database.observers.keys().filter(|key| keys.contains_key(*key));
         self.store.touched.extend(observed.map(|key| (self.number, key.clone())));
     }
 
@@ -172,10 +172,16 @@ impl Keys<'_> {
         self.database().keys.len()
     }
 
-    /// One [step of a walk](KeyTable::scan) over all keys, without those that have expired.
-    pub(crate) fn scan(&self, cursor: u64, count: usize) -> (Vec<(&Bytes, &Value)>, u64) {
-        let (found, cursor) = self.database().keys.scan(cursor, count);
-        let there = found.into_iter().filter(|(_, object)| !self.has_expired(object));
-        (there.map(|(key, object)| (key, &object.value)).collect(), cursor)
+    /// One step of a walk over all keys, from the last place to the first: the keys at the `count` places below `cursor`,
+    /// without those that have expired, and the cursor for the next step. A cursor of 0 is the beginning, and the end.
+    ///
+    /// Keys only move to lower places. So a walk meets every key that is there all the time, and some of them twice.
+    pub(crate) fn scan(&self, cursor: usize, count: usize) -> (Vec<(&Bytes, &Value)>, usize) {
+        let keys = &self.database().keys;
+        let start = if cursor == 0 { keys.len() } else { cursor.min(keys.len()) };
+        let stop = start.saturating_sub(count);
+        let there = keys[stop..start].iter().rev();
+        let there = there.filter(|(_, object)| !self.has_expired(object));
+        (there.map(|(key, object)| (key, &object.value)).collect(), stop)
     }
 }

@@ -4,8 +4,8 @@
 //! In this order each file builds on those before it:
 //!
 //! 1. `protocol` finds a command in the input, and `reply` writes the answer.
-//! 2. `bytes` and `values` are what keys stand for. `journal` makes a record of each change. `key_table` is where keys
-//!    stand, `store` has all that is kept, and `keys` is how commands read and change it.
+//! 2. `values` are what keys stand for. `journal` makes a record of each change. `store` has all that
+//!    is kept, and `keys` is how commands read and change it.
 //! 3. `commands` has the table of all commands, and a file for each family. One family is enough, `strings`: the others
 //!    are written in the same way and need not be read; nor need `pattern`, which some of them use.
 //! 4. `clients` tells what is known of a client, and all that can stop its commands. `execute` carries out a command or
@@ -15,13 +15,11 @@
 
 mod append_only;
 mod blocking;
-mod bytes;
 mod clients;
 mod commands;
 mod execute;
 mod handler;
 mod journal;
-mod key_table;
 mod keys;
 mod output;
 mod pattern;
@@ -71,20 +69,20 @@ pub(crate) struct Server {
     /// Replies to that client that were not sent yet.
     out: Vec<u8>,
     /// Messages that it has published itself, within a transaction: they come behind the reply to EXEC.
-    pushed: Vec<u8>,
+    pushed: Vec<Rc<[u8]>>,
+    /// What patterns have made of published messages, during the same callbacks.
+    published_bytes: usize,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
-    /// The memory for what all clients have subscribed to.
-    subscribed_bytes: usize,
-    /// The memory of all commands that clients have queued since their MULTI.
-    queued_bytes: usize,
+    /// The memory of what is kept for all clients.
+    kept_bytes: usize,
     pause: Option<Pause>,
     /// The timer for the keys whose deadline has passed; none while no key has a deadline.
     expiry: Option<TimerId>,
     started: Time,
     clients_total: u64,
     commands_total: u64,
-    /// Clients that were dropped: their replies were too large, or too much waited for the disk.
+    /// Clients that were dropped, because too much waited for the disk.
     dropped_total: u64,
     /// For clients that do not subscribe, and for those that do.
     limits: Rc<Limits>,
@@ -119,10 +117,10 @@ impl Server {
             running: None,
             out: Vec::new(),
             pushed: Vec::new(),
+            published_bytes: 0,
             append_only: None,
             subscriptions: Subscriptions::default(),
-            subscribed_bytes: 0,
-            queued_bytes: 0,
+            kept_bytes: 0,
             pause: None,
             expiry: None,
             started: Time::default(),
@@ -181,6 +179,7 @@ impl Server {
         self.running = Some(conn.key());
         self.out.clear();
         self.pushed.clear();
+        self.published_bytes = 0;
         self.store.journal.reset();
     }
 

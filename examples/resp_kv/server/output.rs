@@ -1,12 +1,14 @@
 //! When replies leave.
 
+use std::mem;
 use std::rc::Rc;
 
 use oneloop::{Connection, Context, Key};
 
 use super::Server;
 use super::append_only::Next;
-use super::reply::{REPLY_BYTES_MAX, Reply};
+use super::clients::Client;
+use super::reply::Reply;
 
 /// The replies to a client are collected until no command of it is left, or until there are so many bytes of them.
 pub(crate) const FLUSH_BYTES: usize = 32 * 1024;
@@ -20,14 +22,11 @@ impl Server {
     /// Sends the replies that were collected, or keeps them until what they acknowledge is on the disk; closes the
     /// connection behind them if that is due.
     pub(crate) fn flush(&mut self, conn: &mut Connection) {
-        let closes = self.clients[self.current].is_closing;
+        let Client { key, is_closing: closes, .. } = self.clients[self.current];
         if self.out.is_empty() && !closes {
             return;
         }
-        let key = conn.key();
-        if self.out.len() > REPLY_BYTES_MAX {
-            self.drop_client(conn, key, "it asked for too large a reply");
-        } else if self.is_behind() {
+        if self.is_behind() {
             let replies = Rc::from(&self.out[..]);
             self.hold(conn, key, &replies, if closes { Next::Close } else { Next::Resume });
             conn.pause(); // more commands would make more replies to keep
@@ -45,13 +44,21 @@ impl Server {
 
     /// Sends a message to any client: published, or the reply to a command that has waited.
     pub(crate) fn deliver(&mut self, cx: &mut Context, slot: usize, message: &Rc<[u8]>) {
-        let key = self.clients[slot].key;
+        let Client { key, ref transaction, .. } = self.clients[slot];
         if self.running == Some(key) {
             // It comes behind the replies that were collected; while EXEC writes its array, behind the whole of that.
-            let is_in_exec = self.clients[slot].transaction.is_some();
-            let out = if is_in_exec { &mut self.pushed } else { &mut self.out };
-            Reply::new(out, self.clients[slot].protocol).write(message);
-        } else if self.is_behind() {
+            if transaction.is_some() {
+                self.pushed.push(Rc::clone(message));
+                return;
+            }
+            let replies = mem::take(&mut self.out).into();
+            self.send(cx, key, &replies);
+        }
+        self.send(cx, key, message);
+    }
+
+    fn send(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>) {
+        if self.is_behind() {
             self.hold(cx, key, message, Next::Nothing);
         } else {
             cx.send_shared_to(key, Rc::clone(message)).ignore();
@@ -71,13 +78,9 @@ impl Server {
         let is_kept =
             append_only.is_some_and(|append_only| append_only.hold(recorded, key, message, next));
         if !is_kept {
-            self.drop_client(cx, key, "too much waits for the disk");
+            log::debug!("{key}: dropped, too much waits for the disk");
+            self.dropped_total += 1;
+            cx.abort_key(key);
         }
-    }
-
-    fn drop_client(&mut self, cx: &mut Context, key: Key, why: &str) {
-        log::debug!("{key}: dropped, {why}");
-        self.dropped_total += 1;
-        cx.abort_key(key);
     }
 }

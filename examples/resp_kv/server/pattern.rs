@@ -1,13 +1,8 @@
 //! Patterns of keys and channels, as glob(7): `*`, `?`, `[a-c]`, `[^a]`, `\`.
 
-/// Whether all of `text` matches. It takes as many steps as the product of the lengths at most, whatever the pattern.
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    matches_within(pattern, text, &mut { usize::MAX }) == Some(true)
-}
-
-/// The same in at most so many steps, which are taken off; `None` if they do not suffice. For most patterns four steps
-/// for each byte of the text do.
-pub(crate) fn matches_within(pattern: &[u8], text: &[u8], steps: &mut usize) -> Option<bool> {
+/// Whether all of `text` matches, in at most so many steps, which are taken off; `None` if they do not suffice. It takes
+/// as many as the product of the lengths at most, and for most patterns four for each byte of the text suffice.
+pub(crate) fn matches(pattern: &[u8], text: &[u8], steps: &mut usize) -> Option<bool> {
     let (mut at, mut pos) = (0, 0);
     // Where to go on if what is tried now does not match: after the last star, with one more byte left to it.
     let mut retry: Option<(usize, usize)> = None;

@@ -47,9 +47,6 @@ impl Server {
     ) -> Result<(), Failure> {
         let millis = integer(millis).ok().and_then(|millis| u64::try_from(millis).ok());
         let millis = millis.ok_or(Failure::new("ERR timeout is not an integer or out of range"))?;
-        if cx.is_draining() {
-            return Ok(()); // the server ends, and nothing is put off any more
-        }
         let mut ends = cx.now() + Duration::from_millis(millis);
         let mut is_for_reads = is_for_reads;
         if let Some(old) = self.pause.take() {

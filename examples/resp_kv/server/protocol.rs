@@ -10,7 +10,8 @@ pub(crate) const BULK_BYTES_MAX: usize = 64 << 20;
 /// The longest command: room for one such argument, and for others that are short.
 pub(crate) const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + INLINE_BYTES_MAX;
 const INLINE_BYTES_MAX: usize = 64 << 10;
-const ARGUMENTS_MAX: usize = 1 << 20;
+/// A command may have one argument for each so many bytes of the longest.
+const BYTES_PER_ARGUMENT: usize = 64;
 
 /// One command with its arguments, the first of which is its name; without any it is none.
 pub(crate) enum Request<'a> {
@@ -67,7 +68,7 @@ impl CommandDecoder {
             };
             self.offset = 1 + used;
             self.missing = usize::try_from(count).unwrap_or(0); // less than nothing is nothing
-            if self.missing > ARGUMENTS_MAX {
+            if self.missing > self.bytes_max / BYTES_PER_ARGUMENT {
                 return Err(INVALID);
             }
         }
@@ -163,69 +164,47 @@ fn length(input: &[u8]) -> Result<Option<(i64, usize)>, ()> {
     Ok(None)
 }
 
-/// The words of a line. In double quotes `\n`, `\x41` and the like stand for other bytes, in single quotes only
-/// `\'` does. `None`: a quote has no end, or something stands directly behind its end.
+/// The words of a line. A word may be in quotes, double ones with `\n`, `\x41` and the like for other bytes. `None`: a
+/// quote has no end, or something stands directly behind its end.
 fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii();
-    while let Some(first) = rest.first() {
-        let mut word = Vec::new();
-        rest = match first {
-            b'"' | b'\'' => quoted(rest, &mut word)?,
+    while let [first, after @ ..] = rest {
+        let (word, end) = match first {
+            b'"' | b'\'' => quoted(after, *first)?,
             _ => {
-                let mut rest = rest;
-                while let Some(byte) = rest.first().filter(|byte| !byte.is_ascii_whitespace()) {
-                    if matches!(byte, b'"' | b'\'') {
-                        rest = quoted(rest, &mut word)?;
-                        break;
-                    }
-                    word.push(*byte);
-                    rest = &rest[1..];
-                }
-                rest
+                let len = rest.iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
+                (rest[..len].to_vec(), &rest[len..])
             }
         };
+        if end.first().is_some_and(|byte| !byte.is_ascii_whitespace()) {
+            return None;
+        }
         words.push(word);
-        rest = rest.trim_ascii_start();
+        rest = end.trim_ascii_start();
     }
     Some(words)
 }
 
-/// Adds to a word what stands in the quotes that `input` begins with, and returns what follows them.
-fn quoted<'a>(input: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    let (quote, mut rest) = (input[0], &input[1..]);
+/// What stands in quotes, and what follows them.
+fn quoted(mut input: &[u8], quote: u8) -> Option<(Vec<u8>, &[u8])> {
+    let mut word = Vec::new();
     loop {
-        match rest {
-            [byte, after @ ..] if *byte == quote => {
-                return after.first().is_none_or(u8::is_ascii_whitespace).then_some(after);
+        let (byte, rest) = match input {
+            [byte, rest @ ..] if *byte == quote => return Some((word, rest)),
+            [b'\\', b'x', digits @ ..] if quote == b'"' => {
+                let (digits, rest) = digits.split_at_checked(2)?;
+                let digits = str::from_utf8(digits).ok()?;
+                (u8::from_str_radix(digits, 16).ok()?, rest)
             }
-            [b'\\', b'x', high, low, after @ ..]
-                if quote == b'"' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
-                word.push(digit(*high) << 4 | digit(*low));
-                rest = after;
-            }
-            [b'\\', escaped, after @ ..] if quote == b'"' => {
-                word.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 8,
-                    b'a' => 7,
-                    other => *other,
-                });
-                rest = after;
-            }
-            [b'\\', b'\'', after @ ..] if quote == b'\'' => {
-                word.push(b'\'');
-                rest = after;
-            }
-            [byte, after @ ..] => {
-                word.push(*byte);
-                rest = after;
-            }
+            [b'\\', b'n', rest @ ..] if quote == b'"' => (b'\n', rest),
+            [b'\\', b'r', rest @ ..] if quote == b'"' => (b'\r', rest),
+            [b'\\', b't', rest @ ..] if quote == b'"' => (b'\t', rest),
+            [b'\\', byte, rest @ ..] if quote == b'"' || *byte == quote => (*byte, rest),
+            [byte, rest @ ..] => (*byte, rest),
             [] => return None,
-        }
+        };
+        word.push(byte);
+        input = rest;
     }
 }

@@ -9,12 +9,12 @@ use std::rc::Rc;
 use oneloop::{Connection, Context};
 
 use super::Server;
-use super::bytes::Bytes;
-use super::clients::Client;
+use super::clients::{Client, name_bytes};
 use super::commands::{Args, Failure, Outcome, check_name};
 use super::pattern;
-use super::reply::{Done, Reply};
-use super::store::STEPS_PER_WORK;
+use super::reply::{Done, REPLY_BYTES_MAX, Reply};
+use super::store::{BYTES_PER_WORK, STEPS_PER_WORK};
+use super::values::Bytes;
 
 /// A message that is sent is as much work as so many arguments of a command.
 const WORK_PER_DELIVERY: usize = 16;
@@ -26,18 +26,10 @@ pub(crate) enum Topic {
     Pattern,
 }
 
-/// The memory for what a client may subscribe to, and for that of all clients.
-const SUBSCRIBED_BYTES_MAX: usize = 8 << 20;
-const SUBSCRIBED_BYTES_TOTAL_MAX: usize = 64 << 20;
 /// How many patterns a client may have, and how many different ones all clients together: each message is tried with all
 /// of them, which takes a tenth of a second if they are as bad as can be.
 const PATTERNS_MAX: usize = 256;
 const PATTERNS_TOTAL_MAX: usize = 1024;
-
-/// The memory of a channel or pattern for one client: both sides have a copy, in a tree.
-fn subscription_bytes(name: &[u8]) -> usize {
-    2 * name.len() + 250
-}
 
 /// The slots of clients by their channels, and by their patterns.
 pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
@@ -54,7 +46,7 @@ impl Message<'_> {
             let mut bytes = Vec::new();
             let mut reply = Reply::new(&mut bytes, protocol);
             reply.push(self.parts.len());
-            reply.bulks(self.parts);
+            self.parts.iter().for_each(|part| _ = reply.bulk(part));
             bytes.into()
         })
     }
@@ -80,23 +72,32 @@ impl Server {
         count
     }
 
-    fn subscribe(&mut self, topic: Topic, name: &[u8]) {
-        let name = Bytes::from_slice(name);
-        let this = &mut self.clients[self.current];
-        if this.subscribed[topic as usize].insert(name.clone()) {
-            this.subscribed_bytes += subscription_bytes(&name);
-            self.subscribed_bytes += subscription_bytes(&name);
-            self.subscriptions[topic as usize].entry(name).or_default().insert(self.current);
+    /// Adds to the subscriptions of the current client.
+    fn subscribe(&mut self, topic: Topic, name: &[u8]) -> Result<(), Failure> {
+        let own = &self.clients[self.current].subscribed[topic as usize];
+        let all = &self.subscriptions[topic as usize];
+        if own.contains(name) {
+            return Ok(());
         }
+        let is_pattern = matches!(topic, Topic::Pattern);
+        if is_pattern && own.len() == PATTERNS_MAX {
+            return Err(Failure::new("ERR a client has too many patterns"));
+        }
+        if is_pattern && all.len() == PATTERNS_TOTAL_MAX && !all.contains_key(name) {
+            return Err(Failure::new("ERR all clients together have too many patterns"));
+        }
+        self.keep(name_bytes(name))?;
+        let name = Bytes::from_slice(name);
+        self.clients[self.current].subscribed[topic as usize].insert(name.clone());
+        self.subscriptions[topic as usize].entry(name).or_default().insert(self.current);
+        Ok(())
     }
 
     fn unsubscribe(&mut self, slot: usize, topic: Topic, name: &[u8]) {
-        let this = &mut self.clients[slot];
-        if !this.subscribed[topic as usize].remove(name) {
+        if !self.clients[slot].subscribed[topic as usize].remove(name) {
             return;
         }
-        this.subscribed_bytes -= subscription_bytes(name);
-        self.subscribed_bytes -= subscription_bytes(name);
+        self.keep_less(slot, name_bytes(name));
         let all = &mut self.subscriptions[topic as usize];
         if let Some(subscribers) = all.get_mut(name) {
             subscribers.remove(&slot);
@@ -137,22 +138,29 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
     let [channels, patterns] = &server.subscriptions;
     let subscribers: Vec<usize> = channels.get(channel).into_iter().flatten().copied().collect();
     let mut steps = usize::MAX;
-    let mut matches = |pattern: &[u8]| pattern::matches_within(pattern, channel, &mut steps);
+    let mut matches = |pattern: &[u8]| pattern::matches(pattern, channel, &mut steps);
     let matching = patterns.iter().filter(|(pattern, _)| matches(pattern) == Some(true));
     let matching: Vec<(Bytes, Vec<usize>)> = matching
         .map(|(pattern, subscribers)| (pattern.clone(), subscribers.iter().copied().collect()))
         .collect();
+    // Each pattern makes a message of its own.
+    let bytes = text.len() * matching.len();
+    server.published_bytes += bytes;
+    server.store.work += (usize::MAX - steps) / STEPS_PER_WORK + bytes / BYTES_PER_WORK;
+    if server.published_bytes > REPLY_BYTES_MAX {
+        return Err(Failure::new("ERR too many patterns match for so large a message"));
+    }
     let mut receivers =
         server.send_to_subscribers(conn, &subscribers, &[b"message", channel, text]);
     for (pattern, subscribers) in matching {
         let parts: [&[u8]; 4] = [b"pmessage", &pattern, channel, text];
         receivers += server.send_to_subscribers(conn, &subscribers, &parts);
     }
-    server.store.work += WORK_PER_DELIVERY * receivers + (usize::MAX - steps) / STEPS_PER_WORK;
+    server.store.work += WORK_PER_DELIVERY * receivers;
     Ok(server.reply().count(receivers))
 }
 
-/// SUBSCRIBE and PSUBSCRIBE. For the limits a new name counts as often as it is said.
+/// SUBSCRIBE and PSUBSCRIBE. Names behind one that is refused are not subscribed to.
 pub(crate) fn add(
     server: &mut Server,
     conn: &mut Connection,
@@ -160,24 +168,12 @@ pub(crate) fn add(
     topic: Topic,
     word: &str,
 ) -> Outcome {
-    args[1..].iter().try_for_each(|name| check_name(name).map(drop))?;
-    let this = &server.clients[server.current];
-    let new = args[1..].iter().filter(|name| !this.subscribed[topic as usize].contains(**name));
-    let bytes: usize = new.clone().map(|name| subscription_bytes(name)).sum();
-    let (mut own, mut all) = (0, 0);
-    if let Topic::Pattern = topic {
-        let [_, patterns] = &server.subscriptions;
-        own = this.subscribed[topic as usize].len() + new.clone().count();
-        all = patterns.len() + new.filter(|name| !patterns.contains_key(**name)).count();
-    }
-    if this.subscribed_bytes + bytes > SUBSCRIBED_BYTES_MAX || own > PATTERNS_MAX {
-        return Err(Failure::new("ERR a client has too many channels or patterns"));
-    }
-    if server.subscribed_bytes + bytes > SUBSCRIBED_BYTES_TOTAL_MAX || all > PATTERNS_TOTAL_MAX {
-        return Err(Failure::new("ERR all clients together have too many channels or patterns"));
-    }
     for name in &args[1..] {
-        server.subscribe(topic, name);
+        let subscribed = check_name(name).and_then(|name| server.subscribe(topic, name));
+        if let Err(failure) = subscribed {
+            server.reply().error(&failure.0); // behind the others, which have their answers
+            break;
+        }
         server.confirm(word, Some(name));
     }
     server.set_limits(conn);

@@ -9,14 +9,10 @@ use oneloop::codec::Decoder;
 use super::Server;
 use super::commands::{Args, Command, Run};
 use super::execute::call_on_keys;
-use super::protocol::{BULK_BYTES_MAX, COMMAND_BYTES_MAX, CommandDecoder, Request};
+use super::protocol::{CommandDecoder, Request};
 use super::reply::Reply;
 
 const READ_BYTES: usize = 1 << 20;
-/// A record may be longer than its command was: it says a moment in place of a time from now, and SPOP's says the
-/// members that were chosen.
-const RECORD_BYTES_MAX: usize = BULK_BYTES_MAX + COMMAND_BYTES_MAX;
-
 /// What was found in an append-only file.
 #[derive(Debug)]
 pub(crate) struct Replayed {
@@ -35,7 +31,7 @@ impl Server {
     /// Those of reading; `InvalidData` for what is no record, with its place.
     pub(crate) fn replay(&mut self, mut file: impl Read) -> io::Result<Replayed> {
         let mut replay = Replay { server: self, database: 0, transaction: None, commands: 0 };
-        let mut decoder = CommandDecoder::new(RECORD_BYTES_MAX);
+        let mut decoder = CommandDecoder::new(usize::MAX);
         let (mut input, mut used, mut whole, mut before) = (Vec::new(), 0, 0, 0);
         replay.server.store.journal.is_replaying = true;
         loop {

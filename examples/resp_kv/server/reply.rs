@@ -1,15 +1,48 @@
 //! Writes replies, in either version of the protocol.
 
-/// The longest reply, of one command or one transaction. A client that asks for more is dropped: a short command can
-/// ask for the same large value a million times.
+use std::borrow::Cow;
+
+/// The longest reply of several strings, of one command or one transaction: a short command can ask for the same large
+/// value a million times. A single string always has room.
 pub(crate) const REPLY_BYTES_MAX: usize = 128 << 20;
 
-/// A command returns this when it has written its reply, or owes none now.
+/// What came of a command. It has written its reply, unless it owes none now; or it has failed, and what it has written
+/// by then is taken back.
+pub(crate) type Outcome = Result<Done, Failure>;
+
 #[derive(Debug)]
 pub(crate) struct Done;
 
-/// Writes replies for one client, in the version of the protocol that it speaks: 2, or 3 after `HELLO 3`. To a reply
-/// that is longer than [`REPLY_BYTES_MAX`] nothing is added, as it will not be sent.
+/// Why a command was not carried out: the text for its client, which begins with the kind of error.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) Cow<'static, str>);
+
+impl Failure {
+    pub(crate) const SYNTAX: Failure = Failure::new("ERR syntax error");
+    pub(crate) const NOT_AN_INTEGER: Failure =
+        Failure::new("ERR value is not an integer or out of range");
+    pub(crate) const NO_SUCH_KEY: Failure = Failure::new("ERR no such key");
+    pub(crate) const OVERFLOW: Failure = Failure::new("ERR increment or decrement would overflow");
+    pub(crate) const TOO_LARGE: Failure = Failure::new("ERR the reply would be too large");
+    pub(crate) const WRONG_TYPE: Failure =
+        Failure::new("WRONGTYPE Operation against a key holding the wrong kind of value");
+
+    pub(crate) const fn new(text: &'static str) -> Failure {
+        Failure(Cow::Borrowed(text))
+    }
+
+    pub(crate) fn wrong_arguments(command: &str) -> Failure {
+        Failure::from(format!("ERR wrong number of arguments for '{command}' command"))
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Failure {
+        Failure(text.into())
+    }
+}
+
+/// Writes replies for one client, in the version of the protocol that it speaks: 2, or 3 after `HELLO 3`.
 pub(crate) struct Reply<'a> {
     out: &'a mut Vec<u8>,
     protocol: u8,
@@ -49,10 +82,13 @@ impl<'a> Reply<'a> {
         self.write(b"\r\n")
     }
 
-    /// Each of these strings.
-    pub(crate) fn bulks(&mut self, strings: impl IntoIterator<Item: AsRef<[u8]>>) -> Done {
-        strings.into_iter().for_each(|string| _ = self.bulk(string.as_ref()));
-        Done
+    /// Each of these strings. A command that takes them out of a key does so afterwards, as this may fail.
+    pub(crate) fn bulks(&mut self, strings: impl IntoIterator<Item: AsRef<[u8]>>) -> Outcome {
+        for string in strings {
+            self.bulk(string.as_ref());
+            self.check()?;
+        }
+        Ok(Done)
     }
 
     pub(crate) fn bulk_or_null(&mut self, string: Option<impl AsRef<[u8]>>) -> Done {
@@ -106,17 +142,16 @@ impl<'a> Reply<'a> {
         self.write(if self.protocol == 2 { two } else { three })
     }
 
-    /// Whether so many strings have room in it, of so many bytes together.
-    pub(crate) fn has_room(&self, strings: usize, bytes: usize) -> bool {
-        const HEADER_BYTES: usize = 16;
-        self.out.len() + strings * HEADER_BYTES + bytes <= REPLY_BYTES_MAX
-    }
-
     /// Bytes that are a whole reply or message, or a part of one.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Done {
-        if self.out.len() <= REPLY_BYTES_MAX {
-            self.out.extend_from_slice(bytes);
-        }
+        self.out.extend_from_slice(bytes);
         Done
+    }
+
+    /// # Errors
+    ///
+    /// What was written is longer than [`REPLY_BYTES_MAX`].
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if self.out.len() > REPLY_BYTES_MAX { Err(Failure::TOO_LARGE) } else { Ok(()) }
     }
 }

@@ -3,20 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ahash::RandomState;
+use indexmap::IndexMap;
 
-use super::bytes::Bytes;
-use super::commands::Failure;
 use super::journal::Journal;
-use super::key_table::{KeyTable, Place};
 use super::keys::Keys;
-use super::values::Value;
+use super::values::{Bytes, Value};
 
 pub(crate) const DATABASES: usize = 16;
-/// The memory for keys that a client watches or waits for, and for those of all clients.
-const OBSERVED_BYTES_MAX: usize = 2 << 20;
-const OBSERVED_BYTES_TOTAL_MAX: usize = 64 << 20;
-/// So many steps of matching a pattern count as one unit of [`work`](Store::work).
+/// So many steps of matching a pattern count as one unit of [`work`](Store::work), and so many bytes of what is sent.
 pub(crate) const STEPS_PER_WORK: usize = 16;
+pub(crate) const BYTES_PER_WORK: usize = 64;
 /// The deadline of a key that does not expire.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -41,17 +37,16 @@ pub(crate) struct Store {
     pub(crate) work: usize,
     /// Keys that were changed, and whose observers were not told yet.
     pub(crate) touched: Vec<(usize, Bytes)>,
-    /// The memory for keys that have observers, once for each observer.
-    observed_bytes: usize,
     /// The record of all changes.
     pub(crate) journal: Journal,
     pub(crate) expired_total: u64,
 }
 
 pub(crate) struct Database {
-    pub(crate) keys: KeyTable,
+    /// There are no gaps: when a key is removed, the last one moves to its place.
+    pub(crate) keys: IndexMap<Bytes, Object, RandomState>,
     /// Deadlines with the places of their keys, the first one first.
-    pub(crate) deadlines: BTreeSet<(u64, Place)>,
+    pub(crate) deadlines: BTreeSet<(u64, usize)>,
     /// Who observes which key; it need not exist.
     pub(crate) observers: BTreeMap<Bytes, Observers>,
 }
@@ -65,17 +60,12 @@ pub(crate) struct Observers {
     pub(crate) watching: BTreeSet<usize>,
 }
 
-/// The memory of a key for one observer: the observer and the database have a copy each, in a tree.
-fn observed_bytes(key: &[u8]) -> usize {
-    2 * key.len() + 150
-}
-
 impl Store {
     /// `seed` gives the secrets of the hashes, and where the generator begins.
     pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Store {
         let hasher = RandomState::with_seeds(seed(), seed(), seed(), seed());
         let database = || Database {
-            keys: KeyTable::new(&hasher),
+            keys: IndexMap::with_hasher(hasher.clone()),
             deadlines: BTreeSet::new(),
             observers: BTreeMap::new(),
         };
@@ -87,7 +77,6 @@ impl Store {
             changes: 0,
             work: 0,
             touched: Vec::new(),
-            observed_bytes: 0,
             journal: Journal::default(),
             expired_total: 0,
         }
@@ -98,28 +87,8 @@ impl Store {
         Keys { store: self, number }
     }
 
-    /// Whether a client may observe all these keys.
-    ///
-    /// # Errors
-    ///
-    /// They would take too much memory.
-    pub(crate) fn check_observed<'k>(
-        &self,
-        keys: impl Iterator<Item = &'k [u8]>,
-    ) -> Result<(), Failure> {
-        let bytes = keys.map(observed_bytes).sum::<usize>();
-        if bytes > OBSERVED_BYTES_MAX {
-            return Err(Failure::new("ERR too many or too long keys to watch, or to wait for"));
-        }
-        if self.observed_bytes + bytes > OBSERVED_BYTES_TOTAL_MAX {
-            return Err(Failure::new("ERR all clients together watch, or wait for, too many keys"));
-        }
-        Ok(())
-    }
-
     /// The observers of a key, for one that is added to them now.
     pub(crate) fn observers(&mut self, database: usize, key: &Bytes) -> &mut Observers {
-        self.observed_bytes += observed_bytes(key);
         self.databases[database].observers.entry(key.clone()).or_default()
     }
 
@@ -132,7 +101,6 @@ impl Store {
         let all = &mut self.databases[*database].observers;
         if let Some(observers) = all.get_mut(key) {
             remove(observers);
-            self.observed_bytes -= observed_bytes(key);
             if observers.waiting.is_empty() && observers.watching.is_empty() {
                 all.remove(key);
             }

@@ -1,20 +1,15 @@
 //! MULTI, EXEC, DISCARD and WATCH.
 
-use std::collections::BTreeSet;
 use std::mem;
 
 use oneloop::Connection;
 
 use super::Server;
-use super::bytes::Bytes;
-use super::clients::Client;
+use super::clients::{Client, name_bytes};
 use super::commands::{Args, Command, Failure, Outcome};
-use super::reply::REPLY_BYTES_MAX;
-
-/// The memory of what a client may queue, which suffices for the longest command, and of what all clients may queue. A
-/// single client cannot use that up.
-const TRANSACTION_BYTES_MAX: usize = 80 << 20;
-const TRANSACTIONS_BYTES_MAX: usize = 256 << 20;
+use super::protocol::BULK_BYTES_MAX;
+use super::reply::{Done, REPLY_BYTES_MAX};
+use super::values::Bytes;
 
 /// A command with its arguments.
 type Queued = (&'static Command, Vec<Bytes>);
@@ -62,36 +57,30 @@ impl Client {
 impl Server {
     /// Keeps a command of the current client for EXEC.
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
-        let transaction = self.clients[self.current].transaction.get_or_insert_default();
         let bytes = queued_bytes(args);
-        if transaction.is_refused {
-            self.reply().simple("QUEUED"); // as usual, but EXEC will refuse all of them
-        } else if transaction.bytes + bytes > TRANSACTION_BYTES_MAX {
-            self.refuse_queued("ERR the transaction is too large");
-        } else if self.queued_bytes + bytes > TRANSACTIONS_BYTES_MAX {
-            self.refuse_queued("ERR the transactions of all clients are too large");
-        } else {
-            self.queued_bytes += bytes;
-            transaction.bytes += bytes;
-            transaction
-                .queued
-                .push((command, args.iter().map(|arg| Bytes::from_slice(arg)).collect()));
-            self.reply().simple("QUEUED");
+        if !self.clients[self.current].transaction.get_or_insert_default().is_refused
+            && let Err(failure) = self.keep(bytes)
+        {
+            // EXEC will refuse it, so nothing of it is kept.
+            self.take_transaction(self.current);
+            let refused = Transaction { is_refused: true, ..Transaction::default() };
+            self.clients[self.current].transaction = Some(refused);
+            self.reply().error(&failure.0);
+            return;
         }
-    }
-
-    /// Forgets what the current client has queued, and has EXEC refuse it.
-    fn refuse_queued(&mut self, error: &str) {
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
-        self.queued_bytes -= mem::take(transaction).bytes;
-        transaction.is_refused = true;
-        self.reply().error(error);
+        if !transaction.is_refused {
+            let args = args.iter().map(|arg| Bytes::from_slice(arg)).collect();
+            transaction.queued.push((command, args));
+            transaction.bytes += bytes;
+        }
+        self.reply().simple("QUEUED"); // also if EXEC will refuse it
     }
 
     /// Ends a client's transaction, if it has begun one, and returns what it has queued.
     pub(crate) fn take_transaction(&mut self, slot: usize) -> Option<Transaction> {
         let transaction = self.clients[slot].transaction.take()?;
-        self.queued_bytes -= transaction.bytes;
+        self.keep_less(slot, transaction.bytes);
         Some(transaction)
     }
 
@@ -111,6 +100,7 @@ impl Server {
         let this = &mut self.clients[slot];
         this.is_watch_broken = false;
         for key in mem::take(&mut this.watched) {
+            self.keep_less(slot, name_bytes(&key.1));
             self.store.remove_observer(&key, |observers| _ = observers.watching.remove(&slot));
         }
     }
@@ -147,16 +137,19 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     let start = server.store.journal.begin_transaction();
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
-        if server.out.len() > REPLY_BYTES_MAX && !command.writes {
-            continue; // the client will be dropped for so long a reply, and this command changes nothing
+        if server.out.len() > REPLY_BYTES_MAX - BULK_BYTES_MAX {
+            server.reply().error(&Failure::TOO_LARGE.0);
+            continue;
         }
         let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
         server.call(conn, command, &args);
     }
     server.store.journal.end_transaction(start);
     server.clients[server.current].transaction = None;
-    let pushed = mem::take(&mut server.pushed);
-    Ok(server.reply().write(&pushed))
+    for message in mem::take(&mut server.pushed) {
+        server.deliver(conn, server.current, &message);
+    }
+    Ok(Done)
 }
 
 pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
@@ -181,12 +174,14 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
     if this.is_watch_broken {
         return Ok(server.reply().ok()); // its next transaction is not carried out, whatever it watches
     }
-    let keys = args[1..].iter().map(|key| (this.database, Bytes::from_slice(key)));
-    let new: BTreeSet<_> = keys.filter(|key| !this.watched.contains(key)).collect();
-    server.store.check_observed(this.watched.iter().chain(&new).map(|(_, key)| &**key))?;
-    for (database, key) in new {
-        server.store.observers(database, &key).watching.insert(server.current);
-        this.watched.insert((database, key));
+    let database = this.database;
+    for key in &args[1..] {
+        let key = (database, Bytes::from_slice(key));
+        if !server.clients[server.current].watched.contains(&key) {
+            server.keep(name_bytes(&key.1))?;
+            server.store.observers(database, &key.1).watching.insert(server.current);
+            server.clients[server.current].watched.insert(key);
+        }
     }
     Ok(server.reply().ok())
 }

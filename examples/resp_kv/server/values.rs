@@ -4,8 +4,13 @@ use std::collections::VecDeque;
 
 use ahash::RandomState;
 use indexmap::{IndexMap, IndexSet};
+use smallvec::SmallVec;
 
-use super::bytes::Bytes;
+/// A string of bytes, of which up to 16 need no allocation: keys and values are mostly short, and an allocation for
+/// each of them would take more memory than they do, and a miss of the cache with every look. It takes 24 bytes.
+pub(crate) type Bytes = SmallVec<[u8; 16]>;
+
+const _: () = assert!(size_of::<Bytes>() == 24);
 
 /// The order of its entries does not depend on their hashes, so it tells clients nothing about the secret in these.
 pub(crate) type Hash = IndexMap<Bytes, Bytes, RandomState>;
@@ -17,12 +22,6 @@ pub(crate) enum Value {
     Hash(Box<Hash>),
     List(Box<List>),
     Set(Box<Set>),
-}
-
-/// What room to leave to a collection of this length and capacity; `None` if it does not pay to move it.
-pub(crate) fn less_room(len: usize, capacity: usize) -> Option<usize> {
-    const KEPT: usize = 64;
-    (capacity > KEPT.max(8 * len)).then_some(2 * len)
 }
 
 impl Value {
@@ -42,23 +41,6 @@ impl Value {
             Value::Hash(hash) => hash.is_empty(),
             Value::List(list) => list.is_empty(),
             Value::Set(set) => set.is_empty(),
-        }
-    }
-
-    /// Gives memory back, if there is much more of it than the value needs.
-    pub(crate) fn shrink(&mut self) {
-        let (len, capacity) = match self {
-            Value::String(_) => return,
-            Value::Hash(hash) => (hash.len(), hash.capacity()),
-            Value::List(list) => (list.len(), list.capacity()),
-            Value::Set(set) => (set.len(), set.capacity()),
-        };
-        let Some(room) = less_room(len, capacity) else { return };
-        match self {
-            Value::String(_) => {}
-            Value::Hash(hash) => hash.shrink_to(room),
-            Value::List(list) => list.shrink_to(room),
-            Value::Set(set) => set.shrink_to(room),
         }
     }
 }

@@ -5,36 +5,24 @@ use super::*;
 
 pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let this = &mut server.clients[server.current];
-    let (command, rest) = (args[1], &args[2..]);
-    match (command, rest) {
-        (_, []) if is_word(command, "ID") => {
+    match (&*args[1].to_ascii_uppercase(), &args[2..]) {
+        (b"ID", []) => {
             let id = this.id as i64;
             Ok(server.reply().integer(id))
         }
-        (_, []) if is_word(command, "GETNAME") => {
+        (b"GETNAME", []) => {
             let name = this.name.clone();
             Ok(server.reply().bulk_or_null((!name.is_empty()).then_some(name)))
         }
-        (_, [name]) if is_word(command, "SETNAME") => {
+        (b"SETNAME", [name]) => {
             this.set_name(name)?;
             Ok(server.reply().ok())
         }
-        (_, [what, value]) if is_word(command, "SETINFO") => {
-            let field = ["lib-name", "lib-ver"].iter().position(|name| is_word(what, name));
-            let field = field.ok_or(Failure::new("ERR Unrecognized option"))?;
-            if !check_name(value)?.iter().all(u8::is_ascii_graphic) {
-                return Err(Failure::new(
-                    "ERR lib-name and lib-ver cannot contain spaces, newlines or special characters.",
-                ));
-            }
-            this.library[field] = Bytes::from_slice(value);
-            Ok(server.reply().ok())
-        }
-        (_, []) if is_word(command, "INFO") => {
+        (b"INFO", []) => {
             let line = this.describe(conn.now());
             Ok(server.reply().bulk(line.as_bytes()))
         }
-        (_, []) if is_word(command, "LIST") => {
+        (b"LIST", []) => {
             server.store.work += server.clients.len();
             let mut clients: Vec<&Client> =
                 server.clients.iter().map(|(_, client)| client).collect();
@@ -43,8 +31,8 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             let lines: String = clients.iter().map(|client| client.describe(conn.now())).collect();
             Ok(server.reply().bulk(lines.as_bytes()))
         }
-        _ if is_word(command, "KILL") => kill(server, conn, rest),
-        (_, [millis, mode @ ..]) if is_word(command, "PAUSE") && mode.len() < 2 => {
+        (b"KILL", filters) => kill(server, conn, filters),
+        (b"PAUSE", [millis, mode @ ..]) if mode.len() < 2 => {
             let is_for_reads = match mode {
                 [mode] if is_word(mode, "WRITE") => false,
                 [mode] if !is_word(mode, "ALL") => return Err(Failure::SYNTAX),
@@ -53,12 +41,12 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             server.pause(conn, millis, is_for_reads)?;
             Ok(server.reply().ok())
         }
-        (_, []) if is_word(command, "UNPAUSE") => {
+        (b"UNPAUSE", []) => {
             server.unpause(conn);
             Ok(server.reply().ok())
         }
         _ => {
-            let what = quote(command);
+            let what = quote(args[1]);
             let text = "ERR unknown subcommand or wrong number of arguments for";
             Err(format!("{text} '{what}'. Try CLIENT LIST, ID, SETNAME, KILL or PAUSE.").into())
         }

@@ -1,38 +1,37 @@
 //! Commands for keys of any type.
 
+use std::ops::Range;
+
 use super::*;
 
-/// How an argument gives a time.
+/// How an argument gives a time: in so many milliseconds each, from now on or since 1970.
 #[derive(Clone, Copy)]
-pub(crate) enum Unit {
-    Seconds,
-    Millis,
-    SecondsSince1970,
-    MillisSince1970,
+pub(crate) struct Unit {
+    millis: i64,
+    is_from_now: bool,
 }
 
 impl Unit {
+    pub(crate) const SECONDS: Unit = Unit { millis: 1000, is_from_now: true };
+    pub(crate) const MILLIS: Unit = Unit { millis: 1, is_from_now: true };
+    pub(crate) const SECONDS_SINCE_1970: Unit = Unit { millis: 1000, is_from_now: false };
+    pub(crate) const MILLIS_SINCE_1970: Unit = Unit { millis: 1, is_from_now: false };
+
     /// The option of SET and GETEX with this name.
     pub(crate) fn of_option(name: &[u8]) -> Option<Unit> {
-        const OPTIONS: [(&str, Unit); 4] = [
-            ("EX", Unit::Seconds),
-            ("PX", Unit::Millis),
-            ("EXAT", Unit::SecondsSince1970),
-            ("PXAT", Unit::MillisSince1970),
-        ];
-        OPTIONS.iter().find(|(option, _)| is_word(name, option)).map(|(_, unit)| *unit)
+        match &*name.to_ascii_uppercase() {
+            b"EX" => Some(Unit::SECONDS),
+            b"PX" => Some(Unit::MILLIS),
+            b"EXAT" => Some(Unit::SECONDS_SINCE_1970),
+            b"PXAT" => Some(Unit::MILLIS_SINCE_1970),
+            _ => None,
+        }
     }
 
     /// The moment in milliseconds since 1970; 0 for all that are earlier. `None` for one that is too late.
-    pub(crate) fn deadline(self, number: i64, now: u64) -> Option<u64> {
-        let millis = match self {
-            Unit::Seconds | Unit::SecondsSince1970 => number.checked_mul(1000)?,
-            Unit::Millis | Unit::MillisSince1970 => number,
-        };
-        let at = match self {
-            Unit::Seconds | Unit::Millis => millis.checked_add_unsigned(now)?,
-            Unit::SecondsSince1970 | Unit::MillisSince1970 => millis,
-        };
+    fn deadline(self, number: i64, now: u64) -> Option<u64> {
+        let millis = number.checked_mul(self.millis)?;
+        let at = millis.checked_add_unsigned(if self.is_from_now { now } else { 0 })?;
         Some(u64::try_from(at).unwrap_or(0))
     }
 
@@ -133,14 +132,14 @@ pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 
 /// How many steps it may take to match a pattern with all keys: a few for each byte of a key, which suffice for most
 /// patterns, and so many more, which take some fifty milliseconds.
-const MATCH_STEPS_PER_BYTE: usize = 4;
-const MATCH_STEPS: usize = 1 << 24;
+const STEPS_PER_BYTE: usize = 4;
+const STEPS_MORE: usize = 1 << 24;
 
 /// Which keys are wanted, and how many are looked at.
 struct Search<'a> {
-    cursor: u64,
+    cursor: usize,
     count: usize,
-    pattern: Option<&'a [u8]>,
+    pattern: &'a [u8],
     type_name: Option<&'a [u8]>,
 }
 
@@ -148,54 +147,46 @@ impl Search<'_> {
     /// Writes the keys that are found, for SCAN with the cursor for the next step before them.
     fn run(&self, keys: &mut Keys, reply: &mut Reply, is_scan: bool) -> Outcome {
         let (there, cursor) = keys.scan(self.cursor, self.count);
-        let (mut found, mut is_slow) = (Vec::new(), false);
-        let (mut granted, mut steps) = (MATCH_STEPS, MATCH_STEPS);
+        let (mut found, mut granted, mut steps) = (Vec::new(), STEPS_MORE, STEPS_MORE);
         for (key, value) in there {
-            granted += MATCH_STEPS_PER_BYTE * key.len();
-            steps += MATCH_STEPS_PER_BYTE * key.len();
-            let has_type = self.type_name.is_none_or(|name| is_word(name, value.type_name()));
-            let matches = |pattern| pattern::matches_within(pattern, key, &mut steps);
-            match self.pattern.map_or(Some(true), matches) {
-                Some(true) if has_type => found.push(key),
-                Some(_) => {}
-                None => {
-                    is_slow = true;
-                    break;
-                }
+            granted += STEPS_PER_BYTE * key.len();
+            steps += STEPS_PER_BYTE * key.len();
+            let Some(matches) = pattern::matches(self.pattern, key, &mut steps) else {
+                keys.store.work += granted / STEPS_PER_WORK;
+                return Err(Failure::new("ERR the pattern takes too long"));
+            };
+            if matches && self.type_name.is_none_or(|name| is_word(name, value.type_name())) {
+                found.push(key);
             }
         }
-        if !is_slow {
-            if is_scan {
-                reply.array(2);
-                reply.bulk(cursor.to_string().as_bytes());
-            }
-            reply.array(found.len());
-            reply.bulks(found);
+        if is_scan {
+            reply.array(2);
+            reply.bulk(cursor.to_string().as_bytes());
         }
+        reply.array(found.len());
+        let outcome = reply.bulks(found);
         keys.store.work += self.count.min(keys.len()) + (granted - steps) / STEPS_PER_WORK;
-        if is_slow { Err(Failure::new("ERR the pattern takes too long")) } else { Ok(Done) }
+        outcome
     }
 }
 
 /// KEYS looks at all keys in one go, as in Redis: it is for people, and for tests.
 pub(crate) fn keys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let pattern = Some(args[1]);
-    let all = Search { cursor: 0, count: usize::MAX, pattern, type_name: None };
+    let all = Search { cursor: 0, count: usize::MAX, pattern: args[1], type_name: None };
     all.run(keys, reply, false)
 }
 
 pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let cursor = str::from_utf8(args[1]).ok().and_then(|cursor| cursor.parse().ok());
     let cursor = cursor.ok_or(Failure::new("ERR invalid cursor"))?;
-    let mut search = Search { cursor, count: 10, pattern: None, type_name: None };
+    let mut search = Search { cursor, count: 10, pattern: b"*", type_name: None };
     let (options, []) = args[2..].as_chunks::<2>() else { return Err(Failure::SYNTAX) };
     for [option, value] in options {
         if is_word(option, "MATCH") {
-            search.pattern = Some(value);
+            search.pattern = value;
         } else if is_word(option, "COUNT") {
-            let count = integer(value)?;
-            search.count =
-                usize::try_from(count).ok().filter(|count| *count > 0).ok_or(Failure::SYNTAX)?;
+            let count = usize::try_from(integer(value)?).ok();
+            search.count = count.filter(|count| *count > 0).ok_or(Failure::SYNTAX)?;
         } else if is_word(option, "TYPE") {
             search.type_name = Some(value);
         } else {
@@ -209,24 +200,17 @@ pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(keys.len()))
 }
 
-/// FLUSHDB and FLUSHALL may say whether the memory is given back at once or later. Here it always is at once.
-fn check_flush(args: Args) -> Result<(), Failure> {
-    match args {
-        [_] => Ok(()),
-        [_, how] if is_word(how, "SYNC") || is_word(how, "ASYNC") => Ok(()),
-        _ => Err(Failure::SYNTAX),
+/// FLUSHDB and FLUSHALL. They may say whether the memory is given back at once or later: here it always is at once.
+pub(crate) fn flush(
+    keys: &mut Keys,
+    args: Args,
+    reply: &mut Reply,
+    databases: Range<usize>,
+) -> Outcome {
+    if !args[1..].iter().all(|how| is_word(how, "SYNC") || is_word(how, "ASYNC")) {
+        return Err(Failure::SYNTAX);
     }
-}
-
-pub(crate) fn flushdb(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    check_flush(args)?;
-    keys.clear();
-    Ok(reply.ok())
-}
-
-pub(crate) fn flushall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    check_flush(args)?;
-    for number in 0..DATABASES {
+    for number in databases {
         keys.store.keys(number).clear();
     }
     Ok(reply.ok())

@@ -35,6 +35,7 @@ pub(crate) fn hmget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.array(args.len() - 2);
     for field in &args[2..] {
         reply.bulk_or_null(hash.as_ref().and_then(|hash| hash.get(*field)));
+        reply.check()?;
     }
     Ok(Done)
 }
@@ -61,19 +62,19 @@ pub(crate) fn hlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 pub(crate) fn hgetall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.of::<Hash>(args[1])?;
     reply.map(hash.as_ref().map_or(0, |hash| hash.len()));
-    Ok(reply.bulks(hash.iter().flat_map(|hash| hash.iter()).flat_map(<[&Bytes; 2]>::from)))
+    reply.bulks(hash.iter().flat_map(|hash| hash.iter()).flat_map(<[&Bytes; 2]>::from))
 }
 
 pub(crate) fn hkeys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.of::<Hash>(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
-    Ok(reply.bulks(hash.iter().flat_map(|hash| hash.keys())))
+    reply.bulks(hash.iter().flat_map(|hash| hash.keys()))
 }
 
 pub(crate) fn hvals(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.of::<Hash>(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
-    Ok(reply.bulks(hash.iter().flat_map(|hash| hash.values())))
+    reply.bulks(hash.iter().flat_map(|hash| hash.values()))
 }
 
 pub(crate) fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {

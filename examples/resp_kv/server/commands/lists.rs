@@ -45,23 +45,23 @@ pub(crate) fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -
 
 pub(crate) fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
     let wanted = match args[2..] {
-        [] => {
-            check_room_for_one(reply)?;
-            return Ok(reply.bulk_or_null(keys.pop(args[1], side)?));
-        }
+        [] => return Ok(reply.bulk_or_null(keys.pop(args[1], side)?)),
         [wanted] => count(wanted)?,
         _ => return Err(Failure::wrong_arguments(side.pop_command())),
     };
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.null_array()) };
     let (len, taken) = (list.len(), wanted.min(list.len()));
-    let range = if side == Side::Left { 0..taken } else { len - taken..len };
-    let bytes = list.range(range.clone()).map(|element| element.len()).sum();
-    check_room(reply, taken, bytes)?;
     reply.array(taken);
     match side {
-        Side::Left => reply.bulks(list.drain(range)),
-        Side::Right => reply.bulks(list.drain(range).rev()),
-    };
+        Side::Left => {
+            reply.bulks(list.range(..taken))?;
+            list.drain(..taken);
+        }
+        Side::Right => {
+            reply.bulks(list.range(len - taken..).rev())?;
+            list.truncate(len - taken);
+        }
+    }
     if taken > 0 {
         keys.taken_from(args[1]);
     }
@@ -98,7 +98,7 @@ pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.array(0)) };
     let range = range(start, stop, list.len());
     reply.array(range.len());
-    Ok(reply.bulks(list.range(range)))
+    reply.bulks(list.range(range))
 }
 
 pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {

@@ -10,19 +10,16 @@ mod sets;
 mod strings;
 mod table;
 
-use std::borrow::Cow;
-
 use oneloop::Connection;
 
 // The families begin with `use super::*`: they see this and all that stands below.
 use super::Server;
-use super::bytes::Bytes;
 use super::keys::Keys;
 use super::pattern;
 use super::protocol::BULK_BYTES_MAX;
-use super::reply::{Done, Reply};
+pub(crate) use super::reply::{Done, Failure, Outcome, Reply};
 use super::store::{DATABASES, NEVER, STEPS_PER_WORK};
-use super::values::{Hash, List, Set, Value};
+use super::values::{Bytes, Hash, List, Set, Value};
 
 pub(crate) use self::connection::database;
 pub(crate) use self::lists::Side;
@@ -69,38 +66,6 @@ pub(crate) enum Run {
 /// A command's arguments, the first of which is its name.
 pub(crate) type Args<'a> = &'a [&'a [u8]];
 
-pub(crate) type Outcome = Result<Done, Failure>;
-
-/// Why a command was not carried out: the text for its client, which begins with the kind of error.
-#[derive(Debug)]
-pub(crate) struct Failure(pub(crate) Cow<'static, str>);
-
-impl Failure {
-    pub(crate) const SYNTAX: Failure = Failure::new("ERR syntax error");
-    pub(crate) const NOT_AN_INTEGER: Failure =
-        Failure::new("ERR value is not an integer or out of range");
-    pub(crate) const NO_SUCH_KEY: Failure = Failure::new("ERR no such key");
-    pub(crate) const OVERFLOW: Failure = Failure::new("ERR increment or decrement would overflow");
-    const NO_ROOM: Failure =
-        Failure::new("ERR the reply would be too large, and nothing is taken out");
-    pub(crate) const WRONG_TYPE: Failure =
-        Failure::new("WRONGTYPE Operation against a key holding the wrong kind of value");
-
-    pub(crate) const fn new(text: &'static str) -> Failure {
-        Failure(Cow::Borrowed(text))
-    }
-
-    pub(crate) fn wrong_arguments(command: &str) -> Failure {
-        Failure(format!("ERR wrong number of arguments for '{command}' command").into())
-    }
-}
-
-impl From<String> for Failure {
-    fn from(text: String) -> Failure {
-        Failure(text.into())
-    }
-}
-
 /// An integer as the protocol writes it: no plus sign, no zeros in front, no spaces.
 pub(crate) fn integer(text: &[u8]) -> Result<i64, Failure> {
     const BYTES_MAX: usize = "-9223372036854775808".len();
@@ -116,15 +81,11 @@ pub(crate) fn count(text: &[u8]) -> Result<usize, Failure> {
     number.ok_or(Failure::new("ERR value is out of range, must be positive"))
 }
 
-/// A number. Redis reads no longer ones, either.
+/// A number. It may be infinite.
 pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
-    const BYTES_MAX: usize = 5 * 1024;
-    let is_plain =
-        text.len() <= BYTES_MAX && text.first().is_some_and(|byte| !byte.is_ascii_whitespace());
-    let number = str::from_utf8(text).ok().filter(|_| is_plain).and_then(|text| text.parse().ok());
-    number
-        .filter(|number: &f64| !number.is_nan())
-        .ok_or(Failure::new("ERR value is not a valid float"))
+    let number = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    let number = number.filter(|number: &f64| !number.is_nan());
+    number.ok_or(Failure::new("ERR value is not a valid float"))
 }
 
 /// A name of a client or a channel, or a pattern of names, if it is not too long: matching takes as many steps as the
@@ -140,21 +101,6 @@ pub(crate) fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
         return Err(text.into());
     }
     Ok(name)
-}
-
-/// A command that takes something out of the keys asks before whether that has room in the reply. It would be lost
-/// otherwise, with the client that is dropped.
-///
-/// # Errors
-///
-/// It has no room.
-fn check_room(reply: &Reply, strings: usize, bytes: usize) -> Result<(), Failure> {
-    if reply.has_room(strings, bytes) { Ok(()) } else { Err(Failure::NO_ROOM) }
-}
-
-/// The same for one string, however long it is.
-pub(crate) fn check_room_for_one(reply: &Reply) -> Result<(), Failure> {
-    check_room(reply, 1, BULK_BYTES_MAX)
 }
 
 pub(crate) fn is_word(argument: &[u8], word: &str) -> bool {

@@ -1,5 +1,7 @@
 //! Sets: different members under one key.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -39,70 +41,38 @@ pub(crate) fn sismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outco
 pub(crate) fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let set = keys.of::<Set>(args[1])?;
     reply.set(set.as_ref().map_or(0, |set| set.len()));
-    Ok(reply.bulks(set.iter().flat_map(|set| set.iter())))
+    reply.bulks(set.iter().flat_map(|set| set.iter()))
 }
 
-/// Takes so many random members out. The record of changes says which ones.
-fn pop_members(
-    keys: &mut Keys,
-    key: &[u8],
-    wanted: usize,
-    reply: &Reply,
-) -> Result<Vec<Bytes>, Failure> {
+/// Takes random members out. The record of changes says which ones.
+pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    let (key, wanted) = match args[1..] {
+        [key] => (key, None),
+        [key, wanted] => (key, Some(count(wanted)?)),
+        _ => return Err(Failure::SYNTAX),
+    };
     let len = cardinality(keys, key)?;
-    let randoms: Vec<usize> =
-        (0..wanted.min(len)).map(|taken| keys.random_below(len - taken)).collect();
-    let Some(set) = keys.of::<Set>(key)? else { return Ok(Vec::new()) };
+    let taken = wanted.unwrap_or(1).min(len);
+    let randoms: Vec<usize> = (0..taken).map(|taken| keys.random_below(len - taken)).collect();
+    let Some(set) = keys.of::<Set>(key)? else {
+        return Ok(if wanted.is_some() { reply.set(0) } else { reply.null() });
+    };
     let members: Vec<Bytes> =
         randoms.iter().filter_map(|random| set.swap_remove_index(*random)).collect();
-    let bytes = members.iter().map(|member| member.len()).sum();
-    if let Err(failure) = check_room(reply, members.len(), bytes) {
+    if wanted.is_some() {
+        reply.set(taken);
+    }
+    if let Err(failure) = reply.bulks(&members) {
         set.extend(members);
         return Err(failure);
     }
-    if !members.is_empty() {
+    if taken > 0 {
         keys.taken_from(key);
-        record_removal(keys, key, &members);
-    }
-    Ok(members)
-}
-
-/// Makes as few records as have room for all members, because the key stands in each. If there are several, they are
-/// one transaction.
-fn record_removal(keys: &mut Keys, key: &[u8], members: &[Bytes]) {
-    const MEMBER_COST: usize = 128; // which bounds their number, too
-    let cost = |member: &Bytes| member.len() + MEMBER_COST;
-    let is_one = members.iter().map(cost).sum::<usize>() <= BULK_BYTES_MAX;
-    let start = if is_one { None } else { keys.store.journal.begin_transaction() };
-    let mut rest = members;
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = |member: &&Bytes| {
-            bytes += cost(member);
-            bytes <= BULK_BYTES_MAX
-        };
-        let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
         let record: Vec<&[u8]> =
-            [&b"SREM"[..], key].into_iter().chain(some.iter().map(|member| &**member)).collect();
+            [b"SREM", key].into_iter().chain(members.iter().map(|member| &**member)).collect();
         keys.store.journal.record_instead(keys.number, &record);
-        rest = others;
     }
-    keys.store.journal.end_transaction(start);
-}
-
-pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    match args[2..] {
-        [] => {
-            let members = pop_members(keys, args[1], 1, reply)?;
-            Ok(reply.bulk_or_null(members.first()))
-        }
-        [wanted] => {
-            let members = pop_members(keys, args[1], count(wanted)?, reply)?;
-            reply.set(members.len());
-            Ok(reply.bulks(members))
-        }
-        _ => Err(Failure::SYNTAX),
-    }
+    Ok(Done)
 }
 
 impl Keys<'_> {
@@ -119,52 +89,34 @@ pub(crate) enum Operation {
     Difference,
 }
 
-/// What the operation makes of the sets under these keys; a key that is not there is the empty set. The work is in
-/// proportion to the number of all members.
-fn combine(keys: &mut Keys, names: &[&[u8]], operation: Operation) -> Result<Set, Failure> {
-    let mut sets = Vec::new();
-    for name in names {
-        let len = cardinality(keys, name)?;
-        keys.store.work += len;
-        sets.push((len, *name));
-    }
-    if operation == Operation::Intersection {
-        sets.sort_unstable(); // the smallest one first
-    }
-    let (_, first) = sets.remove(0);
-    sets.sort_unstable();
-    sets.dedup();
-    let mut result = match keys.of::<Set>(first)? {
-        Some(set) => set.clone(),
-        None => Set::with_hasher(keys.store.hasher.clone()),
-    };
-    for (_, name) in sets {
-        let other = keys.of::<Set>(name)?;
-        match (operation, other) {
-            (Operation::Union, Some(other)) => result.extend(other.iter().cloned()),
-            (Operation::Intersection, Some(other)) => {
-                result.retain(|member| other.contains(member));
-            }
-            (Operation::Intersection, None) => result.clear(),
-            (Operation::Difference, Some(other)) if other.len() < result.len() => {
-                other.iter().for_each(|member| _ = result.swap_remove(member));
-            }
-            (Operation::Difference, Some(other)) => {
-                result.retain(|member| !other.contains(member));
-            }
-            (_, None) => {}
-        }
-    }
-    Ok(result)
-}
-
-pub(crate) fn combined(
+/// SINTER, SUNION and SDIFF. The work is in proportion to the number of all members.
+pub(crate) fn combine(
     keys: &mut Keys,
     args: Args,
     reply: &mut Reply,
     operation: Operation,
 ) -> Outcome {
-    let result = combine(keys, &args[1..], operation)?;
+    for name in &args[1..] {
+        keys.store.work += cardinality(keys, name)?;
+    }
+    let mut result = match keys.of::<Set>(args[1])? {
+        Some(set) => set.clone(),
+        None => Set::with_hasher(keys.store.hasher.clone()),
+    };
+    // Each of the others once, however often it is named.
+    for name in args[2..].iter().collect::<BTreeSet<_>>() {
+        match (operation, keys.of::<Set>(name)?) {
+            (Operation::Intersection, Some(other)) => {
+                result.retain(|member| other.contains(member));
+            }
+            (Operation::Intersection, None) => result.clear(),
+            (Operation::Union, Some(other)) => result.extend(other.iter().cloned()),
+            (Operation::Difference, Some(other)) => {
+                other.iter().for_each(|member| _ = result.swap_remove(member));
+            }
+            (_, None) => {}
+        }
+    }
     reply.set(result.len());
-    Ok(reply.bulks(result))
+    reply.bulks(result)
 }

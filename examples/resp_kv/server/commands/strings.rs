@@ -83,7 +83,7 @@ pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (key, value) = (args[1], args[2]);
     let options = Options::parse(&args[3..], true)?;
     let expires = options.expires(keys, args, Deadline::Clear)?;
-    let old = if options.get { Some(get_last(keys, args, reply)?) } else { None };
+    let old = if options.get { Some(get(keys, args, reply)?) } else { None };
     let is_wanted = options.if_exists.is_none_or(|wanted| wanted == keys.contains(key));
     if is_wanted {
         keys.set_string(key, value, expires);
@@ -96,7 +96,7 @@ pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 }
 
 pub(crate) fn setex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let expires = Unit::Seconds.deadline_after(args[2], keys.store.now, args[0])?;
+    let expires = Unit::SECONDS.deadline_after(args[2], keys.store.now, args[0])?;
     keys.set_string(args[1], args[3], expires);
     Ok(reply.ok())
 }
@@ -109,20 +109,14 @@ pub(crate) fn setnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.integer(is_new.into()))
 }
 
-/// Replies with a value that is going to be another one.
-fn get_last(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    check_room_for_one(reply)?;
-    get(keys, args, reply)
-}
-
 pub(crate) fn getset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let replied = get_last(keys, args, reply)?;
+    let replied = get(keys, args, reply)?;
     keys.set_string(args[1], args[2], NEVER);
     Ok(replied)
 }
 
 pub(crate) fn getdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let replied = get_last(keys, args, reply)?;
+    let replied = get(keys, args, reply)?;
     keys.remove(args[1]);
     Ok(replied)
 }
@@ -147,6 +141,7 @@ pub(crate) fn mget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     for key in &args[1..] {
         // MGET answers nil for a key of another type.
         reply.bulk_or_null(keys.of::<Bytes>(key).unwrap_or(None));
+        reply.check()?;
     }
     Ok(Done)
 }
@@ -209,8 +204,7 @@ pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Out
     Ok(reply.bulk(sum.as_bytes()))
 }
 
-/// The sum of two numbers, as text. It has as many decimals as they have, so that 0.1 and 0.2 make 0.3. Integers are
-/// added as integers, and lose no digit.
+/// The sum of two numbers, as text. Integers are added as integers, and lose no digit.
 fn float_sum(number: &[u8], by: &[u8]) -> Result<String, Failure> {
     if let (Ok(number), Ok(by)) = (integer(number), integer(by))
         && let Some(sum) = number.checked_add(by)
@@ -221,20 +215,7 @@ fn float_sum(number: &[u8], by: &[u8]) -> Result<String, Failure> {
     if !sum.is_finite() {
         return Err(Failure::new("ERR increment would produce NaN or Infinity"));
     }
-    let decimals = decimals(number).max(decimals(by));
-    let mut text = format!("{sum:.decimals$}");
-    if decimals > 0 {
-        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
-    }
-    Ok(if text == "-0" { "0".to_owned() } else { text })
-}
-
-/// How many decimals a number has, at most as many as Redis writes.
-fn decimals(number: &[u8]) -> usize {
-    const DECIMALS_MAX: i64 = 17;
-    let number = str::from_utf8(number).unwrap_or_default();
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let written = mantissa.split_once('.').map_or(0, |(_, decimals)| decimals.len() as i64);
-    let exponent: i64 = exponent.parse().unwrap_or(0);
-    written.saturating_sub(exponent).clamp(0, DECIMALS_MAX) as usize
+    // A sum of 0.1 and 0.2 is 0.3 in the fifteen digits that are certain.
+    let sum = format!("{sum:.14e}").parse().unwrap_or(sum);
+    Ok((sum + 0.0).to_string()) // which makes 0 of -0
 }

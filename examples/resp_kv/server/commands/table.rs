@@ -1,9 +1,10 @@
 //! The table of commands. Names and arities are those of Redis, as some libraries ask for them.
 
 use super::super::pubsub::Topic::{Channel, Pattern};
+use super::super::store::DATABASES;
 use super::super::{blocking, pubsub, transactions};
 use super::Run::{OnKeys, OnServer};
-use super::generic::Unit::{Millis, MillisSince1970, Seconds, SecondsSince1970};
+use super::generic::Unit;
 use super::lists::Side::{Left, Right};
 use super::sets::Operation::{Difference, Intersection, Union};
 use super::{Command, Run, client, connection, generic, hashes, info, lists, sets, strings};
@@ -33,10 +34,10 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("del", -2, WRITE, OnKeys(generic::del)),
     row("unlink", -2, WRITE, OnKeys(generic::del)),
     row("exists", -2, OTHER, OnKeys(generic::exists)),
-    row("expire", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Seconds))),
-    row("pexpire", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Millis))),
-    row("expireat", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, SecondsSince1970))),
-    row("pexpireat", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, MillisSince1970))),
+    row("expire", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Unit::SECONDS))),
+    row("pexpire", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Unit::MILLIS))),
+    row("expireat", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Unit::SECONDS_SINCE_1970))),
+    row("pexpireat", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Unit::MILLIS_SINCE_1970))),
     row("ttl", 2, OTHER, OnKeys(|k, a, r| generic::deadline(k, a, r, |at, now| (at.saturating_sub(now) + 500) / 1000))),
     row("pttl", 2, OTHER, OnKeys(|k, a, r| generic::deadline(k, a, r, |at, now| at.saturating_sub(now)))),
     row("persist", 2, WRITE, OnKeys(generic::persist)),
@@ -45,8 +46,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("keys", 2, OTHER, OnKeys(generic::keys)),
     row("scan", -2, OTHER, OnKeys(generic::scan)),
     row("dbsize", 1, OTHER, OnKeys(generic::dbsize)),
-    row("flushdb", -1, WRITE, OnKeys(generic::flushdb)),
-    row("flushall", -1, WRITE, OnKeys(generic::flushall)),
+    row("flushdb", -1, WRITE, OnKeys(|k, a, r| { let number = k.number; generic::flush(k, a, r, number..number + 1) })),
+    row("flushall", -1, WRITE, OnKeys(|k, a, r| generic::flush(k, a, r, 0..DATABASES))),
     row("hset", -4, WRITE, OnKeys(hashes::hset)),
     row("hmset", -4, WRITE, OnKeys(hashes::hmset)),
     row("hget", 3, OTHER, OnKeys(hashes::hget)),
@@ -76,9 +77,9 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("sismember", 3, OTHER, OnKeys(sets::sismember)),
     row("smembers", 2, OTHER, OnKeys(sets::smembers)),
     row("spop", -2, WRITE, OnKeys(sets::spop)),
-    row("sinter", -2, OTHER, OnKeys(|k, a, r| sets::combined(k, a, r, Intersection))),
-    row("sunion", -2, OTHER, OnKeys(|k, a, r| sets::combined(k, a, r, Union))),
-    row("sdiff", -2, OTHER, OnKeys(|k, a, r| sets::combined(k, a, r, Difference))),
+    row("sinter", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Intersection))),
+    row("sunion", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Union))),
+    row("sdiff", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Difference))),
     row("publish", 3, WRITE, OnServer(pubsub::publish)),
     row("subscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Channel, "subscribe"))).for_subscribers(),
     row("psubscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Pattern, "psubscribe"))).for_subscribers(),
