@@ -312,6 +312,7 @@ fn what_clients_queue_in_transactions_has_a_bound_for_each_and_one_for_all() {
     // What ends makes room, whichever way.
     clients[0].send(&set);
     assert_eq!(clients[0].reply(), TOO_MUCH);
+    assert!(clients[0].ask(&["EXEC"]).starts_with("-EXECABORT"));
     assert_eq!(queue(&mut last), "+QUEUED");
     assert_eq!(last.ask(&["DISCARD"]), "+OK");
     assert_eq!(queue(&mut last), "+QUEUED");

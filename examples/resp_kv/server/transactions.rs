@@ -55,26 +55,20 @@ impl Client {
 }
 
 impl Server {
-    /// Keeps a command of the current client for EXEC.
+    /// Keeps a command of the current client for EXEC, or has that refuse all of them.
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
         let bytes = queued_bytes(args);
-        if !self.clients[self.current].transaction.get_or_insert_default().is_refused
-            && let Err(failure) = self.keep(bytes)
-        {
-            // EXEC will refuse it, so nothing of it is kept.
-            self.take_transaction(self.current);
-            let refused = Transaction { is_refused: true, ..Transaction::default() };
-            self.clients[self.current].transaction = Some(refused);
+        let kept = self.keep(bytes);
+        let transaction = self.clients[self.current].transaction.get_or_insert_default();
+        if let Err(failure) = kept {
+            transaction.is_refused = true;
             self.reply().error(&failure.0);
             return;
         }
-        let transaction = self.clients[self.current].transaction.get_or_insert_default();
-        if !transaction.is_refused {
-            let args = args.iter().map(|arg| Bytes::from_slice(arg)).collect();
-            transaction.queued.push((command, args));
-            transaction.bytes += bytes;
-        }
-        self.reply().simple("QUEUED"); // also if EXEC will refuse it
+        let args = args.iter().map(|arg| Bytes::from_slice(arg)).collect();
+        transaction.queued.push((command, args));
+        transaction.bytes += bytes;
+        self.reply().simple("QUEUED");
     }
 
     /// Ends a client's transaction, if it has begun one, and returns what it has queued.
