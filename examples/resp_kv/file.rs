@@ -31,14 +31,7 @@ pub(crate) fn open(server: &mut Server, path: &Path) -> io::Result<File> {
     log::info!("{}: {} commands", path.display(), replayed.commands);
     if replayed.torn_bytes > 0 {
         let kept = beside(path, replayed.whole_bytes);
-        keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| {
-            let bytes = replayed.torn_bytes;
-            let error = named(&kept, error);
-            io::Error::new(
-                error.kind(),
-                format!("{error}; make room for the {bytes} bytes of a torn record"),
-            )
-        })?;
+        keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| named(&kept, error))?;
         file.set_len(replayed.whole_bytes)?;
         log::warn!(
             "{}: the last record is not whole; {} bytes are cut off, and kept as {}",

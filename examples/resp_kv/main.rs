@@ -14,7 +14,7 @@
 //! Try it: `cargo run --release --features signals --example resp_kv`, and in another terminal `redis-cli` or
 //! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. A
 //! signal, or SHUTDOWN, ends it when what was sent by then is answered, after five seconds at the latest; a second
-//! signal at once.
+//! signal at once. Who waits by then for an element of a list, or for the end of a CLIENT PAUSE, gets no answer.
 //!
 //! To read it, begin with `server/mod.rs`.
 
@@ -35,8 +35,8 @@ use self::server::{KEEPALIVE, Policy, Server};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what clients send and are sent, not for the keys. A message counts once for each client that has not taken it.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
-/// For the replies that wait for the disk, in addition to that. One of the largest takes a quarter of it.
-const HELD_BYTES_MAX: usize = 512 << 20;
+/// In addition to that, for the replies that wait for the disk, and for the records.
+const WAITING_BYTES_MAX: usize = 512 << 20;
 
 /// A key-value server that speaks the protocol of Redis.
 #[derive(Parser)]
@@ -80,7 +80,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let mut inbox = None;
     if let Some(path) = &arguments.appendonly {
         let file = file::open(&mut server, path).map_err(|error| file::named(path, error))?;
-        inbox = Some(server.append_to(file, arguments.appendfsync, HELD_BYTES_MAX));
+        inbox = Some(server.append_to(file, arguments.appendfsync, WAITING_BYTES_MAX));
     }
     // Not before: while the file is read, which may take long, a signal ends the program at once.
     reactor.drain_on_signals(DRAIN_TIMEOUT)?;

@@ -8,7 +8,7 @@ use crate::LONG;
 use crate::model::{Model, questions};
 use crate::server::{Policy, Server};
 use crate::simulated::{
-    Disk, HELD_BYTES_MAX, any_batch, count_replies, encode, reply_length, serve_file,
+    Disk, WAITING_BYTES_MAX, any_batch, count_replies, encode, reply_length, serve_file,
 };
 
 /// What the keys of one client are after each step of what it did: the replies to questions about them.
@@ -255,7 +255,7 @@ fn replies_that_wait_for_the_disk_have_a_bound() {
     let received = clients.iter().map(|client| sim.received(*client).len());
     let received: Vec<usize> = received.filter(|bytes| *bytes > 0).collect();
     assert!(received.iter().all(|bytes| *bytes > VALUE_BYTES), "as a whole or not: {received:?}");
-    assert_eq!(received.len(), HELD_BYTES_MAX / VALUE_BYTES - 1);
+    assert_eq!(received.len(), WAITING_BYTES_MAX / VALUE_BYTES - 1);
 }
 
 /// Sets the key `large`, in so many parts of so many bytes.
@@ -359,4 +359,25 @@ fn who_waits_gets_the_replies_that_wait_for_the_disk_when_the_server_ends() {
     sim.run_for(LONG);
     sim.assert_done(waiting);
     sim.assert_done(end);
+}
+
+#[test]
+fn while_too_many_records_wait_for_the_disk_nothing_is_changed() {
+    const CLIENTS: usize = 8;
+    let (mut sim, disk) = (Simulation::new(1), Disk::default());
+    let served = serve_file(&mut sim, &disk, Policy::Always);
+    let value = "x".repeat(WAITING_BYTES_MAX / 2);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let set = ["SET".to_string(), number.to_string(), value.clone()];
+            let sent = [encode(&mut sim, &set), format!("STRLEN {number}\r\n").into()].concat();
+            sim.client(served.address, Script::new().send(sent))
+        })
+        .collect();
+    sim.run_for(LONG);
+    let replies: Vec<&[u8]> = clients.iter().map(|client| sim.received(*client)).collect();
+    let refused = b"-ERR too many changes wait for the disk\r\n:0\r\n";
+    let refused = replies.iter().filter(|reply| **reply == refused).count();
+    let done = replies.iter().filter(|reply| ***reply == b"+OK\r\n:524288\r\n"[..]).count();
+    assert!(refused > 0 && refused + done == CLIENTS, "{refused} refused and {done} done");
 }

@@ -307,3 +307,31 @@ fn who_publishes_to_many_gives_the_turn_back() {
     let least = SUBSCRIBERS * MESSAGES / 2000;
     assert!(turns as usize > least, "{turns} turns for {SUBSCRIBERS} x {MESSAGES} messages");
 }
+
+/// They are made up to the bound before they are refused.
+#[test]
+fn who_asks_for_replies_that_are_too_large_gives_the_turn_back() {
+    const COMMANDS: usize = 10;
+    let mut sim = Simulation::new(1);
+    let served = serve(&mut sim);
+    let value = "x".repeat(50 << 20);
+    let set = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n${}\r\n{value}\r\n", value.len());
+    sim.client(served.address, Script::new().send(set).expect("+OK\r\n").close());
+    sim.run_for(Duration::from_secs(10));
+    let turns = sim[served.reactor].stats().turns;
+    let refused = "-ERR the reply would be too large\r\n".repeat(COMMANDS);
+    let costly = Script::new().send("MGET a a a\r\n".repeat(COMMANDS)).expect(refused);
+    sim.client(served.address, costly.close());
+    sim.run_for(Duration::from_secs(10));
+    sim.assert_all_done();
+    let turns = sim[served.reactor].stats().turns - turns;
+    assert!(turns as usize > COMMANDS, "{turns} turns");
+    // Within a transaction, where it cannot, the rest is refused.
+    let exec = format!("MULTI\r\n{}EXEC\r\n", "MGET a a a\r\n".repeat(COMMANDS));
+    let queued = format!("+OK\r\n{}*{COMMANDS}\r\n", "+QUEUED\r\n".repeat(COMMANDS));
+    let exec = Script::new().send(exec).expect(queued);
+    let client = sim.client(served.address, exec.expect_with(reply_length).close());
+    sim.run_for(Duration::from_secs(10));
+    let received = String::from_utf8_lossy(sim.received(client));
+    assert!(received.ends_with("-ERR the transaction takes too long\r\n"), "{received}");
+}

@@ -12,7 +12,7 @@ use crate::model::any_command;
 use crate::server::{Policy, RecordFile, Server};
 
 /// What may wait for the file.
-pub const HELD_BYTES_MAX: usize = 1 << 20;
+pub const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// A server without a file.
 pub fn serve(sim: &mut Simulation) -> Served<Server> {
@@ -29,7 +29,7 @@ pub fn serve_file(sim: &mut Simulation, disk: &Disk, policy: Policy) -> Served<S
     file.bytes.truncate(replayed.whole_bytes as usize);
     file.synced = file.bytes.len();
     drop(file);
-    let inbox = server.append_to(disk.clone(), policy, HELD_BYTES_MAX);
+    let inbox = server.append_to(disk.clone(), policy, WAITING_BYTES_MAX);
     let options = ListenOptions::new().limits(Server::limits());
     let served = sim.serve_with(server, ReactorLimits::new().connections_max(64), &options);
     sim[served.reactor].attach(served.handler, inbox).unwrap();

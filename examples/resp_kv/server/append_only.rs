@@ -94,9 +94,10 @@ pub(crate) struct AppendOnly {
     is_writing: bool,
     is_sync_due: bool,
     held: VecDeque<Held>,
-    /// The memory that they take, and may.
+    /// The memory that they take.
     pub(crate) held_bytes: usize,
-    held_bytes_max: usize,
+    /// How much memory they may take, and how much the records that wait to be written.
+    pub(crate) waiting_bytes_max: usize,
     /// The timer for the next ones, if more could be sent than in one turn.
     next_release: Option<TimerId>,
 }
@@ -126,7 +127,7 @@ impl AppendOnly {
     pub(crate) fn new(
         file: impl RecordFile,
         policy: Policy,
-        held_bytes_max: usize,
+        waiting_bytes_max: usize,
     ) -> (AppendOnly, Inbox<Written>) {
         let (helper, inbox) = blocking(1, 1);
         let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Ok(Box::new(file))) };
@@ -140,7 +141,7 @@ impl AppendOnly {
             is_sync_due: false,
             held: VecDeque::new(),
             held_bytes: 0,
-            held_bytes_max,
+            waiting_bytes_max,
             next_release: None,
         };
         (append_only, inbox)
@@ -179,7 +180,7 @@ impl AppendOnly {
     pub(crate) fn hold(&mut self, until: u64, key: Key, bytes: &Rc<[u8]>, next: Next) -> bool {
         let is_first = Rc::strong_count(bytes) == 1; // the caller's
         let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
-        if cost > (self.held_bytes_max - self.held_bytes) / 2 {
+        if cost > (self.waiting_bytes_max - self.held_bytes) / 2 {
             return false;
         }
         self.held_bytes += cost;

@@ -15,13 +15,10 @@ use super::values::Bytes;
 /// What a client waits for.
 pub(crate) struct Blocked {
     database: usize,
-    keys: Vec<Bytes>,
+    keys: BTreeSet<Bytes>,
     side: Side,
     timer: Option<TimerId>,
 }
-
-/// The shortest time to wait that is not for ever.
-const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
     let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
@@ -32,8 +29,7 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     }
     let is_for_ever = timeout == 0.0;
     let timeout = Duration::try_from_secs_f64(timeout)
-        .map_err(|_| Failure::new("ERR timeout is out of range"))?
-        .max(TIMEOUT_MIN);
+        .map_err(|_| Failure::new("ERR timeout is out of range"))?;
     let database = server.clients[server.current].database;
     for key in keys {
         if let Some(element) = server.pop_recorded(database, key, side)? {
@@ -44,9 +40,7 @@ pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: 
     if server.clients[slot].transaction.is_some() {
         return Ok(server.reply().null_array()); // nothing waits in a transaction
     }
-    let mut named = BTreeSet::new();
-    let keys = keys.iter().filter(|key| named.insert(**key));
-    let keys: Vec<Bytes> = keys.map(|key| Bytes::from_slice(key)).collect();
+    let keys: BTreeSet<Bytes> = keys.iter().map(|key| Bytes::from_slice(key)).collect();
     server.keep(keys.iter().map(|key| name_bytes(key)).sum())?;
     for key in &keys {
         server.store.observers(database, key).waiting.push_back(slot);
@@ -107,13 +101,6 @@ impl Server {
         reply(&mut Reply::new(&mut message, self.clients[slot].protocol));
         self.deliver(cx, slot, &message.into());
         show_again(cx, self.clients[slot].key);
-    }
-
-    /// The time is over for which a client wanted to wait.
-    pub(crate) fn time_out(&mut self, cx: &mut Context, slot: usize) {
-        if self.clients[slot].blocked.is_some() {
-            self.unblock(cx, slot, |reply| reply.null_array());
-        }
     }
 
     /// Takes a client out of all queues. It gets no reply.

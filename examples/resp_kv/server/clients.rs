@@ -50,7 +50,7 @@ pub(crate) struct Client {
     kept_bytes: usize,
 }
 
-/// The memory of what a client may have the server keep for it, which suffices for the longest command, and of what all
+/// The memory of what a client may have the server keep for it, which suffices for the longest string, and of what all
 /// clients may. It is what they have queued since MULTI, and the names of what they watch, wait for and have subscribed
 /// to. A single client cannot use it up.
 const KEPT_BYTES_MAX: usize = 80 << 20;
@@ -131,7 +131,7 @@ impl Client {
             return Err(Failure::new("ERR Command not allowed inside a transaction"));
         }
         // In version 2 a client could not tell a message from a reply.
-        if self.protocol == 2 && self.subscriptions() > 0 && !command.is_for_subscribers {
+        if self.protocol == 2 && self.subscriptions() > 0 && !command.is_for_subscribers() {
             return Err(Failure::from(format!(
                 "ERR Can't execute '{}': only (P)SUBSCRIBE / (P)UNSUBSCRIBE / PING / QUIT are allowed in this context",
                 command.name

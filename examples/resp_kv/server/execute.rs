@@ -23,7 +23,6 @@ impl Server {
     /// PAUSE wants it, or says why it cannot be carried out.
     pub(crate) fn handle_command(&mut self, conn: &mut Connection, args: Args) {
         let Some(name) = args.first() else { return };
-        self.commands_total += 1;
         let known = self.look_up(name);
         let client = &mut self.clients[self.current];
         client.last_active = conn.now();
@@ -34,23 +33,51 @@ impl Server {
                 client.check(command, args.len()).map(|()| command)
             }
         };
+        if checked.as_ref().is_ok_and(|command| self.must_postpone(command)) {
+            self.clients[self.current].is_postponed = true;
+            return; // it comes again
+        }
+        self.commands_total += 1;
+        let is_in_transaction = self.clients[self.current].transaction.is_some();
+        let records = self.store.journal.len();
+        let is_full =
+            self.append_only.as_ref().is_some_and(|file| records > file.waiting_bytes_max);
         match checked {
             // Some web page makes its reader's browser post a form to us, in which commands stand: carry out none of
             // them.
-            Err(_) if is_word(name, "POST") || is_word(name, "Host:") => client.is_closing = true,
-            Err(failure) => {
-                client.refuse_transaction();
-                self.reply().error(&failure.0);
+            Err(_) if is_word(name, "POST") || is_word(name, "Host:") => {
+                self.clients[self.current].is_closing = true;
             }
-            Ok(command) if self.must_postpone(command) => {
-                self.clients[self.current].is_postponed = true;
-                self.commands_total -= 1; // it comes again
+            Err(failure) => self.refuse(&failure),
+            Ok(command) if is_full && self.writes(command) => {
+                self.refuse(&Failure::new("ERR too many changes wait for the disk"));
             }
-            Ok(command) if self.clients[self.current].queues(command) => self.queue(command, args),
+            Ok(command) if is_in_transaction && !command.is_never_queued() => {
+                if let Err(failure) = self.queue(command, args) {
+                    self.refuse(&failure);
+                }
+            }
             Ok(command) => {
                 self.call(conn, command, args);
                 self.handle_touched(conn);
             }
+        }
+    }
+
+    /// Tells the current client why a command is not carried out, nor the transaction that it was to be a part of.
+    fn refuse(&mut self, failure: &Failure) {
+        if let Some(transaction) = &mut self.clients[self.current].transaction {
+            transaction.is_refused = true;
+        }
+        self.reply().error(&failure.0);
+    }
+
+    /// Whether a command of the current client changes something now, if it is carried out.
+    pub(crate) fn writes(&self, command: &Command) -> bool {
+        match (command.name, &self.clients[self.current].transaction) {
+            ("exec", Some(transaction)) => transaction.writes(),
+            (_, Some(_)) => false, // it is only queued
+            _ => command.writes,
         }
     }
 
@@ -65,12 +92,12 @@ impl Server {
                 call_on_keys(run, &mut self.store.keys(database), args, &mut reply)
             }
         };
+        let written = self.out.len() - before; // also what is taken back was work
+        self.store.work += args.len() + written / BYTES_PER_WORK;
         if let Err(failure) = outcome {
             self.out.truncate(before);
             self.reply().error(&failure.0);
         }
-        let replied = self.out.len().saturating_sub(before);
-        self.store.work += args.len() + replied / BYTES_PER_WORK;
     }
 
     /// Tells the observers of the keys that were changed.
@@ -93,9 +120,9 @@ pub(crate) fn call_on_keys(
     reply: &mut Reply,
 ) -> Outcome {
     let changes = keys.store.changes;
+    keys.store.journal.has_own_record = false;
     let outcome = run(keys, args, reply);
-    let has_own_record = keys.store.journal.take_own_record();
-    if keys.store.changes != changes && !has_own_record {
+    if keys.store.changes != changes && !keys.store.journal.has_own_record {
         keys.store.journal.record(keys.number, args);
     }
     outcome

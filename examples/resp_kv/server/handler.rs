@@ -98,7 +98,9 @@ impl StreamHandler for Server {
     }
 
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection, _: TimerId) {
-        self.time_out(conn, session.slot);
+        if self.clients[session.slot].blocked.is_some() {
+            self.unblock(conn, session.slot, |reply| reply.null_array());
+        }
         self.end(conn);
     }
 

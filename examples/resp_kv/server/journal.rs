@@ -14,9 +14,7 @@ pub(crate) struct Journal {
     /// The database that the last record was about.
     database: Option<usize>,
     /// The command that runs has made a record in place of its own words.
-    has_own_record: bool,
-    /// The records that are made now become one transaction.
-    is_in_transaction: bool,
+    pub(crate) has_own_record: bool,
 }
 
 impl Journal {
@@ -40,39 +38,19 @@ impl Journal {
         self.record(database, arguments);
     }
 
-    /// Whether the command that has run made such a record.
-    pub(crate) fn take_own_record(&mut self) -> bool {
-        std::mem::take(&mut self.has_own_record)
-    }
-
     /// How many bytes of records wait to be taken.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// From here on records are one transaction, of which a reader carries out all or nothing. Within another one they
-    /// are a part of that.
-    pub(crate) fn begin_transaction(&mut self) -> Option<usize> {
-        let is_new = !std::mem::replace(&mut self.is_in_transaction, true);
-        is_new.then_some(self.len())
-    }
-
-    /// Ends the transaction that began there.
-    pub(crate) fn end_transaction(&mut self, start: Option<usize>) {
-        let Some(start) = start else { return };
-        self.is_in_transaction = false;
+    /// Makes one transaction of the records behind so many bytes: a reader carries out all of them or none.
+    pub(crate) fn make_transaction(&mut self, start: usize) {
         if self.len() > start {
             let records = self.records.split_off(start);
             self.write(&[b"MULTI"]);
             self.records.extend_from_slice(&records);
             self.write(&[b"EXEC"]);
         }
-    }
-
-    /// Forgets what a command has left that ended with a panic.
-    pub(crate) fn reset(&mut self) {
-        self.has_own_record = false;
-        self.is_in_transaction = false;
     }
 
     /// How many bytes of records were ever made.

@@ -34,7 +34,6 @@ mod values;
 
 use std::collections::HashMap;
 use std::io;
-use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use oneloop::{Connection, Context, Inbox, Key, Limits, Time, TimerId};
@@ -69,8 +68,8 @@ pub(crate) struct Server {
     /// Replies to that client that were not sent yet.
     out: Vec<u8>,
     /// Messages that it has published itself, within a transaction: they come behind the reply to EXEC.
-    pushed: Vec<Rc<[u8]>>,
-    /// What patterns have made of published messages, during the same callbacks.
+    pushed: Vec<u8>,
+    /// What its own PUBLISHes have made of messages for patterns.
     published_bytes: usize,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
@@ -84,9 +83,6 @@ pub(crate) struct Server {
     commands_total: u64,
     /// Clients that were dropped, because too much waited for the disk.
     dropped_total: u64,
-    /// For clients that do not subscribe, and for those that do.
-    limits: Rc<Limits>,
-    subscriber_limits: Rc<Limits>,
 }
 
 /// What the loop keeps with a connection.
@@ -102,13 +98,6 @@ impl Server {
         let names = ahash::RandomState::with_seeds(seed(), seed(), seed(), seed());
         let mut commands = HashMap::with_hasher(names);
         commands.extend(commands::COMMANDS.iter().map(|row| (row.name.as_bytes(), row)));
-        let limits = Server::limits();
-        // The policy of Redis for subscribers: 32 MB at once, or 8 MB for a minute.
-        let subscriber_limits = limits
-            .clone()
-            .output_bytes_max(32 << 20)
-            .output_bytes_soft(8 << 20)
-            .output_soft_timeout(Duration::from_secs(60));
         Server {
             store: Store::new(seed),
             commands,
@@ -127,8 +116,6 @@ impl Server {
             clients_total: 0,
             commands_total: 0,
             dropped_total: 0,
-            limits: Rc::new(limits),
-            subscriber_limits: Rc::new(subscriber_limits),
         }
     }
 
@@ -145,15 +132,16 @@ impl Server {
             .message_timeout(Duration::MAX)
     }
 
-    /// Records all changes in a file from now on. The replies and messages that wait for it take `held_bytes_max` of
-    /// memory at most, beside that of the reactor. The inbox is to be attached to this handler.
+    /// Records all changes in a file from now on. The replies and messages that wait for it take `waiting_bytes_max` of
+    /// memory at most, beside that of the reactor; and when the records that wait take more than that, nothing is
+    /// changed. The inbox is to be attached to this handler.
     pub(crate) fn append_to(
         &mut self,
         file: impl RecordFile,
         policy: Policy,
-        held_bytes_max: usize,
+        waiting_bytes_max: usize,
     ) -> Inbox<Written> {
-        let (append_only, inbox) = AppendOnly::new(file, policy, held_bytes_max);
+        let (append_only, inbox) = AppendOnly::new(file, policy, waiting_bytes_max);
         self.append_only = Some(append_only);
         self.store.journal.is_on = true;
         inbox
@@ -180,7 +168,6 @@ impl Server {
         self.out.clear();
         self.pushed.clear();
         self.published_bytes = 0;
-        self.store.journal.reset();
     }
 
     fn read_clock(&mut self, cx: &Context) {

@@ -1,6 +1,5 @@
 //! When replies leave.
 
-use std::mem;
 use std::rc::Rc;
 
 use oneloop::{Connection, Context, Key};
@@ -47,18 +46,9 @@ impl Server {
         let Client { key, ref transaction, .. } = self.clients[slot];
         if self.running == Some(key) {
             // It comes behind the replies that were collected; while EXEC writes its array, behind the whole of that.
-            if transaction.is_some() {
-                self.pushed.push(Rc::clone(message));
-                return;
-            }
-            let replies = mem::take(&mut self.out).into();
-            self.send(cx, key, &replies);
-        }
-        self.send(cx, key, message);
-    }
-
-    fn send(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>) {
-        if self.is_behind() {
+            let out = if transaction.is_some() { &mut self.pushed } else { &mut self.out };
+            out.extend_from_slice(message);
+        } else if self.is_behind() {
             self.hold(cx, key, message, Next::Nothing);
         } else {
             cx.send_shared_to(key, Rc::clone(message)).ignore();

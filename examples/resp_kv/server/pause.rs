@@ -9,7 +9,7 @@ use super::Server;
 use super::clients::show_again;
 use super::commands::{Command, Failure, integer};
 
-/// A pause: until the timer fires, or CLIENT UNPAUSE.
+/// A pause: until the timer fires, or CLIENT UNPAUSE, if that is not put off itself.
 pub(crate) struct Pause {
     pub(crate) timer: TimerId,
     ends: Time,
@@ -19,14 +19,7 @@ pub(crate) struct Pause {
 impl Server {
     /// Whether CLIENT PAUSE holds for this command of the current client.
     pub(crate) fn must_postpone(&self, command: &Command) -> bool {
-        let Some(pause) = &self.pause else { return false };
-        let client = &self.clients[self.current];
-        let writes = match (command.name, &client.transaction) {
-            ("exec", Some(transaction)) => transaction.writes(),
-            (_, Some(_)) => false, // it is only queued
-            _ => command.writes,
-        };
-        pause.is_for_reads || writes
+        self.pause.as_ref().is_some_and(|pause| pause.is_for_reads || self.writes(command))
     }
 
     pub(crate) fn unpause(&mut self, cx: &mut Context) {

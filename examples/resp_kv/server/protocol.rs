@@ -192,10 +192,11 @@ fn quoted(mut input: &[u8], quote: u8) -> Option<(Vec<u8>, &[u8])> {
     loop {
         let (byte, rest) = match input {
             [byte, rest @ ..] if *byte == quote => return Some((word, rest)),
-            [b'\\', b'x', digits @ ..] if quote == b'"' => {
-                let (digits, rest) = digits.split_at_checked(2)?;
-                let digits = str::from_utf8(digits).ok()?;
-                (u8::from_str_radix(digits, 16).ok()?, rest)
+            [b'\\', b'x', high, low, rest @ ..]
+                if quote == b'"' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
+                (digit(*high) << 4 | digit(*low), rest)
             }
             [b'\\', b'n', rest @ ..] if quote == b'"' => (b'\n', rest),
             [b'\\', b'r', rest @ ..] if quote == b'"' => (b'\r', rest),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use oneloop::{Connection, Context};
 
@@ -34,24 +35,6 @@ const PATTERNS_TOTAL_MAX: usize = 1024;
 /// The slots of clients by their channels, and by their patterns.
 pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
 
-/// A message, which is made once for each version of the protocol if somebody wants it in that.
-struct Message<'a> {
-    parts: &'a [&'a [u8]],
-    versions: [Option<Rc<[u8]>>; 2],
-}
-
-impl Message<'_> {
-    fn version(&mut self, protocol: u8) -> &Rc<[u8]> {
-        self.versions[usize::from(protocol == 3)].get_or_insert_with(|| {
-            let mut bytes = Vec::new();
-            let mut reply = Reply::new(&mut bytes, protocol);
-            reply.push(self.parts.len());
-            self.parts.iter().for_each(|part| _ = reply.bulk(part));
-            bytes.into()
-        })
-    }
-}
-
 impl Server {
     /// Sends a message of these parts. Returns how many clients it went to.
     fn send_to_subscribers(
@@ -60,13 +43,20 @@ impl Server {
         subscribers: &[usize],
         parts: &[&[u8]],
     ) -> usize {
-        let mut message = Message { parts, versions: [None, None] };
+        let mut versions: [Option<Rc<[u8]>>; 2] = [None, None]; // of the protocol, made when somebody wants it
         let mut count = 0;
         for slot in subscribers {
             let Client { protocol, key, .. } = self.clients[*slot];
             if cx.is_open(key) {
                 count += 1;
-                self.deliver(cx, *slot, message.version(protocol));
+                let message = versions[usize::from(protocol == 3)].get_or_insert_with(|| {
+                    let mut bytes = Vec::new();
+                    let mut reply = Reply::new(&mut bytes, protocol);
+                    reply.push(parts.len());
+                    parts.iter().for_each(|part| _ = reply.bulk(part));
+                    bytes.into()
+                });
+                self.deliver(cx, *slot, message);
             }
         }
         count
@@ -126,10 +116,16 @@ impl Server {
         reply.count(count);
     }
 
-    /// Less output may wait for a client that subscribes to something.
+    /// Less output may wait for a client that subscribes to something, as in Redis: 32 MB at once, or 8 MB for a minute.
     fn set_limits(&self, conn: &mut Connection) {
-        let is_subscriber = self.clients[self.current].subscriptions() > 0;
-        conn.set_limits(if is_subscriber { &self.subscriber_limits } else { &self.limits });
+        let mut limits = Server::limits();
+        if self.clients[self.current].subscriptions() > 0 {
+            limits = limits
+                .output_bytes_max(32 << 20)
+                .output_bytes_soft(8 << 20)
+                .output_soft_timeout(Duration::from_secs(60));
+        }
+        conn.set_limits(&Rc::new(limits));
     }
 }
 
@@ -145,11 +141,11 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
         .collect();
     // Each pattern makes a message of its own.
     let bytes = text.len() * matching.len();
-    server.published_bytes += bytes;
     server.store.work += (usize::MAX - steps) / STEPS_PER_WORK + bytes / BYTES_PER_WORK;
-    if server.published_bytes > REPLY_BYTES_MAX {
+    if server.published_bytes + bytes > REPLY_BYTES_MAX {
         return Err(Failure::new("ERR too many patterns match for so large a message"));
     }
+    server.published_bytes += bytes;
     let mut receivers =
         server.send_to_subscribers(conn, &subscribers, &[b"message", channel, text]);
     for (pattern, subscribers) in matching {

@@ -82,7 +82,7 @@ impl<'a> Reply<'a> {
         self.write(b"\r\n")
     }
 
-    /// Each of these strings. A command that takes them out of a key does so afterwards, as this may fail.
+    /// Each of these strings. As this may fail, a command takes them out of a key afterwards, or puts them back.
     pub(crate) fn bulks(&mut self, strings: impl IntoIterator<Item: AsRef<[u8]>>) -> Outcome {
         for string in strings {
             self.bulk(string.as_ref());

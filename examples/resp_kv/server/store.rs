@@ -129,12 +129,6 @@ impl Store {
         self.databases.iter().any(|database| !database.deadlines.is_empty())
     }
 
-    /// How many keys a database has, and how many of them will expire.
-    pub(crate) fn counts(&self, number: usize) -> (usize, usize) {
-        let database = &self.databases[number];
-        (database.keys.len(), database.deadlines.len())
-    }
-
     /// A random number (xorshift64*, Vigna 2016), not for secrets.
     pub(crate) fn random(&mut self) -> u64 {
         self.random ^= self.random >> 12;

@@ -5,11 +5,15 @@ use std::mem;
 use oneloop::Connection;
 
 use super::Server;
-use super::clients::{Client, name_bytes};
+use super::clients::name_bytes;
 use super::commands::{Args, Command, Failure, Outcome};
 use super::protocol::BULK_BYTES_MAX;
 use super::reply::{Done, REPLY_BYTES_MAX};
 use super::values::Bytes;
+
+/// After so much work, about a second, or so many bytes of replies that one of the largest strings would have no room,
+/// EXEC answers each of the other commands with an error.
+const WORK_MAX: usize = 1 << 24;
 
 /// A command with its arguments.
 type Queued = (&'static Command, Vec<Bytes>);
@@ -20,7 +24,7 @@ pub(crate) struct Transaction {
     queued: Vec<Queued>,
     bytes: usize,
     /// One of its commands was refused.
-    is_refused: bool,
+    pub(crate) is_refused: bool,
 }
 
 impl Transaction {
@@ -41,34 +45,16 @@ fn queued_bytes(args: Args) -> usize {
     2 * size_of::<Queued>() + ALLOCATION_BYTES + arguments.sum::<usize>()
 }
 
-impl Client {
-    /// Whether a command is queued, for EXEC to carry it out.
-    pub(crate) fn queues(&self, command: &Command) -> bool {
-        self.transaction.is_some() && !command.is_never_queued
-    }
-
-    pub(crate) fn refuse_transaction(&mut self) {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.is_refused = true;
-        }
-    }
-}
-
 impl Server {
-    /// Keeps a command of the current client for EXEC, or has that refuse all of them.
-    pub(crate) fn queue(&mut self, command: &'static Command, args: Args) {
+    /// Keeps a command of the current client for EXEC.
+    pub(crate) fn queue(&mut self, command: &'static Command, args: Args) -> Outcome {
         let bytes = queued_bytes(args);
-        let kept = self.keep(bytes);
+        self.keep(bytes)?;
         let transaction = self.clients[self.current].transaction.get_or_insert_default();
-        if let Err(failure) = kept {
-            transaction.is_refused = true;
-            self.reply().error(&failure.0);
-            return;
-        }
+        transaction.bytes += bytes;
         let args = args.iter().map(|arg| Bytes::from_slice(arg)).collect();
         transaction.queued.push((command, args));
-        transaction.bytes += bytes;
-        self.reply().simple("QUEUED");
+        Ok(self.reply().simple("QUEUED"))
     }
 
     /// Ends a client's transaction, if it has begun one, and returns what it has queued.
@@ -128,21 +114,21 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     }
     // The commands see by this that they are in a transaction.
     server.clients[server.current].transaction = Some(Transaction::default());
-    let start = server.store.journal.begin_transaction();
+    let start = server.store.journal.len();
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
         if server.out.len() > REPLY_BYTES_MAX - BULK_BYTES_MAX {
             server.reply().error(&Failure::TOO_LARGE.0);
-            continue;
+        } else if server.store.work > WORK_MAX {
+            server.reply().error("ERR the transaction takes too long");
+        } else {
+            let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
+            server.call(conn, command, &args);
         }
-        let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
-        server.call(conn, command, &args);
     }
-    server.store.journal.end_transaction(start);
+    server.store.journal.make_transaction(start);
     server.clients[server.current].transaction = None;
-    for message in mem::take(&mut server.pushed) {
-        server.deliver(conn, server.current, &message);
-    }
+    server.out.append(&mut server.pushed);
     Ok(Done)
 }
 

@@ -54,42 +54,23 @@ pub(crate) trait Type {
     fn of(value: &mut Value) -> Option<&mut Self>;
 }
 
-impl Type for Bytes {
-    fn empty(_: &RandomState) -> Value {
-        Value::String(Bytes::default())
-    }
+macro_rules! types {
+    ($($variant:ident($type:ty), |$hasher:pat_param| $empty:expr;)*) => {$(
+        impl Type for $type {
+            fn empty($hasher: &RandomState) -> Value {
+                Value::$variant($empty)
+            }
 
-    fn of(value: &mut Value) -> Option<&mut Bytes> {
-        if let Value::String(string) = value { Some(string) } else { None }
-    }
+            fn of(value: &mut Value) -> Option<&mut $type> {
+                if let Value::$variant(it) = value { Some(it) } else { None }
+            }
+        }
+    )*};
 }
 
-impl Type for Hash {
-    fn empty(hasher: &RandomState) -> Value {
-        Value::Hash(Box::new(Hash::with_hasher(hasher.clone())))
-    }
-
-    fn of(value: &mut Value) -> Option<&mut Hash> {
-        if let Value::Hash(hash) = value { Some(hash) } else { None }
-    }
-}
-
-impl Type for List {
-    fn empty(_: &RandomState) -> Value {
-        Value::List(Box::default())
-    }
-
-    fn of(value: &mut Value) -> Option<&mut List> {
-        if let Value::List(list) = value { Some(list) } else { None }
-    }
-}
-
-impl Type for Set {
-    fn empty(hasher: &RandomState) -> Value {
-        Value::Set(Box::new(Set::with_hasher(hasher.clone())))
-    }
-
-    fn of(value: &mut Value) -> Option<&mut Set> {
-        if let Value::Set(set) = value { Some(set) } else { None }
-    }
+types! {
+    String(Bytes), |_| Bytes::default();
+    Hash(Hash), |hasher| Box::new(Hash::with_hasher(hasher.clone()));
+    List(List), |_| Box::default();
+    Set(Set), |hasher| Box::new(Set::with_hasher(hasher.clone()));
 }

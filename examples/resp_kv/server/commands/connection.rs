@@ -82,8 +82,9 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
     Ok(reply.array(0))
 }
 
-/// All clients get the replies to what they have sent, if they take them in time, and what is recorded is written. Only
-/// those that wait for an element of a list get no reply, and what they have sent behind that is not carried out.
+/// All clients get the replies to what they have sent, if they take them in time, and what is recorded is written. Who
+/// waits for an element of a list or for the end of a CLIENT PAUSE gets no reply, and what it has sent behind that is not
+/// carried out.
 pub(crate) fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let known = ["NOSAVE", "SAVE", "NOW", "FORCE"];
     if !args[1..].iter().all(|option| known.iter().any(|name| is_word(option, name))) {

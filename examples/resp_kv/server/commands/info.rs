@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use oneloop::CloseReason;
 
 use super::super::clients::Client;
+use super::super::store::Database;
 use super::*;
 
 /// The version of Redis that clients are told: they do not expect what came later, such as the options of EXPIRE.
@@ -52,11 +53,12 @@ pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Ou
         ("Loop", "loop_turn_time_p99_ns", &stats.turn_time.quantile(0.99).as_nanos()),
         ("Loop", "loop_timer_lag_p99_ns", &stats.timer_lag.quantile(0.99).as_nanos()),
     ];
-    let databases = (0..DATABASES).map(|number| (number, server.store.counts(number)));
+    let databases = server.store.databases.iter().enumerate();
     let databases: Vec<(String, String)> = databases
-        .filter(|(_, (keys, _))| *keys > 0)
-        .map(|(number, (keys, expires))| {
-            (format!("db{number}"), format!("keys={keys},expires={expires},avg_ttl=0"))
+        .filter(|(_, database)| !database.keys.is_empty())
+        .map(|(number, Database { keys, deadlines, .. })| {
+            let text = format!("keys={},expires={},avg_ttl=0", keys.len(), deadlines.len());
+            (format!("db{number}"), text)
         })
         .collect();
     let keyspace =

@@ -2,10 +2,12 @@
 
 mod client;
 mod connection;
+mod expiry;
 mod generic;
 mod hashes;
 mod info;
 mod lists;
+mod numbers;
 mod sets;
 mod strings;
 mod table;
@@ -33,19 +35,17 @@ pub(crate) struct Command {
     /// It changes keys, or sends messages to others. CLIENT PAUSE WRITE puts these off: also PUBLISH and BLPOP.
     pub(crate) writes: bool,
     pub(crate) run: Run,
-    /// It is carried out at once also within a transaction.
-    pub(crate) is_never_queued: bool,
-    /// A client that subscribes to something may call it also in version 2 of the protocol.
-    pub(crate) is_for_subscribers: bool,
 }
 
 impl Command {
-    const fn never_queued(self) -> Command {
-        Command { is_never_queued: true, ..self }
+    /// Whether it is carried out at once also within a transaction.
+    pub(crate) fn is_never_queued(&self) -> bool {
+        matches!(self.name, "multi" | "exec" | "discard" | "watch" | "quit")
     }
 
-    const fn for_subscribers(self) -> Command {
-        Command { is_for_subscribers: true, ..self }
+    /// Whether a client that subscribes to something may call it also in version 2 of the protocol.
+    pub(crate) fn is_for_subscribers(&self) -> bool {
+        matches!(self.name, "ping" | "quit") || self.name.ends_with("subscribe")
     }
 
     /// Whether it may have so many arguments with its name.

@@ -53,7 +53,8 @@ pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     };
     let len = cardinality(keys, key)?;
     let taken = wanted.unwrap_or(1).min(len);
-    let randoms: Vec<usize> = (0..taken).map(|taken| keys.random_below(len - taken)).collect();
+    let random = |taken| (keys.store.random() % (len - taken) as u64) as usize;
+    let randoms: Vec<usize> = (0..taken).map(random).collect();
     let Some(set) = keys.of::<Set>(key)? else {
         return Ok(if wanted.is_some() { reply.set(0) } else { reply.null() });
     };
@@ -73,13 +74,6 @@ pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         keys.store.journal.record_instead(keys.number, &record);
     }
     Ok(Done)
-}
-
-impl Keys<'_> {
-    /// A random number below `end`, which is not 0.
-    fn random_below(&mut self, end: usize) -> usize {
-        (self.store.random() % end as u64) as usize
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

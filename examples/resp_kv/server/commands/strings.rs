@@ -1,6 +1,6 @@
-//! Strings, and numbers in them.
+//! Strings.
 
-use super::generic::Unit;
+use super::expiry::Unit;
 use super::*;
 
 pub(crate) fn get(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -67,7 +67,7 @@ impl<'a> Options<'a> {
 
 impl Keys<'_> {
     /// Sets a key to a string with this deadline. The record says the moment, whatever the command said.
-    fn set_string(&mut self, key: &[u8], value: &[u8], expires: u64) {
+    pub(crate) fn set_string(&mut self, key: &[u8], value: &[u8], expires: u64) {
         self.set(key, Value::String(Bytes::from_slice(value)), expires);
         let (database, journal) = (self.number, &mut self.store.journal);
         let mut digits = itoa::Buffer::new();
@@ -176,46 +176,4 @@ pub(crate) fn getrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcom
     }
     let stop = stop.max(-(string.len() as i64)); // the first byte, however far before it
     Ok(reply.bulk(&string[range(start, stop, string.len())]))
-}
-
-pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Outcome {
-    let number = keys.of::<Bytes>(args[1])?.map_or(Ok(0), |string| integer(string))?;
-    let number = number.checked_add(by).ok_or(Failure::OVERFLOW)?;
-    let mut digits = itoa::Buffer::new();
-    *keys.make(args[1])? = Bytes::from_slice(digits.format(number).as_bytes());
-    keys.touch(args[1]);
-    Ok(reply.integer(number))
-}
-
-pub(crate) fn incrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    add(keys, args, reply, integer(args[2])?)
-}
-
-pub(crate) fn decrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let by = integer(args[2])?.checked_neg().ok_or(Failure::new("ERR decrement would overflow"))?;
-    add(keys, args, reply, by)
-}
-
-pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let number = keys.of::<Bytes>(args[1])?.map_or(&b"0"[..], |string| string);
-    let sum = float_sum(number, args[2])?;
-    let expires = keys.expires(args[1]).unwrap_or(NEVER);
-    keys.set_string(args[1], sum.as_bytes(), expires);
-    Ok(reply.bulk(sum.as_bytes()))
-}
-
-/// The sum of two numbers, as text. Integers are added as integers, and lose no digit.
-fn float_sum(number: &[u8], by: &[u8]) -> Result<String, Failure> {
-    if let (Ok(number), Ok(by)) = (integer(number), integer(by))
-        && let Some(sum) = number.checked_add(by)
-    {
-        return Ok(sum.to_string());
-    }
-    let sum = float(by)? + float(number)?;
-    if !sum.is_finite() {
-        return Err(Failure::new("ERR increment would produce NaN or Infinity"));
-    }
-    // A sum of 0.1 and 0.2 is 0.3 in the fifteen digits that are certain.
-    let sum = format!("{sum:.14e}").parse().unwrap_or(sum);
-    Ok((sum + 0.0).to_string()) // which makes 0 of -0
 }

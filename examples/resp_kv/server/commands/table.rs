@@ -4,10 +4,12 @@ use super::super::pubsub::Topic::{Channel, Pattern};
 use super::super::store::DATABASES;
 use super::super::{blocking, pubsub, transactions};
 use super::Run::{OnKeys, OnServer};
-use super::generic::Unit;
+use super::expiry::Unit;
 use super::lists::Side::{Left, Right};
 use super::sets::Operation::{Difference, Intersection, Union};
-use super::{Command, Run, client, connection, generic, hashes, info, lists, sets, strings};
+use super::{
+    Command, Run, client, connection, expiry, generic, hashes, info, lists, numbers, sets, strings,
+};
 
 const OTHER: bool = false;
 const WRITE: bool = true;
@@ -26,21 +28,21 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("append", 3, WRITE, OnKeys(strings::append)),
     row("strlen", 2, OTHER, OnKeys(strings::strlen)),
     row("getrange", 4, OTHER, OnKeys(strings::getrange)),
-    row("incr", 2, WRITE, OnKeys(|k, a, r| strings::add(k, a, r, 1))),
-    row("decr", 2, WRITE, OnKeys(|k, a, r| strings::add(k, a, r, -1))),
-    row("incrby", 3, WRITE, OnKeys(strings::incrby)),
-    row("decrby", 3, WRITE, OnKeys(strings::decrby)),
-    row("incrbyfloat", 3, WRITE, OnKeys(strings::incrbyfloat)),
+    row("incr", 2, WRITE, OnKeys(|k, a, r| numbers::add(k, a, r, 1))),
+    row("decr", 2, WRITE, OnKeys(|k, a, r| numbers::add(k, a, r, -1))),
+    row("incrby", 3, WRITE, OnKeys(numbers::incrby)),
+    row("decrby", 3, WRITE, OnKeys(numbers::decrby)),
+    row("incrbyfloat", 3, WRITE, OnKeys(numbers::incrbyfloat)),
     row("del", -2, WRITE, OnKeys(generic::del)),
     row("unlink", -2, WRITE, OnKeys(generic::del)),
     row("exists", -2, OTHER, OnKeys(generic::exists)),
-    row("expire", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Unit::SECONDS))),
-    row("pexpire", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Unit::MILLIS))),
-    row("expireat", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Unit::SECONDS_SINCE_1970))),
-    row("pexpireat", 3, WRITE, OnKeys(|k, a, r| generic::expire(k, a, r, Unit::MILLIS_SINCE_1970))),
-    row("ttl", 2, OTHER, OnKeys(|k, a, r| generic::deadline(k, a, r, |at, now| (at.saturating_sub(now) + 500) / 1000))),
-    row("pttl", 2, OTHER, OnKeys(|k, a, r| generic::deadline(k, a, r, |at, now| at.saturating_sub(now)))),
-    row("persist", 2, WRITE, OnKeys(generic::persist)),
+    row("expire", 3, WRITE, OnKeys(|k, a, r| expiry::expire(k, a, r, Unit::SECONDS))),
+    row("pexpire", 3, WRITE, OnKeys(|k, a, r| expiry::expire(k, a, r, Unit::MILLIS))),
+    row("expireat", 3, WRITE, OnKeys(|k, a, r| expiry::expire(k, a, r, Unit::SECONDS_SINCE_1970))),
+    row("pexpireat", 3, WRITE, OnKeys(|k, a, r| expiry::expire(k, a, r, Unit::MILLIS_SINCE_1970))),
+    row("ttl", 2, OTHER, OnKeys(|k, a, r| expiry::deadline(k, a, r, |at, now| (at.saturating_sub(now) + 500) / 1000))),
+    row("pttl", 2, OTHER, OnKeys(|k, a, r| expiry::deadline(k, a, r, |at, now| at.saturating_sub(now)))),
+    row("persist", 2, WRITE, OnKeys(expiry::persist)),
     row("type", 2, OTHER, OnKeys(generic::type_of)),
     row("rename", 3, WRITE, OnKeys(generic::rename)),
     row("keys", 2, OTHER, OnKeys(generic::keys)),
@@ -81,19 +83,19 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("sunion", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Union))),
     row("sdiff", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Difference))),
     row("publish", 3, WRITE, OnServer(pubsub::publish)),
-    row("subscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Channel, "subscribe"))).for_subscribers(),
-    row("psubscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Pattern, "psubscribe"))).for_subscribers(),
-    row("unsubscribe", -1, OTHER, OnServer(|s, c, a| pubsub::remove(s, c, a, Channel, "unsubscribe"))).for_subscribers(),
-    row("punsubscribe", -1, OTHER, OnServer(|s, c, a| pubsub::remove(s, c, a, Pattern, "punsubscribe"))).for_subscribers(),
-    row("multi", 1, OTHER, OnServer(transactions::multi)).never_queued(),
-    row("exec", 1, OTHER, OnServer(transactions::exec)).never_queued(),
-    row("discard", 1, OTHER, OnServer(transactions::discard)).never_queued(),
-    row("watch", -2, OTHER, OnServer(transactions::watch)).never_queued(),
+    row("subscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Channel, "subscribe"))),
+    row("psubscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Pattern, "psubscribe"))),
+    row("unsubscribe", -1, OTHER, OnServer(|s, c, a| pubsub::remove(s, c, a, Channel, "unsubscribe"))),
+    row("punsubscribe", -1, OTHER, OnServer(|s, c, a| pubsub::remove(s, c, a, Pattern, "punsubscribe"))),
+    row("multi", 1, OTHER, OnServer(transactions::multi)),
+    row("exec", 1, OTHER, OnServer(transactions::exec)),
+    row("discard", 1, OTHER, OnServer(transactions::discard)),
+    row("watch", -2, OTHER, OnServer(transactions::watch)),
     row("unwatch", 1, OTHER, OnServer(transactions::unwatch)),
-    row("ping", -1, OTHER, OnServer(connection::ping)).for_subscribers(),
+    row("ping", -1, OTHER, OnServer(connection::ping)),
     row("echo", 2, OTHER, OnServer(connection::echo)),
     row("select", 2, OTHER, OnServer(connection::select)),
-    row("quit", -1, OTHER, OnServer(connection::quit)).never_queued().for_subscribers(),
+    row("quit", -1, OTHER, OnServer(connection::quit)),
     row("hello", -1, OTHER, OnServer(connection::hello)),
     row("client", -2, OTHER, OnServer(client::client)),
     row("info", -1, OTHER, OnServer(info::info)),
@@ -103,5 +105,5 @@ pub(crate) static COMMANDS: &[Command] = &[
 ];
 
 const fn row(name: &'static str, arity: i32, writes: bool, run: Run) -> Command {
-    Command { name, arity, writes, run, is_never_queued: false, is_for_subscribers: false }
+    Command { name, arity, writes, run }
 }
