@@ -52,11 +52,11 @@ fn beside(path: &Path, whole_bytes: u64) -> PathBuf {
     name.into()
 }
 
-/// Writes what stands behind so many bytes to another file: a length that is damaged makes a torn record of all that
+/// Adds what stands behind so many bytes to another file: a length that is damaged makes a torn record of all that
 /// follows it.
 fn keep_torn(mut file: &File, whole_bytes: u64, kept: &Path) -> io::Result<()> {
+    let mut copy = open_regular(kept)?;
     file.seek(SeekFrom::Start(whole_bytes))?;
-    let mut copy = File::create(kept)?;
     io::copy(&mut file, &mut copy)?;
     copy.sync_all()?;
     sync_name(kept)

@@ -1,17 +1,17 @@
 //! The server: one handler for all clients. It knows no socket, no clock and no file, so that it runs in simulation
 //! as it does in the world.
 //!
-//! In this order each file builds on those before it:
+//! To be read in this order; the fields of [`Server`] get their meaning on the way:
 //!
 //! 1. `protocol` finds a command in the input, and `reply` writes the answer.
-//! 2. `values` are what keys stand for. `journal` makes a record of each change. `store` has all that
-//!    is kept, and `keys` is how commands read and change it.
-//! 3. `commands` has the table of all commands, and a file for each family. One family is enough, `strings`: the others
-//!    are written in the same way and need not be read; nor need `pattern`, which some of them use.
-//! 4. `clients` tells what is known of a client, and all that can stop its commands. `execute` carries out a command or
-//!    says why not, `output` sends the replies, and `handler` has the callbacks, which call all of this.
-//! 5. `blocking`, `pause`, `transactions` and `pubsub` are what clients can do beside that, and do to each other.
-//! 6. `append_only` writes the records to a file, and `replay` reads them at the start.
+//! 2. `values` are what keys stand for, and `journal` makes a record of each change. `store` has all that is kept, and
+//!    `keys` is how commands read and change it.
+//! 3. `commands` has the table of all commands, and a file for each family. `strings`, with `expiry`, is enough: the
+//!    others are written in the same way and need not be read; nor need `pattern`, which some of them use.
+//! 4. `clients` tells what is known of a client, and all that can stop its commands: `append_only`, which writes the
+//!    records to a file, and `blocking`, `pause` and `transactions`. `pubsub` is what else clients do to each other.
+//! 5. `execute` carries out a command or says why not, `output` sends the replies, and `handler` has the callbacks,
+//!    which call all of this. `replay` reads the file at the start.
 
 mod append_only;
 mod blocking;

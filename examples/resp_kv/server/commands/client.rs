@@ -89,7 +89,7 @@ fn kill(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
             if slot == server.current {
                 other.is_closing = true; // it gets its reply
             } else {
-                conn.close_key(other.key);
+                conn.abort_key(other.key); // it might be slow to take what waits for it
             }
         }
     }
