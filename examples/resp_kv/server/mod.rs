@@ -12,6 +12,8 @@
 //!    records to a file, and `blocking`, `pause` and `transactions`. `pubsub` is what else clients do to each other.
 //! 5. `execute` carries out a command or says why not, `output` sends the replies, and `handler` has the callbacks,
 //!    which call all of this. `replay` reads the file at the start.
+//!
+//! Who has little time leaves out `replay`, `pause` and the program's `file`, too.
 
 mod append_only;
 mod blocking;
