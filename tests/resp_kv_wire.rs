@@ -464,7 +464,7 @@ fn messages_to_many_patterns_have_a_bound() {
     patterns.iter().for_each(|pattern| subscriber.command(&["PSUBSCRIBE", pattern]));
     while subscriber.line() != ":32" {}
     let text = "x".repeat(TEXT_BYTES);
-    let refusal = "-ERR too many patterns match for so large a message";
+    let refusal = "-ERR the messages for all patterns that match would be too large";
     assert_eq!(publisher.ask(&["PUBLISH", "news", &text]), refusal);
     assert_eq!(publisher.ask(&["PUBLISH", "news", &text[..TEXT_BYTES / 4]]), ":32");
     // Also of several in one transaction.

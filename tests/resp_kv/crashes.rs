@@ -381,3 +381,24 @@ fn while_too_many_records_wait_for_the_disk_nothing_is_changed() {
     let done = replies.iter().filter(|reply| ***reply == b"+OK\r\n:524288\r\n"[..]).count();
     assert!(refused > 0 && refused + done == CLIENTS, "{refused} refused and {done} done");
 }
+
+/// With a transaction that is refused then the client's next commands are none of it.
+#[test]
+fn a_transaction_that_cannot_be_recorded_is_over() {
+    let (mut sim, disk) = (Simulation::new(1), Disk::default());
+    let served = serve_file(&mut sim, &disk, Policy::Always);
+    let value = "x".repeat(WAITING_BYTES_MAX * 3 / 4);
+    let set = |sim: &mut Simulation, key: &str| {
+        encode(sim, &["SET".to_string(), key.to_string(), value.clone()])
+    };
+    let script = Script::new().send("MULTI\r\nSET a 1\r\n").expect("+OK\r\n+QUEUED\r\n");
+    let script = script.wait(Duration::from_millis(1)).send("EXEC\r\nGET a\r\n");
+    let client = sim.client(served.address, script);
+    for key in ["b", "c", "d"] {
+        let sent = set(&mut sim, key);
+        sim.client(served.address, Script::new().send(sent));
+    }
+    sim.run_for(LONG);
+    let replies = String::from_utf8_lossy(sim.received(client));
+    assert!(replies.ends_with("-ERR too many changes wait for the disk\r\n$-1\r\n"), "{replies}");
+}

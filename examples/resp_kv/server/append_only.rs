@@ -65,6 +65,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    fn add(&self, mut records: Vec<u8>) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.is_empty() {
+            *waiting = records; // without a copy of them
+        } else {
+            waiting.append(&mut records);
+        }
+    }
+
     /// Writes what waits. The file is locked first, so that batches are written in their order.
     fn write(&self, sync: bool) -> Written {
         let mut open = lock(&self.file);
@@ -97,7 +106,7 @@ pub(crate) struct AppendOnly {
     /// The memory that they take.
     pub(crate) held_bytes: usize,
     /// How much memory they may take, and how much the records that wait to be written.
-    pub(crate) waiting_bytes_max: usize,
+    waiting_bytes_max: usize,
     /// The timer for the next ones, if more could be sent than in one turn.
     next_release: Option<TimerId>,
 }
@@ -173,6 +182,11 @@ impl AppendOnly {
         !self.held.is_empty() || recorded > safe
     }
 
+    /// Whether so many records wait that there have to be no more.
+    pub(crate) fn is_full(&self, journal: &Journal) -> bool {
+        journal.len() > self.waiting_bytes_max
+    }
+
     /// Keeps a message for a connection until so many bytes of records are safe. The same message for many takes its
     /// memory once. False if it would take more than half of the room that is left: then the connection cannot go on.
     /// So there is room for the small replies of many clients, however large those were that others have asked for.
@@ -194,7 +208,7 @@ impl AppendOnly {
         if self.is_writing || (journal.len() == 0 && !has_unsynced) {
             return;
         }
-        lock(&self.shared.waiting).append(&mut journal.take());
+        self.shared.add(journal.take());
         let sync = mem::take(&mut self.is_sync_due) || self.policy == Policy::Always;
         let shared = Arc::clone(&self.shared);
         // When the reactor has ended nobody takes the job; `finish` does it then.
@@ -241,8 +255,7 @@ impl AppendOnly {
 
     /// Writes and syncs the rest, on this thread; waits for the helper, if it is at work.
     pub(crate) fn finish(&mut self, journal: &mut Journal) -> io::Result<()> {
-        let mut records = journal.take();
-        lock(&self.shared.waiting).append(&mut records);
+        self.shared.add(journal.take());
         self.shared.write(true).result
     }
 }

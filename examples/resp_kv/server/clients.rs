@@ -47,7 +47,7 @@ pub(crate) struct Client {
     pub(crate) is_postponed: bool,
     /// It is closed behind the replies that it has not been sent yet.
     pub(crate) is_closing: bool,
-    kept_bytes: usize,
+    pub(crate) kept_bytes: usize,
 }
 
 /// The memory of what a client may have the server keep for it, which suffices for the longest string, and of what all

@@ -26,12 +26,10 @@ impl Server {
         let known = self.look_up(name);
         let client = &mut self.clients[self.current];
         client.last_active = conn.now();
+        client.last_command = known.map_or("NULL", |command| command.name);
         let checked = match known {
             None => Err(unknown(args)),
-            Some(command) => {
-                client.last_command = command.name;
-                client.check(command, args.len()).map(|()| command)
-            }
+            Some(command) => client.check(command, args.len()).map(|()| command),
         };
         if checked.as_ref().is_ok_and(|command| self.must_postpone(command)) {
             self.clients[self.current].is_postponed = true;
@@ -39,9 +37,8 @@ impl Server {
         }
         self.commands_total += 1;
         let is_in_transaction = self.clients[self.current].transaction.is_some();
-        let records = self.store.journal.len();
-        let is_full =
-            self.append_only.as_ref().is_some_and(|file| records > file.waiting_bytes_max);
+        let journal = &self.store.journal;
+        let is_full = self.append_only.as_ref().is_some_and(|file| file.is_full(journal));
         match checked {
             // Some web page makes its reader's browser post a form to us, in which commands stand: carry out none of
             // them.
@@ -64,9 +61,14 @@ impl Server {
         }
     }
 
-    /// Tells the current client why a command is not carried out, nor the transaction that it was to be a part of.
+    /// Tells the current client why a command is not carried out, nor the transaction that it was to be a part of. With
+    /// EXEC that ends.
     fn refuse(&mut self, failure: &Failure) {
-        if let Some(transaction) = &mut self.clients[self.current].transaction {
+        let this = &mut self.clients[self.current];
+        if this.last_command == "exec" {
+            self.take_transaction(self.current);
+            self.unwatch(self.current);
+        } else if let Some(transaction) = &mut this.transaction {
             transaction.is_refused = true;
         }
         self.reply().error(&failure.0);

@@ -69,12 +69,9 @@ impl StreamHandler for Server {
             if this.is_postponed {
                 return Ok(None);
             }
-            if this.must_wait() {
-                conn.again(); // which ends the loop: the rest of the commands stays in the input
-            }
-            if self.store.work > WORK_PER_TURN {
+            if this.must_wait() || self.store.work > WORK_PER_TURN {
                 self.store.work = 0;
-                conn.again();
+                conn.again(); // which ends the loop: the rest of the commands stays in the input
             }
             if self.out.len() >= FLUSH_BYTES {
                 self.flush(conn);
@@ -137,7 +134,8 @@ impl StreamHandler for Server {
         self.unwatch(session.slot);
         self.unsubscribe_all(session.slot);
         self.take_transaction(session.slot);
-        self.clients.remove(session.slot);
+        let client = self.clients.remove(session.slot);
+        debug_assert_eq!(client.kept_bytes, 0);
     }
 }
 

@@ -8,10 +8,11 @@
 //!    `keys` is how commands read and change it.
 //! 3. `commands` has the table of all commands, and a file for each family. `strings`, with `expiry`, is enough: the
 //!    others are written in the same way and need not be read; nor need `pattern`, which some of them use.
-//! 4. `clients` tells what is known of a client, and all that can stop its commands: `append_only`, which writes the
-//!    records to a file, and `blocking`, `pause` and `transactions`. `pubsub` is what else clients do to each other.
-//! 5. `execute` carries out a command or says why not, `output` sends the replies, and `handler` has the callbacks,
-//!    which call all of this. `replay` reads the file at the start.
+//! 4. `clients` tells what is known of a client, and all that can stop its commands. `execute` carries out a command or
+//!    says why not, and `output` sends the replies.
+//! 5. `append_only` writes the records to a file. `blocking`, `pause`, `transactions` and `pubsub` are what clients can
+//!    do beside that, and do to each other.
+//! 6. `handler` has the callbacks, which call all of this. `replay` reads the file at the start.
 //!
 //! Who has little time leaves out `replay`, `pause` and the program's `file`, too.
 
@@ -36,6 +37,7 @@ mod values;
 
 use std::collections::HashMap;
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use oneloop::{Connection, Context, Inbox, Key, Limits, Time, TimerId};
@@ -71,7 +73,7 @@ pub(crate) struct Server {
     out: Vec<u8>,
     /// Messages that it has published itself, within a transaction: they come behind the reply to EXEC.
     pushed: Vec<u8>,
-    /// What its own PUBLISHes have made of messages for patterns.
+    /// How much its PUBLISHes have made of messages for patterns, in this callback.
     published_bytes: usize,
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
@@ -85,6 +87,8 @@ pub(crate) struct Server {
     commands_total: u64,
     /// Clients that were dropped, because too much waited for the disk.
     dropped_total: u64,
+    limits: Rc<Limits>,
+    subscriber_limits: Rc<Limits>,
 }
 
 /// What the loop keeps with a connection.
@@ -118,6 +122,8 @@ impl Server {
             clients_total: 0,
             commands_total: 0,
             dropped_total: 0,
+            limits: Rc::new(Server::limits()),
+            subscriber_limits: Rc::new(Server::subscriber_limits()),
         }
     }
 
@@ -132,6 +138,14 @@ impl Server {
             .idle_timeout(Duration::MAX)
             .write_stall_timeout(Duration::MAX)
             .message_timeout(Duration::MAX)
+    }
+
+    /// As in Redis, less output may wait for a subscriber: 32 MB at once, or 8 MB for a minute.
+    fn subscriber_limits() -> Limits {
+        Server::limits()
+            .output_bytes_max(32 << 20)
+            .output_bytes_soft(8 << 20)
+            .output_soft_timeout(Duration::from_secs(60))
     }
 
     /// Records all changes in a file from now on. The replies and messages that wait for it take `waiting_bytes_max` of

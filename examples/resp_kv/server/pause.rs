@@ -36,12 +36,11 @@ impl Server {
         &mut self,
         cx: &mut Context,
         millis: &[u8],
-        is_for_reads: bool,
+        mut is_for_reads: bool,
     ) -> Result<(), Failure> {
         let millis = integer(millis).ok().and_then(|millis| u64::try_from(millis).ok());
         let millis = millis.ok_or(Failure::new("ERR timeout is not an integer or out of range"))?;
         let mut ends = cx.now() + Duration::from_millis(millis);
-        let mut is_for_reads = is_for_reads;
         if let Some(old) = self.pause.take() {
             cx.cancel_timer(old.timer);
             ends = ends.max(old.ends);

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::Duration;
 
 use oneloop::{Connection, Context};
 
@@ -17,6 +16,8 @@ use super::reply::{Done, REPLY_BYTES_MAX, Reply};
 use super::store::{BYTES_PER_WORK, STEPS_PER_WORK};
 use super::values::Bytes;
 
+/// What a message has beside its texts, about.
+const HEADER_BYTES: usize = 50;
 /// A message that is sent is as much work as so many arguments of a command.
 const WORK_PER_DELIVERY: usize = 16;
 
@@ -116,16 +117,10 @@ impl Server {
         reply.count(count);
     }
 
-    /// Less output may wait for a client that subscribes to something, as in Redis: 32 MB at once, or 8 MB for a minute.
+    /// Less output may wait for a client that subscribes to something.
     fn set_limits(&self, conn: &mut Connection) {
-        let mut limits = Server::limits();
-        if self.clients[self.current].subscriptions() > 0 {
-            limits = limits
-                .output_bytes_max(32 << 20)
-                .output_bytes_soft(8 << 20)
-                .output_soft_timeout(Duration::from_secs(60));
-        }
-        conn.set_limits(&Rc::new(limits));
+        let is_subscriber = self.clients[self.current].subscriptions() > 0;
+        conn.set_limits(if is_subscriber { &self.subscriber_limits } else { &self.limits });
     }
 }
 
@@ -140,10 +135,13 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
         .map(|(pattern, subscribers)| (pattern.clone(), subscribers.iter().copied().collect()))
         .collect();
     // Each pattern makes a message of its own.
-    let bytes = text.len() * matching.len();
+    let length = |pattern: &Bytes| HEADER_BYTES + pattern.len() + channel.len() + text.len();
+    let bytes = matching.iter().map(|(pattern, _)| length(pattern)).sum::<usize>();
     server.store.work += (usize::MAX - steps) / STEPS_PER_WORK + bytes / BYTES_PER_WORK;
     if server.published_bytes + bytes > REPLY_BYTES_MAX {
-        return Err(Failure::new("ERR too many patterns match for so large a message"));
+        return Err(Failure::new(
+            "ERR the messages for all patterns that match would be too large",
+        ));
     }
     server.published_bytes += bytes;
     let mut receivers =

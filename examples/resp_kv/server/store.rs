@@ -32,8 +32,8 @@ pub(crate) struct Store {
     pub(crate) now: u64,
     /// How often something was changed since the start.
     pub(crate) changes: u64,
-    /// How much commands have done since the last of them gave its turn back. A unit is one argument, or one entry that
-    /// was looked at.
+    /// How much commands have done since a connection gave its turn back for that. A unit is one argument, one entry that
+    /// was looked at, or what stands above.
     pub(crate) work: usize,
     /// Keys that were changed, and whose observers were not told yet.
     pub(crate) touched: Vec<(usize, Bytes)>,

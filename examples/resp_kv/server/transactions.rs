@@ -8,11 +8,11 @@ use super::Server;
 use super::clients::name_bytes;
 use super::commands::{Args, Command, Failure, Outcome};
 use super::protocol::BULK_BYTES_MAX;
-use super::reply::{Done, REPLY_BYTES_MAX};
+use super::reply::REPLY_BYTES_MAX;
 use super::values::Bytes;
 
-/// After so much work, about a second, or so many bytes of replies that one of the largest strings would have no room,
-/// EXEC answers each of the other commands with an error.
+/// After so much work, about a second, EXEC answers each of the other commands with an error. It does so, too, when
+/// its replies leave no room for one of the largest strings.
 const WORK_MAX: usize = 1 << 24;
 
 /// A command with its arguments.
@@ -50,10 +50,11 @@ impl Server {
     pub(crate) fn queue(&mut self, command: &'static Command, args: Args) -> Outcome {
         let bytes = queued_bytes(args);
         self.keep(bytes)?;
-        let transaction = self.clients[self.current].transaction.get_or_insert_default();
-        transaction.bytes += bytes;
-        let args = args.iter().map(|arg| Bytes::from_slice(arg)).collect();
-        transaction.queued.push((command, args));
+        if let Some(transaction) = &mut self.clients[self.current].transaction {
+            transaction.bytes += bytes;
+            let args = args.iter().map(|arg| Bytes::from_slice(arg)).collect();
+            transaction.queued.push((command, args));
+        }
         Ok(self.reply().simple("QUEUED"))
     }
 
@@ -117,7 +118,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     let start = server.store.journal.len();
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
-        if server.out.len() > REPLY_BYTES_MAX - BULK_BYTES_MAX {
+        if server.out.len() + server.pushed.len() > REPLY_BYTES_MAX - BULK_BYTES_MAX {
             server.reply().error(&Failure::TOO_LARGE.0);
         } else if server.store.work > WORK_MAX {
             server.reply().error("ERR the transaction takes too long");
@@ -128,8 +129,8 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     }
     server.store.journal.make_transaction(start);
     server.clients[server.current].transaction = None;
-    server.out.append(&mut server.pushed);
-    Ok(Done)
+    let pushed = mem::take(&mut server.pushed);
+    Ok(server.reply().write(&pushed))
 }
 
 pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {

@@ -12,6 +12,8 @@ mod sets;
 mod strings;
 mod table;
 
+use std::str::FromStr;
+
 use oneloop::Connection;
 
 // The families begin with `use super::*`: they see this and all that stands below.
@@ -20,7 +22,7 @@ use super::keys::Keys;
 use super::pattern;
 use super::protocol::BULK_BYTES_MAX;
 pub(crate) use super::reply::{Done, Failure, Outcome, Reply};
-use super::store::{DATABASES, NEVER, STEPS_PER_WORK};
+use super::store::{BYTES_PER_WORK, DATABASES, NEVER, STEPS_PER_WORK};
 use super::values::{Bytes, Hash, List, Set, Value};
 
 pub(crate) use self::connection::database;
@@ -70,9 +72,8 @@ pub(crate) type Args<'a> = &'a [&'a [u8]];
 pub(crate) fn integer(text: &[u8]) -> Result<i64, Failure> {
     const BYTES_MAX: usize = "-9223372036854775808".len();
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let is_plain = text.len() <= BYTES_MAX && matches!(digits, [b'1'..=b'9', ..]) || text == b"0";
-    let number = str::from_utf8(text).ok().filter(|_| is_plain).and_then(|text| text.parse().ok());
-    number.ok_or(Failure::NOT_AN_INTEGER)
+    let is_plain = text == b"0" || matches!(digits, [b'1'..=b'9', ..]);
+    parse(text, BYTES_MAX).filter(|_| is_plain).ok_or(Failure::NOT_AN_INTEGER)
 }
 
 /// A count, which is not negative.
@@ -83,9 +84,15 @@ pub(crate) fn count(text: &[u8]) -> Result<usize, Failure> {
 
 /// A number. It may be infinite.
 pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
-    let number = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-    let number = number.filter(|number: &f64| !number.is_nan());
+    const BYTES_MAX: usize = 5 * 1024; // which is what Redis reads
+    let number = parse(text, BYTES_MAX).filter(|number: &f64| !number.is_nan());
     number.ok_or(Failure::new("ERR value is not a valid float"))
+}
+
+/// A number that is written in so many bytes at most: of a longer text no byte is looked at.
+fn parse<T: FromStr>(text: &[u8], bytes_max: usize) -> Option<T> {
+    let text = Some(text).filter(|text| text.len() <= bytes_max)?;
+    str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// A name of a client or a channel, or a pattern of names, if it is not too long: matching takes as many steps as the

@@ -53,20 +53,20 @@ pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     };
     let len = cardinality(keys, key)?;
     let taken = wanted.unwrap_or(1).min(len);
+    keys.store.work += taken;
     let random = |taken| (keys.store.random() % (len - taken) as u64) as usize;
     let randoms: Vec<usize> = (0..taken).map(random).collect();
     let Some(set) = keys.of::<Set>(key)? else {
         return Ok(if wanted.is_some() { reply.set(0) } else { reply.null() });
     };
-    let members: Vec<Bytes> =
-        randoms.iter().filter_map(|random| set.swap_remove_index(*random)).collect();
+    for (taken, random) in randoms.into_iter().enumerate() {
+        set.swap_indices(random, len - 1 - taken);
+    }
     if wanted.is_some() {
         reply.set(taken);
     }
-    if let Err(failure) = reply.bulks(&members) {
-        set.extend(members);
-        return Err(failure);
-    }
+    reply.bulks(&set.as_slice()[len - taken..])?;
+    let members: Vec<Bytes> = set.drain(len - taken..).collect();
     if taken > 0 {
         keys.taken_from(key);
         let record: Vec<&[u8]> =
@@ -83,22 +83,24 @@ pub(crate) enum Operation {
     Difference,
 }
 
-/// SINTER, SUNION and SDIFF. The work is in proportion to the number of all members.
+/// SINTER, SUNION and SDIFF. The work is in proportion to all members, of each set once, however often it is named.
 pub(crate) fn combine(
     keys: &mut Keys,
     args: Args,
     reply: &mut Reply,
     operation: Operation,
 ) -> Outcome {
-    for name in &args[1..] {
-        keys.store.work += cardinality(keys, name)?;
+    let others: BTreeSet<&[u8]> = args[2..].iter().copied().collect();
+    for name in others.iter().chain([&args[1]]) {
+        let set = keys.of::<Set>(name)?.into_iter().flat_map(|set| set.iter());
+        let work = set.map(|member| 1 + member.len() / BYTES_PER_WORK).sum::<usize>();
+        keys.store.work += work;
     }
     let mut result = match keys.of::<Set>(args[1])? {
         Some(set) => set.clone(),
         None => Set::with_hasher(keys.store.hasher.clone()),
     };
-    // Each of the others once, however often it is named.
-    for name in args[2..].iter().collect::<BTreeSet<_>>() {
+    for name in others {
         match (operation, keys.of::<Set>(name)?) {
             (Operation::Intersection, Some(other)) => {
                 result.retain(|member| other.contains(member));
