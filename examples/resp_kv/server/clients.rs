@@ -19,8 +19,7 @@ use oneloop::{Connection, Context, Key, Time};
 
 use super::Server;
 use super::blocking::Blocked;
-use super::commands::{Command, Failure, check_name, quote};
-use super::pubsub::Topic;
+use super::commands::{Command, Failure};
 use super::transactions::Transaction;
 use super::values::Bytes;
 
@@ -29,7 +28,7 @@ pub(crate) struct Client {
     pub(crate) key: Key,
     pub(crate) address: String,
     pub(crate) name: Bytes,
-    since: Time,
+    pub(crate) since: Time,
     pub(crate) last_active: Time,
     pub(crate) last_command: &'static str,
     pub(crate) database: usize,
@@ -138,37 +137,6 @@ impl Client {
             )));
         }
         Ok(())
-    }
-
-    pub(crate) fn set_name(&mut self, name: &[u8]) -> Result<(), Failure> {
-        let is_plain = check_name(name)?.iter().all(u8::is_ascii_graphic);
-        if !is_plain {
-            return Err(Failure::new(
-                "ERR Client names cannot contain spaces, newlines or special characters.",
-            ));
-        }
-        self.name = Bytes::from_slice(name);
-        Ok(())
-    }
-
-    /// The line of CLIENT LIST.
-    pub(crate) fn describe(&self, now: Time) -> String {
-        format!(
-            "id={} addr={} name={} age={} idle={} db={} sub={} psub={} multi={} watch={} cmd={} user=default \
-             resp={}\n",
-            self.id,
-            self.address,
-            quote(&self.name),
-            (now - self.since).as_secs(),
-            (now - self.last_active).as_secs(),
-            self.database,
-            self.subscribed[Topic::Channel as usize].len(),
-            self.subscribed[Topic::Pattern as usize].len(),
-            self.transaction.as_ref().map_or(-1, |transaction| transaction.len() as i64),
-            self.watched.len(),
-            self.last_command,
-            self.protocol,
-        )
     }
 }
 

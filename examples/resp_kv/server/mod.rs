@@ -7,7 +7,8 @@
 //! 2. `values` are what keys stand for, and `journal` makes a record of each change. `store` has all that is kept, and
 //!    `keys` is how commands read and change it.
 //! 3. `commands` has the table of all commands, and a file for each family. `strings`, with `expiry`, is enough: the
-//!    others are written in the same way and need not be read; nor need `pattern`, which some of them use.
+//!    others are written in the same way and need not be read; nor need `pattern`, which some of them use, and `inline`,
+//!    which finds the words of commands that people type.
 //! 4. `clients` tells what is known of a client, and all that can stop its commands. `execute` carries out a command or
 //!    says why not, and `output` sends the replies.
 //! 5. `append_only` writes the records to a file. `blocking`, `pause`, `transactions` and `pubsub` are what clients can
@@ -22,6 +23,7 @@ mod clients;
 mod commands;
 mod execute;
 mod handler;
+mod inline;
 mod journal;
 mod keys;
 mod output;

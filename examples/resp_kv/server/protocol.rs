@@ -5,6 +5,8 @@ use memchr::memchr;
 use oneloop::codec::{Decoder, FrameError};
 use smallvec::SmallVec;
 
+use super::inline::words;
+
 /// The longest argument. Redis takes 512 MiB; here the input of a client has to have room for a whole command.
 pub(crate) const BULK_BYTES_MAX: usize = 64 << 20;
 /// The longest command: room for one such argument, and for others that are short.
@@ -162,50 +164,4 @@ fn length(input: &[u8]) -> Result<Option<(i64, usize)>, ()> {
         }
     }
     Ok(None)
-}
-
-/// The words of a line. A word may be in quotes, double ones with `\n`, `\x41` and the like for other bytes. `None`: a
-/// quote has no end, or something stands directly behind its end.
-fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut rest = line.trim_ascii();
-    while let [first, after @ ..] = rest {
-        let (word, end) = match first {
-            b'"' | b'\'' => quoted(after, *first)?,
-            _ => {
-                let len = rest.iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
-                (rest[..len].to_vec(), &rest[len..])
-            }
-        };
-        if end.first().is_some_and(|byte| !byte.is_ascii_whitespace()) {
-            return None;
-        }
-        words.push(word);
-        rest = end.trim_ascii_start();
-    }
-    Some(words)
-}
-
-/// What stands in quotes, and what follows them.
-fn quoted(mut input: &[u8], quote: u8) -> Option<(Vec<u8>, &[u8])> {
-    let mut word = Vec::new();
-    loop {
-        let (byte, rest) = match input {
-            [byte, rest @ ..] if *byte == quote => return Some((word, rest)),
-            [b'\\', b'x', high, low, rest @ ..]
-                if quote == b'"' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
-                (digit(*high) << 4 | digit(*low), rest)
-            }
-            [b'\\', b'n', rest @ ..] if quote == b'"' => (b'\n', rest),
-            [b'\\', b'r', rest @ ..] if quote == b'"' => (b'\r', rest),
-            [b'\\', b't', rest @ ..] if quote == b'"' => (b'\t', rest),
-            [b'\\', byte, rest @ ..] if quote == b'"' || *byte == quote => (*byte, rest),
-            [byte, rest @ ..] => (*byte, rest),
-            [] => return None,
-        };
-        word.push(byte);
-        input = rest;
-    }
 }

@@ -1,7 +1,43 @@
 //! CLIENT: what clients may know of each other, and do to each other.
 
+use oneloop::Time;
+
 use super::super::clients::Client;
+use super::super::pubsub::Topic;
 use super::*;
+
+impl Client {
+    pub(crate) fn set_name(&mut self, name: &[u8]) -> Result<(), Failure> {
+        let is_plain = check_name(name)?.iter().all(u8::is_ascii_graphic);
+        if !is_plain {
+            return Err(Failure::new(
+                "ERR Client names cannot contain spaces, newlines or special characters.",
+            ));
+        }
+        self.name = Bytes::from_slice(name);
+        Ok(())
+    }
+
+    /// The line of CLIENT LIST.
+    fn describe(&self, now: Time) -> String {
+        format!(
+            "id={} addr={} name={} age={} idle={} db={} sub={} psub={} multi={} watch={} cmd={} user=default \
+             resp={}\n",
+            self.id,
+            self.address,
+            quote(&self.name),
+            (now - self.since).as_secs(),
+            (now - self.last_active).as_secs(),
+            self.database,
+            self.subscribed[Topic::Channel as usize].len(),
+            self.subscribed[Topic::Pattern as usize].len(),
+            self.transaction.as_ref().map_or(-1, |transaction| transaction.len() as i64),
+            self.watched.len(),
+            self.last_command,
+            self.protocol,
+        )
+    }
+}
 
 pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let this = &mut server.clients[server.current];
