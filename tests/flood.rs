@@ -117,7 +117,14 @@ fn ping_for(address: SocketAddr, server: &Progress, duration: Duration) -> Vec<V
     struct Pinger {
         stream: TcpStream,
         next: Instant,
-        sent: Option<(Instant, u64, u64)>,
+        sent: Option<Sent>,
+    }
+    /// A message, and how far the server was before.
+    struct Sent {
+        at: Instant,
+        turn: u64,
+        nanos: u64,
+        is_prompt: bool,
     }
     let start = Instant::now();
     let mut pingers: Vec<Pinger> = (0..CLIENTS as u32)
@@ -143,14 +150,16 @@ fn ping_for(address: SocketAddr, server: &Progress, duration: Duration) -> Vec<V
             let pinger = &mut pingers[event.token().0];
             let Ok(count) = pinger.stream.read(&mut answer) else { continue };
             assert_eq!(count, SMALL_BYTES);
-            let (sent, turn_then, nanos_then) = pinger.sent.take().expect("it asked");
+            let sent = pinger.sent.take().expect("it asked");
             let (turn, nanos) = answer.split_first_chunk().expect("16 bytes");
-            let turns = u64::from_le_bytes(*turn) - turn_then;
-            let nanos = u64::from_le_bytes(nanos.try_into().unwrap()) - nanos_then;
+            let turns = u64::from_le_bytes(*turn) - sent.turn;
+            let nanos = u64::from_le_bytes(nanos.try_into().unwrap()) - sent.nanos;
             let window = (start.elapsed().as_nanos() / WINDOW.as_nanos()) as usize;
             windows.resize_with(windows.len().max(window + 1), Vec::new);
             let busy = Duration::from_nanos(nanos);
-            windows[window].push(Sample { waited: sent.elapsed(), busy, turns });
+            if sent.is_prompt {
+                windows[window].push(Sample { waited: sent.at.elapsed(), busy, turns });
+            }
         }
         let now = Instant::now();
         for pinger in &mut pingers {
@@ -158,8 +167,12 @@ fn ping_for(address: SocketAddr, server: &Progress, duration: Duration) -> Vec<V
                 // Before it is sent, so that what is counted is never less than what it waits.
                 let turn = server.turn.load(Ordering::Acquire);
                 let nanos = server.nanos.load(Ordering::Acquire);
-                pinger.sent = Some((Instant::now(), turn, nanos));
+                let sent = Instant::now();
                 pinger.stream.write_all(&[SMALL; SMALL_BYTES]).unwrap();
+                // Whether the server has begun more than one turn meanwhile: then this thread was kept from
+                // sending it, and what it waits is not to be told from that.
+                let is_prompt = server.turn.load(Ordering::Acquire) <= turn + 1;
+                pinger.sent = Some(Sent { at: sent, turn, nanos, is_prompt });
                 pinger.next = (pinger.next + INTERVAL).max(now);
             }
         }
@@ -169,12 +182,8 @@ fn ping_for(address: SocketAddr, server: &Progress, duration: Duration) -> Vec<V
     }
     // A ping that was never answered is the worst of all.
     for pinger in &pingers {
-        if let Some((sent, ..)) = pinger.sent {
-            assert!(
-                sent.elapsed() < Duration::from_secs(1),
-                "a ping waits for {:?}",
-                sent.elapsed()
-            );
+        if let Some(Sent { at, .. }) = pinger.sent {
+            assert!(at.elapsed() < Duration::from_secs(1), "a ping waits for {:?}", at.elapsed());
         }
     }
     windows
