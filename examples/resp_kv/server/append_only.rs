@@ -26,8 +26,8 @@ const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 pub(crate) enum Policy {
     /// Before a change is acknowledged: a crash loses none that was.
     Always,
-    /// Once a second: a crash of the machine loses up to two seconds of changes, one of the server, also by kill -9,
-    /// the milliseconds that were not yet written.
+    /// Once a second: a crash of the machine loses up to two seconds of changes, one of the server, also by kill -9, the
+    /// milliseconds that were not yet written, or 64 MiB while the disk stalls.
     #[value(name = "everysec")]
     EverySecond,
     /// When the kernel likes to, within about half a minute: so much a crash of the machine loses, and one of the
@@ -182,7 +182,7 @@ impl AppendOnly {
         !self.held.is_empty() || recorded > safe
     }
 
-    /// Whether so many records wait that there have to be no more.
+    /// Whether so many records wait for those that are being written that there have to be no more.
     pub(crate) fn is_full(&self, journal: &Journal) -> bool {
         journal.len() > self.waiting_bytes_max
     }

@@ -159,8 +159,12 @@ impl Keys<'_> {
 
     /// Removes all keys.
     pub(crate) fn clear(&mut self) {
-        self.store.changes += 1;
         let database = &mut self.store.databases[self.number];
+        if database.keys.is_empty() {
+            return;
+        }
+        self.store.changes += 1;
+        self.store.work += database.observers.len();
         let hasher = database.keys.hasher().clone();
         let keys = mem::replace(&mut database.keys, IndexMap::with_hasher(hasher));
         database.deadlines.clear();

@@ -102,7 +102,6 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
         return Err(Failure::new("ERR only CONFIG GET with one pattern is known here"));
     }
     let wanted = check_name(args[2])?.to_ascii_lowercase();
-    server.store.work += wanted.len();
     let policy = server.append_only.as_ref().map(|append_only| append_only.policy);
     let appendfsync = match policy {
         Some(Policy::Always) => "always",
@@ -120,9 +119,10 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
         ("tcp-keepalive", &KEEPALIVE.as_secs()),
         ("timeout", &0),
     ];
-    let is_wanted =
-        |name: &str| pattern::matches(&wanted, name.as_bytes(), &mut { usize::MAX }) == Some(true);
-    let wanted: Vec<_> = settings.iter().filter(|(name, _)| is_wanted(name)).collect();
+    let mut steps = usize::MAX;
+    let mut matches = |name: &str| pattern::matches(&wanted, name.as_bytes(), &mut steps);
+    let wanted: Vec<_> = settings.iter().filter(|(name, _)| matches(name) == Some(true)).collect();
+    server.store.work += (usize::MAX - steps) / STEPS_PER_WORK;
     let mut reply = server.reply();
     reply.map(wanted.len());
     for (name, value) in wanted {

@@ -116,7 +116,7 @@ pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = integer(args[2])?;
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.count(0)) };
-    let len = list.len();
+    let work = list.iter().map(|element| 1 + element.len() / BYTES_PER_WORK).sum::<usize>();
     let equal = list.iter().filter(|element| ***element == *args[3]).count();
     let count = if wanted == 0 { equal } else { equal.min(wanted.unsigned_abs() as usize) };
     if count > 0 {
@@ -129,6 +129,6 @@ pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         });
         keys.taken_from(args[1]);
     }
-    keys.store.work += len;
+    keys.store.work += work;
     Ok(reply.count(count))
 }

@@ -84,7 +84,7 @@ pub(crate) fn count(text: &[u8]) -> Result<usize, Failure> {
 
 /// A number. It may be infinite.
 pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
-    const BYTES_MAX: usize = 5 * 1024; // which is what Redis reads
+    const BYTES_MAX: usize = 512; // more than the longest that is written
     let number = parse(text, BYTES_MAX).filter(|number: &f64| !number.is_nan());
     number.ok_or(Failure::new("ERR value is not a valid float"))
 }

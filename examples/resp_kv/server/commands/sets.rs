@@ -96,10 +96,9 @@ pub(crate) fn combine(
         let work = set.map(|member| 1 + member.len() / BYTES_PER_WORK).sum::<usize>();
         keys.store.work += work;
     }
-    let mut result = match keys.of::<Set>(args[1])? {
-        Some(set) => set.clone(),
-        None => Set::with_hasher(keys.store.hasher.clone()),
-    };
+    // No clone, which would have the room that the set had when it was largest.
+    let mut result = Set::with_hasher(keys.store.hasher.clone());
+    result.extend(keys.of::<Set>(args[1])?.into_iter().flat_map(|set| set.iter().cloned()));
     for name in others {
         match (operation, keys.of::<Set>(name)?) {
             (Operation::Intersection, Some(other)) => {
