@@ -327,8 +327,9 @@ fn who_asks_for_replies_that_are_too_large_gives_the_turn_back() {
     let turns = sim[served.reactor].stats().turns - turns;
     assert!(turns as usize > COMMANDS, "{turns} turns");
     // Within a transaction, where it cannot, the rest is refused.
-    let exec = format!("MULTI\r\n{}EXEC\r\n", "MGET a a a\r\n".repeat(COMMANDS));
-    let queued = format!("+OK\r\n{}*{COMMANDS}\r\n", "+QUEUED\r\n".repeat(COMMANDS));
+    let count = 5 * COMMANDS;
+    let exec = format!("MULTI\r\n{}EXEC\r\n", "MGET a a a\r\n".repeat(count));
+    let queued = format!("+OK\r\n{}*{count}\r\n", "+QUEUED\r\n".repeat(count));
     let exec = Script::new().send(exec).expect(queued);
     let client = sim.client(served.address, exec.expect_with(reply_length).close());
     sim.run_for(Duration::from_secs(10));

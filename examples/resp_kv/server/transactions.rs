@@ -11,9 +11,9 @@ use super::protocol::BULK_BYTES_MAX;
 use super::reply::REPLY_BYTES_MAX;
 use super::values::Bytes;
 
-/// After so much work, about a second, EXEC answers each of the other commands with an error. It does so, too, when
+/// After so much work, which is a second or some, EXEC answers each of the other commands with an error. It does so, too, when
 /// its replies leave no room for one of the largest strings.
-const WORK_MAX: usize = 1 << 24;
+const WORK_MAX: usize = 1 << 26;
 
 /// A command with its arguments.
 type Queued = (&'static Command, Vec<Bytes>);
