@@ -240,7 +240,7 @@ fn what_is_no_regular_file_is_refused_in_one_line() {
 #[test]
 fn what_is_cut_off_is_kept_beside_the_file() {
     let file = File::new("kept");
-    let server = file.serve("no");
+    let server = file.serve("everysec");
     let mut client = server.connect();
     (0..100).for_each(|i| _ = client.ask(&["SET", &format!("key{i}"), "value"]));
     client.command(&["SHUTDOWN"]);
@@ -301,7 +301,7 @@ fn a_full_disk_ends_the_server_with_a_message_that_names_the_file() {
 #[test]
 fn a_pop_of_many_members_stands_in_the_file_with_its_key_once() {
     let file = File::new("pops");
-    let server = file.serve("no");
+    let server = file.serve("everysec");
     let mut client = server.connect();
     let long = "x".repeat(1 << 20);
     let members: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
@@ -315,7 +315,7 @@ fn a_pop_of_many_members_stands_in_the_file_with_its_key_once() {
     server.process.wait();
     let bytes = file.bytes().len();
     assert!(bytes < 3 << 20, "{bytes}");
-    assert_eq!(file.serve("no").connect().ask(&["SCARD", &long]), ":1");
+    assert_eq!(file.serve("everysec").connect().ask(&["SCARD", &long]), ":1");
 }
 
 /// The members do not fit in one record.
@@ -323,7 +323,7 @@ fn a_pop_of_many_members_stands_in_the_file_with_its_key_once() {
 fn a_pop_of_long_members_is_in_the_file_as_a_whole_or_not_at_all() {
     for pop in ["SPOP set 70\r\n", "MULTI\r\nSPOP set 70\r\nSET a 1\r\nEXEC\r\n"] {
         let file = File::new("long-pops");
-        let server = file.serve("no");
+        let server = file.serve("everysec");
         let mut client = server.connect();
         for half in ["a", "b"] {
             let members: Vec<String> =
@@ -336,10 +336,10 @@ fn a_pop_of_long_members_is_in_the_file_as_a_whole_or_not_at_all() {
         drop(client);
         server.process.wait();
         let bytes = file.bytes().len() as u64;
-        assert_eq!(file.serve("no").connect().ask(&["SCARD", "set"]), ":0", "{pop:?}");
+        assert_eq!(file.serve("everysec").connect().ask(&["SCARD", "set"]), ":0", "{pop:?}");
         assert_eq!(file.bytes().len() as u64, bytes, "nothing of it is torn");
         file.cut(3);
-        assert_eq!(file.serve("no").connect().ask(&["SCARD", "set"]), ":70", "{pop:?}");
+        assert_eq!(file.serve("everysec").connect().ask(&["SCARD", "set"]), ":70", "{pop:?}");
     }
 }
 
@@ -347,7 +347,7 @@ fn a_pop_of_long_members_is_in_the_file_as_a_whole_or_not_at_all() {
 #[test]
 fn a_record_of_two_arguments_of_any_length_is_read_again() {
     let file = File::new("long-record");
-    let server = file.serve("no");
+    let server = file.serve("everysec");
     let mut client = server.connect();
     let long = "x".repeat(33 << 20);
     assert_eq!(client.ask(&["SADD", "set", &long, "y"]), ":2");
@@ -358,7 +358,7 @@ fn a_record_of_two_arguments_of_any_length_is_read_again() {
     client.command(&["SHUTDOWN"]);
     drop(client);
     server.process.wait();
-    assert_eq!(file.serve("no").connect().ask(&["DBSIZE"]), ":0");
+    assert_eq!(file.serve("everysec").connect().ask(&["DBSIZE"]), ":0");
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn under_everysec_records_are_in_the_file_without_being_asked_for() {
 
 #[test]
 fn shutdown_ends_the_server_with_all_records_written() {
-    for policy in ["always", "everysec", "no"] {
+    for policy in ["always", "everysec"] {
         let file = File::new(&format!("shutdown-{policy}"));
         let server = file.serve(policy);
         let mut client = server.connect();
@@ -444,7 +444,7 @@ fn what_waits_to_be_written_is_written_when_the_loop_fails() {
     }
     process.wait_for_line("resp_kv: ");
     assert_eq!(process.wait().code(), Some(1));
-    let counter: u64 = file.serve("no").connect().ask(&["GET", "counter"]).parse().unwrap();
+    let counter: u64 = file.serve("everysec").connect().ask(&["GET", "counter"]).parse().unwrap();
     assert!(acknowledged > 0 && counter >= acknowledged, "{counter} of {acknowledged}");
 }
 
@@ -452,7 +452,7 @@ fn what_waits_to_be_written_is_written_when_the_loop_fails() {
 #[test]
 fn a_restart_brings_back_what_each_command_did() {
     let file = File::new("families");
-    let server = file.serve("no");
+    let server = file.serve("everysec");
     for family in [
         include_str!("resp_kv/redis_cli/connection.txt"),
         include_str!("resp_kv/redis_cli/transactions.txt"),
@@ -483,7 +483,7 @@ fn a_restart_brings_back_what_each_command_did() {
     sender.command(&["SHUTDOWN"]);
     drop((sender, receiver));
     server.process.wait();
-    assert_eq!(state(&file.serve("no")), before);
+    assert_eq!(state(&file.serve("everysec")), before);
 }
 
 /// All keys with their values and times to live, as text.

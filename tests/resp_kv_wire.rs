@@ -90,6 +90,17 @@ fn inline_commands_have_quotes_and_any_line_end() {
 }
 
 #[test]
+fn what_a_browser_posts_is_not_carried_out() {
+    let server = Server::start();
+    for head in ["POST /form HTTP/1.1\r\nHost: a\r\n\r\n", "host: a\r\n\r\n"] {
+        let mut client = server.connect();
+        client.send([head, "SET posted 1\r\n"].concat());
+        client.rest();
+        assert_eq!(server.connect().ask(&["EXISTS", "posted"]), ":0", "{head:?}");
+    }
+}
+
+#[test]
 fn commands_may_come_byte_by_byte() {
     let server = Server::start();
     let mut client = server.connect();

@@ -28,7 +28,7 @@ pub(crate) fn open(server: &mut Server, path: &Path) -> io::Result<File> {
         other => other.into(),
     })?;
     let replayed = server.replay(&file)?;
-    log::info!("{}: {} commands", path.display(), replayed.commands);
+    log::info!("{}: {} bytes of records", path.display(), replayed.whole_bytes);
     if replayed.torn_bytes > 0 {
         let kept = beside(path, replayed.whole_bytes);
         keep_torn(&file, replayed.whole_bytes, &kept).map_err(|error| named(&kept, error))?;

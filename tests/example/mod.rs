@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::DEADLINE;
 
@@ -197,9 +197,14 @@ impl Client {
 
     /// Waits for its end, and returns what it printed on its two outputs.
     pub fn end(&mut self) -> (ExitStatus, Vec<u8>, String) {
+        self.end_within(DEADLINE)
+    }
+
+    /// The same for a client that has much to do.
+    pub fn end_within(&mut self, deadline: Duration) -> (ExitStatus, Vec<u8>, String) {
         let (printed, complaints) = self
             .output
-            .recv_timeout(DEADLINE)
+            .recv_timeout(deadline)
             .unwrap_or_else(|e| panic!("{} does not end: {e}", self.name));
         let status = self.process.wait().unwrap();
         (status, printed, String::from_utf8_lossy(&complaints).into_owned())

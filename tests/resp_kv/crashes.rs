@@ -132,7 +132,7 @@ fn a_transaction_within_another_is_refused_with_its_place() {
 fn what_a_file_brings_back_is_no_change_since_the_start() {
     let (bytes, _) = written();
     let mut server = Server::new(|| 1);
-    assert!(server.replay(&bytes[..]).unwrap().commands > 0);
+    assert!(server.replay(&bytes[..]).unwrap().whole_bytes > 0);
     let mut harness = Harness::new(server);
     harness.feed("INFO persistence\r\n");
     let info = String::from_utf8(harness.output()).unwrap();

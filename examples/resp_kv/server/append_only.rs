@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use oneloop::{Blocking, Context, Inbox, Key, TimerId, blocking};
+use oneloop::{Blocking, Context, Inbox, Key, blocking};
 
 use super::journal::Journal;
 
 /// At most so many messages that have waited for the disk are sent in a turn.
 const RELEASED_PER_TURN: usize = 1000;
-/// If more bytes of records than this wait for a slow disk, replies wait for it under every policy.
-const BACKLOG_BYTES_MAX: u64 = 64 << 20;
+/// If more bytes of records than this wait for a slow disk, replies wait for it also under `everysec`.
+const BACKLOG_BYTES_MAX: usize = 64 << 20;
 
 /// When what was written is synced to the disk. What stands here is what `--help` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -27,13 +27,9 @@ pub(crate) enum Policy {
     /// Before a change is acknowledged: a crash loses none that was.
     Always,
     /// Once a second: a crash of the machine loses up to two seconds of changes, one of the server, also by kill -9, the
-    /// milliseconds that were not yet written, or 64 MiB while the disk stalls.
+    /// milliseconds that were not yet written, or some 128 MiB while the disk stalls.
     #[value(name = "everysec")]
     EverySecond,
-    /// When the kernel likes to, within about half a minute: so much a crash of the machine loses, and one of the
-    /// server as much as with everysec.
-    #[value(name = "no")]
-    Never,
 }
 
 /// A file that grows. In tests it is none.
@@ -45,12 +41,8 @@ pub(crate) trait RecordFile: Send + 'static {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// What the helper thread did.
-pub(crate) struct Written {
-    bytes: u64,
-    is_synced: bool,
-    result: io::Result<()>,
-}
+/// What became of a batch.
+pub(crate) type Written = io::Result<()>;
 
 /// What the helper thread and the loop share.
 struct Shared {
@@ -65,15 +57,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn add(&self, mut records: Vec<u8>) {
-        let mut waiting = lock(&self.waiting);
-        if waiting.is_empty() {
-            *waiting = records; // without a copy of them
-        } else {
-            waiting.append(&mut records);
-        }
-    }
-
     /// Writes what waits. The file is locked first, so that batches are written in their order.
     fn write(&self, sync: bool) -> Written {
         let mut open = lock(&self.file);
@@ -88,7 +71,7 @@ impl Shared {
         if let Err(error) = &result {
             *open = Err(same(error));
         }
-        Written { bytes: records.len() as u64, is_synced: sync, result }
+        result
     }
 }
 
@@ -97,24 +80,22 @@ pub(crate) struct AppendOnly {
     pub(crate) policy: Policy,
     shared: Arc<Shared>,
     helper: Blocking<Written>,
-    /// Bytes of records that are written, and synced.
-    written: u64,
-    synced: u64,
-    is_writing: bool,
+    /// How many batches the helper was given, and how many it has written.
+    begun: u64,
+    done: u64,
+    is_unsynced: bool,
     is_sync_due: bool,
     held: VecDeque<Held>,
     /// The memory that they take.
     pub(crate) held_bytes: usize,
     /// How much memory they may take, and how much the records that wait to be written.
     waiting_bytes_max: usize,
-    /// The timer for the next ones, if more could be sent than in one turn.
-    next_release: Option<TimerId>,
 }
 
 /// What is sent to a connection when the disk has what came before it.
 struct Held {
-    /// So many bytes of records have to be written, or synced.
-    until: u64,
+    /// So many batches have to be written.
+    batch: u64,
     key: Key,
     bytes: Rc<[u8]>,
     next: Next,
@@ -123,7 +104,6 @@ struct Held {
 }
 
 /// What becomes of a connection when it has been sent what was held for it.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// It goes on as it does: it was not paused for this.
     Nothing,
@@ -144,14 +124,13 @@ impl AppendOnly {
             policy,
             shared: Arc::new(shared),
             helper,
-            written: 0,
-            synced: 0,
-            is_writing: false,
+            begun: 0,
+            done: 0,
+            is_unsynced: false,
             is_sync_due: false,
             held: VecDeque::new(),
             held_bytes: 0,
             waiting_bytes_max,
-            next_release: None,
         };
         (append_only, inbox)
     }
@@ -162,24 +141,13 @@ impl AppendOnly {
         }
     }
 
-    /// A second is over, or more of what is held can be sent.
-    pub(crate) fn handle_timer(&mut self, timer: TimerId, cx: &mut Context) {
-        if self.next_release == Some(timer) {
-            self.next_release = None;
-            self.release(cx);
-        } else {
-            self.is_sync_due = true;
-        }
-    }
-
-    /// Whether replies have to wait, when so many bytes of records were made: for the disk, or for replies that wait
-    /// already.
-    pub(crate) fn is_behind(&self, recorded: u64) -> bool {
-        let safe = match self.policy {
-            Policy::Always => self.synced,
-            Policy::EverySecond | Policy::Never => self.written + BACKLOG_BYTES_MAX,
+    /// Whether replies have to wait: for the disk, or for replies that wait already.
+    pub(crate) fn is_behind(&self, journal: &Journal) -> bool {
+        let is_behind = match self.policy {
+            Policy::Always => self.begun > self.done || journal.len() > 0,
+            Policy::EverySecond => journal.len() > BACKLOG_BYTES_MAX,
         };
-        !self.held.is_empty() || recorded > safe
+        is_behind || !self.held.is_empty()
     }
 
     /// Whether so many records wait for those that are being written that there have to be no more.
@@ -187,62 +155,68 @@ impl AppendOnly {
         journal.len() > self.waiting_bytes_max
     }
 
-    /// Keeps a message for a connection until so many bytes of records are safe. The same message for many takes its
+    /// Keeps a message for a connection until all records up to now are on the disk. The same message for many takes its
     /// memory once. False if it would take more than half of the room that is left: then the connection cannot go on.
     /// So there is room for the small replies of many clients, however large those were that others have asked for.
     #[must_use]
-    pub(crate) fn hold(&mut self, until: u64, key: Key, bytes: &Rc<[u8]>, next: Next) -> bool {
+    pub(crate) fn hold(
+        &mut self,
+        journal: &Journal,
+        key: Key,
+        bytes: &Rc<[u8]>,
+        next: Next,
+    ) -> bool {
         let is_first = Rc::strong_count(bytes) == 1; // the caller's
         let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
         if cost > (self.waiting_bytes_max - self.held_bytes) / 2 {
             return false;
         }
         self.held_bytes += cost;
-        self.held.push_back(Held { until, key, bytes: Rc::clone(bytes), next, cost });
+        let batch = if journal.len() == 0 { self.begun } else { self.begun + 1 };
+        self.held.push_back(Held { batch, key, bytes: Rc::clone(bytes), next, cost });
         true
     }
 
     /// Has the journal's records written, if nothing is being written.
     pub(crate) fn write(&mut self, journal: &mut Journal) {
-        let has_unsynced = self.is_sync_due && journal.recorded_bytes() > self.synced;
-        if self.is_writing || (journal.len() == 0 && !has_unsynced) {
+        let must_sync = self.is_sync_due && self.is_unsynced;
+        if self.begun > self.done || (journal.len() == 0 && !must_sync) {
             return;
         }
-        self.shared.add(journal.take());
+        *lock(&self.shared.waiting) = journal.take();
         let sync = mem::take(&mut self.is_sync_due) || self.policy == Policy::Always;
+        self.is_unsynced = !sync;
         let shared = Arc::clone(&self.shared);
+        self.begun += 1;
         // When the reactor has ended nobody takes the job; `finish` does it then.
-        self.is_writing = self.helper.run(move || shared.write(sync)).is_ok();
+        let _ = self.helper.run(move || shared.write(sync));
     }
 
-    /// A batch was written: sends what waited for it.
-    ///
-    /// # Errors
-    ///
-    /// It could not be written as a whole.
-    pub(crate) fn handle_written(&mut self, written: Written, cx: &mut Context) -> io::Result<()> {
-        written.result?;
-        self.is_writing = false;
-        self.written += written.bytes;
-        if written.is_synced {
-            self.synced = self.written;
+    /// A batch was written.
+    pub(crate) fn handle_written(&mut self, cx: &mut Context) {
+        let is_releasing = self.has_ready();
+        self.done += 1;
+        if !is_releasing {
+            self.release(cx);
         }
+    }
+
+    /// A second is over, or more of what was held can be sent; it does no harm to take the one for both.
+    pub(crate) fn handle_timer(&mut self, cx: &mut Context) {
+        self.is_sync_due = true;
         self.release(cx);
-        Ok(())
     }
 
-    /// Sends what was held and is safe now. Of very much it sends a part, and the rest in the next turns.
+    /// Whether something held waits for the disk no longer.
+    fn has_ready(&self) -> bool {
+        self.held.front().is_some_and(|held| held.batch <= self.done)
+    }
+
+    /// Sends what waits for the disk no longer. Of very much it sends a part, and the rest in the next turns.
     fn release(&mut self, cx: &mut Context) {
-        if self.next_release.is_some() {
-            return; // it has sent enough in this turn
-        }
-        let safe = if self.policy == Policy::Always { self.synced } else { self.written };
-        let ready = self.held.iter().take(RELEASED_PER_TURN + 1);
-        let ready = ready.take_while(|held| held.until <= safe).count();
-        if ready > RELEASED_PER_TURN {
-            self.next_release = Some(cx.set_handler_timer(Duration::ZERO));
-        }
-        for held in self.held.drain(..ready.min(RELEASED_PER_TURN)) {
+        let some = self.held.iter().take(RELEASED_PER_TURN);
+        let ready = some.take_while(|held| held.batch <= self.done).count();
+        for held in self.held.drain(..ready) {
             self.held_bytes -= held.cost;
             cx.send_shared_to(held.key, held.bytes).ignore();
             match held.next {
@@ -251,11 +225,15 @@ impl AppendOnly {
                 Next::Close => cx.close_key(held.key),
             }
         }
+        if self.has_ready() {
+            cx.set_handler_timer(Duration::ZERO);
+        }
     }
 
     /// Writes and syncs the rest, on this thread; waits for the helper, if it is at work.
     pub(crate) fn finish(&mut self, journal: &mut Journal) -> io::Result<()> {
-        self.shared.add(journal.take());
-        self.shared.write(true).result
+        self.shared.write(false)?; // what nobody has begun to write
+        *lock(&self.shared.waiting) = journal.take();
+        self.shared.write(true)
     }
 }

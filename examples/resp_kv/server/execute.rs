@@ -4,7 +4,7 @@ use oneloop::{Connection, Context};
 
 use super::Server;
 use super::clients::Client;
-use super::commands::{Args, Command, Failure, Outcome, Run, is_word, quote};
+use super::commands::{Args, Command, Failure, Outcome, Run, quote};
 use super::keys::Keys;
 use super::reply::Reply;
 use super::store::BYTES_PER_WORK;
@@ -40,11 +40,6 @@ impl Server {
         let journal = &self.store.journal;
         let is_full = self.append_only.as_ref().is_some_and(|file| file.is_full(journal));
         match checked {
-            // Some web page makes its reader's browser post a form to us, in which commands stand: carry out none of
-            // them.
-            Err(_) if is_word(name, "POST") || is_word(name, "Host:") => {
-                self.clients[self.current].is_closing = true;
-            }
             Err(failure) => self.refuse(&failure),
             Ok(command) if is_full && self.writes(command) => {
                 self.refuse(&Failure::new("ERR too many changes wait for the disk"));

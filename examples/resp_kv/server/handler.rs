@@ -110,7 +110,7 @@ impl StreamHandler for Server {
         } else if self.pause.as_ref().is_some_and(|pause| pause.timer == timer) {
             self.unpause(cx);
         } else if let Some(append_only) = &mut self.append_only {
-            append_only.handle_timer(timer, cx);
+            append_only.handle_timer(cx);
         }
         self.end(cx);
     }
@@ -141,10 +141,13 @@ impl StreamHandler for Server {
 
 impl MessageHandler<Written> for Server {
     fn on_handler_message(&mut self, written: Written, cx: &mut Context) {
-        let Some(append_only) = &mut self.append_only else { return };
-        if let Err(error) = append_only.handle_written(written, cx) {
-            log::error!("the append-only file: {error}");
-            cx.stop(); // nothing that it could not keep is acknowledged
+        match (written, &mut self.append_only) {
+            (Ok(()), Some(append_only)) => append_only.handle_written(cx),
+            (Err(error), _) => {
+                log::error!("the append-only file: {error}");
+                cx.stop(); // nothing that it could not keep is acknowledged
+            }
+            (Ok(()), None) => {}
         }
         self.end(cx);
     }

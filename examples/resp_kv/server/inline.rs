@@ -1,8 +1,36 @@
-//! The words of commands that people type.
+//! Commands that people type: lines of words.
+
+use memchr::memchr;
+use oneloop::codec::FrameError;
+
+pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;
+
+pub(crate) type Words = Vec<Vec<u8>>;
+
+/// The words of the first line in the input, without the quotes, and its length. Up to `offset` it was looked through
+/// before.
+pub(crate) fn decode_line(
+    input: &[u8],
+    offset: &mut usize,
+) -> Result<Option<(Words, usize)>, FrameError> {
+    let end = memchr(b'\n', &input[*offset..]).map(|end| *offset + end);
+    *offset = if end.is_some() { 0 } else { input.len() };
+    if end.unwrap_or(input.len()) > LINE_BYTES_MAX {
+        return Err(FrameError::Malformed("too big inline request"));
+    }
+    let Some(end) = end else { return Ok(None) };
+    let words =
+        words(&input[..end]).ok_or(FrameError::Malformed("unbalanced quotes in request"))?;
+    // Some web page makes its reader's browser post a form to us, in which commands stand: carry out none of them.
+    if words.first().is_some_and(|name| name == b"POST" || name.eq_ignore_ascii_case(b"Host:")) {
+        return Err(FrameError::Malformed("this is no HTTP server"));
+    }
+    Ok(Some((words, end + 1)))
+}
 
 /// The words of a line. A word may be in quotes, double ones with `\n`, `\x41` and the like for other bytes. `None`: a
 /// quote has no end, or something stands directly behind its end.
-pub(crate) fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+fn words(line: &[u8]) -> Option<Words> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii();
     while let [first, after @ ..] = rest {

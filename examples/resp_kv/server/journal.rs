@@ -9,8 +9,6 @@ pub(crate) struct Journal {
     /// A file is being read. It also says which keys have expired, so until its end no key does by itself.
     pub(crate) is_replaying: bool,
     records: Vec<u8>,
-    /// How many bytes of records were taken before.
-    taken_bytes: u64,
     /// The database that the last record was about.
     database: Option<usize>,
     /// The command that runs has made a record in place of its own words.
@@ -53,14 +51,8 @@ impl Journal {
         }
     }
 
-    /// How many bytes of records were ever made.
-    pub(crate) fn recorded_bytes(&self) -> u64 {
-        self.taken_bytes + self.records.len() as u64
-    }
-
     /// Takes the records.
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.taken_bytes = self.recorded_bytes();
         std::mem::take(&mut self.records)
     }
 

@@ -2,8 +2,6 @@
 
 use std::mem;
 
-use indexmap::IndexMap;
-
 use super::commands::Failure;
 use super::store::{Database, NEVER, Object, Store};
 use super::values::{Bytes, Type, Value};
@@ -14,8 +12,20 @@ pub(crate) struct Keys<'a> {
     pub(crate) number: usize,
 }
 
+impl Database {
+    /// Has a deadline, with the place of its key, come instead of another one.
+    fn change_deadline(&mut self, old: (u64, usize), new: (u64, usize)) {
+        if old.0 != NEVER {
+            self.deadlines.remove(&old);
+        }
+        if new.0 != NEVER {
+            self.deadlines.insert(new);
+        }
+    }
+}
+
 impl Keys<'_> {
-    fn database(&self) -> &Database {
+    pub(crate) fn database(&self) -> &Database {
         &self.store.databases[self.number]
     }
 
@@ -35,7 +45,7 @@ impl Keys<'_> {
     }
 
     /// While the file is read no key expires by itself, as the record of that stands in the file.
-    fn has_expired(&self, object: &Object) -> bool {
+    pub(crate) fn has_expired(&self, object: &Object) -> bool {
         object.expires <= self.store.now && !self.store.journal.is_replaying
     }
 
@@ -47,17 +57,12 @@ impl Keys<'_> {
     }
 
     fn remove_at(&mut self, place: usize) -> Option<(Bytes, Value)> {
-        let Database { keys, deadlines, .. } = self.database_mut();
-        let (key, Object { value, expires }) = keys.swap_remove_index(place)?;
-        if expires != NEVER {
-            deadlines.remove(&(expires, place));
-        }
-        let moved_from = keys.len();
-        if let Some((_, moved)) = keys.get_index(place)
-            && moved.expires != NEVER
-        {
-            deadlines.remove(&(moved.expires, moved_from));
-            deadlines.insert((moved.expires, place));
+        let database = self.database_mut();
+        let (key, Object { value, expires }) = database.keys.swap_remove_index(place)?;
+        database.change_deadline((expires, place), (NEVER, place));
+        if let Some((_, Object { expires, .. })) = database.keys.get_index(place) {
+            let (at, moved_from) = (*expires, database.keys.len());
+            database.change_deadline((at, moved_from), (at, place));
         }
         Some((key, value))
     }
@@ -100,16 +105,11 @@ impl Keys<'_> {
 
     /// Sets the value of a key, whatever it was, and its deadline.
     pub(crate) fn set(&mut self, key: &[u8], value: Value, expires: u64) {
-        let Database { keys, deadlines, .. } = self.database_mut();
-        let (place, old) = keys.insert_full(Bytes::from_slice(key), Object { value, expires });
-        if let Some(old) = old
-            && old.expires != NEVER
-        {
-            deadlines.remove(&(old.expires, place));
-        }
-        if expires != NEVER {
-            deadlines.insert((expires, place));
-        }
+        let database = self.database_mut();
+        let new = Object { value, expires };
+        let (place, old) = database.keys.insert_full(Bytes::from_slice(key), new);
+        let old = old.map_or(NEVER, |old| old.expires);
+        database.change_deadline((old, place), (expires, place));
         self.touch(key);
     }
 
@@ -121,12 +121,9 @@ impl Keys<'_> {
     /// Sets the deadline of a key that is there.
     pub(crate) fn set_expires(&mut self, key: &[u8], expires: u64) {
         let Some(place) = self.find(key) else { return };
-        let Database { keys, deadlines, .. } = self.database_mut();
-        let old = mem::replace(&mut keys[place].expires, expires);
-        deadlines.remove(&(old, place));
-        if expires != NEVER {
-            deadlines.insert((expires, place));
-        }
+        let database = self.database_mut();
+        let old = mem::replace(&mut database.keys[place].expires, expires);
+        database.change_deadline((old, place), (expires, place));
         self.touch(key);
     }
 
@@ -155,37 +152,5 @@ impl Keys<'_> {
         if self.database().observers.contains_key(key) {
             self.store.touched.push((self.number, Bytes::from_slice(key)));
         }
-    }
-
-    /// Removes all keys.
-    pub(crate) fn clear(&mut self) {
-        let database = &mut self.store.databases[self.number];
-        if database.keys.is_empty() {
-            return;
-        }
-        self.store.changes += 1;
-        self.store.work += database.observers.len();
-        let hasher = database.keys.hasher().clone();
-        let keys = mem::replace(&mut database.keys, IndexMap::with_hasher(hasher));
-        database.deadlines.clear();
-        let observed = database.observers.keys().filter(|key| keys.contains_key(*key));
-        self.store.touched.extend(observed.map(|key| (self.number, key.clone())));
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.database().keys.len()
-    }
-
-    /// One step of a walk over all keys, from the last place to the first: the keys at the `count` places below `cursor`,
-    /// without those that have expired, and the cursor for the next step. A cursor of 0 is the beginning, and the end.
-    ///
-    /// Keys only move to lower places. So a walk meets every key that is there all the time, and some of them twice.
-    pub(crate) fn scan(&self, cursor: usize, count: usize) -> (Vec<(&Bytes, &Value)>, usize) {
-        let keys = &self.database().keys;
-        let start = if cursor == 0 { keys.len() } else { cursor.min(keys.len()) };
-        let stop = start.saturating_sub(count);
-        let there = keys[stop..start].iter().rev();
-        let there = there.filter(|(_, object)| !self.has_expired(object));
-        (there.map(|(key, object)| (key, &object.value)).collect(), stop)
     }
 }

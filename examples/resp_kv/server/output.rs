@@ -57,17 +57,14 @@ impl Server {
 
     /// Whether what is sent now has to wait for the disk.
     fn is_behind(&self) -> bool {
-        let recorded = self.store.journal.recorded_bytes();
-        self.append_only.as_ref().is_some_and(|append_only| append_only.is_behind(recorded))
+        self.append_only.as_ref().is_some_and(|file| file.is_behind(&self.store.journal))
     }
 
     /// Keeps a message until all changes up to now are on the disk. If there is no room for it, the client is dropped.
     fn hold(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>, next: Next) {
-        let recorded = self.store.journal.recorded_bytes();
-        let append_only = self.append_only.as_mut();
-        let is_kept =
-            append_only.is_some_and(|append_only| append_only.hold(recorded, key, message, next));
-        if !is_kept {
+        let journal = &self.store.journal;
+        let file = self.append_only.as_mut();
+        if !file.is_some_and(|file| file.hold(journal, key, message, next)) {
             log::debug!("{key}: dropped, too much waits for the disk");
             self.dropped_total += 1;
             cx.abort_key(key);

@@ -1,17 +1,15 @@
 //! Finds commands in what clients send: in the Redis serialization protocol
 //! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>), or typed as lines.
 
-use memchr::memchr;
 use oneloop::codec::{Decoder, FrameError};
 use smallvec::SmallVec;
 
-use super::inline::words;
+use super::inline::{LINE_BYTES_MAX, Words, decode_line};
 
 /// The longest argument. Redis takes 512 MiB; here the input of a client has to have room for a whole command.
 pub(crate) const BULK_BYTES_MAX: usize = 64 << 20;
 /// The longest command: room for one such argument, and for others that are short.
-pub(crate) const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + INLINE_BYTES_MAX;
-const INLINE_BYTES_MAX: usize = 64 << 10;
+pub(crate) const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + LINE_BYTES_MAX;
 /// A command may have one argument for each so many bytes of the longest.
 const BYTES_PER_ARGUMENT: usize = 64;
 
@@ -19,8 +17,8 @@ const BYTES_PER_ARGUMENT: usize = 64;
 pub(crate) enum Request<'a> {
     /// As programs send it: an array of strings, which are borrowed from the input.
     Array(SmallVec<[&'a [u8]; 8]>),
-    /// As people type it: the words of a line, without the quotes.
-    Inline(Vec<Vec<u8>>),
+    /// As people type it.
+    Inline(Words),
 }
 
 /// Finds the commands of one client. If a command comes in parts, it is looked through up to what has come, and in the
@@ -42,7 +40,10 @@ impl Decoder for CommandDecoder {
         match input.first() {
             None => Ok(None),
             Some(b'*') => self.decode_array(input),
-            Some(_) => self.decode_inline(input),
+            Some(_) => {
+                let line = decode_line(input, &mut self.offset)?;
+                Ok(line.map(|(words, taken)| (Request::Inline(words), taken)))
+            }
         }
     }
 
@@ -121,24 +122,6 @@ impl CommandDecoder {
     fn check_size(&self, more: usize) -> Result<(), FrameError> {
         let is_too_long = self.offset + more > self.bytes_max;
         if is_too_long { Err(FrameError::TooLong(self.bytes_max)) } else { Ok(()) }
-    }
-
-    fn decode_inline<'a>(
-        &mut self,
-        input: &'a [u8],
-    ) -> Result<Option<(Request<'a>, usize)>, FrameError> {
-        const TOO_BIG: FrameError = FrameError::Malformed("too big inline request");
-        let Some(end) = memchr(b'\n', &input[self.offset..]) else {
-            self.offset = input.len();
-            return if self.offset > INLINE_BYTES_MAX { Err(TOO_BIG) } else { Ok(None) };
-        };
-        let end = std::mem::take(&mut self.offset) + end;
-        if end > INLINE_BYTES_MAX {
-            return Err(TOO_BIG);
-        }
-        let words =
-            words(&input[..end]).ok_or(FrameError::Malformed("unbalanced quotes in request"))?;
-        Ok(Some((Request::Inline(words), end + 1)))
     }
 }
 

@@ -1,22 +1,21 @@
 //! Reading an append-only file at the start.
 
-use std::borrow::Cow;
 use std::io::{self, Read};
 use std::mem;
 
 use oneloop::codec::Decoder;
 
 use super::Server;
-use super::commands::{Args, Command, Run};
+use super::commands::{Args, Command, Failure, Run, database};
 use super::execute::call_on_keys;
 use super::protocol::{CommandDecoder, Request};
 use super::reply::Reply;
 
 const READ_BYTES: usize = 1 << 20;
+
 /// What was found in an append-only file.
 #[derive(Debug)]
 pub(crate) struct Replayed {
-    pub(crate) commands: u64,
     /// So many bytes are whole records, or whole transactions.
     pub(crate) whole_bytes: u64,
     /// So many bytes behind them are the beginning of one that was not written to its end.
@@ -30,64 +29,60 @@ impl Server {
     ///
     /// Those of reading; `InvalidData` for what is no record, with its place.
     pub(crate) fn replay(&mut self, mut file: impl Read) -> io::Result<Replayed> {
-        let mut replay = Replay { server: self, database: 0, transaction: None, commands: 0 };
-        let mut decoder = CommandDecoder::new(usize::MAX);
-        let (mut input, mut used, mut whole, mut before) = (Vec::new(), 0, 0, 0);
+        let decoder = CommandDecoder::new(usize::MAX);
+        let mut replay = Replay { server: self, decoder, database: 0, transaction: None };
         replay.server.store.journal.is_replaying = true;
+        let (mut input, mut used) = (Vec::new(), 0);
+        let (mut place, mut whole_bytes) = (0, 0);
         loop {
-            let byte = |at: usize| before + at as u64;
-            let damaged = |at: usize, what: Cow<'static, str>| {
-                let what = format!("damaged at byte {}: {what}", byte(at));
+            let taken = replay.run_next(&input[used..]).map_err(|what| {
+                let what = format!("damaged at byte {place}: {}", what.0);
                 io::Error::new(io::ErrorKind::InvalidData, what)
-            };
-            let taken = match decoder.decode(&input[used..]) {
-                Err(error) => return Err(damaged(used, error.to_string().into())),
-                Ok(Some((Request::Array(args), taken))) => {
-                    replay.run(&args).map_err(|error| damaged(used, error))?;
-                    taken
-                }
-                Ok(None) if input.get(used).is_none_or(|first| *first == b'*') => 0,
-                // This is a line, or begins one. A record that was torn off begins with `*`; this is no record at all.
-                Ok(_) => return Err(damaged(used, "no record".into())),
-            };
+            })?;
             used += taken;
+            place += taken as u64;
             if replay.transaction.is_none() {
-                whole = byte(used);
+                whole_bytes = place;
             }
             if taken == 0 {
-                before += used as u64;
                 input.drain(..mem::take(&mut used));
-                let wanted = READ_BYTES.max(decoder.need().saturating_sub(input.len()));
+                let wanted = READ_BYTES.max(replay.decoder.need().saturating_sub(input.len()));
                 if (&mut file).take(wanted as u64).read_to_end(&mut input)? == 0 {
                     break;
                 }
             }
         }
-        let commands = replay.commands;
         self.store.journal.is_replaying = false;
         self.store.changes = 0;
-        let torn_bytes = before + input.len() as u64 - whole;
-        Ok(Replayed { commands, whole_bytes: whole, torn_bytes })
+        Ok(Replayed { whole_bytes, torn_bytes: place + input.len() as u64 - whole_bytes })
     }
 }
 
 /// What is known of a file while it is read.
 struct Replay<'a> {
     server: &'a mut Server,
+    decoder: CommandDecoder,
     database: usize,
     /// Commands of a transaction whose end has not come yet.
     transaction: Option<Vec<Vec<Vec<u8>>>>,
-    commands: u64,
 }
 
 impl Replay<'_> {
-    /// # Errors
-    ///
-    /// What is wrong with the record.
-    fn run(&mut self, args: Args) -> Result<(), Cow<'static, str>> {
+    /// Carries out the record that this begins with, and returns its length; 0 if it is not whole.
+    fn run_next(&mut self, input: &[u8]) -> Result<usize, Failure> {
+        match self.decoder.decode(input) {
+            Ok(Some((Request::Array(args), taken))) => self.run(&args).map(|()| taken),
+            Ok(None) if input.first().is_none_or(|first| *first == b'*') => Ok(0),
+            // This is a line, or begins one. A record that was torn off begins with `*`.
+            Ok(_) => Err(Failure::new("no record")),
+            Err(error) => Err(error.to_string().into()),
+        }
+    }
+
+    fn run(&mut self, args: Args) -> Result<(), Failure> {
         match (args, &mut self.transaction) {
             ([b"MULTI"], None) => self.transaction = Some(Vec::new()),
-            ([b"MULTI"], Some(_)) => return Err("a transaction within another".into()),
+            ([b"MULTI"], Some(_)) => return Err(Failure::new("a transaction within another")),
             ([b"EXEC"], transaction @ Some(_)) => {
                 for args in transaction.take().unwrap_or_default() {
                     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
@@ -95,22 +90,17 @@ impl Replay<'_> {
                 }
             }
             (_, Some(queued)) => queued.push(args.iter().map(|arg| arg.to_vec()).collect()),
-            ([b"SELECT", number], None) => {
-                self.database = super::commands::database(number).map_err(|error| error.0)?;
-            }
+            ([b"SELECT", number], None) => self.database = database(number)?,
             (_, None) => {
                 let command = args.first().and_then(|name| self.server.look_up(name));
-                let run = match command {
-                    Some(Command { writes: true, run: Run::OnKeys(run), .. }) => *run,
-                    _ => return Err("no command that changes keys".into()),
+                let Some(Command { writes: true, run: Run::OnKeys(run), .. }) = command else {
+                    return Err(Failure::new("no command that changes keys"));
                 };
                 if !command.is_some_and(|command| command.takes(args.len())) {
-                    return Err("wrong number of arguments".into());
+                    return Err(Failure::new("wrong number of arguments"));
                 }
                 let (keys, mut out) = (&mut self.server.store.keys(self.database), Vec::new());
-                call_on_keys(run, keys, args, &mut Reply::new(&mut out, 2))
-                    .map_err(|error| error.0)?;
-                self.commands += 1;
+                call_on_keys(*run, keys, args, &mut Reply::new(&mut out, 2))?;
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ pub(crate) struct Store {
     pub(crate) databases: Vec<Database>,
     pub(crate) hasher: RandomState,
     /// State of the generator of random numbers.
-    random: u64,
+    pub(crate) random: u64,
     /// The calendar's time in milliseconds since 1970, as of this turn of the loop.
     pub(crate) now: u64,
     /// How often something was changed since the start.
@@ -127,13 +127,5 @@ impl Store {
     /// Whether some key will expire.
     pub(crate) fn has_deadlines(&self) -> bool {
         self.databases.iter().any(|database| !database.deadlines.is_empty())
-    }
-
-    /// A random number (xorshift64*, Vigna 2016), not for secrets.
-    pub(crate) fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }

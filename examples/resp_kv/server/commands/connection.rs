@@ -103,11 +103,7 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
     }
     let wanted = check_name(args[2])?.to_ascii_lowercase();
     let policy = server.append_only.as_ref().map(|append_only| append_only.policy);
-    let appendfsync = match policy {
-        Some(Policy::Always) => "always",
-        Some(Policy::Never) => "no",
-        Some(Policy::EverySecond) | None => "everysec",
-    };
+    let appendfsync = if policy == Some(Policy::Always) { "always" } else { "everysec" };
     let settings: [(&str, &dyn Display); 9] = [
         ("appendonly", if policy.is_some() { &"yes" } else { &"no" }),
         ("appendfsync", &appendfsync),

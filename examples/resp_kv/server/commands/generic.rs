@@ -1,6 +1,9 @@
 //! Commands for keys of any type.
 
+use std::mem;
 use std::ops::Range;
+
+use indexmap::IndexMap;
 
 use super::*;
 
@@ -32,7 +35,9 @@ pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 const STEPS_PER_BYTE: usize = 4;
 const STEPS_MORE: usize = 1 << 24;
 
-/// Which keys are wanted, and how many are looked at.
+/// Which keys are wanted, and how many are looked at: those at so many places below the cursor, from the last place to
+/// the first. A cursor of 0 is the beginning, and the end. As keys only move to lower places, a walk meets every key
+/// that is there all the time, and some of them twice.
 struct Search<'a> {
     cursor: usize,
     count: usize,
@@ -43,26 +48,31 @@ struct Search<'a> {
 impl Search<'_> {
     /// Writes the keys that are found, for SCAN with the cursor for the next step before them.
     fn run(&self, keys: &mut Keys, reply: &mut Reply, is_scan: bool) -> Outcome {
-        let (there, cursor) = keys.scan(self.cursor, self.count);
+        let database = keys.database();
+        let end = database.keys.len();
+        let start = if self.cursor == 0 { end } else { self.cursor.min(end) };
+        let stop = start.saturating_sub(self.count);
         let (mut found, mut granted, mut steps) = (Vec::new(), STEPS_MORE, STEPS_MORE);
-        for (key, value) in there {
+        for (key, object) in database.keys[stop..start].iter().rev() {
             granted += STEPS_PER_BYTE * key.len();
             steps += STEPS_PER_BYTE * key.len();
             let Some(matches) = pattern::matches(self.pattern, key, &mut steps) else {
                 keys.store.work += granted / STEPS_PER_WORK;
                 return Err(Failure::new("ERR the pattern takes too long"));
             };
-            if matches && self.type_name.is_none_or(|name| is_word(name, value.type_name())) {
+            let type_name = object.value.type_name();
+            let is_wanted = self.type_name.is_none_or(|name| is_word(name, type_name));
+            if matches && is_wanted && !keys.has_expired(object) {
                 found.push(key);
             }
         }
         if is_scan {
             reply.array(2);
-            reply.bulk(cursor.to_string().as_bytes());
+            reply.bulk(stop.to_string().as_bytes());
         }
         reply.array(found.len());
         let outcome = reply.bulks(found);
-        keys.store.work += self.count.min(keys.len()) + (granted - steps) / STEPS_PER_WORK;
+        keys.store.work += start - stop + (granted - steps) / STEPS_PER_WORK;
         outcome
     }
 }
@@ -94,7 +104,7 @@ pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 }
 
 pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
-    Ok(reply.count(keys.len()))
+    Ok(reply.count(keys.database().keys.len()))
 }
 
 /// FLUSHDB and FLUSHALL. They may say whether the memory is given back at once or later: here it always is at once.
@@ -108,7 +118,17 @@ pub(crate) fn flush(
         return Err(Failure::SYNTAX);
     }
     for number in databases {
-        keys.store.keys(number).clear();
+        let database = &mut keys.store.databases[number];
+        if database.keys.is_empty() {
+            continue;
+        }
+        keys.store.changes += 1;
+        keys.store.work += database.observers.len();
+        let empty = IndexMap::with_hasher(keys.store.hasher.clone());
+        let removed = mem::replace(&mut database.keys, empty);
+        database.deadlines.clear();
+        let observed = database.observers.keys().filter(|key| removed.contains_key(*key));
+        keys.store.touched.extend(observed.map(|key| (number, key.clone())));
     }
     Ok(reply.ok())
 }

@@ -1,5 +1,7 @@
 //! Lists. Clients that wait for an element of one are in `blocking.rs`.
 
+use std::ops::Range;
+
 use super::*;
 
 /// An end of a list.
@@ -91,6 +93,15 @@ pub(crate) fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     list[place] = Bytes::from_slice(args[3]);
     keys.touch(args[1]);
     Ok(reply.ok())
+}
+
+/// The part of `len` elements from `start` to `stop` inclusive, each counted from the end if negative.
+fn range(start: i64, stop: i64, len: usize) -> Range<usize> {
+    let len = len as i64;
+    let from_start = |index: i64| if index < 0 { index.saturating_add(len) } else { index };
+    let start = from_start(start).clamp(0, len);
+    let stop = from_start(stop).saturating_add(1).clamp(start, len);
+    start as usize..stop as usize
 }
 
 pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {

@@ -1,6 +1,7 @@
 //! The commands: one table, and a file for each family.
 
 mod client;
+mod combined;
 mod connection;
 mod expiry;
 mod generic;
@@ -117,13 +118,4 @@ pub(crate) fn is_word(argument: &[u8], word: &str) -> bool {
 /// What a client sent, as text for an error: the beginning of it, with an escape for each byte that cannot be printed.
 pub(crate) fn quote(argument: &[u8]) -> String {
     argument[..argument.len().min(128)].escape_ascii().to_string()
-}
-
-/// The part of `len` elements from `start` to `stop` inclusive, each counted from the end if negative.
-fn range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
-    let len = len as i64;
-    let from_start = |index: i64| if index < 0 { index.saturating_add(len) } else { index };
-    let start = from_start(start).clamp(0, len);
-    let stop = from_start(stop).saturating_add(1).clamp(start, len);
-    start as usize..stop as usize
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::store::Store;
 use super::*;
 
 pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -42,6 +43,16 @@ pub(crate) fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcom
     let set = keys.of::<Set>(args[1])?;
     reply.set(set.as_ref().map_or(0, |set| set.len()));
     reply.bulks(set.iter().flat_map(|set| set.iter()))
+}
+
+impl Store {
+    /// A random number (xorshift64*, Vigna 2016), not for secrets.
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
 }
 
 /// Takes random members out. The record of changes says which ones.

@@ -12,22 +12,21 @@ pub(crate) fn strlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
 }
 
 /// What is to become of a key's deadline.
-enum Deadline<'a> {
+pub(super) enum Deadline<'a> {
     Keep,
     Clear,
     Set(Unit, &'a [u8]),
 }
 
 /// The options of SET and GETEX.
-struct Options<'a> {
+pub(super) struct Options<'a> {
     deadline: Option<Deadline<'a>>,
     if_exists: Option<bool>,
-    get: bool,
 }
 
 impl<'a> Options<'a> {
-    fn parse(args: &[&'a [u8]], is_set: bool) -> Result<Options<'a>, Failure> {
-        let mut options = Options { deadline: None, if_exists: None, get: false };
+    pub(super) fn parse(args: &[&'a [u8]], is_set: bool) -> Result<Options<'a>, Failure> {
+        let mut options = Options { deadline: None, if_exists: None };
         let mut args = args.iter();
         while let Some(option) = args.next() {
             let deadline = if let Some(unit) = Unit::of_option(option) {
@@ -42,9 +41,6 @@ impl<'a> Options<'a> {
                     return Err(Failure::SYNTAX);
                 }
                 continue;
-            } else if is_set && is_word(option, "GET") {
-                options.get = true;
-                continue;
             } else {
                 return Err(Failure::SYNTAX);
             };
@@ -56,7 +52,12 @@ impl<'a> Options<'a> {
     }
 
     /// The deadline that the key is to have, by its options or else as `otherwise` says.
-    fn expires(&self, keys: &mut Keys, args: Args, otherwise: Deadline) -> Result<u64, Failure> {
+    pub(super) fn expires(
+        &self,
+        keys: &mut Keys,
+        args: Args,
+        otherwise: Deadline,
+    ) -> Result<u64, Failure> {
         match self.deadline.as_ref().unwrap_or(&otherwise) {
             Deadline::Keep => Ok(keys.expires(args[1]).unwrap_or(NEVER)),
             Deadline::Clear => Ok(NEVER),
@@ -83,57 +84,12 @@ pub(crate) fn set(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (key, value) = (args[1], args[2]);
     let options = Options::parse(&args[3..], true)?;
     let expires = options.expires(keys, args, Deadline::Clear)?;
-    let old = if options.get { Some(get(keys, args, reply)?) } else { None };
     let is_wanted = options.if_exists.is_none_or(|wanted| wanted == keys.contains(key));
-    if is_wanted {
-        keys.set_string(key, value, expires);
-    }
-    Ok(match (old, is_wanted) {
-        (Some(replied), _) => replied,
-        (None, true) => reply.ok(),
-        (None, false) => reply.null(),
-    })
-}
-
-pub(crate) fn setex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let expires = Unit::SECONDS.deadline_after(args[2], keys.store.now, args[0])?;
-    keys.set_string(args[1], args[3], expires);
-    Ok(reply.ok())
-}
-
-pub(crate) fn setnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let is_new = !keys.contains(args[1]);
-    if is_new {
-        keys.set_string(args[1], args[2], NEVER);
-    }
-    Ok(reply.integer(is_new.into()))
-}
-
-pub(crate) fn getset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let replied = get(keys, args, reply)?;
-    keys.set_string(args[1], args[2], NEVER);
-    Ok(replied)
-}
-
-pub(crate) fn getdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let replied = get(keys, args, reply)?;
-    keys.remove(args[1]);
-    Ok(replied)
-}
-
-pub(crate) fn getex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let options = Options::parse(&args[2..], false)?;
-    if keys.of::<Bytes>(args[1])?.is_none() {
+    if !is_wanted {
         return Ok(reply.null());
     }
-    let expires = options.expires(keys, args, Deadline::Keep)?;
-    let replied = get(keys, args, reply)?;
-    if expires == NEVER {
-        keys.persist(args[1]);
-    } else if keys.expires(args[1]) != Some(expires) {
-        keys.expire_at(args[1], expires);
-    }
-    Ok(replied)
+    keys.set_string(key, value, expires);
+    Ok(reply.ok())
 }
 
 pub(crate) fn mget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -166,14 +122,4 @@ pub(crate) fn append(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     let len = string.len();
     keys.touch(args[1]);
     Ok(reply.count(len))
-}
-
-pub(crate) fn getrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    let (start, stop) = (integer(args[2])?, integer(args[3])?);
-    let string = keys.of::<Bytes>(args[1])?.map_or(&b""[..], |string| string);
-    if start < 0 && stop < start {
-        return Ok(reply.bulk(b""));
-    }
-    let stop = stop.max(-(string.len() as i64)); // the first byte, however far before it
-    Ok(reply.bulk(&string[range(start, stop, string.len())]))
 }

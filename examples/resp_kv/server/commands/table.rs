@@ -8,7 +8,8 @@ use super::expiry::Unit;
 use super::lists::Side::{Left, Right};
 use super::sets::Operation::{Difference, Intersection, Union};
 use super::{
-    Command, Run, client, connection, expiry, generic, hashes, info, lists, numbers, sets, strings,
+    Command, Run, client, combined, connection, expiry, generic, hashes, info, lists, numbers,
+    sets, strings,
 };
 
 const OTHER: bool = false;
@@ -18,16 +19,15 @@ const WRITE: bool = true;
 pub(crate) static COMMANDS: &[Command] = &[
     row("get", 2, OTHER, OnKeys(strings::get)),
     row("set", -3, WRITE, OnKeys(strings::set)),
-    row("setnx", 3, WRITE, OnKeys(strings::setnx)),
-    row("setex", 4, WRITE, OnKeys(strings::setex)),
-    row("getset", 3, WRITE, OnKeys(strings::getset)),
-    row("getdel", 2, WRITE, OnKeys(strings::getdel)),
-    row("getex", -2, WRITE, OnKeys(strings::getex)),
+    row("setnx", 3, WRITE, OnKeys(combined::setnx)),
+    row("setex", 4, WRITE, OnKeys(combined::setex)),
+    row("getset", 3, WRITE, OnKeys(combined::getset)),
+    row("getdel", 2, WRITE, OnKeys(combined::getdel)),
+    row("getex", -2, WRITE, OnKeys(combined::getex)),
     row("mget", -2, OTHER, OnKeys(strings::mget)),
     row("mset", -3, WRITE, OnKeys(strings::mset)),
     row("append", 3, WRITE, OnKeys(strings::append)),
     row("strlen", 2, OTHER, OnKeys(strings::strlen)),
-    row("getrange", 4, OTHER, OnKeys(strings::getrange)),
     row("incr", 2, WRITE, OnKeys(|k, a, r| numbers::add(k, a, r, 1))),
     row("decr", 2, WRITE, OnKeys(|k, a, r| numbers::add(k, a, r, -1))),
     row("incrby", 3, WRITE, OnKeys(numbers::incrby)),
