@@ -7,8 +7,9 @@ use std::time::Duration;
 use oneloop::{Connection, Context, TimerId};
 
 use super::Server;
-use super::clients::{Client, name_bytes, show_again};
+use super::clients::{Client, show_again};
 use super::commands::{Args, Failure, Outcome, Side, float};
+use super::kept::name_bytes;
 use super::reply::{Done, Reply};
 use super::values::Bytes;
 

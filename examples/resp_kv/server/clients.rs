@@ -17,7 +17,6 @@ use std::collections::BTreeSet;
 
 use oneloop::{Connection, Context, Key, Time};
 
-use super::Server;
 use super::blocking::Blocked;
 use super::commands::{Command, Failure};
 use super::transactions::Transaction;
@@ -47,44 +46,6 @@ pub(crate) struct Client {
     /// It is closed behind the replies that it has not been sent yet.
     pub(crate) is_closing: bool,
     pub(crate) kept_bytes: usize,
-}
-
-/// The memory of what a client may have the server keep for it, which suffices for the longest string, and of what all
-/// clients may. It is what they have queued since MULTI, and the names of what they watch, wait for and have subscribed
-/// to. A single client cannot use it up.
-const KEPT_BYTES_MAX: usize = 80 << 20;
-const KEPT_BYTES_TOTAL_MAX: usize = 256 << 20;
-
-/// What a name counts as. It takes some 200 bytes, in two trees; the rest is for the time in which it is forgotten when
-/// the client leaves.
-pub(crate) fn name_bytes(name: &[u8]) -> usize {
-    1024 + 2 * name.len()
-}
-
-impl Server {
-    /// Counts what is going to be kept for the current client.
-    ///
-    /// # Errors
-    ///
-    /// It would be too much.
-    pub(crate) fn keep(&mut self, bytes: usize) -> Result<(), Failure> {
-        let this = &mut self.clients[self.current];
-        if this.kept_bytes + bytes > KEPT_BYTES_MAX {
-            return Err(Failure::new("ERR too much would be kept for this client"));
-        }
-        if self.kept_bytes + bytes > KEPT_BYTES_TOTAL_MAX {
-            return Err(Failure::new("ERR too much would be kept for all clients together"));
-        }
-        this.kept_bytes += bytes;
-        self.kept_bytes += bytes;
-        Ok(())
-    }
-
-    /// So much of that is kept for a client no longer.
-    pub(crate) fn keep_less(&mut self, slot: usize, bytes: usize) {
-        self.clients[slot].kept_bytes -= bytes;
-        self.kept_bytes -= bytes;
-    }
 }
 
 impl Client {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oneloop::codec::{Decoder, FrameError, for_each_message};
+use oneloop::codec::{Decoder, for_each_message};
 use oneloop::{
     CloseReason, Connection, Context, Error, Key, MessageHandler, StreamHandler, TimerId,
 };
@@ -81,10 +81,6 @@ impl StreamHandler for Server {
         // An error of this callback would close the connection at once. But the client is to get the replies to the
         // commands before this one, also those that wait for the disk.
         let used = result.unwrap_or_else(|error| {
-            let error = match error.downcast_ref() {
-                Some(FrameError::TooLong(_)) => "too big a command".into(),
-                _ => error.to_string(),
-            };
             self.reply().error(&format!("ERR Protocol error: {error}"));
             self.clients[slot].is_closing = true;
             data.len()

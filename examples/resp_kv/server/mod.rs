@@ -8,9 +8,9 @@
 //!    `keys` is how commands read and change it.
 //! 3. `commands` has the table of all commands, and a file for each family. `strings`, with `expiry`, is enough: the
 //!    others are written in the same way and need not be read; nor need `pattern`, which some of them use, and `inline`,
-//!    which finds the words of commands that people type.
-//! 4. `clients` tells what is known of a client, and all that can stop its commands. `execute` carries out a command or
-//!    says why not, and `output` sends the replies.
+//!    which finds commands that people type.
+//! 4. `clients` tells what is known of a client, and all that can stop its commands; `kept` counts what is kept for it.
+//!    `execute` carries out a command or says why not, and `output` sends the replies.
 //! 5. `append_only` writes the records to a file. `blocking`, `pause`, `transactions` and `pubsub` are what clients can
 //!    do beside that, and do to each other.
 //! 6. `handler` has the callbacks, which call all of this. `replay` reads the file at the start.
@@ -25,6 +25,7 @@ mod execute;
 mod handler;
 mod inline;
 mod journal;
+mod kept;
 mod keys;
 mod output;
 mod pattern;

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use oneloop::{Connection, Context};
 
 use super::Server;
-use super::clients::{Client, name_bytes};
+use super::clients::Client;
 use super::commands::{Args, Failure, Outcome, check_name};
+use super::kept::name_bytes;
 use super::pattern;
 use super::reply::{Done, REPLY_BYTES_MAX, Reply};
 use super::store::{BYTES_PER_WORK, STEPS_PER_WORK};

@@ -5,8 +5,8 @@ use std::mem;
 use oneloop::Connection;
 
 use super::Server;
-use super::clients::name_bytes;
 use super::commands::{Args, Command, Failure, Outcome};
+use super::kept::name_bytes;
 use super::protocol::BULK_BYTES_MAX;
 use super::reply::REPLY_BYTES_MAX;
 use super::values::Bytes;

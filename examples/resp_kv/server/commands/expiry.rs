@@ -15,9 +15,9 @@ impl Unit {
     pub(crate) const SECONDS_SINCE_1970: Unit = Unit { millis: 1000, is_from_now: false };
     pub(crate) const MILLIS_SINCE_1970: Unit = Unit { millis: 1, is_from_now: false };
 
-    /// The option of SET and GETEX with this name.
+    /// The option of SET and GETEX with this name, in capital letters.
     pub(crate) fn of_option(name: &[u8]) -> Option<Unit> {
-        match &*name.to_ascii_uppercase() {
+        match name {
             b"EX" => Some(Unit::SECONDS),
             b"PX" => Some(Unit::MILLIS),
             b"EXAT" => Some(Unit::SECONDS_SINCE_1970),

@@ -29,20 +29,21 @@ impl<'a> Options<'a> {
         let mut options = Options { deadline: None, if_exists: None };
         let mut args = args.iter();
         while let Some(option) = args.next() {
-            let deadline = if let Some(unit) = Unit::of_option(option) {
-                Deadline::Set(unit, args.next().ok_or(Failure::SYNTAX)?)
-            } else if is_set && is_word(option, "KEEPTTL") {
-                Deadline::Keep
-            } else if !is_set && is_word(option, "PERSIST") {
-                Deadline::Clear
-            } else if is_set && (is_word(option, "NX") || is_word(option, "XX")) {
-                let if_exists = is_word(option, "XX");
-                if options.if_exists.replace(if_exists).is_some_and(|other| other != if_exists) {
-                    return Err(Failure::SYNTAX);
+            let option = &*option.to_ascii_uppercase();
+            let deadline = match (option, is_set) {
+                (b"KEEPTTL", true) => Deadline::Keep,
+                (b"PERSIST", false) => Deadline::Clear,
+                (b"NX" | b"XX", true) => {
+                    let if_exists = option == b"XX";
+                    if options.if_exists.replace(if_exists) == Some(!if_exists) {
+                        return Err(Failure::SYNTAX);
+                    }
+                    continue;
                 }
-                continue;
-            } else {
-                return Err(Failure::SYNTAX);
+                _ => {
+                    let unit = Unit::of_option(option).ok_or(Failure::SYNTAX)?;
+                    Deadline::Set(unit, args.next().ok_or(Failure::SYNTAX)?)
+                }
             };
             if options.deadline.replace(deadline).is_some() {
                 return Err(Failure::SYNTAX);
