@@ -1,5 +1,7 @@
 //! Parts of the key-value server that are of use by themselves: where commands end, patterns and replies.
 
+#![allow(unreachable_pub, reason = "the parts are those of one program")]
+
 #[path = "../examples/resp_kv/server/inline.rs"]
 mod inline;
 #[path = "../examples/resp_kv/server/pattern.rs"]

@@ -78,7 +78,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let mut reactor =
         Reactor::with_limits(ReactorLimits::new().memory_bytes_max(BUFFER_BYTES_MAX))?;
     reactor.set_wait(Wait::Spin(Duration::from_micros(arguments.spin.into())));
-    let mut server = Server::new(random);
+    let mut server = Server::new(random());
     let mut inbox = None;
     if let Some(path) = &arguments.appendonly {
         let file = file::open(&mut server, path).map_err(|error| file::named(path, error))?;

@@ -23,7 +23,7 @@ const BACKLOG_BYTES_MAX: usize = 64 << 20;
 
 /// When what was written is synced to the disk. What stands here is what `--help` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Policy {
+pub enum Policy {
     /// Before a change is acknowledged: a crash loses none that was.
     Always,
     /// Once a second: a crash of the machine loses up to two seconds of changes, one of the server, also by kill -9, the
@@ -33,7 +33,7 @@ pub(crate) enum Policy {
 }
 
 /// A file that grows. In tests it is none.
-pub(crate) trait RecordFile: Send + 'static {
+pub trait RecordFile: Send + 'static {
     /// Writes all bytes at its end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
@@ -42,7 +42,7 @@ pub(crate) trait RecordFile: Send + 'static {
 }
 
 /// What became of a batch.
-pub(crate) type Written = io::Result<()>;
+pub type Written = io::Result<()>;
 
 /// What the helper thread and the loop share.
 struct Shared {
@@ -76,8 +76,8 @@ impl Shared {
 }
 
 /// The loop's side of the file.
-pub(crate) struct AppendOnly {
-    pub(crate) policy: Policy,
+pub struct AppendOnly {
+    pub policy: Policy,
     shared: Arc<Shared>,
     helper: Blocking<Written>,
     /// How many batches the helper was given, and how many it has written.
@@ -87,7 +87,7 @@ pub(crate) struct AppendOnly {
     is_sync_due: bool,
     held: VecDeque<Held>,
     /// The memory that they take.
-    pub(crate) held_bytes: usize,
+    pub held_bytes: usize,
     /// How much memory they may take, and how much the records that wait to be written.
     waiting_bytes_max: usize,
 }
@@ -104,7 +104,7 @@ struct Held {
 }
 
 /// What becomes of a connection when it has been sent what was held for it.
-pub(crate) enum Next {
+pub enum Next {
     /// It goes on as it does: it was not paused for this.
     Nothing,
     /// It was paused, and is shown its next commands now.
@@ -113,7 +113,7 @@ pub(crate) enum Next {
 }
 
 impl AppendOnly {
-    pub(crate) fn new(
+    pub fn new(
         file: impl RecordFile,
         policy: Policy,
         waiting_bytes_max: usize,
@@ -135,14 +135,14 @@ impl AppendOnly {
         (append_only, inbox)
     }
 
-    pub(crate) fn start(&mut self, cx: &mut Context) {
+    pub fn start(&mut self, cx: &mut Context) {
         if self.policy == Policy::EverySecond {
             cx.set_handler_interval(Duration::from_secs(1));
         }
     }
 
     /// Whether replies have to wait: for the disk, or for replies that wait already.
-    pub(crate) fn is_behind(&self, journal: &Journal) -> bool {
+    pub fn is_behind(&self, journal: &Journal) -> bool {
         let is_behind = match self.policy {
             Policy::Always => self.begun > self.done || journal.len() > 0,
             Policy::EverySecond => journal.len() > BACKLOG_BYTES_MAX,
@@ -151,7 +151,7 @@ impl AppendOnly {
     }
 
     /// Whether so many records wait for those that are being written that there have to be no more.
-    pub(crate) fn is_full(&self, journal: &Journal) -> bool {
+    pub fn is_full(&self, journal: &Journal) -> bool {
         journal.len() > self.waiting_bytes_max
     }
 
@@ -159,13 +159,7 @@ impl AppendOnly {
     /// memory once. False if it would take more than half of the room that is left: then the connection cannot go on.
     /// So there is room for the small replies of many clients, however large those were that others have asked for.
     #[must_use]
-    pub(crate) fn hold(
-        &mut self,
-        journal: &Journal,
-        key: Key,
-        bytes: &Rc<[u8]>,
-        next: Next,
-    ) -> bool {
+    pub fn hold(&mut self, journal: &Journal, key: Key, bytes: &Rc<[u8]>, next: Next) -> bool {
         let is_first = Rc::strong_count(bytes) == 1; // the caller's
         let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
         if cost > (self.waiting_bytes_max - self.held_bytes) / 2 {
@@ -178,7 +172,7 @@ impl AppendOnly {
     }
 
     /// Has the journal's records written, if nothing is being written.
-    pub(crate) fn write(&mut self, journal: &mut Journal) {
+    pub fn write(&mut self, journal: &mut Journal) {
         let must_sync = self.is_sync_due && self.is_unsynced;
         if self.begun > self.done || (journal.len() == 0 && !must_sync) {
             return;
@@ -193,7 +187,7 @@ impl AppendOnly {
     }
 
     /// A batch was written.
-    pub(crate) fn handle_written(&mut self, cx: &mut Context) {
+    pub fn handle_written(&mut self, cx: &mut Context) {
         let is_releasing = self.has_ready();
         self.done += 1;
         if !is_releasing {
@@ -202,7 +196,7 @@ impl AppendOnly {
     }
 
     /// A second is over, or more of what was held can be sent; it does no harm to take the one for both.
-    pub(crate) fn handle_timer(&mut self, cx: &mut Context) {
+    pub fn handle_timer(&mut self, cx: &mut Context) {
         self.is_sync_due = true;
         self.release(cx);
     }
@@ -231,7 +225,7 @@ impl AppendOnly {
     }
 
     /// Writes and syncs the rest, on this thread; waits for the helper, if it is at work.
-    pub(crate) fn finish(&mut self, journal: &mut Journal) -> io::Result<()> {
+    pub fn finish(&mut self, journal: &mut Journal) -> io::Result<()> {
         self.shared.write(false)?; // what nobody has begun to write
         *lock(&self.shared.waiting) = journal.take();
         self.shared.write(true)

@@ -14,14 +14,14 @@ use super::reply::{Done, Reply};
 use super::values::Bytes;
 
 /// What a client waits for.
-pub(crate) struct Blocked {
+pub struct Blocked {
     database: usize,
     keys: BTreeSet<Bytes>,
     side: Side,
     timer: Option<TimerId>,
 }
 
-pub(crate) fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
+pub fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -> Outcome {
     let (keys, timeout) = (&args[1..args.len() - 1], args[args.len() - 1]);
     let timeout =
         float(timeout).map_err(|_| Failure::new("ERR timeout is not a float or out of range"))?;
@@ -73,7 +73,7 @@ impl Server {
     }
 
     /// A key was changed: if it is a list now, its elements go to the clients that wait for them.
-    pub(crate) fn serve_waiting(&mut self, cx: &mut Context, touched: &(usize, Bytes)) {
+    pub fn serve_waiting(&mut self, cx: &mut Context, touched: &(usize, Bytes)) {
         let (database, key) = touched;
         while let Some(observers) = self.store.databases[*database].observers.get(key)
             && let Some(slot) = observers.waiting.front().copied()
@@ -91,7 +91,7 @@ impl Server {
     }
 
     /// Ends a client's wait with this reply.
-    pub(crate) fn unblock(
+    pub fn unblock(
         &mut self,
         cx: &mut Context,
         slot: usize,
@@ -105,7 +105,7 @@ impl Server {
     }
 
     /// Takes a client out of all queues. It gets no reply.
-    pub(crate) fn forget_waiting(&mut self, cx: &mut Context, slot: usize) {
+    pub fn forget_waiting(&mut self, cx: &mut Context, slot: usize) {
         let Some(blocked) = self.clients[slot].blocked.take() else { return };
         if let Some(timer) = blocked.timer {
             cx.cancel_timer(timer);

@@ -22,34 +22,34 @@ use super::commands::{Command, Failure};
 use super::transactions::Transaction;
 use super::values::Bytes;
 
-pub(crate) struct Client {
-    pub(crate) id: u64,
-    pub(crate) key: Key,
-    pub(crate) address: String,
-    pub(crate) name: Bytes,
-    pub(crate) since: Time,
-    pub(crate) last_active: Time,
-    pub(crate) last_command: &'static str,
-    pub(crate) database: usize,
+pub struct Client {
+    pub id: u64,
+    pub key: Key,
+    pub address: String,
+    pub name: Bytes,
+    pub since: Time,
+    pub last_active: Time,
+    pub last_command: &'static str,
+    pub database: usize,
     /// The version of the protocol, 2 or 3.
-    pub(crate) protocol: u8,
-    pub(crate) transaction: Option<Transaction>,
+    pub protocol: u8,
+    pub transaction: Option<Transaction>,
     /// Keys that it watches, and whether one of them was changed since.
-    pub(crate) watched: BTreeSet<(usize, Bytes)>,
-    pub(crate) is_watch_broken: bool,
+    pub watched: BTreeSet<(usize, Bytes)>,
+    pub is_watch_broken: bool,
     /// Its channels, and its patterns.
-    pub(crate) subscribed: [BTreeSet<Bytes>; 2],
+    pub subscribed: [BTreeSet<Bytes>; 2],
     /// What it waits for, after BLPOP or BRPOP.
-    pub(crate) blocked: Option<Blocked>,
+    pub blocked: Option<Blocked>,
     /// A command of it came during CLIENT PAUSE.
-    pub(crate) is_postponed: bool,
+    pub is_postponed: bool,
     /// It is closed behind the replies that it has not been sent yet.
-    pub(crate) is_closing: bool,
-    pub(crate) kept_bytes: usize,
+    pub is_closing: bool,
+    pub kept_bytes: usize,
 }
 
 impl Client {
-    pub(crate) fn new(id: u64, conn: &Connection) -> Client {
+    pub fn new(id: u64, conn: &Connection) -> Client {
         Client {
             id,
             key: conn.key(),
@@ -74,16 +74,16 @@ impl Client {
     }
 
     /// Whether its next commands have to stay in the input.
-    pub(crate) fn must_wait(&self) -> bool {
+    pub fn must_wait(&self) -> bool {
         self.blocked.is_some() || self.is_postponed || self.is_closing
     }
 
-    pub(crate) fn subscriptions(&self) -> usize {
+    pub fn subscriptions(&self) -> usize {
         self.subscribed.iter().map(BTreeSet::len).sum()
     }
 
     /// Whether it may call a command with so many arguments now.
-    pub(crate) fn check(&self, command: &Command, arguments: usize) -> Result<(), Failure> {
+    pub fn check(&self, command: &Command, arguments: usize) -> Result<(), Failure> {
         if !command.takes(arguments) {
             return Err(Failure::wrong_arguments(command.name));
         }
@@ -103,7 +103,7 @@ impl Client {
 
 /// Has the commands that wait in a client's input shown to `on_data` again. That happens when a connection goes on
 /// after a pause, so there has to be one.
-pub(crate) fn show_again(cx: &mut Context, client: Key) {
+pub fn show_again(cx: &mut Context, client: Key) {
     cx.pause_key(client);
     cx.resume_key(client);
 }

@@ -11,7 +11,7 @@ use super::store::BYTES_PER_WORK;
 
 impl Server {
     /// The command of this name, in letters of either case.
-    pub(crate) fn look_up(&self, name: &[u8]) -> Option<&'static Command> {
+    pub fn look_up(&self, name: &[u8]) -> Option<&'static Command> {
         let mut lower = [0; 32];
         let lower = lower.get_mut(..name.len())?;
         lower.copy_from_slice(name);
@@ -21,7 +21,7 @@ impl Server {
 
     /// Carries out a command of the current client, queues it for EXEC, leaves it in the input for as long as CLIENT
     /// PAUSE wants it, or says why it cannot be carried out.
-    pub(crate) fn handle_command(&mut self, conn: &mut Connection, args: Args) {
+    pub fn handle_command(&mut self, conn: &mut Connection, args: Args) {
         let Some(name) = args.first() else { return };
         let known = self.look_up(name);
         let client = &mut self.clients[self.current];
@@ -70,7 +70,7 @@ impl Server {
     }
 
     /// Whether a command of the current client changes something now, if it is carried out.
-    pub(crate) fn writes(&self, command: &Command) -> bool {
+    pub fn writes(&self, command: &Command) -> bool {
         match (command.name, &self.clients[self.current].transaction) {
             ("exec", Some(transaction)) => transaction.writes(),
             (_, Some(_)) => false, // it is only queued
@@ -79,7 +79,7 @@ impl Server {
     }
 
     /// Carries out a command of the current client. That it may be carried out now was looked at.
-    pub(crate) fn call(&mut self, conn: &mut Connection, command: &'static Command, args: Args) {
+    pub fn call(&mut self, conn: &mut Connection, command: &'static Command, args: Args) {
         let before = self.out.len();
         let outcome = match command.run {
             Run::OnServer(run) => run(self, conn, args),
@@ -98,7 +98,7 @@ impl Server {
     }
 
     /// Tells the observers of the keys that were changed.
-    pub(crate) fn handle_touched(&mut self, cx: &mut Context) {
+    pub fn handle_touched(&mut self, cx: &mut Context) {
         let mut at = 0;
         while let Some(touched) = self.store.touched.get(at).cloned() {
             at += 1;
@@ -110,7 +110,7 @@ impl Server {
 }
 
 /// Carries out a command on keys, and records it if it changed something.
-pub(crate) fn call_on_keys(
+pub fn call_on_keys(
     run: fn(&mut Keys, Args, &mut Reply) -> Outcome,
     keys: &mut Keys,
     args: Args,

@@ -3,16 +3,13 @@
 use memchr::memchr;
 use oneloop::codec::FrameError;
 
-pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;
+pub const LINE_BYTES_MAX: usize = 64 << 10;
 
-pub(crate) type Words = Vec<Vec<u8>>;
+pub type Words = Vec<Vec<u8>>;
 
 /// The words of the first line in the input, without the quotes, and its length. Up to `offset` it was looked through
 /// before.
-pub(crate) fn decode_line(
-    input: &[u8],
-    offset: &mut usize,
-) -> Result<Option<(Words, usize)>, FrameError> {
+pub fn decode_line(input: &[u8], offset: &mut usize) -> Result<Option<(Words, usize)>, FrameError> {
     let end = memchr(b'\n', &input[*offset..]).map(|end| *offset + end);
     *offset = if end.is_some() { 0 } else { input.len() };
     if end.unwrap_or(input.len()) > LINE_BYTES_MAX {

@@ -4,20 +4,20 @@ use super::reply::Reply;
 
 /// Collects records until they are taken to be written. Without a file it is off, and collects none.
 #[derive(Default)]
-pub(crate) struct Journal {
-    pub(crate) is_on: bool,
+pub struct Journal {
+    pub is_on: bool,
     /// A file is being read. It also says which keys have expired, so until its end no key does by itself.
-    pub(crate) is_replaying: bool,
+    pub is_replaying: bool,
     records: Vec<u8>,
     /// The database that the last record was about.
     database: Option<usize>,
     /// The command that runs has made a record in place of its own words.
-    pub(crate) has_own_record: bool,
+    pub has_own_record: bool,
 }
 
 impl Journal {
     /// Adds a record of a command in this database.
-    pub(crate) fn record(&mut self, database: usize, arguments: &[&[u8]]) {
+    pub fn record(&mut self, database: usize, arguments: &[&[u8]]) {
         if !self.is_on {
             return;
         }
@@ -31,18 +31,18 @@ impl Journal {
 
     /// Adds a record in place of the words of the command that runs, which would not do the same another time: for `EX
     /// 10` it says the moment, and for SPOP the members.
-    pub(crate) fn record_instead(&mut self, database: usize, arguments: &[&[u8]]) {
+    pub fn record_instead(&mut self, database: usize, arguments: &[&[u8]]) {
         self.has_own_record = true;
         self.record(database, arguments);
     }
 
     /// How many bytes of records wait to be taken.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.records.len()
     }
 
     /// Makes one transaction of the records behind so many bytes: a reader carries out all of them or none.
-    pub(crate) fn make_transaction(&mut self, start: usize) {
+    pub fn make_transaction(&mut self, start: usize) {
         if self.len() > start {
             let records = self.records.split_off(start);
             self.write(&[b"MULTI"]);
@@ -52,7 +52,7 @@ impl Journal {
     }
 
     /// Takes the records.
-    pub(crate) fn take(&mut self) -> Vec<u8> {
+    pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.records)
     }
 

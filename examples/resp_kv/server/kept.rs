@@ -11,7 +11,7 @@ const KEPT_BYTES_TOTAL_MAX: usize = 256 << 20;
 
 /// What a name counts as. It takes some 200 bytes, in two trees; the rest is for the time in which it is forgotten when
 /// the client leaves.
-pub(crate) fn name_bytes(name: &[u8]) -> usize {
+pub fn name_bytes(name: &[u8]) -> usize {
     1024 + 2 * name.len()
 }
 
@@ -21,7 +21,7 @@ impl Server {
     /// # Errors
     ///
     /// It would be too much.
-    pub(crate) fn keep(&mut self, bytes: usize) -> Result<(), Failure> {
+    pub fn keep(&mut self, bytes: usize) -> Result<(), Failure> {
         let this = &mut self.clients[self.current];
         if this.kept_bytes + bytes > KEPT_BYTES_MAX {
             return Err(Failure::new("ERR too much would be kept for this client"));
@@ -35,7 +35,7 @@ impl Server {
     }
 
     /// So much of that is kept for a client no longer.
-    pub(crate) fn keep_less(&mut self, slot: usize, bytes: usize) {
+    pub fn keep_less(&mut self, slot: usize, bytes: usize) {
         self.clients[slot].kept_bytes -= bytes;
         self.kept_bytes -= bytes;
     }

@@ -7,25 +7,24 @@ use super::store::{Database, NEVER, Object, Store};
 use super::values::{Bytes, Type, Value};
 
 /// The keys of one database, to read and change. A key whose deadline has passed is not found.
-pub(crate) struct Keys<'a> {
-    pub(crate) store: &'a mut Store,
-    pub(crate) number: usize,
+pub struct Keys<'a> {
+    pub store: &'a mut Store,
+    pub number: usize,
 }
 
 impl Database {
-    /// Has a deadline, with the place of its key, come instead of another one.
-    fn change_deadline(&mut self, old: (u64, usize), new: (u64, usize)) {
-        if old.0 != NEVER {
-            self.deadlines.remove(&old);
+    fn change_deadline(&mut self, key: &[u8], old: u64, new: u64) {
+        if old != NEVER {
+            self.deadlines.remove(&(old, Bytes::from_slice(key)));
         }
-        if new.0 != NEVER {
-            self.deadlines.insert(new);
+        if new != NEVER {
+            self.deadlines.insert((new, Bytes::from_slice(key)));
         }
     }
 }
 
 impl Keys<'_> {
-    pub(crate) fn database(&self) -> &Database {
+    pub fn database(&self) -> &Database {
         &self.store.databases[self.number]
     }
 
@@ -45,11 +44,11 @@ impl Keys<'_> {
     }
 
     /// While the file is read no key expires by itself, as the record of that stands in the file.
-    pub(crate) fn has_expired(&self, object: &Object) -> bool {
+    pub fn has_expired(&self, object: &Object) -> bool {
         object.expires <= self.store.now && !self.store.journal.is_replaying
     }
 
-    pub(crate) fn remove_expired(&mut self, place: usize) {
+    fn remove_expired(&mut self, place: usize) {
         let Some((key, _)) = self.remove_at(place) else { return };
         self.store.expired_total += 1;
         self.note(&key);
@@ -59,15 +58,11 @@ impl Keys<'_> {
     fn remove_at(&mut self, place: usize) -> Option<(Bytes, Value)> {
         let database = self.database_mut();
         let (key, Object { value, expires }) = database.keys.swap_remove_index(place)?;
-        database.change_deadline((expires, place), (NEVER, place));
-        if let Some((_, Object { expires, .. })) = database.keys.get_index(place) {
-            let (at, moved_from) = (*expires, database.keys.len());
-            database.change_deadline((at, moved_from), (at, place));
-        }
+        database.change_deadline(&key, expires, NEVER);
         Some((key, value))
     }
 
-    pub(crate) fn get(&mut self, key: &[u8]) -> Option<&mut Value> {
+    pub fn get(&mut self, key: &[u8]) -> Option<&mut Value> {
         self.find(key).map(|place| &mut self.database_mut().keys[place].value)
     }
 
@@ -77,7 +72,7 @@ impl Keys<'_> {
     /// # Errors
     ///
     /// It is of another type.
-    pub(crate) fn of<T: Type>(&mut self, key: &[u8]) -> Result<Option<&mut T>, Failure> {
+    pub fn of<T: Type>(&mut self, key: &[u8]) -> Result<Option<&mut T>, Failure> {
         let value = self.get(key);
         value.map(|value| T::of(value).ok_or(Failure::WRONG_TYPE)).transpose()
     }
@@ -88,59 +83,59 @@ impl Keys<'_> {
     /// # Errors
     ///
     /// The value is of another type.
-    pub(crate) fn make<T: Type>(&mut self, key: &[u8]) -> Result<&mut T, Failure> {
+    pub fn make<T: Type>(&mut self, key: &[u8]) -> Result<&mut T, Failure> {
         let place = match self.find(key) {
             Some(place) => place,
             None => {
-                let object = Object { value: T::empty(&self.store.hasher), expires: NEVER };
+                let object = Object { value: T::empty(), expires: NEVER };
                 self.database_mut().keys.insert_full(Bytes::from_slice(key), object).0
             }
         };
         T::of(&mut self.database_mut().keys[place].value).ok_or(Failure::WRONG_TYPE)
     }
 
-    pub(crate) fn contains(&mut self, key: &[u8]) -> bool {
+    pub fn contains(&mut self, key: &[u8]) -> bool {
         self.find(key).is_some()
     }
 
     /// Sets the value of a key, whatever it was, and its deadline.
-    pub(crate) fn set(&mut self, key: &[u8], value: Value, expires: u64) {
+    pub fn set(&mut self, key: &[u8], value: Value, expires: u64) {
         let database = self.database_mut();
         let new = Object { value, expires };
-        let (place, old) = database.keys.insert_full(Bytes::from_slice(key), new);
+        let old = database.keys.insert(Bytes::from_slice(key), new);
         let old = old.map_or(NEVER, |old| old.expires);
-        database.change_deadline((old, place), (expires, place));
+        database.change_deadline(key, old, expires);
         self.touch(key);
     }
 
     /// The deadline of a key that is there; [`NEVER`] if it has none.
-    pub(crate) fn expires(&mut self, key: &[u8]) -> Option<u64> {
+    pub fn expires(&mut self, key: &[u8]) -> Option<u64> {
         self.find(key).map(|place| self.database().keys[place].expires)
     }
 
     /// Sets the deadline of a key that is there.
-    pub(crate) fn set_expires(&mut self, key: &[u8], expires: u64) {
+    pub fn set_expires(&mut self, key: &[u8], expires: u64) {
         let Some(place) = self.find(key) else { return };
         let database = self.database_mut();
         let old = mem::replace(&mut database.keys[place].expires, expires);
-        database.change_deadline((old, place), (expires, place));
+        database.change_deadline(key, old, expires);
         self.touch(key);
     }
 
-    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Value> {
+    pub fn remove(&mut self, key: &[u8]) -> Option<Value> {
         let place = self.find(key)?;
         self.touch(key);
         self.remove_at(place).map(|(_, value)| value)
     }
 
     /// Notes that the value of a key was changed.
-    pub(crate) fn touch(&mut self, key: &[u8]) {
+    pub fn touch(&mut self, key: &[u8]) {
         self.store.changes += 1;
         self.note(key);
     }
 
     /// Notes that something was taken out of a hash, list or set. If it is empty now, its key is removed.
-    pub(crate) fn taken_from(&mut self, key: &[u8]) {
+    pub fn taken_from(&mut self, key: &[u8]) {
         self.touch(key);
         let Some(place) = self.find(key) else { return };
         if self.database().keys[place].value.is_empty() {

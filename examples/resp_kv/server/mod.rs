@@ -17,6 +17,8 @@
 //!
 //! Who has little time leaves out `replay`, `pause` and the program's `file`, too.
 
+#![allow(unreachable_pub, reason = "all of it is private to one program")]
+
 mod append_only;
 mod blocking;
 mod clients;
@@ -48,23 +50,23 @@ use slab::Slab;
 
 use self::append_only::AppendOnly;
 use self::clients::Client;
-use self::commands::Command;
+use self::commands::{COMMANDS, Command};
 use self::pause::Pause;
 use self::protocol::{COMMAND_BYTES_MAX, CommandDecoder};
 use self::pubsub::Subscriptions;
 use self::store::Store;
 
-pub(crate) use self::append_only::{Policy, RecordFile, Written};
+pub use self::append_only::{Policy, RecordFile, Written};
 
 /// After so long a silence the kernel asks whether a client is still there. If three such questions have no answer, the
 /// connection is over.
-pub(crate) const KEEPALIVE: Duration = Duration::from_secs(300);
+pub const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How often keys are removed whose deadline has passed. A command that asks for such a key before that does not find
 /// it.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// A key-value store that speaks the protocol of Redis.
-pub(crate) struct Server {
+pub struct Server {
     store: Store,
     commands: HashMap<&'static [u8], &'static Command, ahash::RandomState>,
     clients: Slab<Client>,
@@ -95,21 +97,19 @@ pub(crate) struct Server {
 }
 
 /// What the loop keeps with a connection.
-pub(crate) struct Session {
+pub struct Session {
     /// Where its [`Client`] stands, as long as it is open. Other clients know each other by their slots.
     slot: usize,
     decoder: CommandDecoder,
 }
 
 impl Server {
-    /// `seed` gives the hash secrets, so that nobody can choose keys that collide.
-    pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Server {
-        let names = ahash::RandomState::with_seeds(seed(), seed(), seed(), seed());
-        let mut commands = HashMap::with_hasher(names);
-        commands.extend(commands::COMMANDS.iter().map(|row| (row.name.as_bytes(), row)));
+    /// The numbers of SPOP begin with `seed`. The secrets of the hashes are others, so nobody can choose keys that
+    /// collide.
+    pub fn new(seed: u64) -> Server {
         Server {
             store: Store::new(seed),
-            commands,
+            commands: COMMANDS.iter().map(|row| (row.name.as_bytes(), row)).collect(),
             clients: Slab::new(),
             current: 0,
             running: None,
@@ -133,7 +133,7 @@ impl Server {
     /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as connections of a
     /// pool are, and may take its replies when it likes to; commands and replies may be large. The memory of the
     /// reactor bounds them for all clients together.
-    pub(crate) fn limits() -> Limits {
+    pub fn limits() -> Limits {
         Limits::new()
             .input_bytes_max(COMMAND_BYTES_MAX + 64 * 1024)
             .output_bytes_max(usize::MAX)
@@ -154,7 +154,7 @@ impl Server {
     /// Records all changes in a file from now on. The replies and messages that wait for it take `waiting_bytes_max` of
     /// memory at most, beside that of the reactor; and when the records that wait take more than that, nothing is
     /// changed. The inbox is to be attached to this handler.
-    pub(crate) fn append_to(
+    pub fn append_to(
         &mut self,
         file: impl RecordFile,
         policy: Policy,
@@ -171,7 +171,7 @@ impl Server {
     /// # Errors
     ///
     /// Why the file could not be written, now or at the first attempt that failed.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self) -> io::Result<()> {
         match &mut self.append_only {
             Some(append_only) => append_only.finish(&mut self.store.journal),
             None => Ok(()),

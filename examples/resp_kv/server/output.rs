@@ -10,17 +10,17 @@ use super::clients::Client;
 use super::reply::Reply;
 
 /// The replies to a client are collected until no command of it is left, or until there are so many bytes of them.
-pub(crate) const FLUSH_BYTES: usize = 32 * 1024;
+pub const FLUSH_BYTES: usize = 32 * 1024;
 
 impl Server {
     /// Where replies to the current client are written.
-    pub(crate) fn reply(&mut self) -> Reply<'_> {
+    pub fn reply(&mut self) -> Reply<'_> {
         Reply::new(&mut self.out, self.clients[self.current].protocol)
     }
 
     /// Sends the replies that were collected, or keeps them until what they acknowledge is on the disk; closes the
     /// connection behind them if that is due.
-    pub(crate) fn flush(&mut self, conn: &mut Connection) {
+    pub fn flush(&mut self, conn: &mut Connection) {
         let Client { key, is_closing: closes, .. } = self.clients[self.current];
         if self.out.is_empty() && !closes {
             return;
@@ -42,7 +42,7 @@ impl Server {
     }
 
     /// Sends a message to any client: published, or the reply to a command that has waited.
-    pub(crate) fn deliver(&mut self, cx: &mut Context, slot: usize, message: &Rc<[u8]>) {
+    pub fn deliver(&mut self, cx: &mut Context, slot: usize, message: &Rc<[u8]>) {
         let Client { key, ref transaction, .. } = self.clients[slot];
         if self.running == Some(key) {
             // It comes behind the replies that were collected; while EXEC writes its array, behind the whole of that.

@@ -2,7 +2,7 @@
 
 /// Whether all of `text` matches, in at most so many steps, which are taken off; `None` if they do not suffice. It takes
 /// as many as the product of the lengths at most, and for most patterns four for each byte of the text suffice.
-pub(crate) fn matches(pattern: &[u8], text: &[u8], steps: &mut usize) -> Option<bool> {
+pub fn matches(pattern: &[u8], text: &[u8], steps: &mut usize) -> Option<bool> {
     let (mut at, mut pos) = (0, 0);
     // Where to go on if what is tried now does not match: after the last star, with one more byte left to it.
     let mut retry: Option<(usize, usize)> = None;

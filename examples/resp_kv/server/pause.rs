@@ -10,19 +10,19 @@ use super::clients::show_again;
 use super::commands::{Command, Failure, integer};
 
 /// A pause: until the timer fires, or CLIENT UNPAUSE, if that is not put off itself.
-pub(crate) struct Pause {
-    pub(crate) timer: TimerId,
+pub struct Pause {
+    pub timer: TimerId,
     ends: Time,
     is_for_reads: bool,
 }
 
 impl Server {
     /// Whether CLIENT PAUSE holds for this command of the current client.
-    pub(crate) fn must_postpone(&self, command: &Command) -> bool {
+    pub fn must_postpone(&self, command: &Command) -> bool {
         self.pause.as_ref().is_some_and(|pause| pause.is_for_reads || self.writes(command))
     }
 
-    pub(crate) fn unpause(&mut self, cx: &mut Context) {
+    pub fn unpause(&mut self, cx: &mut Context) {
         let Some(pause) = self.pause.take() else { return };
         cx.cancel_timer(pause.timer);
         self.store.work += self.clients.len();
@@ -32,7 +32,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn pause(
+    pub fn pause(
         &mut self,
         cx: &mut Context,
         millis: &[u8],

@@ -7,14 +7,14 @@ use smallvec::SmallVec;
 use super::inline::{LINE_BYTES_MAX, Words, decode_line};
 
 /// The longest argument. Redis takes 512 MiB; here the input of a client has to have room for a whole command.
-pub(crate) const BULK_BYTES_MAX: usize = 64 << 20;
+pub const BULK_BYTES_MAX: usize = 64 << 20;
 /// The longest command: room for one such argument, and for others that are short.
-pub(crate) const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + LINE_BYTES_MAX;
+pub const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + LINE_BYTES_MAX;
 /// A command may have one argument for each so many bytes of the longest.
 const BYTES_PER_ARGUMENT: usize = 64;
 
 /// One command with its arguments, the first of which is its name; without any it is none.
-pub(crate) enum Request<'a> {
+pub enum Request<'a> {
     /// As programs send it: an array of strings, which are borrowed from the input.
     Array(SmallVec<[&'a [u8]; 8]>),
     /// As people type it.
@@ -23,7 +23,7 @@ pub(crate) enum Request<'a> {
 
 /// Finds the commands of one client. If a command comes in parts, it is looked through up to what has come, and in the
 /// end once more: so the work is in proportion to the length, however small the parts are.
-pub(crate) struct CommandDecoder {
+pub struct CommandDecoder {
     bytes_max: usize,
     /// How far a command that is not whole was looked through.
     offset: usize,
@@ -54,7 +54,7 @@ impl Decoder for CommandDecoder {
 
 impl CommandDecoder {
     /// Finds commands of at most so many bytes.
-    pub(crate) fn new(bytes_max: usize) -> CommandDecoder {
+    pub fn new(bytes_max: usize) -> CommandDecoder {
         CommandDecoder { bytes_max, offset: 0, missing: 0, need: 0 }
     }
 

@@ -24,7 +24,7 @@ const WORK_PER_DELIVERY: usize = 16;
 
 /// What a client subscribes to. Where both kinds have something of their own, it stands at this index.
 #[derive(Clone, Copy)]
-pub(crate) enum Topic {
+pub enum Topic {
     Channel,
     Pattern,
 }
@@ -35,7 +35,7 @@ const PATTERNS_MAX: usize = 256;
 const PATTERNS_TOTAL_MAX: usize = 1024;
 
 /// The slots of clients by their channels, and by their patterns.
-pub(crate) type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
+pub type Subscriptions = [BTreeMap<Bytes, BTreeSet<usize>>; 2];
 
 impl Server {
     /// Sends a message of these parts. Returns how many clients it went to.
@@ -100,7 +100,7 @@ impl Server {
     }
 
     /// Ends all subscriptions of a client, without telling it.
-    pub(crate) fn unsubscribe_all(&mut self, slot: usize) {
+    pub fn unsubscribe_all(&mut self, slot: usize) {
         for topic in [Topic::Channel, Topic::Pattern] {
             for name in self.clients[slot].subscribed[topic as usize].clone() {
                 self.unsubscribe(slot, topic, &name);
@@ -109,11 +109,11 @@ impl Server {
     }
 
     /// Tells the current client what became of its subscription.
-    fn confirm(&mut self, word: &str, name: Option<&[u8]>) {
+    fn confirm(&mut self, command: &[u8], name: Option<&[u8]>) {
         let count = self.clients[self.current].subscriptions();
         let mut reply = self.reply();
         reply.push(3);
-        reply.bulk(word.as_bytes());
+        reply.bulk(&command.to_ascii_lowercase());
         reply.bulk_or_null(name);
         reply.count(count);
     }
@@ -125,7 +125,7 @@ impl Server {
     }
 }
 
-pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+pub fn publish(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let (channel, text) = (check_name(args[1])?, args[2]);
     let [channels, patterns] = &server.subscriptions;
     let subscribers: Vec<usize> = channels.get(channel).into_iter().flatten().copied().collect();
@@ -156,43 +156,31 @@ pub(crate) fn publish(server: &mut Server, conn: &mut Connection, args: Args) ->
 }
 
 /// SUBSCRIBE and PSUBSCRIBE. Names behind one that is refused are not subscribed to.
-pub(crate) fn add(
-    server: &mut Server,
-    conn: &mut Connection,
-    args: Args,
-    topic: Topic,
-    word: &str,
-) -> Outcome {
+pub fn add(server: &mut Server, conn: &mut Connection, args: Args, topic: Topic) -> Outcome {
     for name in &args[1..] {
         let subscribed = check_name(name).and_then(|name| server.subscribe(topic, name));
         if let Err(failure) = subscribed {
             server.reply().error(&failure.0); // behind the others, which have their answers
             break;
         }
-        server.confirm(word, Some(name));
+        server.confirm(args[0], Some(name));
     }
     server.set_limits(conn);
     Ok(Done)
 }
 
 /// UNSUBSCRIBE and PUNSUBSCRIBE; without names they are for all that the client has subscribed to.
-pub(crate) fn remove(
-    server: &mut Server,
-    conn: &mut Connection,
-    args: Args,
-    topic: Topic,
-    word: &str,
-) -> Outcome {
+pub fn remove(server: &mut Server, conn: &mut Connection, args: Args, topic: Topic) -> Outcome {
     let names: Vec<Bytes> = match args[1..] {
         [] => server.clients[server.current].subscribed[topic as usize].iter().cloned().collect(),
         ref names => names.iter().map(|name| Bytes::from_slice(name)).collect(),
     };
     if names.is_empty() {
-        server.confirm(word, None);
+        server.confirm(args[0], None);
     }
     for name in names {
         server.unsubscribe(server.current, topic, &name);
-        server.confirm(word, Some(&name));
+        server.confirm(args[0], Some(&name));
     }
     server.set_limits(conn);
     Ok(Done)

@@ -15,11 +15,11 @@ const READ_BYTES: usize = 1 << 20;
 
 /// What was found in an append-only file.
 #[derive(Debug)]
-pub(crate) struct Replayed {
+pub struct Replayed {
     /// So many bytes are whole records, or whole transactions.
-    pub(crate) whole_bytes: u64,
+    pub whole_bytes: u64,
     /// So many bytes behind them are the beginning of one that was not written to its end.
-    pub(crate) torn_bytes: u64,
+    pub torn_bytes: u64,
 }
 
 impl Server {
@@ -28,7 +28,7 @@ impl Server {
     /// # Errors
     ///
     /// Those of reading; `InvalidData` for what is no record, with its place.
-    pub(crate) fn replay(&mut self, mut file: impl Read) -> io::Result<Replayed> {
+    pub fn replay(&mut self, mut file: impl Read) -> io::Result<Replayed> {
         let decoder = CommandDecoder::new(usize::MAX);
         let mut replay = Replay { server: self, decoder, database: 0, transaction: None };
         replay.server.store.journal.is_replaying = true;

@@ -4,34 +4,33 @@ use std::borrow::Cow;
 
 /// The longest reply of several strings, of one command or one transaction: a short command can ask for the same large
 /// value a million times. A single string always has room.
-pub(crate) const REPLY_BYTES_MAX: usize = 128 << 20;
+pub const REPLY_BYTES_MAX: usize = 128 << 20;
 
 /// What came of a command. It has written its reply, unless it owes none now; or it has failed, and what it has written
 /// by then is taken back.
-pub(crate) type Outcome = Result<Done, Failure>;
+pub type Outcome = Result<Done, Failure>;
 
 #[derive(Debug)]
-pub(crate) struct Done;
+pub struct Done;
 
 /// Why a command was not carried out: the text for its client, which begins with the kind of error.
 #[derive(Debug)]
-pub(crate) struct Failure(pub(crate) Cow<'static, str>);
+pub struct Failure(pub Cow<'static, str>);
 
 impl Failure {
-    pub(crate) const SYNTAX: Failure = Failure::new("ERR syntax error");
-    pub(crate) const NOT_AN_INTEGER: Failure =
-        Failure::new("ERR value is not an integer or out of range");
-    pub(crate) const NO_SUCH_KEY: Failure = Failure::new("ERR no such key");
-    pub(crate) const OVERFLOW: Failure = Failure::new("ERR increment or decrement would overflow");
-    pub(crate) const TOO_LARGE: Failure = Failure::new("ERR the reply would be too large");
-    pub(crate) const WRONG_TYPE: Failure =
+    pub const SYNTAX: Failure = Failure::new("ERR syntax error");
+    pub const NOT_AN_INTEGER: Failure = Failure::new("ERR value is not an integer or out of range");
+    pub const NO_SUCH_KEY: Failure = Failure::new("ERR no such key");
+    pub const OVERFLOW: Failure = Failure::new("ERR increment or decrement would overflow");
+    pub const TOO_LARGE: Failure = Failure::new("ERR the reply would be too large");
+    pub const WRONG_TYPE: Failure =
         Failure::new("WRONGTYPE Operation against a key holding the wrong kind of value");
 
-    pub(crate) const fn new(text: &'static str) -> Failure {
+    pub const fn new(text: &'static str) -> Failure {
         Failure(Cow::Borrowed(text))
     }
 
-    pub(crate) fn wrong_arguments(command: &str) -> Failure {
+    pub fn wrong_arguments(command: &str) -> Failure {
         Failure::from(format!("ERR wrong number of arguments for '{command}' command"))
     }
 }
@@ -43,47 +42,47 @@ impl From<String> for Failure {
 }
 
 /// Writes replies for one client, in the version of the protocol that it speaks: 2, or 3 after `HELLO 3`.
-pub(crate) struct Reply<'a> {
+pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     protocol: u8,
 }
 
 impl<'a> Reply<'a> {
-    pub(crate) fn new(out: &'a mut Vec<u8>, protocol: u8) -> Reply<'a> {
+    pub fn new(out: &'a mut Vec<u8>, protocol: u8) -> Reply<'a> {
         Reply { out, protocol }
     }
 
-    pub(crate) fn ok(&mut self) -> Done {
+    pub fn ok(&mut self) -> Done {
         self.write(b"+OK\r\n")
     }
 
-    pub(crate) fn simple(&mut self, text: &str) -> Done {
+    pub fn simple(&mut self, text: &str) -> Done {
         self.line(b'+', text.as_bytes())
     }
 
     /// The text begins with the kind of error, such as `ERR`. It may contain what a client sent; ends of lines in that
     /// become spaces, as an error is one line.
-    pub(crate) fn error(&mut self, text: &str) -> Done {
+    pub fn error(&mut self, text: &str) -> Done {
         self.line(b'-', text.replace(['\r', '\n'], " ").as_bytes())
     }
 
-    pub(crate) fn integer(&mut self, number: i64) -> Done {
+    pub fn integer(&mut self, number: i64) -> Done {
         let mut digits = itoa::Buffer::new();
         self.line(b':', digits.format(number).as_bytes())
     }
 
-    pub(crate) fn count(&mut self, count: usize) -> Done {
+    pub fn count(&mut self, count: usize) -> Done {
         self.integer(count as i64)
     }
 
-    pub(crate) fn bulk(&mut self, bytes: &[u8]) -> Done {
+    pub fn bulk(&mut self, bytes: &[u8]) -> Done {
         self.header(b'$', bytes.len());
         self.write(bytes);
         self.write(b"\r\n")
     }
 
     /// Each of these strings. As this may fail, a command takes them out of a key afterwards, or puts them back.
-    pub(crate) fn bulks(&mut self, strings: impl IntoIterator<Item: AsRef<[u8]>>) -> Outcome {
+    pub fn bulks(&mut self, strings: impl IntoIterator<Item: AsRef<[u8]>>) -> Outcome {
         for string in strings {
             self.bulk(string.as_ref());
             self.check()?;
@@ -91,39 +90,39 @@ impl<'a> Reply<'a> {
         Ok(Done)
     }
 
-    pub(crate) fn bulk_or_null(&mut self, string: Option<impl AsRef<[u8]>>) -> Done {
+    pub fn bulk_or_null(&mut self, string: Option<impl AsRef<[u8]>>) -> Done {
         match string {
             Some(string) => self.bulk(string.as_ref()),
             None => self.null(),
         }
     }
 
-    pub(crate) fn null(&mut self) -> Done {
+    pub fn null(&mut self) -> Done {
         self.either(b"$-1\r\n", b"_\r\n")
     }
 
     /// The null that stands for an array: of EXEC, and of a blocking pop that timed out.
-    pub(crate) fn null_array(&mut self) -> Done {
+    pub fn null_array(&mut self) -> Done {
         self.either(b"*-1\r\n", b"_\r\n")
     }
 
     /// So many replies follow.
-    pub(crate) fn array(&mut self, len: usize) -> Done {
+    pub fn array(&mut self, len: usize) -> Done {
         self.header(b'*', len)
     }
 
     /// So many pairs follow.
-    pub(crate) fn map(&mut self, pairs: usize) -> Done {
+    pub fn map(&mut self, pairs: usize) -> Done {
         if self.protocol == 2 { self.header(b'*', 2 * pairs) } else { self.header(b'%', pairs) }
     }
 
     /// So many members follow.
-    pub(crate) fn set(&mut self, len: usize) -> Done {
+    pub fn set(&mut self, len: usize) -> Done {
         self.header(if self.protocol == 2 { b'*' } else { b'~' }, len)
     }
 
     /// So many parts follow of a message that is no reply.
-    pub(crate) fn push(&mut self, len: usize) -> Done {
+    pub fn push(&mut self, len: usize) -> Done {
         self.header(if self.protocol == 2 { b'*' } else { b'>' }, len)
     }
 
@@ -143,7 +142,7 @@ impl<'a> Reply<'a> {
     }
 
     /// Bytes that are a whole reply or message, or a part of one.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Done {
+    pub fn write(&mut self, bytes: &[u8]) -> Done {
         self.out.extend_from_slice(bytes);
         Done
     }
@@ -151,7 +150,7 @@ impl<'a> Reply<'a> {
     /// # Errors
     ///
     /// What was written is longer than [`REPLY_BYTES_MAX`].
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<(), Failure> {
         if self.out.len() > REPLY_BYTES_MAX { Err(Failure::TOO_LARGE) } else { Ok(()) }
     }
 }

@@ -20,19 +20,19 @@ type Queued = (&'static Command, Vec<Bytes>);
 
 /// What a client has queued since MULTI.
 #[derive(Default)]
-pub(crate) struct Transaction {
+pub struct Transaction {
     queued: Vec<Queued>,
     bytes: usize,
     /// One of its commands was refused.
-    pub(crate) is_refused: bool,
+    pub is_refused: bool,
 }
 
 impl Transaction {
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.queued.len()
     }
 
-    pub(crate) fn writes(&self) -> bool {
+    pub fn writes(&self) -> bool {
         self.queued.iter().any(|(command, _)| command.writes)
     }
 }
@@ -47,7 +47,7 @@ fn queued_bytes(args: Args) -> usize {
 
 impl Server {
     /// Keeps a command of the current client for EXEC.
-    pub(crate) fn queue(&mut self, command: &'static Command, args: Args) -> Outcome {
+    pub fn queue(&mut self, command: &'static Command, args: Args) -> Outcome {
         let bytes = queued_bytes(args);
         self.keep(bytes)?;
         if let Some(transaction) = &mut self.clients[self.current].transaction {
@@ -59,7 +59,7 @@ impl Server {
     }
 
     /// Ends a client's transaction, if it has begun one, and returns what it has queued.
-    pub(crate) fn take_transaction(&mut self, slot: usize) -> Option<Transaction> {
+    pub fn take_transaction(&mut self, slot: usize) -> Option<Transaction> {
         let transaction = self.clients[slot].transaction.take()?;
         self.keep_less(slot, transaction.bytes);
         Some(transaction)
@@ -67,7 +67,7 @@ impl Server {
 
     /// A key was changed: the next transactions of all clients that watch it will not be carried out. So they need not
     /// watch it any longer, nor any other key.
-    pub(crate) fn break_watches(&mut self, (database, key): &(usize, Bytes)) {
+    pub fn break_watches(&mut self, (database, key): &(usize, Bytes)) {
         while let Some(observers) = self.store.databases[*database].observers.get(key)
             && let Some(slot) = observers.watching.first().copied()
         {
@@ -77,7 +77,7 @@ impl Server {
     }
 
     /// A client watches no key any more, and what has happened to its keys makes no difference.
-    pub(crate) fn unwatch(&mut self, slot: usize) {
+    pub fn unwatch(&mut self, slot: usize) {
         let this = &mut self.clients[slot];
         this.is_watch_broken = false;
         for key in mem::take(&mut this.watched) {
@@ -87,7 +87,7 @@ impl Server {
     }
 }
 
-pub(crate) fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+pub fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
     let transaction = &mut server.clients[server.current].transaction;
     if transaction.is_some() {
         return Err(Failure::new("ERR MULTI calls can not be nested"));
@@ -96,7 +96,7 @@ pub(crate) fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome
     Ok(server.reply().ok())
 }
 
-pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
+pub fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
     let transaction = server.take_transaction(server.current);
     let transaction = transaction.ok_or(Failure::new("ERR EXEC without MULTI"))?;
     // If a watched key has expired it is removed now, and that is a change.
@@ -133,7 +133,7 @@ pub(crate) fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outco
     Ok(server.reply().write(&pushed))
 }
 
-pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+pub fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
     if server.take_transaction(server.current).is_none() {
         return Err(Failure::new("ERR DISCARD without MULTI"));
     }
@@ -141,7 +141,7 @@ pub(crate) fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outco
     Ok(server.reply().ok())
 }
 
-pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+pub fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let this = &server.clients[server.current];
     if this.transaction.is_some() {
         return Err(Failure::new("ERR WATCH inside MULTI is not allowed"));
@@ -167,7 +167,7 @@ pub(crate) fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> O
     Ok(server.reply().ok())
 }
 
-pub(crate) fn unwatch(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+pub fn unwatch(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
     server.unwatch(server.current);
     Ok(server.reply().ok())
 }

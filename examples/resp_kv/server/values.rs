@@ -8,16 +8,16 @@ use smallvec::SmallVec;
 
 /// A string of bytes, of which up to 16 need no allocation: keys and values are mostly short, and an allocation for
 /// each of them would take more memory than they do, and a miss of the cache with every look. It takes 24 bytes.
-pub(crate) type Bytes = SmallVec<[u8; 16]>;
+pub type Bytes = SmallVec<[u8; 16]>;
 
 const _: () = assert!(size_of::<Bytes>() == 24);
 
 /// The order of its entries does not depend on their hashes, so it tells clients nothing about the secret in these.
-pub(crate) type Hash = IndexMap<Bytes, Bytes, RandomState>;
-pub(crate) type List = VecDeque<Bytes>;
-pub(crate) type Set = IndexSet<Bytes, RandomState>;
+pub type Hash = IndexMap<Bytes, Bytes, RandomState>;
+pub type List = VecDeque<Bytes>;
+pub type Set = IndexSet<Bytes, RandomState>;
 
-pub(crate) enum Value {
+pub enum Value {
     String(Bytes),
     Hash(Box<Hash>),
     List(Box<List>),
@@ -25,7 +25,7 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    pub(crate) fn type_name(&self) -> &'static str {
+    pub fn type_name(&self) -> &'static str {
         match self {
             Value::String(_) => "string",
             Value::Hash(_) => "hash",
@@ -35,7 +35,7 @@ impl Value {
     }
 
     /// Whether a hash, list or set has nothing in it, and so is not to be there.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         match self {
             Value::String(_) => false,
             Value::Hash(hash) => hash.is_empty(),
@@ -46,31 +46,32 @@ impl Value {
 }
 
 /// One of the four types that values have.
-pub(crate) trait Type {
+pub trait Type {
     /// A value of this type with nothing in it.
-    fn empty(hasher: &RandomState) -> Value;
+    fn empty() -> Value;
 
     /// What a value contains, if it is of this type.
     fn of(value: &mut Value) -> Option<&mut Self>;
+
+    fn len(&self) -> usize;
 }
 
 macro_rules! types {
-    ($($variant:ident($type:ty), |$hasher:pat_param| $empty:expr;)*) => {$(
+    ($($variant:ident($type:ty)),*) => {$(
         impl Type for $type {
-            fn empty($hasher: &RandomState) -> Value {
-                Value::$variant($empty)
+            fn empty() -> Value {
+                Value::$variant(Default::default())
             }
 
             fn of(value: &mut Value) -> Option<&mut $type> {
                 if let Value::$variant(it) = value { Some(it) } else { None }
             }
+
+            fn len(&self) -> usize {
+                <$type>::len(self)
+            }
         }
     )*};
 }
 
-types! {
-    String(Bytes), |_| Bytes::default();
-    Hash(Hash), |hasher| Box::new(Hash::with_hasher(hasher.clone()));
-    List(List), |_| Box::default();
-    Set(Set), |hasher| Box::new(Set::with_hasher(hasher.clone()));
-}
+types!(String(Bytes), Hash(Hash), List(List), Set(Set));

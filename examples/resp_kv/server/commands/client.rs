@@ -7,7 +7,7 @@ use super::super::pubsub::Topic;
 use super::*;
 
 impl Client {
-    pub(crate) fn set_name(&mut self, name: &[u8]) -> Result<(), Failure> {
+    pub fn set_name(&mut self, name: &[u8]) -> Result<(), Failure> {
         let is_plain = check_name(name)?.iter().all(u8::is_ascii_graphic);
         if !is_plain {
             return Err(Failure::new(
@@ -39,7 +39,7 @@ impl Client {
     }
 }
 
-pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+pub fn client(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let this = &mut server.clients[server.current];
     match (&*args[1].to_ascii_uppercase(), &args[2..]) {
         (b"ID", []) => {
@@ -59,7 +59,6 @@ pub(crate) fn client(server: &mut Server, conn: &mut Connection, args: Args) -> 
             Ok(server.reply().bulk(line.as_bytes()))
         }
         (b"LIST", []) => {
-            server.store.work += server.clients.len();
             let mut clients: Vec<&Client> =
                 server.clients.iter().map(|(_, client)| client).collect();
             clients.retain(|client| conn.is_open(client.key));

@@ -10,7 +10,7 @@ use super::*;
 /// How long SHUTDOWN waits for clients that do not take their replies.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) fn ping(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+pub fn ping(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     if args.len() > 2 {
         return Err(Failure::wrong_arguments("ping"));
     }
@@ -27,27 +27,27 @@ pub(crate) fn ping(server: &mut Server, _: &mut Connection, args: Args) -> Outco
     }
 }
 
-pub(crate) fn echo(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+pub fn echo(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     Ok(server.reply().bulk(args[1]))
 }
 
 /// The number of a database.
-pub(crate) fn database(number: &[u8]) -> Result<usize, Failure> {
+pub fn database(number: &[u8]) -> Result<usize, Failure> {
     let number = usize::try_from(integer(number)?).ok().filter(|number| *number < DATABASES);
     number.ok_or(Failure::new("ERR DB index is out of range"))
 }
 
-pub(crate) fn select(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+pub fn select(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     server.clients[server.current].database = database(args[1])?;
     Ok(server.reply().ok())
 }
 
-pub(crate) fn quit(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
+pub fn quit(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
     server.clients[server.current].is_closing = true;
     Ok(server.reply().ok())
 }
 
-pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+pub fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     let this = &mut server.clients[server.current];
     let (version, name) = match args[1..] {
         [] => (None, None),
@@ -85,7 +85,7 @@ pub(crate) fn hello(server: &mut Server, _: &mut Connection, args: Args) -> Outc
 /// All clients get the replies to what they have sent, if they take them in time, and what is recorded is written. Who
 /// waits for an element of a list or for the end of a CLIENT PAUSE gets no reply, and what it has sent behind that is not
 /// carried out.
-pub(crate) fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+pub fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let known = ["NOSAVE", "SAVE", "NOW", "FORCE"];
     if !args[1..].iter().all(|option| known.iter().any(|name| is_word(option, name))) {
         return Err(Failure::SYNTAX);
@@ -97,7 +97,7 @@ pub(crate) fn shutdown(server: &mut Server, conn: &mut Connection, args: Args) -
 }
 
 /// CONFIG GET, for the settings that clients ask for. They cannot be set: they are arguments of the program, or fixed.
-pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+pub fn config(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     if !is_word(args[1], "GET") || args.len() != 3 {
         return Err(Failure::new("ERR only CONFIG GET with one pattern is known here"));
     }
@@ -129,7 +129,7 @@ pub(crate) fn config(server: &mut Server, _: &mut Connection, args: Args) -> Out
 
 /// COMMAND: the table of commands, for the clients that want to know it. There is no COMMAND DOCS, so redis-cli shows
 /// the help that it has itself.
-pub(crate) fn command(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
+pub fn command(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     let mut reply = server.reply();
     match args[1..] {
         [part] if is_word(part, "COUNT") => return Ok(reply.count(COMMANDS.len())),

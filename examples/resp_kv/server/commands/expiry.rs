@@ -4,19 +4,19 @@ use super::*;
 
 /// How an argument gives a time: in so many milliseconds each, from now on or since 1970.
 #[derive(Clone, Copy)]
-pub(crate) struct Unit {
+pub struct Unit {
     millis: i64,
     is_from_now: bool,
 }
 
 impl Unit {
-    pub(crate) const SECONDS: Unit = Unit { millis: 1000, is_from_now: true };
-    pub(crate) const MILLIS: Unit = Unit { millis: 1, is_from_now: true };
-    pub(crate) const SECONDS_SINCE_1970: Unit = Unit { millis: 1000, is_from_now: false };
-    pub(crate) const MILLIS_SINCE_1970: Unit = Unit { millis: 1, is_from_now: false };
+    pub const SECONDS: Unit = Unit { millis: 1000, is_from_now: true };
+    pub const MILLIS: Unit = Unit { millis: 1, is_from_now: true };
+    pub const SECONDS_SINCE_1970: Unit = Unit { millis: 1000, is_from_now: false };
+    pub const MILLIS_SINCE_1970: Unit = Unit { millis: 1, is_from_now: false };
 
     /// The option of SET and GETEX with this name, in capital letters.
-    pub(crate) fn of_option(name: &[u8]) -> Option<Unit> {
+    pub fn of_option(name: &[u8]) -> Option<Unit> {
         match name {
             b"EX" => Some(Unit::SECONDS),
             b"PX" => Some(Unit::MILLIS),
@@ -26,34 +26,30 @@ impl Unit {
         }
     }
 
-    /// The moment in milliseconds since 1970; 0 for all that are earlier. `None` for one that is too late.
-    fn deadline(self, number: i64, now: u64) -> Option<u64> {
-        let millis = number.checked_mul(self.millis)?;
-        let at = millis.checked_add_unsigned(if self.is_from_now { now } else { 0 })?;
-        Some(u64::try_from(at).unwrap_or(0))
-    }
-
-    /// The moment for a key that is set together with it: the number is more than 0.
-    pub(crate) fn deadline_after(
+    /// The moment in milliseconds since 1970 that a number means, which is to be `least` or more; 0 for all moments before
+    /// 1970.
+    pub fn deadline(
         self,
         number: &[u8],
+        least: i64,
         now: u64,
         command: &[u8],
     ) -> Result<u64, Failure> {
         let number = integer(number)?;
-        let at = self.deadline(number, now).filter(|_| number > 0);
-        at.ok_or_else(|| invalid_time(command))
+        let millis = Some(number).filter(|number| *number >= least);
+        let millis = millis.and_then(|number| number.checked_mul(self.millis));
+        let from = if self.is_from_now { now } else { 0 };
+        let at = millis.and_then(|millis| millis.checked_add_unsigned(from)).ok_or_else(|| {
+            let command = quote(command).to_ascii_lowercase();
+            Failure::from(format!("ERR invalid expire time in '{command}' command"))
+        })?;
+        Ok(u64::try_from(at).unwrap_or(0))
     }
-}
-
-fn invalid_time(command: &[u8]) -> Failure {
-    let command = quote(command).to_ascii_lowercase();
-    format!("ERR invalid expire time in '{command}' command").into()
 }
 
 impl Keys<'_> {
     /// Gives a key that is there a deadline. If that has passed, the key is removed.
-    pub(crate) fn expire_at(&mut self, key: &[u8], at: u64) {
+    pub fn expire_at(&mut self, key: &[u8], at: u64) {
         let number = self.number;
         if at <= self.store.now && !self.store.journal.is_replaying {
             self.remove(key);
@@ -67,7 +63,7 @@ impl Keys<'_> {
     }
 
     /// Takes a key's deadline away, if it had one.
-    pub(crate) fn persist(&mut self, key: &[u8]) -> bool {
+    pub fn persist(&mut self, key: &[u8]) -> bool {
         let had_one = self.expires(key).is_some_and(|expires| expires != NEVER);
         if had_one {
             self.set_expires(key, NEVER);
@@ -77,9 +73,8 @@ impl Keys<'_> {
     }
 }
 
-pub(crate) fn expire(keys: &mut Keys, args: Args, reply: &mut Reply, unit: Unit) -> Outcome {
-    let at = unit.deadline(integer(args[2])?, keys.store.now);
-    let at = at.ok_or_else(|| invalid_time(args[0]))?;
+pub fn expire(keys: &mut Keys, args: Args, reply: &mut Reply, unit: Unit) -> Outcome {
+    let at = unit.deadline(args[2], i64::MIN, keys.store.now, args[0])?;
     let is_there = keys.contains(args[1]);
     if is_there {
         keys.expire_at(args[1], at);
@@ -88,7 +83,7 @@ pub(crate) fn expire(keys: &mut Keys, args: Args, reply: &mut Reply, unit: Unit)
 }
 
 /// TTL and PTTL: what `of` makes of the key's deadline and the time; -2 without a key, -1 without a deadline.
-pub(crate) fn deadline(
+pub fn deadline(
     keys: &mut Keys,
     args: Args,
     reply: &mut Reply,
@@ -101,6 +96,6 @@ pub(crate) fn deadline(
     }))
 }
 
-pub(crate) fn persist(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn persist(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.integer(keys.persist(args[1]).into()))
 }

@@ -3,23 +3,21 @@
 use std::mem;
 use std::ops::Range;
 
-use indexmap::IndexMap;
-
 use super::*;
 
-pub(crate) fn del(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn del(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(args[1..].iter().filter(|key| keys.remove(key).is_some()).count()))
 }
 
-pub(crate) fn exists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn exists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(args[1..].iter().filter(|key| keys.contains(key)).count()))
 }
 
-pub(crate) fn type_of(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn type_of(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.simple(keys.get(args[1]).map_or("none", |value| value.type_name())))
 }
 
-pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (from, to) = (args[1], args[2]);
     let expires = keys.expires(from).ok_or(Failure::NO_SUCH_KEY)?;
     if from != to
@@ -28,6 +26,11 @@ pub(crate) fn rename(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
         keys.set(to, value, expires);
     }
     Ok(reply.ok())
+}
+
+/// STRLEN, HLEN, LLEN and SCARD.
+pub fn len<T: Type>(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+    Ok(reply.count(keys.of::<T>(args[1])?.map_or(0, |it| it.len())))
 }
 
 /// How many steps it may take to match a pattern with all keys: a few for each byte of a key, which suffice for most
@@ -78,12 +81,12 @@ impl Search<'_> {
 }
 
 /// KEYS looks at all keys in one go, as in Redis: it is for people, and for tests.
-pub(crate) fn keys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn keys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let all = Search { cursor: 0, count: usize::MAX, pattern: args[1], type_name: None };
     all.run(keys, reply, false)
 }
 
-pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let cursor = str::from_utf8(args[1]).ok().and_then(|cursor| cursor.parse().ok());
     let cursor = cursor.ok_or(Failure::new("ERR invalid cursor"))?;
     let mut search = Search { cursor, count: 10, pattern: b"*", type_name: None };
@@ -103,17 +106,12 @@ pub(crate) fn scan(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     search.run(keys, reply, true)
 }
 
-pub(crate) fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
+pub fn dbsize(keys: &mut Keys, _: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(keys.database().keys.len()))
 }
 
 /// FLUSHDB and FLUSHALL. They may say whether the memory is given back at once or later: here it always is at once.
-pub(crate) fn flush(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    databases: Range<usize>,
-) -> Outcome {
+pub fn flush(keys: &mut Keys, args: Args, reply: &mut Reply, databases: Range<usize>) -> Outcome {
     if !args[1..].iter().all(|how| is_word(how, "SYNC") || is_word(how, "ASYNC")) {
         return Err(Failure::SYNTAX);
     }
@@ -124,8 +122,7 @@ pub(crate) fn flush(
         }
         keys.store.changes += 1;
         keys.store.work += database.observers.len();
-        let empty = IndexMap::with_hasher(keys.store.hasher.clone());
-        let removed = mem::replace(&mut database.keys, empty);
+        let removed = mem::take(&mut database.keys);
         database.deadlines.clear();
         let observed = database.observers.keys().filter(|key| removed.contains_key(*key));
         keys.store.touched.extend(observed.map(|key| (number, key.clone())));

@@ -16,21 +16,21 @@ fn set_fields(keys: &mut Keys, args: Args, command: &str) -> Result<usize, Failu
     Ok(new)
 }
 
-pub(crate) fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(set_fields(keys, args, "hset")?))
 }
 
-pub(crate) fn hmset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hmset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     set_fields(keys, args, "hmset")?;
     Ok(reply.ok())
 }
 
-pub(crate) fn hget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.of::<Hash>(args[1])?;
     Ok(reply.bulk_or_null(hash.and_then(|hash| hash.get(args[2]))))
 }
 
-pub(crate) fn hmget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hmget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.of::<Hash>(args[1])?;
     reply.array(args.len() - 2);
     for field in &args[2..] {
@@ -40,7 +40,7 @@ pub(crate) fn hmget(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(Done)
 }
 
-pub(crate) fn hdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let removed = keys.of::<Hash>(args[1])?.map_or(0, |hash| {
         args[2..].iter().filter(|field| hash.swap_remove(**field).is_some()).count()
     });
@@ -50,34 +50,30 @@ pub(crate) fn hdel(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(removed))
 }
 
-pub(crate) fn hexists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hexists(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let is_there = keys.of::<Hash>(args[1])?.is_some_and(|hash| hash.contains_key(args[2]));
     Ok(reply.integer(is_there.into()))
 }
 
-pub(crate) fn hlen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    Ok(reply.count(keys.of::<Hash>(args[1])?.map_or(0, |hash| hash.len())))
-}
-
-pub(crate) fn hgetall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hgetall(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.of::<Hash>(args[1])?;
     reply.map(hash.as_ref().map_or(0, |hash| hash.len()));
     reply.bulks(hash.iter().flat_map(|hash| hash.iter()).flat_map(<[&Bytes; 2]>::from))
 }
 
-pub(crate) fn hkeys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hkeys(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.of::<Hash>(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
     reply.bulks(hash.iter().flat_map(|hash| hash.keys()))
 }
 
-pub(crate) fn hvals(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hvals(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let hash = keys.of::<Hash>(args[1])?;
     reply.array(hash.as_ref().map_or(0, |hash| hash.len()));
     reply.bulks(hash.iter().flat_map(|hash| hash.values()))
 }
 
-pub(crate) fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn hincrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let by = integer(args[3])?;
     let not_a_number = |_| Failure::new("ERR hash value is not an integer");
     let number = match keys.of::<Hash>(args[1])?.and_then(|hash| hash.get(args[2])) {

@@ -9,9 +9,12 @@ use super::super::store::Database;
 use super::*;
 
 /// The version of Redis that clients are told: they do not expect what came later, such as the options of EXPIRE.
-pub(crate) const REDIS_VERSION: &str = "6.2.0";
+pub const REDIS_VERSION: &str = "6.2.0";
 
-pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+pub fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+    if args.len() > 2 {
+        return Err(Failure::SYNTAX);
+    }
     server.store.work += server.clients.len();
     let stats = conn.stats();
     let uptime = (conn.now() - server.started).as_secs();
@@ -65,8 +68,7 @@ pub(crate) fn info(server: &mut Server, conn: &mut Connection, args: Args) -> Ou
         databases.iter().map(|(name, value)| ("Keyspace", name.as_str(), value as &dyn Display));
     let is_wanted = |section: &str| {
         let names = [section, "all", "default", "everything"];
-        args.len() == 1
-            || args[1..].iter().any(|wanted| names.iter().any(|name| is_word(wanted, name)))
+        args.get(1).is_none_or(|wanted| names.iter().any(|name| is_word(wanted, name)))
     };
     let mut text = String::new();
     let mut last = "";

@@ -6,21 +6,21 @@ use super::*;
 
 /// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     Left,
     Right,
 }
 
 impl Side {
     /// The command that takes an element off this end.
-    pub(crate) fn pop_command(self) -> &'static str {
+    pub fn pop_command(self) -> &'static str {
         if self == Side::Left { "lpop" } else { "rpop" }
     }
 }
 
 impl Keys<'_> {
     /// Takes an element off a list.
-    pub(crate) fn pop(&mut self, key: &[u8], side: Side) -> Result<Option<Bytes>, Failure> {
+    pub fn pop(&mut self, key: &[u8], side: Side) -> Result<Option<Bytes>, Failure> {
         let list = self.of::<List>(key)?;
         let element = list.and_then(|list| match side {
             Side::Left => list.pop_front(),
@@ -33,7 +33,7 @@ impl Keys<'_> {
     }
 }
 
-pub(crate) fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
+pub fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
     let list = keys.make::<List>(args[1])?;
     let elements = args[2..].iter().map(|element| Bytes::from_slice(element));
     match side {
@@ -45,7 +45,7 @@ pub(crate) fn push(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -
     Ok(reply.count(len))
 }
 
-pub(crate) fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
+pub fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcome {
     let wanted = match args[2..] {
         [] => return Ok(reply.bulk_or_null(keys.pop(args[1], side)?)),
         [wanted] => count(wanted)?,
@@ -70,23 +70,19 @@ pub(crate) fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) ->
     Ok(Done)
 }
 
-pub(crate) fn llen(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    Ok(reply.count(keys.of::<List>(args[1])?.map_or(0, |list| list.len())))
-}
-
 /// The place of an element, if there is one with this index. A negative index counts from the end.
 fn position(index: i64, len: usize) -> Option<usize> {
     let index = if index < 0 { index.checked_add_unsigned(len as u64)? } else { index };
     usize::try_from(index).ok().filter(|index| *index < len)
 }
 
-pub(crate) fn lindex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn lindex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.null()) };
     let place = position(integer(args[2])?, list.len());
     Ok(reply.bulk_or_null(place.map(|place| &list[place])))
 }
 
-pub(crate) fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn lset(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let list = keys.of::<List>(args[1])?.ok_or(Failure::NO_SUCH_KEY)?;
     let place = position(integer(args[2])?, list.len());
     let place = place.ok_or(Failure::new("ERR index out of range"))?;
@@ -104,7 +100,7 @@ fn range(start: i64, stop: i64, len: usize) -> Range<usize> {
     start as usize..stop as usize
 }
 
-pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.array(0)) };
     let range = range(start, stop, list.len());
@@ -112,7 +108,7 @@ pub(crate) fn lrange(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome 
     reply.bulks(list.range(range))
 }
 
-pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (start, stop) = (integer(args[2])?, integer(args[3])?);
     if let Some(list) = keys.of::<List>(args[1])? {
         let range = range(start, stop, list.len());
@@ -124,7 +120,7 @@ pub(crate) fn ltrim(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 }
 
 /// Removes the first elements that are equal, or the last ones if their number is negative, or all if it is 0.
-pub(crate) fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn lrem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let wanted = integer(args[2])?;
     let Some(list) = keys.of::<List>(args[1])? else { return Ok(reply.count(0)) };
     let work = list.iter().map(|element| 1 + element.len() / BYTES_PER_WORK).sum::<usize>();

@@ -22,44 +22,44 @@ use super::Server;
 use super::keys::Keys;
 use super::pattern;
 use super::protocol::BULK_BYTES_MAX;
-pub(crate) use super::reply::{Done, Failure, Outcome, Reply};
+pub use super::reply::{Done, Failure, Outcome, Reply};
 use super::store::{BYTES_PER_WORK, DATABASES, NEVER, STEPS_PER_WORK};
-use super::values::{Bytes, Hash, List, Set, Value};
+use super::values::{Bytes, Hash, List, Set, Type, Value};
 
-pub(crate) use self::connection::database;
-pub(crate) use self::lists::Side;
-pub(crate) use self::table::COMMANDS;
+pub use self::connection::database;
+pub use self::lists::Side;
+pub use self::table::COMMANDS;
 
 /// One row of the table.
-pub(crate) struct Command {
-    pub(crate) name: &'static str,
+pub struct Command {
+    pub name: &'static str,
     /// How many arguments it has with its name; if negative, at least so many.
-    pub(crate) arity: i32,
+    pub arity: i32,
     /// It changes keys, or sends messages to others. CLIENT PAUSE WRITE puts these off: also PUBLISH and BLPOP.
-    pub(crate) writes: bool,
-    pub(crate) run: Run,
+    pub writes: bool,
+    pub run: Run,
 }
 
 impl Command {
     /// Whether it is carried out at once also within a transaction.
-    pub(crate) fn is_never_queued(&self) -> bool {
+    pub fn is_never_queued(&self) -> bool {
         matches!(self.name, "multi" | "exec" | "discard" | "watch" | "quit")
     }
 
     /// Whether a client that subscribes to something may call it also in version 2 of the protocol.
-    pub(crate) fn is_for_subscribers(&self) -> bool {
+    pub fn is_for_subscribers(&self) -> bool {
         matches!(self.name, "ping" | "quit") || self.name.ends_with("subscribe")
     }
 
     /// Whether it may have so many arguments with its name.
-    pub(crate) fn takes(&self, arguments: usize) -> bool {
+    pub fn takes(&self, arguments: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
         if self.arity < 0 { arguments >= least } else { arguments == least }
     }
 }
 
 /// The function that carries out a command. Unless it fails it writes what its client is to get now, mostly one reply.
-pub(crate) enum Run {
+pub enum Run {
     /// It needs nothing but the keys of a database. So it can be carried out again when the append-only file is read.
     OnKeys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
     /// It may need all that the server knows. Its client is the current one.
@@ -67,10 +67,10 @@ pub(crate) enum Run {
 }
 
 /// A command's arguments, the first of which is its name.
-pub(crate) type Args<'a> = &'a [&'a [u8]];
+pub type Args<'a> = &'a [&'a [u8]];
 
 /// An integer as the protocol writes it: no plus sign, no zeros in front, no spaces.
-pub(crate) fn integer(text: &[u8]) -> Result<i64, Failure> {
+pub fn integer(text: &[u8]) -> Result<i64, Failure> {
     const BYTES_MAX: usize = "-9223372036854775808".len();
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let is_plain = text == b"0" || matches!(digits, [b'1'..=b'9', ..]);
@@ -78,13 +78,13 @@ pub(crate) fn integer(text: &[u8]) -> Result<i64, Failure> {
 }
 
 /// A count, which is not negative.
-pub(crate) fn count(text: &[u8]) -> Result<usize, Failure> {
+pub fn count(text: &[u8]) -> Result<usize, Failure> {
     let number = integer(text).ok().and_then(|number| usize::try_from(number).ok());
     number.ok_or(Failure::new("ERR value is out of range, must be positive"))
 }
 
 /// A number. It may be infinite.
-pub(crate) fn float(text: &[u8]) -> Result<f64, Failure> {
+pub fn float(text: &[u8]) -> Result<f64, Failure> {
     const BYTES_MAX: usize = 512; // more than the longest that is written
     let number = parse(text, BYTES_MAX).filter(|number: &f64| !number.is_nan());
     number.ok_or(Failure::new("ERR value is not a valid float"))
@@ -102,7 +102,7 @@ fn parse<T: FromStr>(text: &[u8], bytes_max: usize) -> Option<T> {
 /// # Errors
 ///
 /// It is longer than that.
-pub(crate) fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
+pub fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
     const BYTES_MAX: usize = 256;
     if name.len() > BYTES_MAX {
         let text = format!("ERR a name or pattern has at most {BYTES_MAX} bytes");
@@ -111,11 +111,11 @@ pub(crate) fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
     Ok(name)
 }
 
-pub(crate) fn is_word(argument: &[u8], word: &str) -> bool {
+pub fn is_word(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }
 
 /// What a client sent, as text for an error: the beginning of it, with an escape for each byte that cannot be printed.
-pub(crate) fn quote(argument: &[u8]) -> String {
+pub fn quote(argument: &[u8]) -> String {
     argument[..argument.len().min(128)].escape_ascii().to_string()
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Outcome {
+pub fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Outcome {
     let number = keys.of::<Bytes>(args[1])?.map_or(Ok(0), |string| integer(string))?;
     let number = number.checked_add(by).ok_or(Failure::OVERFLOW)?;
     let mut digits = itoa::Buffer::new();
@@ -11,16 +11,16 @@ pub(crate) fn add(keys: &mut Keys, args: Args, reply: &mut Reply, by: i64) -> Ou
     Ok(reply.integer(number))
 }
 
-pub(crate) fn incrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn incrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     add(keys, args, reply, integer(args[2])?)
 }
 
-pub(crate) fn decrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn decrby(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let by = integer(args[2])?.checked_neg().ok_or(Failure::new("ERR decrement would overflow"))?;
     add(keys, args, reply, by)
 }
 
-pub(crate) fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn incrbyfloat(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let number = keys.of::<Bytes>(args[1])?.map_or(&b"0"[..], |string| string);
     let sum = float_sum(number, args[2])?;
     let expires = keys.expires(args[1]).unwrap_or(NEVER);
@@ -39,7 +39,17 @@ fn float_sum(number: &[u8], by: &[u8]) -> Result<String, Failure> {
     if !sum.is_finite() {
         return Err(Failure::new("ERR increment would produce NaN or Infinity"));
     }
-    // A sum of 0.1 and 0.2 is 0.3 in the fifteen digits that are certain.
-    let sum = format!("{sum:.14e}").parse().unwrap_or(sum);
+    // A sum of 0.1 and 0.2 is 0.3, and no more digits: it has as many behind the point as they have.
+    let places = places(number).max(places(by));
+    let sum = format!("{sum:.places$}").parse().unwrap_or(sum);
     Ok((sum + 0.0).to_string()) // which makes 0 of -0
+}
+
+/// How many digits a number has behind the point, or may have if it is written with an exponent.
+fn places(number: &[u8]) -> usize {
+    const MAX: usize = 17;
+    let has_exponent = number.iter().any(|byte| byte.eq_ignore_ascii_case(&b'e'));
+    let point = number.iter().position(|byte| *byte == b'.');
+    let places = point.map_or(0, |point| number.len() - point - 1);
+    if has_exponent { MAX } else { places.min(MAX) }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::store::Store;
 use super::*;
 
-pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let set = keys.make::<Set>(args[1])?;
     let before = set.len();
     set.extend(args[2..].iter().map(|member| Bytes::from_slice(member)));
@@ -16,7 +16,7 @@ pub(crate) fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(new))
 }
 
-pub(crate) fn srem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn srem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let removed = keys
         .of::<Set>(args[1])?
         .map_or(0, |set| args[2..].iter().filter(|member| set.swap_remove(**member)).count());
@@ -26,20 +26,12 @@ pub(crate) fn srem(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.count(removed))
 }
 
-pub(crate) fn scard(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
-    Ok(reply.count(cardinality(keys, args[1])?))
-}
-
-fn cardinality(keys: &mut Keys, key: &[u8]) -> Result<usize, Failure> {
-    Ok(keys.of::<Set>(key)?.map_or(0, |set| set.len()))
-}
-
-pub(crate) fn sismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn sismember(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let is_member = keys.of::<Set>(args[1])?.is_some_and(|set| set.contains(args[2]));
     Ok(reply.integer(is_member.into()))
 }
 
-pub(crate) fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let set = keys.of::<Set>(args[1])?;
     reply.set(set.as_ref().map_or(0, |set| set.len()));
     reply.bulks(set.iter().flat_map(|set| set.iter()))
@@ -56,13 +48,13 @@ impl Store {
 }
 
 /// Takes random members out. The record of changes says which ones.
-pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let (key, wanted) = match args[1..] {
         [key] => (key, None),
         [key, wanted] => (key, Some(count(wanted)?)),
         _ => return Err(Failure::SYNTAX),
     };
-    let len = cardinality(keys, key)?;
+    let len = keys.of::<Set>(key)?.map_or(0, |set| set.len());
     let taken = wanted.unwrap_or(1).min(len);
     keys.store.work += taken;
     let random = |taken| (keys.store.random() % (len - taken) as u64) as usize;
@@ -88,19 +80,14 @@ pub(crate) fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
     Intersection,
     Union,
     Difference,
 }
 
 /// SINTER, SUNION and SDIFF. The work is in proportion to all members, of each set once, however often it is named.
-pub(crate) fn combine(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    operation: Operation,
-) -> Outcome {
+pub fn combine(keys: &mut Keys, args: Args, reply: &mut Reply, operation: Operation) -> Outcome {
     let others: BTreeSet<&[u8]> = args[2..].iter().copied().collect();
     for name in others.iter().chain([&args[1]]) {
         let set = keys.of::<Set>(name)?.into_iter().flat_map(|set| set.iter());
@@ -108,7 +95,7 @@ pub(crate) fn combine(
         keys.store.work += work;
     }
     // No clone, which would have the room that the set had when it was largest.
-    let mut result = Set::with_hasher(keys.store.hasher.clone());
+    let mut result = Set::default();
     result.extend(keys.of::<Set>(args[1])?.into_iter().flat_map(|set| set.iter().cloned()));
     for name in others {
         match (operation, keys.of::<Set>(name)?) {

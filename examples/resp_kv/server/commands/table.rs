@@ -2,6 +2,7 @@
 
 use super::super::pubsub::Topic::{Channel, Pattern};
 use super::super::store::DATABASES;
+use super::super::values::{Bytes, Hash, List, Set};
 use super::super::{blocking, pubsub, transactions};
 use super::Run::{OnKeys, OnServer};
 use super::expiry::Unit;
@@ -16,18 +17,18 @@ const OTHER: bool = false;
 const WRITE: bool = true;
 
 #[rustfmt::skip]
-pub(crate) static COMMANDS: &[Command] = &[
+pub static COMMANDS: &[Command] = &[
     row("get", 2, OTHER, OnKeys(strings::get)),
     row("set", -3, WRITE, OnKeys(strings::set)),
     row("setnx", 3, WRITE, OnKeys(combined::setnx)),
-    row("setex", 4, WRITE, OnKeys(combined::setex)),
+    row("setex", 4, WRITE, OnKeys(|k, a, r| strings::set(k, &[a[0], a[1], a[3], b"EX", a[2]], r))),
     row("getset", 3, WRITE, OnKeys(combined::getset)),
     row("getdel", 2, WRITE, OnKeys(combined::getdel)),
     row("getex", -2, WRITE, OnKeys(combined::getex)),
     row("mget", -2, OTHER, OnKeys(strings::mget)),
     row("mset", -3, WRITE, OnKeys(strings::mset)),
     row("append", 3, WRITE, OnKeys(strings::append)),
-    row("strlen", 2, OTHER, OnKeys(strings::strlen)),
+    row("strlen", 2, OTHER, OnKeys(generic::len::<Bytes>)),
     row("incr", 2, WRITE, OnKeys(|k, a, r| numbers::add(k, a, r, 1))),
     row("decr", 2, WRITE, OnKeys(|k, a, r| numbers::add(k, a, r, -1))),
     row("incrby", 3, WRITE, OnKeys(numbers::incrby)),
@@ -56,7 +57,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("hmget", -3, OTHER, OnKeys(hashes::hmget)),
     row("hdel", -3, WRITE, OnKeys(hashes::hdel)),
     row("hexists", 3, OTHER, OnKeys(hashes::hexists)),
-    row("hlen", 2, OTHER, OnKeys(hashes::hlen)),
+    row("hlen", 2, OTHER, OnKeys(generic::len::<Hash>)),
     row("hgetall", 2, OTHER, OnKeys(hashes::hgetall)),
     row("hkeys", 2, OTHER, OnKeys(hashes::hkeys)),
     row("hvals", 2, OTHER, OnKeys(hashes::hvals)),
@@ -65,7 +66,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("rpush", -3, WRITE, OnKeys(|k, a, r| lists::push(k, a, r, Right))),
     row("lpop", -2, WRITE, OnKeys(|k, a, r| lists::pop(k, a, r, Left))),
     row("rpop", -2, WRITE, OnKeys(|k, a, r| lists::pop(k, a, r, Right))),
-    row("llen", 2, OTHER, OnKeys(lists::llen)),
+    row("llen", 2, OTHER, OnKeys(generic::len::<List>)),
     row("lindex", 3, OTHER, OnKeys(lists::lindex)),
     row("lset", 4, WRITE, OnKeys(lists::lset)),
     row("lrange", 4, OTHER, OnKeys(lists::lrange)),
@@ -75,7 +76,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("brpop", -3, WRITE, OnServer(|s, c, a| blocking::pop(s, c, a, Right))),
     row("sadd", -3, WRITE, OnKeys(sets::sadd)),
     row("srem", -3, WRITE, OnKeys(sets::srem)),
-    row("scard", 2, OTHER, OnKeys(sets::scard)),
+    row("scard", 2, OTHER, OnKeys(generic::len::<Set>)),
     row("sismember", 3, OTHER, OnKeys(sets::sismember)),
     row("smembers", 2, OTHER, OnKeys(sets::smembers)),
     row("spop", -2, WRITE, OnKeys(sets::spop)),
@@ -83,10 +84,10 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("sunion", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Union))),
     row("sdiff", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Difference))),
     row("publish", 3, WRITE, OnServer(pubsub::publish)),
-    row("subscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Channel, "subscribe"))),
-    row("psubscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Pattern, "psubscribe"))),
-    row("unsubscribe", -1, OTHER, OnServer(|s, c, a| pubsub::remove(s, c, a, Channel, "unsubscribe"))),
-    row("punsubscribe", -1, OTHER, OnServer(|s, c, a| pubsub::remove(s, c, a, Pattern, "punsubscribe"))),
+    row("subscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Channel))),
+    row("psubscribe", -2, OTHER, OnServer(|s, c, a| pubsub::add(s, c, a, Pattern))),
+    row("unsubscribe", -1, OTHER, OnServer(|s, c, a| pubsub::remove(s, c, a, Channel))),
+    row("punsubscribe", -1, OTHER, OnServer(|s, c, a| pubsub::remove(s, c, a, Pattern))),
     row("multi", 1, OTHER, OnServer(transactions::multi)),
     row("exec", 1, OTHER, OnServer(transactions::exec)),
     row("discard", 1, OTHER, OnServer(transactions::discard)),
