@@ -3,6 +3,10 @@
 //! Records are written in batches: while one is on its way to the disk, the next one is collected. So with the
 //! policy `always` one fsync(2) is for many clients. The replies to all of them wait for it, also to those that only
 //! read: they may have read what is not on the disk.
+//!
+//! An example, with `always`. Batch 7 is being written, and nothing was changed since. A client that reads now waits for
+//! batch 7. Then one changes a key: its record will be in batch 8, and for that wait this client and all after it, also
+//! those that read. When 7 is done, the first one gets its reply, and 8 begins.
 
 use std::collections::VecDeque;
 use std::io;
@@ -80,7 +84,7 @@ pub struct AppendOnly {
     pub policy: Policy,
     shared: Arc<Shared>,
     helper: Blocking<Written>,
-    /// How many batches the helper was given, and how many it has written.
+    /// The number of the last batch that the helper was given, and of the last that it has written.
     begun: u64,
     done: u64,
     is_unsynced: bool,
@@ -94,7 +98,7 @@ pub struct AppendOnly {
 
 /// What is sent to a connection when the disk has what came before it.
 struct Held {
-    /// So many batches have to be written.
+    /// The batch that has to be written before.
     batch: u64,
     key: Key,
     bytes: Rc<[u8]>,

@@ -10,8 +10,10 @@
 //! | it is closed behind its replies   | `is_closing`   | if more comes   | nobody                       |
 //!
 //! A connection that is not paused is read although its commands wait: otherwise we would not notice that the client
-//! leaves. It is paused as well when there is no more room for its input. Where two of these come together, the one that
-//! ends first may let a client go on whose replies still wait for the disk: what it adds to them has the same bound.
+//! leaves. It is paused as well when there is no more room for its input.
+//!
+//! Two of these may come together: who waits in BLPOP may have replies that wait for the disk. When an element comes,
+//! its next commands are carried out, and their replies wait, too, in the same room.
 
 use std::collections::BTreeSet;
 
@@ -102,7 +104,7 @@ impl Client {
 }
 
 /// Has the commands that wait in a client's input shown to `on_data` again. That happens when a connection goes on
-/// after a pause, so there has to be one.
+/// after a pause, so there has to be one; or there was one already, as its input had no more room.
 pub fn show_again(cx: &mut Context, client: Key) {
     cx.pause_key(client);
     cx.resume_key(client);

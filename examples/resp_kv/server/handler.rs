@@ -70,8 +70,9 @@ impl StreamHandler for Server {
                 return Ok(None);
             }
             if this.must_wait() || self.store.work > WORK_PER_TURN {
+                // It waits, or others have their turn. This ends the loop: the rest of its commands stays in the input.
                 self.store.work = 0;
-                conn.again(); // which ends the loop: the rest of the commands stays in the input
+                conn.again();
             }
             if self.out.len() >= FLUSH_BYTES {
                 self.flush(conn);

@@ -11,7 +11,7 @@ pub struct Journal {
     records: Vec<u8>,
     /// The database that the last record was about.
     database: Option<usize>,
-    /// The command that runs has made a record in place of its own words.
+    /// The command that runs has made a record in place of its own words, which `call_on_keys` would record.
     pub has_own_record: bool,
 }
 

@@ -128,7 +128,8 @@ impl Keys<'_> {
         self.remove_at(place).map(|(_, value)| value)
     }
 
-    /// Notes that the value of a key was changed.
+    /// Notes that the value of a key was changed: its observers are told when the command has ended, by
+    /// `handle_touched`.
     pub fn touch(&mut self, key: &[u8]) {
         self.store.changes += 1;
         self.note(key);

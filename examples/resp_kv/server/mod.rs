@@ -1,21 +1,22 @@
 //! The server: one handler for all clients. It knows no socket, no clock and no file, so that it runs in simulation
 //! as it does in the world.
 //!
-//! To be read in this order; the fields of [`Server`] get their meaning on the way:
+//! What a server of a protocol is made of stands in these files, to be read in this order, from the first byte of a
+//! command to the last one of its reply:
 //!
-//! 1. `protocol` finds a command in the input, and `reply` writes the answer.
-//! 2. `values` are what keys stand for, and `journal` makes a record of each change. `store` has all that is kept, and
-//!    `keys` is how commands read and change it.
-//! 3. `commands` has the table of all commands, and a file for each family. `strings`, with `expiry`, is enough: the
-//!    others are written in the same way and need not be read; nor need `pattern`, which some of them use, and `inline`,
-//!    which finds commands that people type.
-//! 4. `clients` tells what is known of a client, and all that can stop its commands; `kept` counts what is kept for it.
-//!    `execute` carries out a command or says why not, and `output` sends the replies.
-//! 5. `append_only` writes the records to a file. `blocking`, `pause`, `transactions` and `pubsub` are what clients can
-//!    do beside that, and do to each other.
-//! 6. `handler` has the callbacks, which call all of this. `replay` reads the file at the start.
+//! 1. Below: the fields of [`Server`], which get their meaning on the way.
+//! 2. `handler` has the callbacks, and `protocol` finds a command in the input. `clients` tells what is known of a
+//!    client, and all that can stop its commands; `execute` carries out a command or says why not.
+//! 3. `commands` has the table of all commands, of which a look is enough, and a file for each family. `strings` is one
+//!    of them; the others are written in the same way.
+//! 4. `values` are what keys stand for, `keys` is how commands read and change them, and `store` has all that is kept.
+//! 5. `reply` writes replies, `output` sends them, and `append_only` has them wait for the disk.
+//! 6. `blocking`: clients that wait for each other.
 //!
-//! Who has little time leaves out `replay`, `pause` and the program's `file`, too.
+//! Each of the other files is one thing that clients can do or have done besides, and is understood with these, but
+//! without the rest: `journal` makes a record of each change, and `replay` reads them at the start; `transactions`,
+//! `pubsub`, `pause`; `kept` bounds what is kept for clients; `inline` finds commands that people type, and `pattern`
+//! compares names; and the families of commands.
 
 #![allow(unreachable_pub, reason = "all of it is private to one program")]
 
@@ -67,24 +68,27 @@ const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// A key-value store that speaks the protocol of Redis.
 pub struct Server {
-    store: Store,
     commands: HashMap<&'static [u8], &'static Command, ahash::RandomState>,
+    store: Store,
     clients: Slab<Client>,
-    /// The slot of the client whose commands are carried out.
+
+    // Of the client whose callback runs:
+    /// Its slot.
     current: usize,
-    /// The connection of that client, during its callbacks.
+    /// Its connection; none outside of such a callback.
     running: Option<Key>,
-    /// Replies to that client that were not sent yet.
+    /// Replies to it that were not sent yet.
     out: Vec<u8>,
     /// Messages that it has published itself, within a transaction: they come behind the reply to EXEC.
     pushed: Vec<u8>,
-    /// How much its PUBLISHes have made of messages for patterns, in this callback.
+    /// How much its PUBLISHes have made of messages for patterns.
     published_bytes: usize,
+
     append_only: Option<AppendOnly>,
     subscriptions: Subscriptions,
+    pause: Option<Pause>,
     /// The memory of what is kept for all clients.
     kept_bytes: usize,
-    pause: Option<Pause>,
     /// The timer for the keys whose deadline has passed; none while no key has a deadline.
     expiry: Option<TimerId>,
     started: Time,
@@ -108,8 +112,8 @@ impl Server {
     /// collide.
     pub fn new(seed: u64) -> Server {
         Server {
-            store: Store::new(seed),
             commands: COMMANDS.iter().map(|row| (row.name.as_bytes(), row)).collect(),
+            store: Store::new(seed),
             clients: Slab::new(),
             current: 0,
             running: None,
@@ -118,8 +122,8 @@ impl Server {
             published_bytes: 0,
             append_only: None,
             subscriptions: Subscriptions::default(),
-            kept_bytes: 0,
             pause: None,
+            kept_bytes: 0,
             expiry: None,
             started: Time::default(),
             clients_total: 0,
@@ -152,8 +156,8 @@ impl Server {
     }
 
     /// Records all changes in a file from now on. The replies and messages that wait for it take `waiting_bytes_max` of
-    /// memory at most, beside that of the reactor; and when the records that wait take more than that, nothing is
-    /// changed. The inbox is to be attached to this handler.
+    /// memory at most, beside that of the reactor. When the records that wait behind those being written take more than
+    /// that, too, changes are refused. The inbox is to be attached to this handler.
     pub fn append_to(
         &mut self,
         file: impl RecordFile,

@@ -1,7 +1,7 @@
 //! Patterns of keys and channels, as glob(7): `*`, `?`, `[a-c]`, `[^a]`, `\`.
 
 /// Whether all of `text` matches, in at most so many steps, which are taken off; `None` if they do not suffice. It takes
-/// as many as the product of the lengths at most, and for most patterns four for each byte of the text suffice.
+/// twice the product of the lengths at most, and for most patterns four for each byte of the text suffice.
 pub fn matches(pattern: &[u8], text: &[u8], steps: &mut usize) -> Option<bool> {
     let (mut at, mut pos) = (0, 0);
     // Where to go on if what is tried now does not match: after the last star, with one more byte left to it.

@@ -10,6 +10,7 @@ pub const REPLY_BYTES_MAX: usize = 128 << 20;
 /// by then is taken back.
 pub type Outcome = Result<Done, Failure>;
 
+/// The methods of [`Reply`] return it: so no command forgets its reply.
 #[derive(Debug)]
 pub struct Done;
 

@@ -33,7 +33,7 @@ pub struct Store {
     /// How often something was changed since the start.
     pub changes: u64,
     /// How much commands have done since a connection gave its turn back for that. A unit is one argument, one entry that
-    /// was looked at, or what stands above.
+    /// was looked at, or what stands above. `call` counts arguments and replies; a command that does more counts that.
     pub work: usize,
     /// Keys that were changed, and whose observers were not told yet.
     pub touched: Vec<(usize, Bytes)>,

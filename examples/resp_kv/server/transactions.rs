@@ -11,8 +11,8 @@ use super::protocol::BULK_BYTES_MAX;
 use super::reply::REPLY_BYTES_MAX;
 use super::values::Bytes;
 
-/// After so much work, which is a second or some, EXEC answers each of the other commands with an error. It does so, too, when
-/// its replies leave no room for one of the largest strings.
+/// After so much work, which takes some seconds, EXEC answers each of the other commands with an error. It does so, too,
+/// when its replies leave no room for one of the largest strings.
 const WORK_MAX: usize = 1 << 26;
 
 /// A command with its arguments.

@@ -142,7 +142,7 @@ pub fn command(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     }
     reply.array(COMMANDS.len());
     for row in COMMANDS {
-        // Behind name and arity come eight places that say where the keys stand. Clients look at them for clusters
+        // Behind name and arity come eight places more, such as where the keys stand. Clients look at them for clusters
         // only.
         reply.array(10);
         reply.bulk(row.name.as_bytes());

@@ -83,12 +83,7 @@ pub fn expire(keys: &mut Keys, args: Args, reply: &mut Reply, unit: Unit) -> Out
 }
 
 /// TTL and PTTL: what `of` makes of the key's deadline and the time; -2 without a key, -1 without a deadline.
-pub fn deadline(
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-    of: fn(u64, u64) -> u64,
-) -> Outcome {
+pub fn ttl(keys: &mut Keys, args: Args, reply: &mut Reply, of: fn(u64, u64) -> u64) -> Outcome {
     Ok(reply.integer(match keys.expires(args[1]) {
         None => -2,
         Some(NEVER) => -1,
