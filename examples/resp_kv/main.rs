@@ -16,7 +16,8 @@
 //! Try it: `cargo run --release --features signals --example resp_kv`, and in another terminal `redis-cli` or
 //! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. A
 //! signal, or SHUTDOWN, ends it when what was sent by then is answered, after five seconds at the latest; a second
-//! signal at once. Who waits by then for an element of a list, or for the end of a CLIENT PAUSE, gets no answer.
+//! signal at once, but for the time that the disk takes. Who waits by then for an element of a list, or for the end of
+//! a CLIENT PAUSE, gets no answer.
 //!
 //! To read it, begin with `server/mod.rs`.
 

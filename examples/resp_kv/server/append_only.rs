@@ -22,6 +22,8 @@ use super::journal::Journal;
 
 /// At most so many messages that have waited for the disk are sent in a turn.
 const RELEASED_PER_TURN: usize = 1000;
+/// A quarter of their memory is for replies that take no more than this. A client has one of them, or a few.
+const SMALL_BYTES: usize = 1024;
 /// If more bytes of records than this wait for a slow disk, replies wait for it also under `everysec`.
 const BACKLOG_BYTES_MAX: usize = 64 << 20;
 
@@ -160,13 +162,15 @@ impl AppendOnly {
     }
 
     /// Keeps a message for a connection until all records up to now are on the disk. The same message for many takes its
-    /// memory once. False if it would take more than half of the room that is left: then the connection cannot go on.
-    /// So there is room for the small replies of many clients, however large those were that others have asked for.
+    /// memory once. False if there is no room: then the connection cannot go on. A part of it is for small replies,
+    /// however large those were that others have asked for.
     #[must_use]
     pub fn hold(&mut self, journal: &Journal, key: Key, bytes: &Rc<[u8]>, next: Next) -> bool {
         let is_first = Rc::strong_count(bytes) == 1; // the caller's
         let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
-        if cost > (self.waiting_bytes_max - self.held_bytes) / 2 {
+        let is_small = cost <= SMALL_BYTES && !matches!(next, Next::Nothing);
+        let reserved = if is_small { 0 } else { self.waiting_bytes_max / 4 };
+        if self.held_bytes + cost + reserved > self.waiting_bytes_max {
             return false;
         }
         self.held_bytes += cost;

@@ -4,7 +4,7 @@ use oneloop::{Connection, Context};
 
 use super::Server;
 use super::clients::Client;
-use super::commands::{Args, Command, Failure, Outcome, Run, quote};
+use super::commands::{Args, Command, Failure, OnKeys, Outcome, Run, quote};
 use super::keys::Keys;
 use super::reply::Reply;
 use super::store::BYTES_PER_WORK;
@@ -110,12 +110,7 @@ impl Server {
 }
 
 /// Carries out a command on keys, and records it if it changed something.
-pub fn call_on_keys(
-    run: fn(&mut Keys, Args, &mut Reply) -> Outcome,
-    keys: &mut Keys,
-    args: Args,
-    reply: &mut Reply,
-) -> Outcome {
+pub fn call_on_keys(run: OnKeys, keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     let changes = keys.store.changes;
     keys.store.journal.has_own_record = false;
     let outcome = run(keys, args, reply);

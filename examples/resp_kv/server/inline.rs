@@ -19,7 +19,8 @@ pub fn decode_line(input: &[u8], offset: &mut usize) -> Result<Option<(Words, us
     let words =
         words(&input[..end]).ok_or(FrameError::Malformed("unbalanced quotes in request"))?;
     // Some web page makes its reader's browser post a form to us, in which commands stand: carry out none of them.
-    if words.first().is_some_and(|name| name == b"POST" || name.eq_ignore_ascii_case(b"Host:")) {
+    let is_http = |name: &Vec<u8>| matches!(&*name.to_ascii_lowercase(), b"post" | b"host:");
+    if words.first().is_some_and(is_http) {
         return Err(FrameError::Malformed("this is no HTTP server"));
     }
     Ok(Some((words, end + 1)))

@@ -6,7 +6,7 @@ use std::mem;
 use oneloop::codec::Decoder;
 
 use super::Server;
-use super::commands::{Args, Command, Failure, Run, database};
+use super::commands::{Args, Command, Failure, OnKeys, Run, database};
 use super::execute::call_on_keys;
 use super::protocol::{CommandDecoder, Request};
 use super::reply::Reply;
@@ -80,6 +80,7 @@ impl Replay<'_> {
     }
 
     fn run(&mut self, args: Args) -> Result<(), Failure> {
+        let command = self.command(args);
         match (args, &mut self.transaction) {
             ([b"MULTI"], None) => self.transaction = Some(Vec::new()),
             ([b"MULTI"], Some(_)) => return Err(Failure::new("a transaction within another")),
@@ -89,20 +90,29 @@ impl Replay<'_> {
                     self.run(&args)?;
                 }
             }
-            (_, Some(queued)) => queued.push(args.iter().map(|arg| arg.to_vec()).collect()),
             ([b"SELECT", number], None) => self.database = database(number)?,
             (_, None) => {
-                let command = args.first().and_then(|name| self.server.look_up(name));
-                let Some(Command { writes: true, run: Run::OnKeys(run), .. }) = command else {
-                    return Err(Failure::new("no command that changes keys"));
-                };
-                if !command.is_some_and(|command| command.takes(args.len())) {
-                    return Err(Failure::new("wrong number of arguments"));
-                }
                 let (keys, mut out) = (&mut self.server.store.keys(self.database), Vec::new());
-                call_on_keys(*run, keys, args, &mut Reply::new(&mut out, 2))?;
+                call_on_keys(command?, keys, args, &mut Reply::new(&mut out, 2))?;
+            }
+            (_, Some(queued)) => {
+                if !matches!(args, [b"SELECT", _]) {
+                    command?; // or the error would have the place of EXEC
+                }
+                queued.push(args.iter().map(|arg| arg.to_vec()).collect());
             }
         }
         Ok(())
+    }
+
+    fn command(&self, args: Args) -> Result<OnKeys, Failure> {
+        let command = args.first().and_then(|name| self.server.look_up(name));
+        let Some(Command { writes: true, run: Run::OnKeys(run), .. }) = command else {
+            return Err(Failure::new("no command that changes keys"));
+        };
+        if !command.is_some_and(|command| command.takes(args.len())) {
+            return Err(Failure::new("wrong number of arguments"));
+        }
+        Ok(*run)
     }
 }

@@ -61,10 +61,12 @@ impl Command {
 /// The function that carries out a command. Unless it fails it writes what its client is to get now, mostly one reply.
 pub enum Run {
     /// It needs nothing but the keys of a database. So it can be carried out again when the append-only file is read.
-    OnKeys(fn(&mut Keys, Args, &mut Reply) -> Outcome),
+    OnKeys(OnKeys),
     /// It may need all that the server knows. Its client is the current one.
     OnServer(fn(&mut Server, &mut Connection, Args) -> Outcome),
 }
+
+pub type OnKeys = fn(&mut Keys, Args, &mut Reply) -> Outcome;
 
 /// A command's arguments, the first of which is its name.
 pub type Args<'a> = &'a [&'a [u8]];
