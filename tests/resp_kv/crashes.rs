@@ -266,18 +266,18 @@ fn replies_that_wait_for_the_disk_have_a_bound() {
 fn replies_of_all_sizes_leave_room_for_small_ones_that_wait_for_the_disk() {
     let (mut sim, disk) = (Simulation::new(1), Disk::default());
     let served = serve_file(&mut sim, &disk, Policy::Always);
-    let sizes: Vec<usize> = (5..=17).map(|power| 1 << power).collect();
+    let sizes: Vec<usize> = (5..=15).rev().map(|power| 1 << power).collect();
     let set = |size: &usize| format!("SET {size} {}\r\n", "x".repeat(*size));
-    let set: String = sizes.iter().filter(|size| **size < 65_000).map(set).collect();
-    let prepared = sim.client(served.address, Script::new().send(set).expect("+OK\r\n".repeat(11)));
+    let set = Script::new().send(sizes.iter().map(set).collect::<String>());
+    let prepared = sim.client(served.address, set.expect("+OK\r\n".repeat(sizes.len())));
     set_large(&mut sim, served, 60_000, 2);
     sim.assert_done(prepared);
-    for _ in 0..8 {
-        sim.client(served.address, Script::new().send("SET n 1\r\nGET large\r\n").may_end());
-    }
-    for size in sizes.iter().rev().chain(&sizes) {
-        let ask = format!("SET n 1\r\nGET {size}\r\n");
-        sim.client(served.address, Script::new().send(ask).may_end());
+    let names = sizes.iter().map(usize::to_string);
+    for name in std::iter::once("large".into()).chain(names) {
+        for _ in 0..8 {
+            let ask = Script::new().send(format!("SET n 1\r\nGET {name}\r\n"));
+            sim.client(served.address, ask.may_end());
+        }
     }
     let small = |_| Script::new().send("SET n 1\r\n").expect("+OK\r\n").close();
     let small: Vec<_> = (0..10).map(|i| sim.client(served.address, small(i))).collect();
