@@ -5,6 +5,7 @@
 #[path = "../examples/resp_kv/server/inline.rs"]
 mod inline;
 #[path = "../examples/resp_kv/server/pattern.rs"]
+#[expect(dead_code, reason = "the check of names, which is about their length only")]
 mod pattern;
 #[path = "../examples/resp_kv/server/protocol.rs"]
 mod protocol;

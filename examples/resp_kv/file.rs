@@ -21,7 +21,7 @@ impl RecordFile for File {
 }
 
 /// Opens the append-only file, carries out what it says, and cuts off a record that was not written to its end.
-pub(crate) fn open(server: &mut Server, path: &Path) -> io::Result<File> {
+pub(crate) fn open_and_replay(server: &mut Server, path: &Path) -> io::Result<File> {
     let file = open_regular(path)?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
         Errno::WOULDBLOCK => io::Error::other("another process has it open"),

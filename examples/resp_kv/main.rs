@@ -82,7 +82,8 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let mut server = Server::new(random());
     let mut inbox = None;
     if let Some(path) = &arguments.appendonly {
-        let file = file::open(&mut server, path).map_err(|error| file::named(path, error))?;
+        let file =
+            file::open_and_replay(&mut server, path).map_err(|error| file::named(path, error))?;
         inbox = Some(server.append_to(file, arguments.appendfsync, WAITING_BYTES_MAX));
     }
     // Not before: while the file is read, which may take long, a signal ends the program at once.

@@ -294,6 +294,19 @@ fn set_large(sim: &mut Simulation, served: Served<Server>, part_bytes: usize, pa
     sim.assert_done(client);
 }
 
+#[test]
+fn who_has_sent_all_gets_the_replies_that_wait_for_the_disk() {
+    for seed in 1..=100 {
+        let (mut sim, disk) = (Simulation::new(seed), Disk::default());
+        let served = serve_file(&mut sim, &disk, Policy::Always);
+        let script = Script::new().send("SET a 1\r\nBLPOP list 0.00001\r\nINCR a\r\n").shutdown();
+        let script = script.expect("+OK\r\n*-1\r\n:2\r\n").expect_end();
+        let client = sim.client(served.address, script);
+        sim.run_for(LONG);
+        sim.assert_done(client);
+    }
+}
+
 /// A client whose replies wait for the disk is shown no more commands when a message leaves that has waited, too.
 #[test]
 fn a_message_that_leaves_adds_nothing_to_the_replies_that_wait() {

@@ -2,7 +2,7 @@
 //!
 //! Records are written in batches: while one is on its way to the disk, the next one is collected. So with the
 //! policy `always` one fsync(2) is for many clients. The replies to all of them wait for it, also to those that only
-//! read: they may have read what is not on the disk.
+//! read: they may have read what is not on the disk. With `everysec` they wait only for a disk that is much too slow.
 //!
 //! An example, with `always`. Batch 7 is being written, and nothing was changed since. A client that reads now waits for
 //! batch 7. Then one changes a key: its record will be in batch 8, and for that wait this client and all after it, also
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use oneloop::{Blocking, Context, Inbox, Key, blocking};
+use oneloop::{Blocking, Context, Inbox, Key, TimerId, blocking};
 
 use super::journal::Journal;
 
@@ -38,7 +38,7 @@ pub enum Policy {
     EverySecond,
 }
 
-/// A file that grows. In tests it is none.
+/// A file that grows. In tests it is none. It does not panic: nobody would hear of that.
 pub trait RecordFile: Send + 'static {
     /// Writes all bytes at its end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
@@ -89,12 +89,16 @@ pub struct AppendOnly {
     /// The number of the last batch that the helper was given, and of the last that it has written.
     begun: u64,
     done: u64,
+    /// Something was written and not synced since.
     is_unsynced: bool,
+    /// A second is over since the last sync.
     is_sync_due: bool,
     held: VecDeque<Held>,
+    /// The timer for the next part of what can be sent, if that was too much for one turn.
+    next_release: Option<TimerId>,
     /// The memory that they take.
     pub held_bytes: usize,
-    /// How much memory they may take, and how much the records that wait to be written.
+    /// How much they may take, and beside that the records that wait to be written.
     waiting_bytes_max: usize,
 }
 
@@ -135,6 +139,7 @@ impl AppendOnly {
             is_unsynced: false,
             is_sync_due: false,
             held: VecDeque::new(),
+            next_release: None,
             held_bytes: 0,
             waiting_bytes_max,
         };
@@ -166,7 +171,7 @@ impl AppendOnly {
     /// however large those were that others have asked for.
     #[must_use]
     pub fn hold(&mut self, journal: &Journal, key: Key, bytes: &Rc<[u8]>, next: Next) -> bool {
-        let is_first = Rc::strong_count(bytes) == 1; // the caller's
+        let is_first = Rc::strong_count(bytes) == 1; // only the caller has it, no other entry
         let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
         let is_small = cost <= SMALL_BYTES && !matches!(next, Next::Nothing);
         let reserved = if is_small { 0 } else { self.waiting_bytes_max / 4 };
@@ -196,22 +201,20 @@ impl AppendOnly {
 
     /// A batch was written.
     pub fn handle_written(&mut self, cx: &mut Context) {
-        let is_releasing = self.has_ready();
         self.done += 1;
-        if !is_releasing {
+        if self.next_release.is_none() {
             self.release(cx);
         }
     }
 
-    /// A second is over, or more of what was held can be sent; it does no harm to take the one for both.
-    pub fn handle_timer(&mut self, cx: &mut Context) {
-        self.is_sync_due = true;
-        self.release(cx);
-    }
-
-    /// Whether something held waits for the disk no longer.
-    fn has_ready(&self) -> bool {
-        self.held.front().is_some_and(|held| held.batch <= self.done)
+    /// A second is over, or more of what was held can be sent.
+    pub fn handle_timer(&mut self, timer: TimerId, cx: &mut Context) {
+        if self.next_release == Some(timer) {
+            self.next_release = None;
+            self.release(cx);
+        } else {
+            self.is_sync_due = true;
+        }
     }
 
     /// Sends what waits for the disk no longer. Of very much it sends a part, and the rest in the next turns.
@@ -227,8 +230,8 @@ impl AppendOnly {
                 Next::Close => cx.close_key(held.key),
             }
         }
-        if self.has_ready() {
-            cx.set_handler_timer(Duration::ZERO);
+        if self.held.front().is_some_and(|held| held.batch <= self.done) {
+            self.next_release = Some(cx.set_handler_timer(Duration::ZERO));
         }
     }
 

@@ -47,6 +47,7 @@ pub struct Client {
     pub is_postponed: bool,
     /// It is closed behind the replies that it has not been sent yet.
     pub is_closing: bool,
+    /// Its part of [`Server::kept_bytes`](super::Server).
     pub kept_bytes: usize,
 }
 
@@ -103,8 +104,8 @@ impl Client {
     }
 }
 
-/// Has the commands that wait in a client's input shown to `on_data` again. That happens when a connection goes on
-/// after a pause, so there has to be one; or there was one already, as its input had no more room.
+/// Has the commands that wait in a client's input shown to `on_data` again. To resume a connection does that, and only one
+/// that is paused can be resumed. (One whose input had no more room was paused already.)
 pub fn show_again(cx: &mut Context, client: Key) {
     cx.pause_key(client);
     cx.resume_key(client);

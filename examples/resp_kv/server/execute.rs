@@ -37,11 +37,9 @@ impl Server {
         }
         self.commands_total += 1;
         let is_in_transaction = self.clients[self.current].transaction.is_some();
-        let journal = &self.store.journal;
-        let is_full = self.append_only.as_ref().is_some_and(|file| file.is_full(journal));
         match checked {
             Err(failure) => self.refuse(&failure),
-            Ok(command) if is_full && self.writes(command) => {
+            Ok(command) if self.is_full() && self.writes(command) => {
                 self.refuse(&Failure::new("ERR too many changes wait for the disk"));
             }
             Ok(command) if is_in_transaction && !command.is_never_queued() => {
@@ -97,7 +95,7 @@ impl Server {
         }
     }
 
-    /// Tells the observers of the keys that were changed.
+    /// Tells the observers of the keys that were changed. Those that wait take elements, which changes more keys.
     pub fn handle_touched(&mut self, cx: &mut Context) {
         let mut at = 0;
         while let Some(touched) = self.store.touched.get(at).cloned() {

@@ -13,7 +13,7 @@ use super::output::FLUSH_BYTES;
 use super::protocol::{COMMAND_BYTES_MAX, CommandDecoder, Request};
 use super::{Server, Session};
 
-/// So many keys whose deadline has passed are removed in a turn.
+/// So many keys whose deadline has passed are removed in a turn, with their entries.
 const EXPIRED_PER_TURN: usize = 1000;
 /// After so many arguments, and entries that were looked at, the other clients have their turn: about a millisecond.
 const WORK_PER_TURN: usize = 16_000;
@@ -67,10 +67,10 @@ impl StreamHandler for Server {
             }
             let this = &self.clients[slot];
             if this.is_postponed {
-                return Ok(None);
+                return Ok(None); // it was not carried out, and stays in the input
             }
             if this.must_wait() || self.store.work > WORK_PER_TURN {
-                // It waits, or others have their turn. This ends the loop: the rest of its commands stays in the input.
+                // It waits, or others have their turn. `again` ends the loop: the rest of its commands stays in the input.
                 self.store.work = 0;
                 conn.again();
             }
@@ -80,7 +80,7 @@ impl StreamHandler for Server {
             Ok(Some(taken))
         });
         // An error of this callback would close the connection at once. But the client is to get the replies to the
-        // commands before this one, also those that wait for the disk.
+        // commands before this one, also those that wait for the disk. What is behind the error cannot be read.
         let used = result.unwrap_or_else(|error| {
             self.reply().error(&format!("ERR Protocol error: {error}"));
             self.clients[slot].is_closing = true;
@@ -91,6 +91,7 @@ impl StreamHandler for Server {
         Ok(used)
     }
 
+    /// BLPOP or BRPOP has waited long enough: no other timer is set for a connection.
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection, _: TimerId) {
         if self.clients[session.slot].blocked.is_some() {
             self.unblock(conn, session.slot, |reply| reply.null_array());
@@ -100,14 +101,14 @@ impl StreamHandler for Server {
 
     fn on_handler_timer(&mut self, timer: TimerId, cx: &mut Context) {
         self.read_clock(cx);
-        if self.expiry == Some(timer) {
-            let has_more = self.store.expire(EXPIRED_PER_TURN);
-            self.expiry = has_more.then(|| cx.set_handler_timer(Duration::ZERO));
+        if self.expiry_timer == Some(timer) {
+            let has_more = !self.is_full() && self.store.remove_expired(EXPIRED_PER_TURN);
+            self.expiry_timer = has_more.then(|| cx.set_handler_timer(Duration::ZERO));
             self.handle_touched(cx);
         } else if self.pause.as_ref().is_some_and(|pause| pause.timer == timer) {
             self.unpause(cx);
         } else if let Some(append_only) = &mut self.append_only {
-            append_only.handle_timer(cx);
+            append_only.handle_timer(timer, cx);
         }
         self.end(cx);
     }
@@ -115,15 +116,14 @@ impl StreamHandler for Server {
     /// What the client had sent was carried out, unless it waits for an element of a list or for the end of a CLIENT
     /// PAUSE. It might do so for ever, so it is closed, too.
     fn on_drain(&mut self, session: &mut Session, conn: &mut Connection) {
-        let this = &mut self.clients[session.slot];
-        if conn.is_paused() && !this.must_wait() {
+        if conn.is_paused() && !self.clients[session.slot].must_wait() {
             return; // its replies wait for the disk: this is called again when it goes on
         }
-        this.is_closing = true;
-        self.begin(conn, session.slot);
-        self.forget_waiting(conn, session.slot);
-        self.flush(conn); // which closes it
-        self.end(conn);
+        self.close_behind(conn, session.slot);
+    }
+
+    fn on_peer_closed(&mut self, session: &mut Session, conn: &mut Connection) {
+        self.close_behind(conn, session.slot);
     }
 
     fn on_close(&mut self, session: Session, _: Key, _: CloseReason, cx: &mut Context) {
@@ -133,6 +133,17 @@ impl StreamHandler for Server {
         self.take_transaction(session.slot);
         let client = self.clients.remove(session.slot);
         debug_assert_eq!(client.kept_bytes, 0);
+    }
+}
+
+impl Server {
+    /// Closes a connection behind its replies, also those that wait for the disk.
+    fn close_behind(&mut self, conn: &mut Connection, slot: usize) {
+        self.clients[slot].is_closing = true;
+        self.begin(conn, slot);
+        self.forget_waiting(conn, slot);
+        self.flush(conn);
+        self.end(conn);
     }
 }
 

@@ -63,6 +63,8 @@ fn quoted(mut input: &[u8], quote: u8) -> Option<(Vec<u8>, &[u8])> {
             [b'\\', b'n', rest @ ..] if quote == b'"' => (b'\n', rest),
             [b'\\', b'r', rest @ ..] if quote == b'"' => (b'\r', rest),
             [b'\\', b't', rest @ ..] if quote == b'"' => (b'\t', rest),
+            [b'\\', b'a', rest @ ..] if quote == b'"' => (7, rest),
+            [b'\\', b'b', rest @ ..] if quote == b'"' => (8, rest),
             [b'\\', byte, rest @ ..] if quote == b'"' || *byte == quote => (*byte, rest),
             [byte, rest @ ..] => (*byte, rest),
             [] => return None,

@@ -13,6 +13,7 @@ pub struct Keys<'a> {
 }
 
 impl Database {
+    /// All changes of a deadline go through here.
     fn change_deadline(&mut self, key: &[u8], old: u64, new: u64) {
         if old != NEVER {
             self.deadlines.remove(&(old, Bytes::from_slice(key)));
@@ -128,8 +129,7 @@ impl Keys<'_> {
         self.remove_at(place).map(|(_, value)| value)
     }
 
-    /// Notes that the value of a key was changed: its observers are told when the command has ended, by
-    /// `handle_touched`.
+    /// Notes that a command has changed the value of a key. So the command is recorded.
     pub fn touch(&mut self, key: &[u8]) {
         self.store.changes += 1;
         self.note(key);
@@ -139,11 +139,12 @@ impl Keys<'_> {
     pub fn taken_from(&mut self, key: &[u8]) {
         self.touch(key);
         let Some(place) = self.find(key) else { return };
-        if self.database().keys[place].value.is_empty() {
+        if self.database().keys[place].value.len() == 0 {
             self.remove_at(place);
         }
     }
 
+    /// Has the observers of a key told, when the command has ended, that it was changed.
     fn note(&mut self, key: &[u8]) {
         if self.database().observers.contains_key(key) {
             self.store.touched.push((self.number, Bytes::from_slice(key)));

@@ -5,18 +5,18 @@
 //! command to the last one of its reply:
 //!
 //! 1. Below: the fields of [`Server`], which get their meaning on the way.
-//! 2. `handler` has the callbacks, and `protocol` finds a command in the input. `clients` tells what is known of a
-//!    client, and all that can stop its commands; `execute` carries out a command or says why not.
+//! 2. `clients` tells what is known of a client; its table, of all that can stop a client's commands, is needed next.
+//!    `handler` has the callbacks, `protocol` finds a command in the input, and `execute` carries it out or says why not.
 //! 3. `commands` has the table of all commands, of which a look is enough, and a file for each family. `strings` is one
 //!    of them; the others are written in the same way.
-//! 4. `values` are what keys stand for, `keys` is how commands read and change them, and `store` has all that is kept.
-//! 5. `reply` writes replies, `output` sends them, and `append_only` has them wait for the disk.
+//! 4. `values` are what keys stand for, `store` has all that is kept, and `keys` is how commands read and change it.
+//!    `journal` makes a record of each change.
+//! 5. `reply` writes replies, `output` sends them, and `append_only` has the records written and replies wait for that.
 //! 6. `blocking`: clients that wait for each other.
 //!
-//! Each of the other files is one thing that clients can do or have done besides, and is understood with these, but
-//! without the rest: `journal` makes a record of each change, and `replay` reads them at the start; `transactions`,
-//! `pubsub`, `pause`; `kept` bounds what is kept for clients; `inline` finds commands that people type, and `pattern`
-//! compares names; and the families of commands.
+//! Each of the other files is one thing that clients can do or have done besides, and is understood with these: `replay`
+//! reads the records at the start; `transactions`, `pubsub`, `pause`; `kept` bounds what is kept for clients; `inline`
+//! finds commands that people type, and `pattern` compares names; `expiry` and the other families of commands.
 
 #![allow(unreachable_pub, reason = "all of it is private to one program")]
 
@@ -90,7 +90,7 @@ pub struct Server {
     /// The memory of what is kept for all clients.
     kept_bytes: usize,
     /// The timer for the keys whose deadline has passed; none while no key has a deadline.
-    expiry: Option<TimerId>,
+    expiry_timer: Option<TimerId>,
     started: Time,
     clients_total: u64,
     commands_total: u64,
@@ -124,7 +124,7 @@ impl Server {
             subscriptions: Subscriptions::default(),
             pause: None,
             kept_bytes: 0,
-            expiry: None,
+            expiry_timer: None,
             started: Time::default(),
             clients_total: 0,
             commands_total: 0,
@@ -182,8 +182,8 @@ impl Server {
         }
     }
 
-    /// Every callback of a client that carries out commands, or sends replies, begins with this. It clears what is left
-    /// of a callback that ended with a panic.
+    /// Every callback of a client that carries out commands, or sends what was collected, begins with this. It clears what
+    /// is left of a callback that ended with a panic.
     fn begin(&mut self, conn: &Connection, slot: usize) {
         self.read_clock(conn);
         self.current = slot;
@@ -204,8 +204,8 @@ impl Server {
         if let Some(append_only) = &mut self.append_only {
             append_only.write(&mut self.store.journal);
         }
-        if self.expiry.is_none() && self.store.has_deadlines() {
-            self.expiry = Some(cx.set_handler_timer(EXPIRY_PERIOD));
+        if self.expiry_timer.is_none() && self.store.has_deadlines() {
+            self.expiry_timer = Some(cx.set_handler_timer(EXPIRY_PERIOD));
         }
     }
 }

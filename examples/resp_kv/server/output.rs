@@ -60,6 +60,11 @@ impl Server {
         self.append_only.as_ref().is_some_and(|file| file.is_behind(&self.store.journal))
     }
 
+    /// Whether nothing is to be changed, as too many records wait for the disk.
+    pub fn is_full(&self) -> bool {
+        self.append_only.as_ref().is_some_and(|file| file.is_full(&self.store.journal))
+    }
+
     /// Keeps a message until all changes up to now are on the disk. If there is no room for it, the client is dropped.
     fn hold(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>, next: Next) {
         let journal = &self.store.journal;

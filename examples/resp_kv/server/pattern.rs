@@ -1,5 +1,22 @@
 //! Patterns of keys and channels, as glob(7): `*`, `?`, `[a-c]`, `[^a]`, `\`.
 
+use super::reply::Failure;
+
+/// A name of a client or a channel, or a pattern of names, if it is not too long: matching takes as many steps as the
+/// product of the lengths.
+///
+/// # Errors
+///
+/// It is longer than that.
+pub fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
+    const BYTES_MAX: usize = 256;
+    if name.len() > BYTES_MAX {
+        let text = format!("ERR a name or pattern has at most {BYTES_MAX} bytes");
+        return Err(text.into());
+    }
+    Ok(name)
+}
+
 /// Whether all of `text` matches, in at most so many steps, which are taken off; `None` if they do not suffice. It takes
 /// twice the product of the lengths at most, and for most patterns four for each byte of the text suffice.
 pub fn matches(pattern: &[u8], text: &[u8], steps: &mut usize) -> Option<bool> {

@@ -10,7 +10,7 @@ use super::inline::{LINE_BYTES_MAX, Words, decode_line};
 pub const BULK_BYTES_MAX: usize = 64 << 20;
 /// The longest command: room for one such argument, and for others that are short.
 pub const COMMAND_BYTES_MAX: usize = BULK_BYTES_MAX + LINE_BYTES_MAX;
-/// A command may have one argument for each so many bytes of the longest.
+/// A command has at most one argument for each so many bytes that it may have.
 const BYTES_PER_ARGUMENT: usize = 64;
 
 /// One command with its arguments, the first of which is its name; without any it is none.

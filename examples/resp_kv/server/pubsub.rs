@@ -10,9 +10,9 @@ use oneloop::{Connection, Context};
 
 use super::Server;
 use super::clients::Client;
-use super::commands::{Args, Failure, Outcome, check_name};
+use super::commands::{Args, Failure, Outcome};
 use super::kept::name_bytes;
-use super::pattern;
+use super::pattern::{self, check_name};
 use super::reply::{Done, REPLY_BYTES_MAX, Reply};
 use super::store::{BYTES_PER_WORK, STEPS_PER_WORK};
 use super::values::Bytes;

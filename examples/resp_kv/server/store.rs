@@ -93,19 +93,19 @@ impl Store {
         }
     }
 
-    /// Removes up to `count` keys whose deadline has passed; true if there may be more of them.
-    pub fn expire(&mut self, mut count: usize) -> bool {
+    /// Removes keys whose deadline has passed, with up to `count` entries or those of one key; true if there may be more.
+    pub fn remove_expired(&mut self, mut count: usize) -> bool {
         for number in 0..DATABASES {
-            let now = self.now;
             while let Some((deadline, key)) = self.databases[number].deadlines.first()
-                && *deadline <= now
+                && *deadline <= self.now
             {
                 if count == 0 {
                     return true;
                 }
-                count -= 1;
                 let key = key.clone();
-                self.keys(number).contains(&key); // not any more
+                let entries = self.databases[number].keys.get(&key).map_or(0, |it| it.value.len());
+                count = count.saturating_sub(1 + entries);
+                self.keys(number).contains(&key); // which removes it, as it has expired
             }
         }
         false

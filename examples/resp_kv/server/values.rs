@@ -34,13 +34,13 @@ impl Value {
         }
     }
 
-    /// Whether a hash, list or set has nothing in it, and so is not to be there.
-    pub fn is_empty(&self) -> bool {
+    /// How many entries it has, of which a string is one. Without any it is not to be there.
+    pub fn len(&self) -> usize {
         match self {
-            Value::String(_) => false,
-            Value::Hash(hash) => hash.is_empty(),
-            Value::List(list) => list.is_empty(),
-            Value::Set(set) => set.is_empty(),
+            Value::String(_) => 1,
+            Value::Hash(hash) => hash.len(),
+            Value::List(list) => list.len(),
+            Value::Set(set) => set.len(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Commands that are two in one: a string is read and something becomes of its key, or it is set with one option of SET.
 
-use super::strings::{get, options};
+use super::expiry::options;
+use super::strings::get;
 use super::*;
 
 pub fn setnx(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {

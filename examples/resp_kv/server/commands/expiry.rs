@@ -16,7 +16,7 @@ impl Unit {
     pub const MILLIS_SINCE_1970: Unit = Unit { millis: 1, is_from_now: false };
 
     /// The option of SET and GETEX with this name, in capital letters.
-    pub fn of_option(name: &[u8]) -> Option<Unit> {
+    fn of_option(name: &[u8]) -> Option<Unit> {
         match name {
             b"EX" => Some(Unit::SECONDS),
             b"PX" => Some(Unit::MILLIS),
@@ -28,13 +28,7 @@ impl Unit {
 
     /// The moment in milliseconds since 1970 that a number means, which is to be `least` or more; 0 for all moments before
     /// 1970.
-    pub fn deadline(
-        self,
-        number: &[u8],
-        least: i64,
-        now: u64,
-        command: &[u8],
-    ) -> Result<u64, Failure> {
+    fn deadline(self, number: &[u8], least: i64, now: u64, command: &[u8]) -> Result<u64, Failure> {
         let number = integer(number)?;
         let millis = Some(number).filter(|number| *number >= least);
         let millis = millis.and_then(|number| number.checked_mul(self.millis));
@@ -45,6 +39,39 @@ impl Unit {
         })?;
         Ok(u64::try_from(at).unwrap_or(0))
     }
+}
+
+/// The deadline that options of SET or GETEX give a key, if any; and of SET, whether the key has to be there.
+pub type Options = (Option<u64>, Option<bool>);
+
+pub fn options(keys: &mut Keys, args: Args, is_set: bool) -> Result<Options, Failure> {
+    let (mut deadline, mut if_exists) = (None, None);
+    let mut rest = args[if is_set { 3 } else { 2 }..].iter();
+    while let Some(option) = rest.next() {
+        let at = match (&*option.to_ascii_uppercase(), is_set) {
+            (b"KEEPTTL", true) => keys.expires(args[1]).unwrap_or(NEVER),
+            (b"PERSIST", false) => NEVER,
+            (word @ (b"NX" | b"XX"), true) => {
+                if if_exists.replace(word == b"XX") == Some(word != b"XX") {
+                    return Err(Failure::SYNTAX);
+                }
+                continue;
+            }
+            (word, _) => {
+                let unit = Unit::of_option(word).ok_or(Failure::SYNTAX)?;
+                let number = rest.next().ok_or(Failure::SYNTAX)?;
+                if is_set || keys.contains(args[1]) {
+                    unit.deadline(number, 1, keys.store.now, args[0])?
+                } else {
+                    NEVER // as GETEX does not look at the number then
+                }
+            }
+        };
+        if deadline.replace(at).is_some() {
+            return Err(Failure::SYNTAX);
+        }
+    }
+    Ok((deadline, if_exists))
 }
 
 impl Keys<'_> {

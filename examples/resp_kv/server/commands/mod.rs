@@ -20,7 +20,7 @@ use oneloop::Connection;
 // The families begin with `use super::*`: they see this and all that stands below.
 use super::Server;
 use super::keys::Keys;
-use super::pattern;
+use super::pattern::{self, check_name};
 use super::protocol::BULK_BYTES_MAX;
 pub use super::reply::{Done, Failure, Outcome, Reply};
 use super::store::{BYTES_PER_WORK, DATABASES, NEVER, STEPS_PER_WORK};
@@ -96,21 +96,6 @@ pub fn float(text: &[u8]) -> Result<f64, Failure> {
 fn parse<T: FromStr>(text: &[u8], bytes_max: usize) -> Option<T> {
     let text = Some(text).filter(|text| text.len() <= bytes_max)?;
     str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// A name of a client or a channel, or a pattern of names, if it is not too long: matching takes as many steps as the
-/// product of the lengths.
-///
-/// # Errors
-///
-/// It is longer than that.
-pub fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
-    const BYTES_MAX: usize = 256;
-    if name.len() > BYTES_MAX {
-        let text = format!("ERR a name or pattern has at most {BYTES_MAX} bytes");
-        return Err(text.into());
-    }
-    Ok(name)
 }
 
 pub fn is_word(argument: &[u8], word: &str) -> bool {

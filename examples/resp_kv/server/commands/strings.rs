@@ -1,39 +1,10 @@
 //! Strings.
 
-use super::expiry::Unit;
+use super::expiry::options;
 use super::*;
 
 pub fn get(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     Ok(reply.bulk_or_null(keys.of::<Bytes>(args[1])?))
-}
-
-/// The deadline that options of SET or GETEX give a key, if any; and of SET, whether the key has to be there.
-pub type Options = (Option<u64>, Option<bool>);
-
-pub fn options(keys: &mut Keys, args: Args, is_set: bool) -> Result<Options, Failure> {
-    let (mut deadline, mut if_exists) = (None, None);
-    let mut rest = args[if is_set { 3 } else { 2 }..].iter();
-    while let Some(option) = rest.next() {
-        let at = match (&*option.to_ascii_uppercase(), is_set) {
-            (b"KEEPTTL", true) => keys.expires(args[1]).unwrap_or(NEVER),
-            (b"PERSIST", false) => NEVER,
-            (word @ (b"NX" | b"XX"), true) => {
-                if if_exists.replace(word == b"XX") == Some(word != b"XX") {
-                    return Err(Failure::SYNTAX);
-                }
-                continue;
-            }
-            (word, _) => {
-                let unit = Unit::of_option(word).ok_or(Failure::SYNTAX)?;
-                let number = rest.next().ok_or(Failure::SYNTAX)?;
-                unit.deadline(number, 1, keys.store.now, args[0])?
-            }
-        };
-        if deadline.replace(at).is_some() {
-            return Err(Failure::SYNTAX);
-        }
-    }
-    Ok((deadline, if_exists))
 }
 
 impl Keys<'_> {
