@@ -55,6 +55,36 @@ fn keys_keep_their_deadlines_when_most_others_are_removed() {
     sim.assert_done(client);
 }
 
+/// What expires at one moment is removed in parts, of a thousand entries or so.
+#[test]
+fn keys_that_expire_together_leave_others_their_turns() {
+    // Five seconds after the simulation's clock begins, which is that of the year 2000.
+    let members: String = (0..1000).map(|member| format!(" {member}")).collect();
+    let small: String =
+        (0..20_000).map(|key| format!("SET {key} x PXAT 946684805000\r\n")).collect();
+    let large =
+        (0..20).map(|key| format!("SADD {key}{members}\r\nPEXPIREAT {key} 946684805000\r\n"));
+    for (set, replies) in [(small, 20_000), (large.collect(), 40)] {
+        let mut sim = Simulation::new(1);
+        let served = serve(&mut sim);
+        let count = move |bytes: &[u8]| {
+            (bytes.iter().filter(|byte| **byte == b'\n').count() == replies).then_some(bytes.len())
+        };
+        let script = Script::new().send(set).expect_with(count).wait(Duration::from_secs(9));
+        let client = sim.client(served.address, script.send("DBSIZE\r\n").expect(":0\r\n").close());
+        let turns = |sim: &Simulation| sim[served.reactor].stats().turns;
+        sim.run_for(Duration::from_secs(4));
+        let before = turns(&sim);
+        sim.run_for(Duration::from_millis(500));
+        let quiet = turns(&sim) - before;
+        sim.run_for(Duration::from_millis(1000));
+        let turns = turns(&sim) - before;
+        assert!(turns > 2 * quiet + 15, "{turns} turns, {quiet} of them before");
+        sim.run_for(LONG);
+        sim.assert_done(client);
+    }
+}
+
 #[test]
 fn a_watched_key_that_has_expired_undoes_the_transaction_though_nobody_has_looked() {
     let mut sim = Simulation::new(1);
