@@ -280,7 +280,10 @@ fn replies_of_all_sizes_leave_room_for_small_ones_that_wait_for_the_disk() {
         }
     }
     let small = |_| Script::new().send("SET n 1\r\n").expect("+OK\r\n").close();
-    let small: Vec<_> = (0..10).map(|i| sim.client(served.address, small(i))).collect();
+    let mut small: Vec<_> = (0..10).map(|i| sim.client(served.address, small(i))).collect();
+    // Also for those who have waited.
+    let wait = |_| Script::new().send("BLPOP none 0.0001\r\n").expect("*-1\r\n").close();
+    small.extend((0..10).map(|i| sim.client(served.address, wait(i))));
     sim.run_for(LONG);
     small.iter().for_each(|client| sim.assert_done(*client));
 }

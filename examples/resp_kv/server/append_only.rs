@@ -115,7 +115,7 @@ struct Held {
 
 /// What becomes of a connection when it has been sent what was held for it.
 pub enum Next {
-    /// It goes on as it does: it was not paused for this.
+    /// It goes on as it does: this is a message, for which it was not paused.
     Nothing,
     /// It was paused, and is shown its next commands now.
     Resume,

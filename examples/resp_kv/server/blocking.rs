@@ -2,11 +2,13 @@
 //! the queue of each of its keys.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::{Connection, Context, TimerId};
 
 use super::Server;
+use super::append_only::Next;
 use super::clients::{Client, show_again};
 use super::commands::{Args, Failure, Outcome, Side, float};
 use super::kept::name_bytes;
@@ -90,7 +92,7 @@ impl Server {
         }
     }
 
-    /// Ends a client's wait with this reply.
+    /// Ends a client's wait with this reply. If that has to wait for the disk, so have its next commands.
     pub fn unblock(
         &mut self,
         cx: &mut Context,
@@ -100,8 +102,14 @@ impl Server {
         self.forget_waiting(cx, slot);
         let mut message = Vec::new();
         reply(&mut Reply::new(&mut message, self.clients[slot].protocol));
-        self.deliver(cx, slot, &message.into());
-        show_again(cx, self.clients[slot].key);
+        let (key, message) = (self.clients[slot].key, Rc::from(message));
+        if self.is_behind() {
+            self.hold(cx, key, &message, Next::Resume);
+            cx.pause_key(key);
+        } else {
+            cx.send_shared_to(key, message).ignore();
+            show_again(cx, key);
+        }
     }
 
     /// Takes a client out of all queues. It gets no reply.

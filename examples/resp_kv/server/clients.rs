@@ -12,8 +12,8 @@
 //! A connection that is not paused is read although its commands wait: otherwise we would not notice that the client
 //! leaves. It is paused as well when there is no more room for its input.
 //!
-//! Two of these may come together: who waits in BLPOP may have replies that wait for the disk. When an element comes,
-//! its next commands are carried out, and their replies wait, too, in the same room.
+//! Two of these may come together: who waits in BLPOP may have replies that wait for the disk, and then gets another one
+//! that waits. When the first of them has left, it goes on, and what it adds waits behind the others.
 
 use std::collections::BTreeSet;
 

@@ -41,7 +41,7 @@ impl Server {
         }
     }
 
-    /// Sends a message to any client: published, or the reply to a command that has waited.
+    /// Sends a message that was published.
     pub fn deliver(&mut self, cx: &mut Context, slot: usize, message: &Rc<[u8]>) {
         let Client { key, ref transaction, .. } = self.clients[slot];
         if self.running == Some(key) {
@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// Whether what is sent now has to wait for the disk.
-    fn is_behind(&self) -> bool {
+    pub fn is_behind(&self) -> bool {
         self.append_only.as_ref().is_some_and(|file| file.is_behind(&self.store.journal))
     }
 
@@ -66,7 +66,7 @@ impl Server {
     }
 
     /// Keeps a message until all changes up to now are on the disk. If there is no room for it, the client is dropped.
-    fn hold(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>, next: Next) {
+    pub fn hold(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>, next: Next) {
         let journal = &self.store.journal;
         let file = self.append_only.as_mut();
         if !file.is_some_and(|file| file.hold(journal, key, message, next)) {

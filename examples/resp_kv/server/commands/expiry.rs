@@ -60,7 +60,7 @@ pub fn options(keys: &mut Keys, args: Args, is_set: bool) -> Result<Options, Fai
             (word, _) => {
                 let unit = Unit::of_option(word).ok_or(Failure::SYNTAX)?;
                 let number = rest.next().ok_or(Failure::SYNTAX)?;
-                if is_set || keys.contains(args[1]) {
+                if is_set || keys.of::<Bytes>(args[1])?.is_some() {
                     unit.deadline(number, 1, keys.store.now, args[0])?
                 } else {
                     NEVER // as GETEX does not look at the number then

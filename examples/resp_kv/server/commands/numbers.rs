@@ -45,11 +45,13 @@ fn float_sum(number: &[u8], by: &[u8]) -> Result<String, Failure> {
     Ok((sum + 0.0).to_string()) // which makes 0 of -0
 }
 
-/// How many digits a number has behind the point, or may have if it is written with an exponent.
+/// How many digits a number has behind the point, without zeros at the end.
 fn places(number: &[u8]) -> usize {
-    const MAX: usize = 17;
-    let has_exponent = number.iter().any(|byte| byte.eq_ignore_ascii_case(&b'e'));
-    let point = number.iter().position(|byte| *byte == b'.');
-    let places = point.map_or(0, |point| number.len() - point - 1);
-    if has_exponent { MAX } else { places.min(MAX) }
+    let mut parts = number.split(|byte| byte.eq_ignore_ascii_case(&b'e'));
+    let (mantissa, exponent) = (parts.next().unwrap_or_default(), parts.next());
+    let exponent: i64 = exponent.and_then(|text| parse(text, 20)).unwrap_or(0);
+    let point = mantissa.iter().position(|byte| *byte == b'.').unwrap_or(mantissa.len());
+    let last = mantissa.iter().rposition(|byte| *byte != b'0').unwrap_or(0);
+    let digits = last.saturating_sub(point) as i64;
+    digits.saturating_sub(exponent).clamp(0, 17) as usize
 }
