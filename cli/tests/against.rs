@@ -20,7 +20,7 @@ fn compare(against: &str) -> Run {
 #[test]
 fn a_server_is_about_as_good_as_itself() {
     let run = compare(&format!("twin={ONELOOP} echo --listen 127.0.0.1:0"));
-    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    assert!(run.is_clean(), "{run:?}");
     let text = &run.stdout;
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     for name in ["oneloop", "twin"] {
@@ -37,7 +37,7 @@ fn a_server_is_about_as_good_as_itself() {
 fn spinning_and_sleeping_are_compared_with_their_round_trips() {
     let run =
         Program::start(&[&["bench", "--spin", "50us", "--cycles", "2"], &FEW[..]].concat()).wait();
-    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    assert!(run.is_clean(), "{run:?}");
     for name in ["spin", "block"] {
         let row = run.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let row = row.into_iter().find(|row| row.starts_with(&["2", "3", "100", name]));
@@ -53,7 +53,7 @@ fn spinning_and_sleeping_are_compared_with_their_round_trips() {
 fn of_too_few_cycles_nothing_is_judged() {
     let twin = format!("twin={ONELOOP} echo --listen 127.0.0.1:0");
     let run = start(&twin, &["--cycles", "5"]).wait();
-    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    assert!(run.is_clean(), "{run:?}");
     assert!(run.stdout.contains("not judged: too few cycles"), "{run:?}");
     for wrong in [" reached", "NOT REACHED", "inf", "NaN"] {
         assert!(!run.stdout.contains(wrong), "{wrong}: {run:?}");

@@ -54,7 +54,7 @@ fn every_kind_of_server_can_be_measured() {
         let pid = server.pid().to_string();
         let more = ["--pipeline", "1,4", "--size", "8,3000", "--duration", "100ms", "--pid", &pid];
         let run = target(address, &more);
-        assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+        assert!(run.is_clean(), "{run:?}");
         assert!(run.stdout.contains(&format!("the server on {address}")), "{run:?}");
         assert!(run.stdout.contains(" ns "), "{run:?}");
         let counts_datagrams = run.stdout.contains("datagrams sent");
@@ -91,7 +91,7 @@ fn what_a_network_does_to_datagrams_is_counted() {
         "--json",
         json.to_str().unwrap(),
     ]);
-    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    assert!(run.is_clean(), "{run:?}");
     let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
     let row = &report["rows"][0];
     let count = |name: &str| row["datagrams"][name].as_i64().unwrap();
@@ -155,7 +155,7 @@ fn what_is_no_datagram_is_told() {
         assert!(run.failure().contains("a datagram has 8 to 65,507 bytes"), "{run:?}");
     }
     let run = target(&server, &["--size", "8,65507", "--duration", "100ms", "--pipeline", "1"]);
-    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    assert!(run.is_clean(), "{run:?}");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn kinds_are_measured_side_by_side() {
         ],
     )
     .wait();
-    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    assert!(run.is_clean(), "{run:?}");
     let left = fs::read_dir(&directory).unwrap().count();
     fs::remove_dir_all(&directory).unwrap();
     assert_eq!(left, 0, "paths are left behind");
@@ -209,7 +209,7 @@ fn kinds_are_measured_side_by_side() {
 #[test]
 fn the_calls_of_one_kind_are_counted() {
     let run = run(&["bench", "--kinds", "udp", "--cycles", "1", "--connections", "1"]);
-    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    assert!(run.is_clean(), "{run:?}");
     let row =
         run.stdout.lines().find(|line| line.starts_with("system calls a message, pipeline 16"));
     let calls: f64 = row.unwrap().split_whitespace().last().unwrap().parse().unwrap();

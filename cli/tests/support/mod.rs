@@ -26,6 +26,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// A success, without a word on standard error but that a turn took long: that may be the machine's doing.
+    pub(crate) fn is_clean(&self) -> bool {
+        let is_slow = |line: &str| line.contains(" WARN  oneloop::watchdog] ");
+        self.status.success() && self.stderr.lines().all(is_slow)
+    }
+
     /// The one line on standard error, after a failure.
     pub(crate) fn failure(&self) -> &str {
         assert!(!self.status.success(), "{self:?}");
