@@ -1,5 +1,8 @@
 //! The example programs, end to end, with outside programs as their clients.
 
+// Once is enough, see CONTRIBUTING.md.
+#![cfg(debug_assertions)]
+
 mod example;
 mod support;
 

@@ -1,5 +1,8 @@
 //! All tests of the core that need no kernel, in a simulation that does what Linux does.
 
+// Once is enough, see CONTRIBUTING.md.
+#![cfg(debug_assertions)]
+
 /// The world of all these files.
 mod support {
     pub(crate) use oneloop::sim::Kernel;

@@ -2,6 +2,8 @@
 //! (`needs_tcp`); files that are mostly about outbound connections are not here.
 
 #![cfg(target_os = "linux")]
+// Once is enough, see CONTRIBUTING.md.
+#![cfg(debug_assertions)]
 
 /// The world of all these files.
 mod support {

@@ -57,6 +57,11 @@ const TICK: Duration = Duration::from_millis(2);
 ///
 /// After the deadline, naming what did not happen.
 pub fn run_until(reactor: &mut Reactor, what: &str, mut is_done: impl FnMut(&mut Reactor) -> bool) {
+    // Not generic, because it would be compiled hundreds of times.
+    turn_until(reactor, what, &mut is_done);
+}
+
+fn turn_until(reactor: &mut Reactor, what: &str, is_done: &mut dyn FnMut(&mut Reactor) -> bool) {
     let (start, machine_start) = (Instant::now(), MachineInstant::now());
     while !is_done(reactor) {
         let is_late = start.elapsed() > DEADLINE || machine_start.elapsed() > 2 * DEADLINE;
