@@ -241,6 +241,23 @@ fn a_target_with_a_host_may_have_a_query_and_no_path() {
     }
 }
 
+/// Of whatever spelling (RFC 9110, section 4.2.3), with a host or without.
+#[test]
+fn a_service_is_found_by_what_its_path_means() {
+    let site = Site::start();
+    for path in ["/api/stats", "/%61pi/stats", "//api/stats", "/./api//stats", "http://a/api/stats"]
+    {
+        let sent = format!("DELETE {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answers = Answer::read_all(&site.exchange(sent.as_bytes()), &["DELETE"]);
+        assert_eq!(answers[0].status, 405, "{path}");
+        assert_eq!(answers[0].must_have("allow"), "GET, HEAD, OPTIONS", "{path}");
+        let answers =
+            site.exchange(sent.replace("DELETE", "GET").replace("stats", "echo").as_bytes());
+        let answers = Answer::read_all(&answers, &["GET"]);
+        assert_eq!(answers[0].must_have("allow"), "POST, OPTIONS", "{path}");
+    }
+}
+
 /// RFC 9112, section 3.2.4.
 #[test]
 fn only_options_may_ask_about_the_server_itself() {

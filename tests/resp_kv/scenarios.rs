@@ -64,7 +64,8 @@ fn keys_that_expire_together_leave_others_their_turns() {
         (0..20_000).map(|key| format!("SET {key} x PXAT 946684805000\r\n")).collect();
     let large =
         (0..20).map(|key| format!("SADD {key}{members}\r\nPEXPIREAT {key} 946684805000\r\n"));
-    for (set, replies) in [(small, 20_000), (large.collect(), 40)] {
+    let long = (0..40).map(|key| format!("SET {key:064000} x PXAT 946684805000\r\n"));
+    for (set, replies) in [(small, 20_000), (large.collect(), 40), (long.collect(), 40)] {
         let mut sim = Simulation::new(1);
         let served = serve(&mut sim);
         let count = move |bytes: &[u8]| {

@@ -20,7 +20,7 @@ pub(super) enum Route {
 
 /// What a request asks for; refused if that is nothing, or not to be had with this method.
 pub(super) fn route(request: &Request<'_>) -> Result<Route, Refused> {
-    let (route, methods) = match request.path {
+    let (route, methods) = match &*request.path {
         "*" => (Route::File, "GET, HEAD, POST, OPTIONS"), // which only OPTIONS has
         "/api/echo" => (Route::Echo, "POST, OPTIONS"),
         "/api/stats" => (Route::Stats, "GET, HEAD, OPTIONS"),

@@ -44,8 +44,9 @@ pub(crate) trait File: Send + Sync + 'static {
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
-/// So often at least the clock ticks by which the kernel notes when a file changes, with a margin.
-const CLOCK_TICK_NANOS: i128 = 50_000_000;
+/// Times of files are no finer than this: of the kernel's clock it is some milliseconds, but file systems may keep whole
+/// seconds, or every other one; with a margin.
+const CLOCK_TICK_NANOS: i128 = 2_050_000_000;
 
 /// What changes when a file does. What is written through a mapping may change nothing of it for a while (mmap(2)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

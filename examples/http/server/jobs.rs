@@ -47,6 +47,8 @@ pub(super) fn look_up(files: &dyn Files, path: String, known: Option<Stamp>) -> 
     let found = try_look_up(files, &path, known).or_else(|error| match (error.kind(), known) {
         // Without a descriptor nothing can be told, and an old file is better than none.
         (ErrorKind::ResourceBusy, Some(_)) => Ok(Found::Unchanged),
+        // It has become shorter since its length was asked for, as a file does that is written anew.
+        (ErrorKind::UnexpectedEof, _) => try_look_up(files, &path, None),
         _ => Err(error),
     });
     LookedUp::new(path, found)

@@ -53,8 +53,9 @@ pub(crate) const JOBS_MAX: usize = 1024;
 const LISTINGS_MAX: usize = 64;
 /// Bytes a second that a client must send of a request, or take of an answer.
 const RATE_MIN: usize = 512;
-/// Requests that one connection is answered in a turn: each takes some microseconds, for which the others wait.
-const REQUESTS_PER_TURN_MAX: usize = 128;
+/// Requests that one connection is answered in a turn: each takes up to some microseconds, for which the others wait.
+/// However many connections have more of them, all these go on in the next turn.
+const REQUESTS_PER_TURN_MAX: usize = 32;
 
 /// What a reader of a large file who takes nothing leaves in memory: a block that is on its way out, the next one, and
 /// requests that wait. A reader of small files and pages leaves more, up to the limits below.
@@ -66,7 +67,7 @@ const READERS_IN_MEMORY: usize = 3_000;
 /// Results that are taken in a turn: to send a block takes up to a millisecond, for which all others wait. A third of
 /// them are looks at files, and a third are pages of directories, if there are some.
 const MESSAGES_PER_TURN_MAX: usize = 8;
-/// Connections that are looked at in a turn: to cut off one that has much to send takes half a millisecond.
+/// Connections whose news are looked at in a turn: to cut off one that has much to send takes half a millisecond.
 const EVENTS_PER_POLL_MAX: usize = 128;
 
 /// The limits of a reactor that has this server.
@@ -181,11 +182,6 @@ impl StreamHandler for Server {
 
     fn on_drained(&mut self, session: &mut Session, conn: &mut Connection<'_>) {
         self.serving(session, conn).send_next();
-    }
-
-    /// A client that sends no more may still read.
-    fn on_peer_closed(&mut self, _: &mut Session, conn: &mut Connection<'_>) {
-        conn.close();
     }
 
     fn on_deadline(

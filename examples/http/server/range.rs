@@ -8,13 +8,13 @@ use smallvec::SmallVec;
 const RANGES_MAX: usize = 16;
 
 /// The parts of a file of `len` bytes that a Range field asks for; none if the file has none of them. `None` stands for the
-/// whole file: the field says nothing that this server understands, or asks for too much.
+/// whole file: it is empty, or the field says nothing that this server understands, or asks for too much.
 pub(super) fn select(field: &[u8], len: u64) -> Option<Vec<Range<u64>>> {
     let (unit, ranges) = str::from_utf8(field).ok()?.split_once('=')?;
     // An empty element of a list is skipped (RFC 9110, 5.6.1.2).
     let ranges = ranges.split(',').map(str::trim).filter(|range| !range.is_empty());
     let count = ranges.clone().count();
-    if !unit.eq_ignore_ascii_case("bytes") || count == 0 || count > RANGES_MAX {
+    if !unit.eq_ignore_ascii_case("bytes") || count == 0 || count > RANGES_MAX || len == 0 {
         return None;
     }
     let mut parts = ranges.map(|range| parse(range, len)).collect::<Option<Vec<_>>>()?;

@@ -1,10 +1,11 @@
 //! What the head of a request says.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use super::body::{Body, Chunks};
 use super::response::Refused;
-use super::target;
+use super::{path, target};
 
 /// More fields are refused.
 pub(super) const FIELDS_MAX: usize = 100;
@@ -28,8 +29,8 @@ pub(super) enum Method {
 pub(super) struct Request<'a> {
     pub(super) head: &'a [u8],
     pub(super) method: Method,
-    /// The path as it came, without the query; `*` for an OPTIONS about the server itself.
-    pub(super) path: &'a str,
+    /// The path, as [`path::normalize`] gives it; `*` for an OPTIONS about the server itself.
+    pub(super) path: Cow<'a, str>,
     /// What follows the path, with its `?`; or nothing.
     pub(super) query: &'a str,
     /// HTTP/1.1, not 1.0.
@@ -72,6 +73,7 @@ impl<'a> Request<'a> {
         let is_1_1 = parsed.version == Some(1);
         let method = method(parsed.method.unwrap_or_default());
         let (path, query) = target::split(parsed.path.unwrap_or_default(), method)?;
+        let path = path::normalize(path)?;
         let mut request = Request { head, method, path, query, is_1_1, ..Request::default() };
         let mut framing = FramingFields::default();
         for field in parsed.headers.iter() {

@@ -104,17 +104,13 @@ impl<'r> Serving<'_, 'r> {
 
     /// Answers with the file at the request's path, from memory or after a look at it.
     fn answer_path(&mut self, request: &Request<'_>) {
-        let path = match path::normalize(request.path) {
-            Ok(path) => path,
-            Err(refused) => return self.refuse(request, refused),
-        };
-        let (known, now) = (self.server.cache.get(&path), self.conn.now());
+        let (known, now) = (self.server.cache.get(&request.path), self.conn.now());
         if let Some(entry) = &known
             && entry.is_fresh(now)
         {
             return self.send_entry(request, entry);
         }
-        let (files, path) = (Arc::clone(&self.server.files), path.into_owned());
+        let (files, path) = (Arc::clone(&self.server.files), request.path.to_string());
         let stamp = known.as_ref().map(|entry| entry.meta.stamp);
         let job = move || jobs::look_up(&*files, path, stamp);
         let is_given = self.server.look_ups.run_for(self.conn.key(), job).is_ok();

@@ -8,10 +8,9 @@ use super::response::Refused;
 /// Path and query of a target.
 pub(super) fn split(target: &str, method: Method) -> Result<(&str, &str), Refused> {
     let is_path = target.starts_with('/');
-    if target == "*" && method == Method::Options
-        || target != "*" && method == Method::Known && !is_path
-    {
-        return Ok((target, "")); // such as a CONNECT's, which is refused anyhow
+    let is_authority = method == Method::Known && !is_path && !target.contains(['/', '*']);
+    if is_authority || target == "*" && method == Method::Options {
+        return Ok((target, "")); // a CONNECT's is refused anyhow
     }
     let path = if is_path { target } else { strip_host(target)? };
     let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));

@@ -93,7 +93,7 @@ impl Store {
         }
     }
 
-    /// Removes keys whose deadline has passed, with up to `count` entries or those of one key; true if there may be more.
+    /// Removes keys whose deadline has passed, with up to `count` entries and long names, or those of one key; true if there may be more.
     pub fn remove_expired(&mut self, mut count: usize) -> bool {
         for number in 0..DATABASES {
             while let Some((deadline, key)) = self.databases[number].deadlines.first()
@@ -104,7 +104,7 @@ impl Store {
                 }
                 let key = key.clone();
                 let entries = self.databases[number].keys.get(&key).map_or(0, |it| it.value.len());
-                count = count.saturating_sub(1 + entries);
+                count = count.saturating_sub(1 + entries + key.len() / BYTES_PER_WORK);
                 self.keys(number).contains(&key); // which removes it, as it has expired
             }
         }

@@ -45,11 +45,11 @@ fn float_sum(number: &[u8], by: &[u8]) -> Result<String, Failure> {
     Ok((sum + 0.0).to_string()) // which makes 0 of -0
 }
 
-/// How many digits a number has behind the point, without zeros at the end.
+/// How many digits a number has behind the point, without zeros at the end; 17, if its exponent has very many digits.
 fn places(number: &[u8]) -> usize {
     let mut parts = number.split(|byte| byte.eq_ignore_ascii_case(&b'e'));
     let (mantissa, exponent) = (parts.next().unwrap_or_default(), parts.next());
-    let exponent: i64 = exponent.and_then(|text| parse(text, 20)).unwrap_or(0);
+    let exponent: i64 = exponent.map_or(0, |text| parse(text, 20).unwrap_or(-17));
     let point = mantissa.iter().position(|byte| *byte == b'.').unwrap_or(mantissa.len());
     let last = mantissa.iter().rposition(|byte| *byte != b'0').unwrap_or(0);
     let digits = last.saturating_sub(point) as i64;
