@@ -13,7 +13,8 @@
 //! leaves. It is paused as well when there is no more room for its input.
 //!
 //! Two of these may come together: who waits in BLPOP may have replies that wait for the disk, and then gets another one
-//! that waits. When the first of them has left, it goes on, and what it adds waits behind the others.
+//! that waits. When the first of them has left, it goes on, and what it adds waits behind the others. So it is with whose
+//! next command came in a CLIENT PAUSE that ends before the disk is done.
 
 use std::collections::BTreeSet;
 

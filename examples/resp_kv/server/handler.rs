@@ -149,13 +149,11 @@ impl Server {
 
 impl MessageHandler<Written> for Server {
     fn on_handler_message(&mut self, written: Written, cx: &mut Context) {
-        match (written, &mut self.append_only) {
-            (Ok(()), Some(append_only)) => append_only.handle_written(cx),
-            (Err(error), _) => {
-                log::error!("the append-only file: {error}");
-                cx.stop(); // nothing that it could not keep is acknowledged
-            }
-            (Ok(()), None) => {}
+        if let Err(error) = written {
+            log::error!("the append-only file: {error}");
+            cx.stop(); // nothing that it could not keep is acknowledged
+        } else if let Some(append_only) = &mut self.append_only {
+            append_only.handle_written(cx);
         }
         self.end(cx);
     }
