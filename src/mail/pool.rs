@@ -47,13 +47,15 @@ pub(super) struct Pool<M> {
 struct Waiting<M> {
     jobs: VecDeque<Job<M>>,
     submitted: u64,
+    /// Threads that wait for a job. The others look for one before they do, so no system call has to wake them.
+    idle: usize,
     /// Nobody will look at a result.
     has_ended: bool,
 }
 
 impl<M> Default for Waiting<M> {
     fn default() -> Waiting<M> {
-        Waiting { jobs: VecDeque::new(), submitted: 0, has_ended: false }
+        Waiting { jobs: VecDeque::new(), submitted: 0, idle: 0, has_ended: false }
     }
 }
 
@@ -132,11 +134,14 @@ impl<M: Send + 'static> Pool<M> {
             self.unanswered.fetch_add(1, Ordering::AcqRel);
             waiting.submitted += 1;
             waiting.jobs.push_back(Job { to, wanted, run: Box::new(job) });
-            self.changed.notify_one();
             Ok(())
         };
-        // Which may run code of the user's: outside of the lock.
+        let wakes = result.is_ok() && waiting.idle > 0;
+        // A thread that is woken takes it at once, and what follows may run code of the user's.
         drop(waiting);
+        if wakes {
+            self.changed.notify_one();
+        }
         drop_quietly(given_up);
         result
     }
@@ -154,7 +159,9 @@ impl<M: Send + 'static> Pool<M> {
             if self.is_closed.load(Ordering::Acquire) {
                 return None;
             }
+            waiting.idle += 1;
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.idle -= 1;
         }
     }
 
