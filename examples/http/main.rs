@@ -5,8 +5,9 @@
 //! and clients that are slow, broken or hostile, who are told so where there is an answer for it, and hold up nobody.
 //!
 //! All files are served that it may read, also those whose names begin with a dot; of a directory `index.html`, or a
-//! page of what is in it. It has no TLS, no HTTP/2, no compression, and takes no files. It may use 1.4 GB
-//! of memory, and one address may have all connections: `--per-address` is for servers that no proxy stands before.
+//! page of what is in it. Only a directory `api` at the top cannot be seen, as services have its names. It has no TLS, no
+//! HTTP/2, no compression, and takes no files. It may use 1.4 GB of memory, and one address may have all connections:
+//! `--per-address` is for servers that no proxy stands before.
 //!
 //! Try it: `cargo run --release --features signals --example http -- .`, and in another terminal
 //! `curl -i http://127.0.0.1:8080/README.md`, `curl http://127.0.0.1:8080/api/stats` or

@@ -93,7 +93,8 @@ impl Store {
         }
     }
 
-    /// Removes keys whose deadline has passed, with up to `count` entries and long names, or those of one key; true if there may be more.
+    /// Removes keys whose deadline has passed, with up to `count` entries, for which long names count as well, or those of
+    /// one key; true if there may be more.
     pub fn remove_expired(&mut self, mut count: usize) -> bool {
         for number in 0..DATABASES {
             while let Some((deadline, key)) = self.databases[number].deadlines.first()
