@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use oneloop::{CloseReason, Connection, Context, Error, Key, Reactor, StreamHandler};
 
-use crate::support::{DEADLINE, Echo};
+use crate::support::{DEADLINE, Echo, apart};
 
 const CONTROL: &str = "ONELOOP_TEST_CONTROL";
 const DESCRIPTORS: &str = "ONELOOP_TEST_DESCRIPTORS";
@@ -72,8 +72,8 @@ impl Child {
         if let Some(descriptors) = descriptors {
             command.env(DESCRIPTORS, descriptors.to_string());
         }
-        let mut process =
-            command.spawn().unwrap_or_else(|e| panic!("{} has to be installed: {e}", words[0]));
+        let mut process = apart(|| command.spawn())
+            .unwrap_or_else(|e| panic!("{} has to be installed: {e}", words[0]));
         listener.set_nonblocking(true).unwrap();
         let start = Instant::now();
         let control = loop {
@@ -135,8 +135,9 @@ impl Drop for Child {
 pub fn is_served(client: &mut TcpStream) -> bool {
     // Writing to a connection that was closed already may or may not be an error.
     let _ = client.write_all(b"x");
-    match client.read(&mut [0; 1]) {
-        Ok(count) => count == 1,
+    // A read that has a timeout is not begun again after a signal (signal(7)), unless it is this one.
+    match client.read_exact(&mut [0; 1]) {
+        Ok(()) => true,
         Err(error) => {
             assert_ne!(error.kind(), ErrorKind::WouldBlock, "neither served nor turned away");
             false

@@ -225,7 +225,8 @@ fn a_connection_over_its_high_watermark_is_not_read_from_until_the_low_one() {
     let mut written = 0;
     let mut quiet_turns = 0;
     let _watchdog = Watchdog::new("both sides are full");
-    while quiet_turns < 20 {
+    // Nothing may be taken for a while only because an acknowledgement is delayed.
+    while quiet_turns < 20 || server.reactor.stats().bytes_in as usize == written {
         match client.write(&piece[written % piece.len()..]) {
             Ok(count) => {
                 written += count;
@@ -241,7 +242,6 @@ fn a_connection_over_its_high_watermark_is_not_read_from_until_the_low_one() {
         assert!(server.reactor.stats().memory_bytes <= 192 * 1024, "{:?}", server.reactor.stats());
     }
     server.assert_idle();
-    assert!((server.reactor.stats().bytes_in as usize) < written, "the kernel holds the rest");
     let received = server.read(&mut client, written);
     for (position, block) in received.chunks(piece.len()).enumerate() {
         assert!(block == &piece[..block.len()], "block {position}");

@@ -4,9 +4,12 @@
 
 use std::process::Command;
 
+#[path = "../support/apart.rs"]
+mod apart;
 #[path = "../support/test_name.rs"]
 mod test_name;
 
+use apart::apart;
 use test_name::full_name_of;
 
 /// Runs a test that fails, in a process of its own, with these variables; gives all it printed.

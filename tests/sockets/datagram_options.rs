@@ -147,6 +147,9 @@ fn who_has_joined_a_group_hears_only_its_own() {
 
 #[test]
 fn a_group_of_ipv6_is_heard_by_its_members_only() {
+    if !alone("a_group_of_ipv6_is_heard_by_its_members_only") {
+        return;
+    }
     let v6 = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0x6f6e, std::process::id() as u16);
     let Some(interface) = interface(true) else {
         return println!("this machine has no interface for {v6}, it was not tested");
@@ -268,6 +271,9 @@ fn a_socket_for_ipv6_only_joins_no_group_that_it_would_never_hear() {
 /// What can be seen from outside only in a network with routers is asked of the socket.
 #[test]
 fn how_far_multicast_goes_is_set_on_the_socket() {
+    if !alone("how_far_multicast_goes_is_set_on_the_socket") {
+        return;
+    }
     use rustix::net::sockopt;
     let options = DatagramOptions::new().multicast_ttl(7);
     let server = Bound::with(Datagrams::listens(), "127.0.0.1:0", &options);
@@ -294,6 +300,9 @@ fn buffers(socket: impl std::os::fd::AsFd) -> [usize; 2] {
 
 #[test]
 fn the_kernels_buffers_have_the_sizes_that_were_asked_for() {
+    if !alone("the_kernels_buffers_have_the_sizes_that_were_asked_for") {
+        return;
+    }
     let plain = buffers(udp());
     let options = DatagramOptions::new();
     for (options, expected) in [
@@ -345,7 +354,8 @@ fn a_size_that_makes_no_sense_is_refused() {
     }
 }
 
-/// A duplicate of this process's UDP socket that is bound there.
+/// A duplicate of this process's UDP socket that is bound there. For tests that are alone: for a moment it holds what
+/// the others have open, too.
 fn duplicate_of(address: SocketAddr) -> UdpSocket {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();

@@ -229,12 +229,14 @@ fn the_epoll_descriptor_is_readable_when_a_turn_would_find_events() {
 
 #[test]
 fn the_limit_of_descriptors_is_raised_as_far_as_the_process_may() {
-    let printed = Command::new("prlimit")
-        .arg("--nofile=100:300")
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "descriptors::raises_its_limit", "--ignored", "--nocapture"])
-        .output()
-        .unwrap();
+    let mut raising = Command::new("prlimit");
+    raising.arg("--nofile=100:300").arg(std::env::current_exe().unwrap()).args([
+        "--exact",
+        "descriptors::raises_its_limit",
+        "--ignored",
+        "--nocapture",
+    ]);
+    let printed = apart(|| raising.output()).unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
     assert!(printed.contains("raised to 300, and is 300"), "{printed}");
 }

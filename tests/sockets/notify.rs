@@ -5,17 +5,19 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio, id};
 use std::time::{Duration, Instant};
 
-use crate::support::{DEADLINE, Recorder, full_name_of};
+use crate::support::{DEADLINE, Recorder, apart, full_name_of};
 use oneloop::Reactor;
 
 /// What the process says behind all that its reactor says.
 const END: &str = "END";
+
+/// Names the socket at which the process says that it has tried.
+const TRIED: &str = "ONELOOP_TEST_TRIED";
 
 /// A test that listens where systemd would.
 struct Systemd {
@@ -33,14 +35,19 @@ impl Systemd {
 
     /// Starts a service: the ignored test `name` of this file.
     fn start(&self, name: &str) -> Service {
-        let process = Command::new(env::current_exe().unwrap())
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
             .args([&full_name_of(name), "--exact", "--ignored", "--nocapture", "--test-threads=1"])
             .env("NOTIFY_SOCKET", &self.path)
             .env("WATCHDOG_USEC", "20000")
+            .env(TRIED, self.tried())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn();
-        Service(process.unwrap())
+            .stdout(Stdio::null());
+        Service(apart(|| command.spawn()).unwrap())
+    }
+
+    fn tried(&self) -> PathBuf {
+        self.path.with_extension("tried")
     }
 
     fn hear(&self) -> String {
@@ -53,6 +60,7 @@ impl Systemd {
 impl Drop for Systemd {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(self.tried());
     }
 }
 
@@ -107,13 +115,18 @@ fn start_in_a_crowd(systemd: &Systemd, name: &str) -> Service {
     let crowd = (0..100_000).take_while(|_| others.send_to(b"others", &systemd.path).is_ok());
     let crowd = crowd.count();
     assert!((1..100_000).contains(&crowd), "{crowd} words fit into the queue");
-    let mut service = systemd.start(name);
-    let mut output = BufReader::new(service.0.stdout.take().unwrap()).lines();
-    assert!(output.any(|line| line.unwrap().contains("it has tried")));
+    let tried = UnixDatagram::bind(systemd.tried()).unwrap();
+    tried.set_read_timeout(Some(DEADLINE)).unwrap();
+    let service = systemd.start(name);
+    tried.recv(&mut []).expect("it says that it has tried");
     for _ in 0..crowd {
         assert_eq!(systemd.hear(), "others");
     }
     service
+}
+
+fn say_that_it_has_tried() {
+    UnixDatagram::unbound().unwrap().send_to(b"tried", env::var_os(TRIED).unwrap()).unwrap();
 }
 
 #[test]
@@ -135,7 +148,7 @@ fn service_that_says_when_it_has_tried() {
     }
     let (mut reactor, _) = notifying_reactor();
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    println!("it has tried");
+    say_that_it_has_tried();
     reactor.run().unwrap();
 }
 
@@ -164,6 +177,6 @@ fn service_that_drains_when_it_has_tried() {
     reactor.turn(Some(Duration::ZERO)).unwrap();
     reactor.drain(DEADLINE);
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    println!("it has tried");
+    say_that_it_has_tried();
     reactor.run().unwrap();
 }

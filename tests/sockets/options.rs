@@ -144,12 +144,14 @@ fn who_has_been_there_before_sends_its_first_bytes_with_its_syn() {
     for (setting, expected) in
         [("3", "opened fast: 1\n"), ("1", "fast_open: the system does not serve it: ")]
     {
-        let output = Command::new("unshare")
-            .args(["--map-root-user", "--net", "sh", "-c", script, setting])
-            .arg(&this)
-            .args(["--exact", &full_name_of("opens_fast"), "--ignored", "--nocapture"])
-            .output()
-            .unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net", "sh", "-c", script, setting]).arg(&this).args([
+            "--exact",
+            &full_name_of("opens_fast"),
+            "--ignored",
+            "--nocapture",
+        ]);
+        let output = apart(|| command.output()).unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(stdout.contains(expected), "{output:?}");
     }

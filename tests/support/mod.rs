@@ -23,6 +23,7 @@ use std::time::{Duration, Instant as MachineInstant};
 
 use oneloop::{HandlerId, Key, ListenOptions, ListenerId, ReactorLimits, Stats};
 
+mod apart;
 mod client;
 pub mod datagrams;
 pub mod deadline;
@@ -38,6 +39,7 @@ mod test_name;
 pub mod unix_datagrams;
 pub mod world;
 
+pub(crate) use self::apart::apart;
 pub use self::client::*;
 pub use self::echo::Echo;
 pub(crate) use self::random::random;
@@ -365,14 +367,14 @@ pub fn alone_also_in_simulation(name: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    let output = Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", &full_name_of(name), "--nocapture", "--test-threads=1"])
         .env(ALONE, "1")
         // Large blocks go back to the system when they are freed (mallopt(3)), so that what is
         // resident tells what is held.
-        .env("MALLOC_MMAP_THRESHOLD_", "65536")
-        .output()
-        .unwrap();
+        .env("MALLOC_MMAP_THRESHOLD_", "65536");
+    let output = apart(|| command.output()).unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{name} alone: {}\n{out}{err}", output.status);

@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::thread;
 
+use super::apart;
+
 /// Of this program's tests the one of that name, with the modules that it is in. If there are several, the one in the
 /// module of the test that asks.
 ///
@@ -10,7 +12,8 @@ use std::thread;
 ///
 /// If there is none, or the test that asks is none of several.
 pub(crate) fn full_name_of(name: &str) -> String {
-    let list = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let mut list = Command::new(std::env::current_exe().unwrap());
+    let list = apart(|| list.arg("--list").output()).unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
     let tests = list.lines().filter_map(|line| line.strip_suffix(": test"));
     let mut found: Vec<&str> =

@@ -138,13 +138,14 @@ pub fn nobody() -> (socket2::Socket, SocketAddr) {
     (socket, address)
 }
 
-/// The same, where another socket may have the address as well (socket(7), `SO_REUSEADDR`).
+/// The same, where another socket may have the address as well (socket(7), `SO_REUSEADDR`). Its port is free at all
+/// addresses, so that one can also connect from "any".
 pub fn shared_nobody() -> (socket2::Socket, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 /// A client that gives up after a while that is short for a person and long for loopback.
