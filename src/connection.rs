@@ -1,8 +1,10 @@
 //! A connection as its handler sees it.
 
+use std::fs::File;
 use std::io::{self, IoSlice};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::SocketAddress;
@@ -204,6 +206,27 @@ impl Connection<'_> {
     /// are large.
     pub fn send_shared(&mut self, data: Rc<[u8]>) -> Sent {
         self.context.core.send_general(self.key, Data::shared(&data))
+    }
+
+    /// Appends a part of a file to the output, which is read when it is written: on Linux without a copy through the
+    /// process (sendfile(2)), elsewhere, and where `SIGPIPE` is not ignored, which sendfile would raise, piece by piece.
+    ///
+    /// What waits in files takes no memory. It counts for the watermarks and for the deadlines of a slow reader, so one
+    /// call may send a file of any length; it does not count for
+    /// [`output_bytes_max`](crate::Limits::output_bytes_max) and
+    /// [`output_bytes_soft`](crate::Limits::output_bytes_soft). The file stays open until it is sent or the connection has
+    /// ended. Who changes it meanwhile changes what is sent. If it ends before the part does, the connection is closed as
+    /// [`Io`](crate::CloseReason::Io) with `UnexpectedEof`, and as an error of reading it says otherwise.
+    ///
+    /// The loop waits while the disk is read. A file that may not be in the system's memory is better read ahead by a
+    /// [blocking job](crate::blocking()), or copied to a memory file (memfd_create(2)).
+    ///
+    /// # Cost
+    ///
+    /// A system call for up to [`write_bytes_per_turn_max`](crate::Limits::write_bytes_per_turn_max) bytes, and one for
+    /// what waits before them. A copy takes a call to read 64 KiB, one to write them, and an allocation.
+    pub fn send_file(&mut self, file: &Arc<File>, range: Range<u64>) -> Sent {
+        self.context.core.send_general(self.key, Data::File(file, range))
     }
 
     /// Closes: the output is flushed, our side shut down, and what the peer still sends is thrown

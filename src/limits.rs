@@ -91,12 +91,13 @@ limits! {
         /// Default 64 KiB: one read's worth of answers.
         output_bytes_high: usize = 64 * 1024,
         /// Output bytes that the kernel refused over which the connection is closed as
-        /// [`SlowReader`](crate::CloseReason::SlowReader). Default 1 MiB: the kernel itself holds
-        /// some megabytes before that.
+        /// [`SlowReader`](crate::CloseReason::SlowReader). What waits in
+        /// [files](crate::Connection::send_file) is not counted. Default 1 MiB: the kernel itself holds some
+        /// megabytes before that.
         output_bytes_max: usize = 1024 * 1024,
         /// Output bytes over which a connection may not stay for all of
         /// [`output_soft_timeout`](Limits::output_soft_timeout). If `output_bytes_high` is more, that
-        /// counts.
+        /// counts. What waits in files is not counted.
         /// Default 256 KiB: more than a producer that stops at the high watermark ever has waiting.
         output_bytes_soft: usize = 256 * 1024,
         /// How long more than [`output_bytes_soft`](Limits::output_bytes_soft) may wait, before the

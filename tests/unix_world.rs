@@ -55,5 +55,7 @@ mod memory;
 mod output;
 #[path = "reactor/places.rs"]
 mod places;
+#[path = "reactor/send_file.rs"]
+mod send_file;
 #[path = "reactor/transfer.rs"]
 mod transfer;

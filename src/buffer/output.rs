@@ -1,8 +1,11 @@
 //! The queue of what the kernel did not take.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Pieces handed to one vectored write. The kernel takes up to 1024 (`IOV_MAX`, readv(2)); 64 pieces
 /// are more than a socket takes at once unless they are tiny.
@@ -12,8 +15,8 @@ pub(crate) const SLICES_MAX: usize = 64;
 /// growing moves no more than this.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Bytes on their way out, in order: a queue of pieces, each owned or shared. Nothing is moved when
-/// the kernel takes a part: an offset into the first piece remembers it.
+/// Bytes on their way out, in order: a queue of pieces, each owned, shared, or a part of a file. Nothing is
+/// moved when the kernel takes a part: an offset into the first piece remembers it.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     /// None of them is empty.
@@ -22,6 +25,8 @@ pub(crate) struct Output {
     sent: usize,
     /// Unsent bytes in all pieces.
     len: usize,
+    /// Those of them that are in files.
+    len_in_files: usize,
     /// Bytes that the pieces hold.
     memory: usize,
 }
@@ -30,13 +35,15 @@ pub(crate) struct Output {
 enum Piece {
     Owned(Vec<u8>),
     Shared(Rc<[u8]>),
+    File(Arc<File>, Range<u64>),
 }
 
 impl Piece {
-    fn bytes(&self) -> &[u8] {
+    fn len(&self) -> usize {
         match self {
-            Piece::Owned(bytes) => bytes,
-            Piece::Shared(bytes) => bytes,
+            Piece::Owned(bytes) => bytes.len(),
+            Piece::Shared(bytes) => bytes.len(),
+            Piece::File(_, range) => (range.end - range.start) as usize,
         }
     }
 
@@ -45,14 +52,27 @@ impl Piece {
             + match self {
                 Piece::Owned(bytes) => bytes.capacity(),
                 Piece::Shared(bytes) => bytes.len(),
+                Piece::File(..) => 0,
             }
     }
+}
+
+/// What is to be written first: slices, and behind them perhaps a part of a file.
+pub(crate) struct Front<'a> {
+    /// How many of the slices there are.
+    pub(crate) filled: usize,
+    pub(crate) file: Option<(&'a File, Range<u64>)>,
 }
 
 impl Output {
     /// Unsent bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Unsent bytes that are not in files.
+    pub(crate) fn len_in_memory(&self) -> usize {
+        self.len - self.len_in_files
     }
 
     pub(crate) fn memory(&self) -> usize {
@@ -96,45 +116,72 @@ impl Output {
         self.push(Piece::Shared(bytes));
     }
 
+    pub(crate) fn push_file(&mut self, file: Arc<File>, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let piece = Piece::File(file, range);
+        self.len += piece.len();
+        self.len_in_files += piece.len();
+        self.push(piece);
+    }
+
     fn push(&mut self, piece: Piece) {
         self.memory += piece.memory();
         self.pieces.push_back(piece);
     }
 
-    /// The first unsent pieces, of `bytes_max` together, for a vectored write; gives how many of
-    /// `slices` were filled.
-    pub(crate) fn slices<'a>(
+    /// The first unsent pieces, of `bytes_max` together, for one write.
+    pub(crate) fn front<'a>(
         &'a self,
         slices: &mut [IoSlice<'a>; SLICES_MAX],
         mut bytes_max: usize,
-    ) -> usize {
+    ) -> Front<'a> {
         let mut filled = 0;
+        let mut file = None;
         for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
             let from = if filled == 0 { self.sent } else { 0 };
-            let length = (piece.bytes().len() - from).min(bytes_max);
+            let length = (piece.len() - from).min(bytes_max);
             if length == 0 {
                 break;
             }
-            *slot = IoSlice::new(&piece.bytes()[from..from + length]);
+            let bytes: &[u8] = match piece {
+                Piece::Owned(bytes) => bytes,
+                Piece::Shared(bytes) => bytes,
+                Piece::File(whole, range) => {
+                    let start = range.start + from as u64;
+                    file = Some((&**whole, start..start + length as u64));
+                    break;
+                }
+            };
+            *slot = IoSlice::new(&bytes[from..from + length]);
             bytes_max -= length;
             filled += 1;
         }
-        filled
+        Front { filled, file }
     }
 
     /// The kernel took `count` bytes.
-    pub(crate) fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, mut count: usize) {
         debug_assert!(count <= self.len);
         self.len -= count;
-        self.sent += count;
-        while let Some(first) = self.pieces.front()
-            && self.sent >= first.bytes().len()
+        while count > 0
+            && let Some(first) = self.pieces.front()
         {
-            self.sent -= first.bytes().len();
-            self.memory -= first.memory();
-            self.pieces.pop_front();
+            let taken = count.min(first.len() - self.sent);
+            count -= taken;
+            self.sent += taken;
+            if matches!(first, Piece::File(..)) {
+                self.len_in_files -= taken;
+            }
+            if self.sent == first.len() {
+                self.sent = 0;
+                self.memory -= first.memory();
+                self.pieces.pop_front();
+            }
         }
         debug_assert!(self.len > 0 || (self.pieces.is_empty() && self.sent == 0));
+        debug_assert!(self.len_in_files <= self.len);
     }
 
     /// Gives back what room a burst of small pieces made in an empty queue.
@@ -154,7 +201,7 @@ mod tests {
 
     fn written(output: &Output, at_most: usize) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = output.slices(&mut slices, at_most);
+        let filled = output.front(&mut slices, at_most).filled;
         assert!(slices[..filled].iter().all(|slice| !slice.is_empty()));
         slices[..filled].iter().flat_map(|s| s.to_vec()).collect()
     }

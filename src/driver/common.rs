@@ -1,14 +1,16 @@
-//! What the drivers of real sockets have in common, on Unix and on Windows: how mio is spoken to, and threads.
+//! What the drivers of real sockets have in common, on Unix and on Windows: how mio is spoken to, threads, and files.
 
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
 use mio::event::Source;
 use mio::{Token, Waker};
 
-use super::{Mio, RawSource, Wake, Work};
+use super::{Driver, Mio, RawSource, Wake, Work};
 use crate::clock::Clock;
 use crate::key::Key;
 use crate::readiness::Interest;
@@ -56,4 +58,38 @@ pub(super) fn start_workers(work: &Arc<dyn Work>, threads: usize) -> io::Result<
 /// The standard library seeds its hash maps from the system's generator.
 pub(super) fn random_seed(clock: &Clock) -> u64 {
     RandomState::new().hash_one(clock.now().as_nanos())
+}
+
+/// So much of a file is copied at once.
+const COPY_BYTES_MAX: usize = 64 * 1024;
+
+/// See [`Driver::write_file`]. The slices go first, and alone.
+pub(super) fn write_file_by_copy<D: Driver>(
+    driver: &D,
+    stream: &D::Socket,
+    slices: &[IoSlice<'_>],
+    file: &File,
+    range: Range<u64>,
+) -> io::Result<usize> {
+    if !slices.is_empty() {
+        return driver.write_vectored(stream, slices);
+    }
+    let mut bytes = vec![0; (range.end - range.start).min(COPY_BYTES_MAX as u64) as usize];
+    match read_at(file, &mut bytes, range.start)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        count => driver.write_any(stream, &bytes[..count]),
+    }
+}
+
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        #[cfg(unix)]
+        let result = std::os::unix::fs::FileExt::read_at(file, bytes, offset);
+        #[cfg(windows)]
+        let result = std::os::windows::fs::FileExt::seek_read(file, bytes, offset);
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }

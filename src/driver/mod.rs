@@ -9,8 +9,10 @@ mod mio;
 #[cfg(all(feature = "signals", unix))]
 mod signals;
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -273,6 +275,18 @@ pub trait Driver: Sized {
     }
     /// Writes the front of all slices together, to a stream of any kind; none of them is empty.
     fn write_vectored(&self, stream: &Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Writes the front of all slices and, behind them, of a part of a file, which is not empty, to a stream of any
+    /// kind: how many bytes that were. Fails as `UnexpectedEof` where the file ends before its part does. By default
+    /// the file is read into memory first.
+    fn write_file(
+        &self,
+        stream: &Self::Socket,
+        slices: &[IoSlice<'_>],
+        file: &File,
+        range: Range<u64>,
+    ) -> io::Result<usize> {
+        common::write_file_by_copy(self, stream, slices, file, range)
+    }
     /// Sends the end of file (shutdown(2), `SHUT_WR`).
     fn shutdown_write(&self, socket: &Self::Socket) -> io::Result<()>;
     /// Closes with a reset: what was not delivered is dropped.

@@ -132,7 +132,7 @@ impl Stream {
         );
         assert!(
             self.has(WRITABLE | QUEUED | FLUSHING | DEAD | CONNECTING)
-                || self.output_len() <= self.limits.output_bytes_max,
+                || self.output_len_in_memory() <= self.limits.output_bytes_max,
             "{key}: more output than its limit"
         );
         assert!(

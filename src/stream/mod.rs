@@ -296,6 +296,11 @@ impl Stream {
         self.buffers.as_ref().map_or(0, |buffers| buffers.output.len())
     }
 
+    /// Of that what is not in files: what the limits hold.
+    pub(crate) fn output_len_in_memory(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.output.len_in_memory())
+    }
+
     pub(crate) fn memory(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.accounted)
     }

@@ -1,6 +1,9 @@
 //! What is sent to a connection, until it is written.
 
+use std::fs::File;
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::flag::*;
 use crate::buffer::Buffers;
@@ -12,6 +15,7 @@ use crate::key::Key;
 pub(crate) enum Data<'a> {
     Bytes(&'a [u8]),
     Shared(&'a Rc<[u8]>),
+    File(&'a Arc<File>, Range<u64>),
 }
 
 /// A shared piece smaller than this is copied: keeping it would cost more, with a place in the queue
@@ -54,6 +58,7 @@ impl Core {
                 match data {
                     Data::Bytes(bytes) => buffers.output.append(bytes),
                     Data::Shared(bytes) => buffers.output.push_shared(Rc::clone(bytes)),
+                    Data::File(file, range) => buffers.output.push_file(Arc::clone(file), range),
                 }
                 stream.flags |= HAS_OUTPUT;
                 buffers.output.len()

@@ -75,10 +75,12 @@ impl<D: Driver> Reactor<D> {
             }
             let Some(buffers) = &mut stream.buffers else { return };
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let result = match buffers.output.slices(&mut slices, core.write_left) {
-                0 => break,
-                1 => driver.write_any(socket, &slices[0]),
-                filled => driver.write_vectored(socket, &slices[..filled]),
+            let front = buffers.output.front(&mut slices, core.write_left);
+            let result = match (&slices[..front.filled], front.file) {
+                (slices, Some((file, range))) => driver.write_file(socket, slices, file, range),
+                ([], None) => break,
+                ([slice], None) => driver.write_any(socket, slice),
+                (slices, None) => driver.write_vectored(socket, slices),
             };
             core.stats.writes += 1;
             let Some(written) = self.after_write(key, result) else { break };
@@ -158,12 +160,12 @@ impl<D: Driver> Reactor<D> {
         if stream.has(DEAD | CONNECTING) || !stream.has(HAS_OUTPUT) {
             return;
         }
-        let waiting = stream.output_len();
+        let waiting = stream.output_len_in_memory();
         if waiting > stream.limits.output_bytes_max && !stream.has(WRITABLE) {
             debug!("{key}: {waiting} bytes of output wait, which is over its limit");
             stream.flags |= RESET;
             self.core.end(key, CloseReason::SlowReader);
-        } else if waiting > stream.limits.output_bytes_high && !stream.has(CLOSING) {
+        } else if stream.output_len() > stream.limits.output_bytes_high && !stream.has(CLOSING) {
             stream.flags |= OVER_HIGH;
         }
     }

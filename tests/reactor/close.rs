@@ -462,15 +462,7 @@ fn writing_to_a_peer_that_is_gone_raises_no_sigpipe() {
     if !needs_kernel("signals") || !alone(NAME) {
         return;
     }
-    // A Rust program starts with SIGPIPE ignored; a library may live in one that did not.
-    const SIGPIPE: i32 = 13;
-    const SIG_DFL: usize = 0;
-    unsafe extern "C" {
-        fn signal(number: i32, handler: usize) -> usize;
-    }
-    // SAFETY: signal(2) takes two integers, and the default action runs no code of ours.
-    let before = unsafe { signal(SIGPIPE, SIG_DFL) };
-    assert_ne!(before, usize::MAX, "signal failed");
+    default_sigpipe();
     write_to_a_peer_that_is_gone(1);
     write_to_a_peer_that_is_gone(3);
 }

@@ -47,6 +47,7 @@ mod panic;
 mod pipe;
 mod places;
 mod reconfigure;
+mod send_file;
 mod short_way;
 mod source;
 mod source_ends;

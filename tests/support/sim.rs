@@ -364,6 +364,10 @@ pub fn nobody() -> ((), SocketAddr) {
     ((), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))
 }
 
+pub fn default_sigpipe() {
+    unreachable!("there are no such signals");
+}
+
 pub fn shared_nobody() -> ((), SocketAddr) {
     nobody()
 }

@@ -55,6 +55,14 @@ pub fn raise(_: &Reactor, signal: oneloop::Signal) {
     kill_process(getpid(), signal).unwrap();
 }
 
+/// For a process of its own. A Rust program starts with SIGPIPE ignored; a library may live in one that did not.
+pub fn default_sigpipe() {
+    use nix::libc::{SIG_DFL, SIG_ERR, SIGPIPE, signal};
+    // SAFETY: the default action runs no code of ours.
+    let before = unsafe { signal(SIGPIPE, SIG_DFL) };
+    assert_ne!(before, SIG_ERR, "signal failed");
+}
+
 /// A client that does not block for ever.
 pub fn connect(address: SocketAddr) -> TcpStream {
     let client = TcpStream::connect(address).expect("the server listens");

@@ -19,11 +19,17 @@ pub(super) mod pipe;
 #[cfg_attr(target_os = "freebsd", path = "freebsd.rs")]
 mod platform;
 mod poll;
+#[cfg(target_os = "linux")]
+mod send_file;
 pub(super) mod sockets;
 mod unix;
 
+#[cfg(target_os = "linux")]
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+#[cfg(target_os = "linux")]
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -239,6 +245,17 @@ impl Driver for Mio {
             rustix::net::sendmsg(socket, slices, &mut control, platform::NOSIGNAL)
         });
         result.or_else(|error| pipe::write_vectored(error, socket, slices))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_file(
+        &self,
+        stream: &OwnedFd,
+        slices: &[IoSlice<'_>],
+        file: &File,
+        range: Range<u64>,
+    ) -> io::Result<usize> {
+        send_file::write_file(self, stream, slices, file, range)
     }
 
     fn shutdown_write(&self, socket: &OwnedFd) -> io::Result<()> {

@@ -1,0 +1,209 @@
+//! Files that are sent: what arrives, what waits for a slow reader, and how it ends when a file does not hold what was
+//! promised.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::support::deadline::*;
+use crate::support::*;
+use oneloop::{CloseReason, Deadline, Limits, Sent};
+
+/// A file with these bytes, which goes when it is closed.
+fn file(bytes: &[u8]) -> Arc<File> {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    let path =
+        std::env::temp_dir().join(format!("oneloop-send-file-{}-{number}", std::process::id()));
+    let mut file =
+        File::options().read(true).write(true).create_new(true).open(&path).expect("a new file");
+    fs::remove_file(&path).unwrap();
+    file.write_all(bytes).unwrap();
+    Arc::new(file)
+}
+
+#[test]
+fn a_part_of_a_file_keeps_its_place_between_what_is_sent_before_and_after_it() {
+    let bytes = pattern(10_000);
+    let sent = file(&bytes);
+    let mut server = Server::new(Recorder::new().data(move |conn, data| {
+        conn.send(b"copied").ignore();
+        assert_eq!(conn.send_file(&sent, 100..9_000), Sent::Ok);
+        assert_eq!(conn.send_file(&sent, 5..5), Sent::Ok);
+        conn.send_shared(Rc::from([b's'; 1000])).ignore();
+        conn.send_file(&sent, 0..1).ignore();
+        conn.send_file(&sent, 9_999..10_000).ignore();
+        conn.send(b"end").ignore();
+        assert_eq!(conn.output_len(), 6 + 8_900 + 1000 + 2 + 3);
+        Ok(data.len())
+    }));
+    let (mut client, _) = server.open();
+    client.write_all(b"x").unwrap();
+    let expected =
+        [b"copied", &bytes[100..9_000], &[b's'; 1000], &bytes[..1], &bytes[9_999..], b"end"];
+    let expected = expected.concat();
+    assert!(server.read(&mut client, expected.len()) == expected);
+    server.assert_idle();
+    let stats = server.reactor.stats();
+    assert_eq!((stats.bytes_out, stats.memory_bytes), (expected.len() as u64, 0));
+}
+
+#[test]
+fn a_file_that_waits_takes_no_memory_and_no_limit_of_memory_ends_it() {
+    let bytes = pattern(20 << 20);
+    let sent = file(&bytes);
+    let limits = Limits::new()
+        .output_bytes_max(64 * 1024)
+        .output_bytes_soft(64 * 1024)
+        .output_soft_timeout(SHORT);
+    let recorder = Recorder::new().open(move |conn| {
+        assert_eq!(conn.send_file(&sent, 0..20 << 20), Sent::OverHigh);
+        assert!(conn.is_over_high());
+    });
+    let mut server = Server::with_limits(recorder, limits);
+    let mut client = connect_small(server.address);
+    client.write_all(b"not read before the file is sent").unwrap();
+    let start = Instant::now();
+    run_until(&mut server.reactor, "the soft limit would have ended it", |reactor| {
+        assert!(reactor.stats().memory_bytes < 4096, "{:?}", reactor.stats());
+        start.elapsed() > 3 * SHORT
+    });
+    assert_eq!(server.calls.shown(), [[0; 0]; 0]);
+    assert!(server.read(&mut client, bytes.len()) == bytes);
+    server.until("the rest is read", |calls| calls.shown().len() == 1);
+    let key = server.calls.opened()[0];
+    assert_eq!(server.calls.count(|call| *call == Call::Drained(key)), 1);
+    assert!(server.reactor.stats().memory_bytes_peak < 4096);
+}
+
+#[test]
+fn a_file_leaves_in_the_budgets_of_its_connection() {
+    let bytes = pattern(100_000);
+    let sent = file(&bytes);
+    let limits = Limits::new().write_bytes_per_turn_max(10_000);
+    let recorder = Recorder::new().data(move |conn, data| {
+        conn.send_file(&sent, 0..100_000).ignore();
+        Ok(data.len())
+    });
+    let mut server = Server::with_limits(recorder, limits);
+    let (mut client, _) = server.open();
+    client.write_all(b"x").unwrap();
+    let largest = server.largest_step(|stats| stats.bytes_out, |stats| stats.bytes_out == 100_000);
+    assert!(server.read(&mut client, bytes.len()) == bytes);
+    // Two phases of a turn may write.
+    assert!(largest <= 20_000, "{largest} bytes left in one turn");
+}
+
+#[test]
+fn a_file_that_is_shorter_than_was_promised_ends_the_connection_after_all_that_there_is() {
+    let bytes = pattern(5_000);
+    let sent = file(&bytes);
+    let mut server = Server::new(Recorder::new().open(move |conn| {
+        conn.send(b"head").ignore();
+        conn.send_file(&sent, 0..6_000).ignore();
+        conn.send(b"not to be taken for a part of it").ignore();
+    }));
+    let (mut client, _) = server.open();
+    let (received, _) = server.read_to_end(&mut client);
+    assert!(received == [b"head", &bytes[..]].concat());
+    server.until_closed(1);
+    assert_eq!(server.calls.reasons(), [CloseReason::Io(ErrorKind::UnexpectedEof)]);
+}
+
+#[test]
+fn what_cannot_be_read_ends_the_connection_with_that_error() {
+    // A directory can be opened, and not be read (read(2), EISDIR).
+    let directory = Arc::new(File::open(std::env::temp_dir()).unwrap());
+    let mut server = Server::new(Recorder::new().open(move |conn| {
+        conn.send_file(&directory, 0..1).ignore();
+    }));
+    let _client = server.connect();
+    server.until_closed(1);
+    assert_eq!(server.calls.reasons(), [CloseReason::Io(ErrorKind::IsADirectory)]);
+    server.assert_idle();
+}
+
+#[test]
+fn a_reader_that_takes_nothing_of_a_file_is_cut_off() {
+    let sent = file(&pattern(12 << 20));
+    let (recorder, missed) = noting(Recorder::new().open(move |conn| {
+        conn.send_file(&sent, 0..12 << 20).ignore();
+    }));
+    let mut server = Server::with_limits(recorder, patient().write_stall_timeout(SHORT));
+    let _client = connect_small(server.address);
+    server.until_closed(1);
+    assert_eq!(missed.borrow()[0].0, Deadline::WriteStall);
+    assert_eq!(server.calls.reasons(), [CloseReason::WriteStallTimeout]);
+    assert_ne!(server.reactor.stats().bytes_undelivered, 0);
+}
+
+#[test]
+fn a_closed_connection_sends_its_file_first() {
+    let bytes = pattern(3 << 20);
+    let sent = file(&bytes);
+    let mut server = Server::new(Recorder::new().open(move |conn| {
+        conn.send_file(&sent, 0..3 << 20).ignore();
+        conn.close();
+    }));
+    let (mut client, _) = server.open();
+    let (received, error) = server.read_to_end(&mut client);
+    assert!(received == bytes && error.is_none());
+}
+
+#[test]
+fn a_file_goes_into_a_pipe() {
+    let bytes = pattern(300_000);
+    let sent = file(&bytes);
+    let mut server = Server::new(Recorder::new().open(move |conn| {
+        conn.send(b"head").ignore();
+        conn.send_file(&sent, 0..300_000).ignore();
+    }));
+    let (mut reader, writer) = pipe_ends();
+    server.reactor.adopt(server.handler, writer.into(), 1).unwrap();
+    let mut received = Vec::new();
+    run_until(&mut server.reactor, "all is there", |_| {
+        let mut buffer = [0; 65536];
+        let count = reader.read(&mut buffer).unwrap_or(0);
+        received.extend_from_slice(&buffer[..count]);
+        received.len() == 300_004
+    });
+    assert!(received == [b"head", &bytes[..]].concat());
+}
+
+/// The first write, of as many pieces as fit into one, provokes the peer's reset, the second one meets it.
+fn send_a_file_to_a_peer_that_is_gone() {
+    let sent = file(&pattern(100_000));
+    let mut server = Server::new(Recorder::new().peer_closed(|_| {}).poke(move |conn| {
+        for _ in 0..64 {
+            conn.send_shared(Rc::from([b'x'; 512])).ignore();
+        }
+        conn.send_file(&sent, 0..100_000).ignore();
+    }));
+    let (client, key) = server.open();
+    drop(client);
+    server.until("the peer closed", |calls| calls.has(&Call::PeerClosed(key)));
+    server.reactor.context(server.handler).poke(key);
+    server.until_closed(1);
+    assert_eq!(server.calls.closed(), [(key, CloseReason::Reset)]);
+    assert!(server.reactor.stats().writes >= 2, "the second one met a closed connection");
+}
+
+#[test]
+fn a_file_for_a_peer_that_is_gone_ends_as_reset() {
+    if needs_tcp("a Unix socket has no reset")
+        && needs_linux("an event for whoever did not hear that a call would block")
+    {
+        send_a_file_to_a_peer_that_is_gone();
+    }
+}
+
+#[test]
+fn sending_a_file_to_a_peer_that_is_gone_raises_no_sigpipe() {
+    const NAME: &str = "sending_a_file_to_a_peer_that_is_gone_raises_no_sigpipe";
+    if needs_tcp("a Unix socket has no reset") && needs_kernel("signals") && alone(NAME) {
+        default_sigpipe();
+        send_a_file_to_a_peer_that_is_gone();
+    }
+}
