@@ -215,11 +215,12 @@ impl Connection<'_> {
     /// call may send a file of any length; it does not count for
     /// [`output_bytes_max`](crate::Limits::output_bytes_max) and
     /// [`output_bytes_soft`](crate::Limits::output_bytes_soft). The file stays open until it is sent or the connection has
-    /// ended. Who changes it meanwhile changes what is sent. If it ends before the part does, the connection is closed as
-    /// [`Io`](crate::CloseReason::Io) with `UnexpectedEof`, and as an error of reading it says otherwise.
+    /// ended. Who writes to it meanwhile changes what is sent, also what the kernel has taken and not delivered. If it
+    /// ends before the part does, what there is of it is delivered, and the connection closed as
+    /// [`Io`](crate::CloseReason::Io) with `UnexpectedEof`. An error of reading it ends the connection.
     ///
-    /// The loop waits while the disk is read. A file that may not be in the system's memory is better read ahead by a
-    /// [blocking job](crate::blocking()), or copied to a memory file (memfd_create(2)).
+    /// The loop waits while the disk is read: what may not be in the system's memory is better [read
+    /// ahead](crate::read_ahead).
     ///
     /// # Cost
     ///

@@ -6,7 +6,7 @@
 //!
 //! All files are served that it may read, also those whose names begin with a dot; of a directory `index.html`, or a
 //! page of what is in it. Only a directory `api` at the top cannot be seen, as services have its names. It has no TLS, no
-//! HTTP/2, no compression, and takes no files. It may use 1.4 GB of memory, and one address may have all connections:
+//! HTTP/2, no compression, and takes no files. It may use 1.2 GB of memory, and one address may have all connections:
 //! `--per-address` is for servers that no proxy stands before.
 //!
 //! Try it: `cargo run --release --features signals --example http -- .`, and in another terminal
@@ -27,6 +27,7 @@ use std::time::Duration;
 use clap::Parser;
 use oneloop::{Address, ListenOptions, Reactor, SocketOptions};
 
+use server::cache::MEMORY_FILES_MAX;
 use server::files::Directory;
 
 /// How long a drain may take.
@@ -34,6 +35,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// What is open beside connections and the files that are sent on them: what the loop needs, the log, and on each helper
 /// thread a file or a directory that is looked up.
 const DESCRIPTORS_OWN: usize = 32;
+/// One of so many descriptors may be that of a file in memory.
+const DESCRIPTORS_PER_MEMORY_FILE: usize = 8;
 /// A connection, and the file that is sent on it. Files that were opened for clients that have gone since are not counted:
 /// should they use up all descriptors, what is not in memory is answered with 503 for a moment.
 const DESCRIPTORS_PER_CLIENT: usize = 2;
@@ -87,10 +90,12 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     })?;
     let limits = server::reactor_limits();
     let descriptors = oneloop::raise_descriptor_limit();
-    let clients_max = descriptors.saturating_sub(DESCRIPTORS_OWN) / DESCRIPTORS_PER_CLIENT;
+    let memory_files_max = MEMORY_FILES_MAX.min(descriptors / DESCRIPTORS_PER_MEMORY_FILE);
+    let others = DESCRIPTORS_OWN + memory_files_max;
+    let clients_max = descriptors.saturating_sub(others) / DESCRIPTORS_PER_CLIENT;
     let connections_max = limits.connections_max.min(clients_max.max(1));
     let mut reactor = Reactor::with_limits(limits.connections_max(connections_max))?;
-    let server = server::add(&mut reactor, Arc::new(files), server::JOBS_MAX)?;
+    let server = server::add(&mut reactor, Arc::new(files), server::JOBS_MAX, memory_files_max)?;
     let limits = server::limits(*patience).connections_per_address_max(*per_address);
     let options = ListenOptions::new().limits(limits).socket(socket_options(address));
     let listener = reactor.listen_with(server, address, &options)?;

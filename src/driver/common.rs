@@ -12,6 +12,7 @@ use mio::{Token, Waker};
 
 use super::{Driver, Mio, RawSource, Wake, Work};
 use crate::clock::Clock;
+use crate::file::copy_some;
 use crate::key::Key;
 use crate::readiness::Interest;
 
@@ -60,36 +61,18 @@ pub(super) fn random_seed(clock: &Clock) -> u64 {
     RandomState::new().hash_one(clock.now().as_nanos())
 }
 
-/// So much of a file is copied at once.
-const COPY_BYTES_MAX: usize = 64 * 1024;
-
 /// See [`Driver::write_file`]. The slices go first, and alone.
 pub(super) fn write_file_by_copy<D: Driver>(
     driver: &D,
     stream: &D::Socket,
     slices: &[IoSlice<'_>],
     file: &File,
-    range: Range<u64>,
+    range: &Range<u64>,
 ) -> io::Result<usize> {
     if !slices.is_empty() {
         return driver.write_vectored(stream, slices);
     }
-    let mut bytes = vec![0; (range.end - range.start).min(COPY_BYTES_MAX as u64) as usize];
-    match read_at(file, &mut bytes, range.start)? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        count => driver.write_any(stream, &bytes[..count]),
-    }
-}
-
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-    loop {
-        #[cfg(unix)]
-        let result = std::os::unix::fs::FileExt::read_at(file, bytes, offset);
-        #[cfg(windows)]
-        let result = std::os::windows::fs::FileExt::seek_read(file, bytes, offset);
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
+    let mut buffer = Vec::new();
+    let count = copy_some(file, range, &mut buffer)?;
+    driver.write_any(stream, &buffer[..count])
 }

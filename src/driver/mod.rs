@@ -283,7 +283,7 @@ pub trait Driver: Sized {
         stream: &Self::Socket,
         slices: &[IoSlice<'_>],
         file: &File,
-        range: Range<u64>,
+        range: &Range<u64>,
     ) -> io::Result<usize> {
         common::write_file_by_copy(self, stream, slices, file, range)
     }

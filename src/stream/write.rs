@@ -7,11 +7,25 @@ use log::{debug, trace};
 
 use super::flag::*;
 use crate::buffer::SLICES_MAX;
-use crate::core::Source;
+use crate::core::{Core, Source};
 use crate::driver::Driver;
 use crate::error::CloseReason;
 use crate::key::Key;
 use crate::reactor::Reactor;
+
+impl Core {
+    /// Closes without the rest of the output, which is a file that is shorter than it was: what came before is right, and
+    /// is delivered.
+    #[cold]
+    fn cut_output(&mut self, key: Key, reason: CloseReason) {
+        if let Some(buffers) = &mut self.sources.live(key).buffers {
+            self.stats.bytes_undelivered += buffers.output.len() as u64;
+            buffers.output.clear();
+        }
+        self.close(key, reason);
+        self.sources.live(key).reason = Some(reason); // also if it was closing
+    }
+}
 
 impl<D: Driver> Reactor<D> {
     /// Writes the scratch buffer. Nothing older waits, or the run would have queued.
@@ -77,7 +91,7 @@ impl<D: Driver> Reactor<D> {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let front = buffers.output.front(&mut slices, core.write_left);
             let result = match (&slices[..front.filled], front.file) {
-                (slices, Some((file, range))) => driver.write_file(socket, slices, file, range),
+                (slices, Some((file, range))) => driver.write_file(socket, slices, file, &range),
                 ([], None) => break,
                 ([slice], None) => driver.write_any(socket, slice),
                 (slices, None) => driver.write_vectored(socket, slices),
@@ -148,7 +162,12 @@ impl<D: Driver> Reactor<D> {
             }
             Err(error) => {
                 debug!("{key}: write failed: {error}");
-                core.end(key, CloseReason::of_error(&error));
+                let reason = CloseReason::of_error(&error);
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    core.cut_output(key, reason);
+                } else {
+                    core.end(key, reason);
+                }
                 None
             }
         }

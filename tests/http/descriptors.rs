@@ -41,7 +41,7 @@ fn more_clients_are_served_than_the_soft_limit_has_descriptors() {
 
 #[test]
 fn clients_leave_descriptors_for_files() {
-    const CLIENTS: usize = 16;
+    const CLIENTS: usize = 12;
     let site = Site::start_limited("-n 64");
     let mut clients: Vec<_> = (0..100).map(|_| site.connect()).collect();
     until("there are as many as may be", || {

@@ -1,12 +1,14 @@
 //! Files in memory, for the server in a simulation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use crate::server::files::{File, Files, Names, Opened, Stamp};
+use crate::server::files::{Files, Names, Opened, Stamp};
 
 /// Files by their paths. Each has versions, which are all kept, to be compared with what was served.
 #[derive(Default)]
@@ -91,7 +93,7 @@ impl Files for Memory {
             let len = said.unwrap_or(bytes.len() as u64);
             let is_settled = !self.is_unsettled.load(Ordering::Relaxed);
             let stamp = Stamp { len, modified, inode: 0, changed_nanos: 0, is_settled };
-            return Ok(Opened::File(Arc::new(Open(bytes)), stamp));
+            return Ok(Opened::File(file(&bytes), stamp));
         }
         match self.names_in(path).is_empty() {
             true => Err(ErrorKind::NotFound.into()),
@@ -108,14 +110,10 @@ impl Files for Memory {
     }
 }
 
-/// A file that is open.
-struct Open(Arc<[u8]>);
-
-impl File for Open {
-    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        let rest = self.0.get(offset as usize..).unwrap_or_default();
-        let rest = rest.get(..bytes.len()).ok_or(ErrorKind::UnexpectedEof)?;
-        bytes.copy_from_slice(rest);
-        Ok(())
-    }
+/// A file with these bytes, which has no name.
+fn file(bytes: &[u8]) -> Arc<File> {
+    let file = rustix::fs::memfd_create("memory", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let file = File::from(file);
+    file.write_all_at(bytes, 0).unwrap();
+    Arc::new(file)
 }

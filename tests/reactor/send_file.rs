@@ -1,6 +1,8 @@
 //! Files that are sent: what arrives, what waits for a slow reader, and how it ends when a file does not hold what was
 //! promised.
 
+#![allow(clippy::useless_conversion, reason = "only in simulation an end is what a reactor adopts")]
+
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
@@ -97,19 +99,29 @@ fn a_file_leaves_in_the_budgets_of_its_connection() {
 }
 
 #[test]
-fn a_file_that_is_shorter_than_was_promised_ends_the_connection_after_all_that_there_is() {
+fn a_file_that_is_shorter_than_was_promised_closes_after_all_that_there_is() {
     let bytes = pattern(5_000);
-    let sent = file(&bytes);
-    let mut server = Server::new(Recorder::new().open(move |conn| {
-        conn.send(b"head").ignore();
-        conn.send_file(&sent, 0..6_000).ignore();
-        conn.send(b"not to be taken for a part of it").ignore();
-    }));
-    let (mut client, _) = server.open();
-    let (received, _) = server.read_to_end(&mut client);
-    assert!(received == [b"head", &bytes[..]].concat());
-    server.until_closed(1);
-    assert_eq!(server.calls.reasons(), [CloseReason::Io(ErrorKind::UnexpectedEof)]);
+    for closes in [false, true] {
+        let sent = file(&bytes);
+        let mut server = Server::new(Recorder::new().open(move |conn| {
+            conn.send(b"head").ignore();
+            conn.send_file(&sent, 0..6_000).ignore();
+            conn.send(b"not to be taken for a part of it").ignore();
+            if closes {
+                conn.close();
+            }
+        }));
+        let mut client = server.connect();
+        client.write_all(b"not read, for which there is no reset").unwrap();
+        let (received, error) = server.read_to_end(&mut client);
+        assert!(received == [b"head", &bytes[..]].concat());
+        assert_eq!(error, None);
+        drop(client);
+        server.until_closed(1);
+        assert_eq!(server.calls.reasons(), [CloseReason::Io(ErrorKind::UnexpectedEof)]);
+        assert_eq!(server.reactor.stats().bytes_undelivered, 1032);
+        server.assert_idle();
+    }
 }
 
 #[test]

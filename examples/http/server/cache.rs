@@ -1,11 +1,15 @@
 //! Small files in memory.
 
 use std::cell::Cell;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
-use oneloop::Time;
+use oneloop::{Connection, Time};
 
 use super::meta::Meta;
 
@@ -18,11 +22,51 @@ const ENTRY_BYTES: usize = 1024;
 /// After this time a file is looked at again.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// From this length on it is kept in a memory file, of which nothing is copied to be sent; with a shorter one that would
+/// save less than the call of its own costs that it takes.
+const MEMORY_FILE_BYTES_MIN: usize = 64 * 1024;
+/// So many memory files fit into the cache.
+pub(crate) const MEMORY_FILES_MAX: usize = BYTES_MAX / MEMORY_FILE_BYTES_MIN;
+
+/// What is in a small file.
+pub(crate) enum Content {
+    Bytes(Vec<u8>),
+    File(Arc<File>),
+}
+
+impl Content {
+    pub(super) fn new(bytes: Vec<u8>) -> Content {
+        let file = if bytes.len() < MEMORY_FILE_BYTES_MIN { None } else { memory_file(&bytes) };
+        file.map_or(Content::Bytes(bytes), |file| Content::File(Arc::new(file)))
+    }
+
+    pub(super) fn send(&self, span: Range<u64>, conn: &mut Connection<'_>) {
+        let sent = match self {
+            Content::Bytes(bytes) => conn.send(&bytes[span.start as usize..span.end as usize]),
+            Content::File(file) => conn.send_file(file, span),
+        };
+        sent.ignore();
+    }
+}
+
+/// A file without a name that is nowhere but in memory (memfd_create(2)); none without a descriptor for it, or where there
+/// are no such files.
+fn memory_file(bytes: &[u8]) -> Option<File> {
+    #[cfg(target_os = "linux")]
+    {
+        let file = rustix::fs::memfd_create("http", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
+        let file = File::from(file);
+        file.write_all_at(bytes, 0).ok()?;
+        Some(file)
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// A file in memory.
-#[derive(Debug)]
 pub(super) struct Entry {
     pub(super) meta: Meta,
-    pub(super) bytes: Rc<[u8]>,
+    pub(super) content: Content,
     /// When the last look at the file was asked for.
     pub(super) checked: Cell<Time>,
 }
@@ -34,20 +78,27 @@ impl Entry {
     }
 
     fn memory_bytes(&self, path: &str) -> usize {
-        ENTRY_BYTES + path.len() + self.bytes.len()
+        ENTRY_BYTES + path.len() + self.meta.stamp.len as usize
+    }
+
+    fn memory_files(&self) -> usize {
+        usize::from(matches!(self.content, Content::File(_)))
     }
 }
 
 /// The files that were asked for last, by their paths.
-#[derive(Debug)]
 pub(super) struct Cache {
     entries: LruCache<String, Rc<Entry>>,
     memory_bytes: usize,
+    memory_files: usize,
+    memory_files_max: usize,
 }
 
 impl Cache {
-    pub(super) fn new() -> Cache {
-        Cache { entries: LruCache::unbounded(), memory_bytes: 0 }
+    /// One that has so many descriptors for memory files.
+    pub(super) fn new(memory_files_max: usize) -> Cache {
+        let entries = LruCache::unbounded();
+        Cache { entries, memory_bytes: 0, memory_files: 0, memory_files_max }
     }
 
     pub(super) fn get(&mut self, path: &str) -> Option<Rc<Entry>> {
@@ -62,16 +113,23 @@ impl Cache {
         }
         self.remove(&path);
         self.memory_bytes += entry.memory_bytes(&path);
+        self.memory_files += entry.memory_files();
         self.entries.put(path, entry);
-        while self.memory_bytes > BYTES_MAX
+        while (self.memory_bytes > BYTES_MAX || self.memory_files > self.memory_files_max)
             && let Some((path, entry)) = self.entries.pop_lru()
         {
-            self.memory_bytes -= entry.memory_bytes(&path);
+            self.note_removed(&path, &entry);
         }
     }
 
     pub(super) fn remove(&mut self, path: &str) {
-        let removed = self.entries.pop(path);
-        self.memory_bytes -= removed.map_or(0, |entry| entry.memory_bytes(path));
+        if let Some(entry) = self.entries.pop(path) {
+            self.note_removed(path, &entry);
+        }
+    }
+
+    fn note_removed(&mut self, path: &str, entry: &Entry) {
+        self.memory_bytes -= entry.memory_bytes(path);
+        self.memory_files -= entry.memory_files();
     }
 }

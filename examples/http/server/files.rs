@@ -1,8 +1,8 @@
 //! The files that are served, and where they come from.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,7 +26,7 @@ pub(crate) trait Files: Send + Sync + 'static {
 /// What is at a path.
 pub(crate) enum Opened {
     /// A file, and what tells this version of it from others.
-    File(Arc<dyn File>, Stamp),
+    File(Arc<File>, Stamp),
     Directory,
 }
 
@@ -36,12 +36,6 @@ pub(crate) struct Names {
     pub(crate) names: Vec<String>,
     /// There are more names.
     pub(crate) has_more: bool,
-}
-
-/// An open file.
-pub(crate) trait File: Send + Sync + 'static {
-    /// Fills `bytes` with what stands from `offset` on; fails as `UnexpectedEof` if that is less.
-    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 /// Times of files are no finer than this: of the kernel's clock it is some milliseconds, but file systems may keep whole
@@ -111,7 +105,7 @@ impl Files for Directory {
         check_is_file(&metadata)?;
         // A pipe may have taken its place meanwhile, and would wait for somebody to write into it.
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
-        let mut options = fs::File::options();
+        let mut options = File::options();
         let file = options.read(true).custom_flags(flags).open(&real).map_err(with_stable_kind)?;
         let metadata = file.metadata()?;
         check_is_file(&metadata)?;
@@ -133,12 +127,6 @@ impl Files for Directory {
         }
         names.sort();
         Ok(Names { names, has_more: entries.next().is_some() })
-    }
-}
-
-impl File for fs::File {
-    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        FileExt::read_exact_at(self, bytes, offset)
     }
 }
 

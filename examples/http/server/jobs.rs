@@ -1,10 +1,12 @@
 //! What is done off the loop, because it may block or take long: looking files up, reading them, and listing directories.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::cache::FILE_BYTES_MAX;
-use super::files::{File, Files, Opened, Stamp};
+use super::cache::{Content, FILE_BYTES_MAX};
+use super::files::{Files, Opened, Stamp};
 use super::listing;
 use super::meta::Meta;
 
@@ -24,17 +26,17 @@ impl LookedUp {
     }
 }
 
-/// What comes back from reading a block of a large file.
-pub(crate) struct Block(pub(super) io::Result<Vec<u8>>);
+/// What comes back when a part of a large file is in the system's memory.
+pub(crate) struct ReadAhead(pub(super) io::Result<()>);
 
 /// What is at a path.
 pub(crate) enum Found {
     /// The version that is known, as far as can be told.
     Unchanged,
     /// A small file.
-    Bytes(Meta, Vec<u8>),
+    Content(Meta, Content),
     /// A large one.
-    File(Meta, Arc<dyn File>),
+    File(Meta, Arc<File>),
     /// A directory without an index, or a path to one without the final `/`.
     Directory,
     /// The names in a directory, as a page.
@@ -75,7 +77,7 @@ fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Resul
     }
     let mut bytes = vec![0; stamp.len as usize];
     file.read_exact_at(&mut bytes, 0)?;
-    Ok(Found::Bytes(meta, bytes))
+    Ok(Found::Content(meta, Content::new(bytes)))
 }
 
 /// Makes the page of a directory.

@@ -8,7 +8,7 @@
 
 mod api;
 mod body;
-mod cache;
+pub(crate) mod cache;
 mod date;
 pub(crate) mod files;
 mod head;
@@ -38,16 +38,16 @@ use self::body::{Body, FRAMING_BYTES_MAX};
 use self::cache::Cache;
 use self::files::Files;
 use self::head::{HEAD_BYTES_MAX, HeadEnd, has_begun};
-use self::jobs::{Block, Found, LookedUp};
+use self::jobs::{Found, LookedUp, ReadAhead};
 use self::request::CONTENT_BYTES_MAX;
 use self::response::{Heads, Refused, first_line};
 use self::serving::{Asked, Serving};
-use self::stream::{BLOCK_BYTES, Stream};
+use self::stream::Stream;
 
 /// Helper threads that look files up, and as many that read them: they wait for disks. One more lists directories.
 const THREADS: usize = 4;
 /// Looks at files that wait, are under way, or have a result that was not taken yet, which may be a file of 128 KiB; and
-/// as many reads of blocks. Those for connections that have closed count as well.
+/// as many parts of files that are read ahead. Those for connections that have closed count as well.
 pub(crate) const JOBS_MAX: usize = 1024;
 /// Directories to list: one with many names takes milliseconds, and a page of them up to 1 MiB.
 const LISTINGS_MAX: usize = 64;
@@ -57,14 +57,14 @@ const RATE_MIN: usize = 512;
 /// However many connections have more of them, all these go on in the next turn.
 const REQUESTS_PER_TURN_MAX: usize = 32;
 
-/// What a reader of a large file who takes nothing leaves in memory: a block that is on its way out, the next one, and
-/// requests that wait. A reader of small files and pages leaves more, up to the limits below.
-pub(crate) const READER_BYTES_MAX: usize = 2 * BLOCK_BYTES as usize + 64 * 1024;
+/// What a reader of files who takes nothing leaves in memory: requests that wait. A reader of pages and echoes leaves more,
+/// up to the limits below.
+pub(crate) const READER_BYTES_MAX: usize = 64 * 1024;
 /// Connections have the memory of so many of these, 940 MiB; when that is used up, the one that holds the most is cut off.
-/// The cache has 64 MiB, and results that wait may have 320 MiB: about 1.4 GB in all.
-const READERS_IN_MEMORY: usize = 3_000;
+/// The cache has 64 MiB, and results that wait may have 192 MiB: about 1.2 GB in all.
+const READERS_IN_MEMORY: usize = 15_000;
 
-/// Results that are taken in a turn: to send a block takes up to a millisecond, for which all others wait. A third of
+/// Results that are taken in a turn: to send a page takes up to a millisecond, for which all others wait. A third of
 /// them are looks at files, and a third are pages of directories, if there are some.
 const MESSAGES_PER_TURN_MAX: usize = 8;
 /// Connections whose news are looked at in a turn: to cut off one that has much to send takes half a millisecond.
@@ -88,8 +88,8 @@ pub(crate) fn limits(patience: Duration) -> Limits {
     let output_bytes_max = 4 * 1024 * 1024;
     Limits::new()
         .input_bytes_max(input_bytes_max)
-        .output_bytes_high(BLOCK_BYTES as usize) // so that a block waits while another one is read
-        .output_bytes_low(64 * 1024) // while a fast reader takes so much, the next block is read
+        .output_bytes_high(128 * 1024)
+        .output_bytes_low(64 * 1024) // while a fast reader takes so much, the next part is read
         .output_bytes_soft(output_bytes_max) // none: patience and rate say how long output may wait
         .output_bytes_max(output_bytes_max)
         .frames_per_turn_max(REQUESTS_PER_TURN_MAX)
@@ -104,20 +104,22 @@ pub(crate) fn limits(patience: Duration) -> Limits {
 
 /// Adds a server of these files to a reactor; fails if the helper threads cannot be started. Its listeners are to have
 /// [its limits](limits). While there are `jobs_max` looks at files, a client that asks for another file is to ask again.
+/// Of files in memory `memory_files_max` may each have a descriptor.
 pub(crate) fn add<D: Driver>(
     reactor: &mut Reactor<D>,
     files: Arc<dyn Files>,
     jobs_max: usize,
+    memory_files_max: usize,
 ) -> io::Result<HandlerId<Server>> {
     let (look_ups, looked_up) = blocking(THREADS, jobs_max);
     // They have threads of their own, so that no look at a small file waits for lists, or for all that are sent large ones.
     let (listings, listed) = blocking(1, jobs_max.min(LISTINGS_MAX));
-    let (reads, blocks) = blocking(THREADS, jobs_max);
-    let (cache, heads) = (Cache::new(), Heads::default());
+    let (reads, parts) = blocking(THREADS, jobs_max);
+    let (cache, heads) = (Cache::new(memory_files_max), Heads::default());
     let server = reactor.add(Server { files, look_ups, listings, reads, cache, heads });
     reactor.attach(server, looked_up)?;
     reactor.attach(server, listed)?;
-    reactor.attach(server, blocks)?;
+    reactor.attach(server, parts)?;
     Ok(server)
 }
 
@@ -126,7 +128,7 @@ pub(crate) struct Server {
     files: Arc<dyn Files>,
     look_ups: Blocking<LookedUp>,
     listings: Blocking<LookedUp>,
-    reads: Blocking<Block>,
+    reads: Blocking<ReadAhead>,
     cache: Cache,
     heads: Heads,
 }
@@ -210,7 +212,7 @@ impl StreamHandler for Server {
         }
     }
 
-    /// The next block of a file is asked for again.
+    /// The next part of a file is asked for again.
     fn on_timer(&mut self, session: &mut Session, conn: &mut Connection<'_>, _: TimerId) {
         self.serving(session, conn).send_next();
     }
@@ -237,10 +239,10 @@ impl MessageHandler<LookedUp> for Server {
     }
 }
 
-impl MessageHandler<Block> for Server {
-    fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, block: Block) {
+impl MessageHandler<ReadAhead> for Server {
+    fn on_message(&mut self, session: &mut Session, conn: &mut Connection<'_>, read: ReadAhead) {
         let Waiting::Stream(stream) = &mut session.waiting else { return };
-        match stream.take(conn, block) {
+        match stream.take(conn, read) {
             Ok(()) => self.serving(session, conn).send_next(),
             Err(error) => {
                 // The end of the connection says that this is not all, as a length was promised (RFC 9112, 8). It is no

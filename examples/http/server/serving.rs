@@ -17,9 +17,6 @@ use super::response::{Refused, Response};
 use super::stream::Stream;
 use super::{Server, Session, Waiting, listing, path};
 
-/// From this length on a file is shared with the output; to copy a shorter one costs less.
-const SHARED_BYTES_MIN: usize = 16 * 1024;
-
 /// A request whose file is looked up.
 pub(super) struct Asked {
     head: Box<[u8]>,
@@ -147,7 +144,7 @@ impl<'r> Serving<'_, 'r> {
             Err(refused) => return self.give_up(&head, refused),
         };
         self.note_drain(&mut request, self.conn.unconsumed());
-        if !matches!(found, Found::Unchanged | Found::Bytes(..)) {
+        if !matches!(found, Found::Unchanged | Found::Content(..)) {
             self.server.cache.remove(&path);
         }
         let mut response = self.response(&request);
@@ -156,8 +153,8 @@ impl<'r> Serving<'_, 'r> {
                 let entry = known.expect("only a version that is known is unchanged");
                 return self.send_entry(&request, &entry);
             }
-            Found::Bytes(meta, bytes) => {
-                let entry = Rc::new(Entry { meta, bytes: bytes.into(), checked: Cell::new(at) });
+            Found::Content(meta, content) => {
+                let entry = Rc::new(Entry { meta, content, checked: Cell::new(at) });
                 self.server.cache.insert(path, Rc::clone(&entry));
                 return self.send_entry(&request, &entry);
             }
@@ -188,14 +185,7 @@ impl<'r> Serving<'_, 'r> {
         for piece in entry.meta.send_head(&mut self.response(request)) {
             match piece {
                 Piece::Text(text) => self.conn.send(text.as_bytes()).ignore(),
-                Piece::Span(span) => {
-                    let bytes = &entry.bytes[span.start as usize..span.end as usize];
-                    if bytes.len() == entry.bytes.len() && bytes.len() >= SHARED_BYTES_MIN {
-                        self.conn.send_shared(Rc::clone(&entry.bytes)).ignore();
-                    } else {
-                        self.conn.send(bytes).ignore();
-                    }
-                }
+                Piece::Span(span) => entry.content.send(span, self.conn),
             }
         }
         self.finish(request.keeps_alive);

@@ -253,7 +253,7 @@ impl Driver for Mio {
         stream: &OwnedFd,
         slices: &[IoSlice<'_>],
         file: &File,
-        range: Range<u64>,
+        range: &Range<u64>,
     ) -> io::Result<usize> {
         send_file::write_file(self, stream, slices, file, range)
     }

@@ -18,7 +18,7 @@ pub(super) fn write_file(
     stream: &OwnedFd,
     slices: &[IoSlice<'_>],
     file: &File,
-    range: Range<u64>,
+    range: &Range<u64>,
 ) -> io::Result<usize> {
     if !ignores_sigpipe() {
         return write_file_by_copy(driver, stream, slices, file, range);
