@@ -1,8 +1,9 @@
 //! An HTTP/1.1 server: the files of a directory, and a little JSON (RFC 9110, RFC 9112).
 //!
 //! It shows somebody else's protocol on one loop: requests that come in pieces or many at once, answered in order; files
-//! that are looked up and read off the loop, and streamed no faster than their reader takes them; small ones from memory;
-//! and clients that are slow, broken or hostile, who are told so where there is an answer for it, and hold up nobody.
+//! that are looked up and read ahead off the loop, and sent without a copy, no faster than their reader takes them; small
+//! ones from memory; and clients that are slow, broken or hostile, who are told so where there is an answer for it, and hold
+//! up nobody.
 //!
 //! All files are served that it may read, also those whose names begin with a dot; of a directory `index.html`, or a
 //! page of what is in it. Only a directory `api` at the top cannot be seen, as services have its names. It has no TLS, no
@@ -40,8 +41,8 @@ const DESCRIPTORS_PER_MEMORY_FILE: usize = 8;
 /// A connection, and the file that is sent on it. Files that were opened for clients that have gone since are not counted:
 /// should they use up all descriptors, what is not in memory is answered with 503 for a moment.
 const DESCRIPTORS_PER_CLIENT: usize = 2;
-/// The kernel takes no more than this from us that it cannot send yet: a block of a large file. By default it takes some
-/// megabytes for each client that reads nothing, and while it copies those nobody else is served.
+/// The kernel takes no more than this from us that it cannot send yet. By default it takes some megabytes for each client
+/// that reads nothing, and while it copies those nobody else is served.
 const UNSENT_BYTES: usize = 128 * 1024;
 
 /// Serves the files of a directory over HTTP.

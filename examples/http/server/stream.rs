@@ -13,7 +13,7 @@ use super::jobs::ReadAhead;
 use super::range::{Piece, Pieces};
 
 /// So much is read ahead at once.
-const PART_BYTES: u64 = 1024 * 1024;
+const PART_BYTES: u64 = 256 * 1024;
 /// After this time it is tried again to have a part read, if there were too many jobs.
 const BUSY: Duration = Duration::from_millis(20);
 
