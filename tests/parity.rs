@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 
 use oneloop::{Context, Key, Limits};
 
-use support::{Recorder, pattern, random};
+use support::{Recorder, file_of, pattern, random};
 
 /// Over loopback.
 #[path = "parity"]
@@ -129,6 +129,26 @@ fn answers_the_end() -> Recorder {
     Recorder::new().peer_closed(|conn| {
         conn.send(&pattern(100_000)).ignore();
         conn.close();
+    })
+}
+
+fn sends_a_file_and_closes() -> Recorder {
+    let file = file_of(&pattern(MUCH));
+    Recorder::new().data(move |conn, data| {
+        conn.send(b"head").ignore();
+        conn.send_file(&file, 1000..MUCH as u64).ignore();
+        conn.send(b"end").ignore();
+        conn.close();
+        Ok(data.len())
+    })
+}
+
+fn sends_a_file_that_is_too_short() -> Recorder {
+    let file = file_of(&pattern(100_000));
+    Recorder::new().data(move |conn, data| {
+        conn.send_file(&file, 0..100_001).ignore();
+        conn.send(b"never").ignore();
+        Ok(data.len())
     })
 }
 
@@ -332,6 +352,9 @@ fn of_much() -> Vec<Script> {
         small("both ways", echo, &[SendAndRead(8 << 20), HalfClose, ReadToEnd]),
         script("both ways in large buffers", echo, &[SendAndRead(8 << 20), HalfClose, ReadToEnd]),
         small("a slow reader", says_much_and_closes, &[Send(1), ReadToEnd, Close, UntilClosed]),
+        small("a file", sends_a_file_and_closes, &[Send(1), ReadToEnd, Close, UntilClosed]),
+        small("a part of a file", sends_a_file_and_closes, &[Send(1), Read(100_000), Reset]),
+        small("a short file", sends_a_file_that_is_too_short, &[Send(9), ReadToEnd, UntilClosed]),
         small("a very slow reader", answers_the_end, &[Send(1), HalfClose, ReadSlowly]),
         small("a reader that closes in the middle", says_much, &[Send(1), Read(100_000), Close]),
         small("a reader that resets in the middle", says_much, &[Send(1), Read(100_000), Reset]),

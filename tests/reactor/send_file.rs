@@ -3,33 +3,18 @@
 
 #![allow(clippy::useless_conversion, reason = "only in simulation an end is what a reactor adopts")]
 
-use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::deadline::*;
 use crate::support::*;
 use oneloop::{CloseReason, Deadline, Limits, Sent};
 
-/// A file with these bytes, which goes when it is closed.
-fn file(bytes: &[u8]) -> Arc<File> {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    let number = LAST.fetch_add(1, Ordering::Relaxed);
-    let path =
-        std::env::temp_dir().join(format!("oneloop-send-file-{}-{number}", std::process::id()));
-    let mut file =
-        File::options().read(true).write(true).create_new(true).open(&path).expect("a new file");
-    fs::remove_file(&path).unwrap();
-    file.write_all(bytes).unwrap();
-    Arc::new(file)
-}
-
 #[test]
 fn a_part_of_a_file_keeps_its_place_between_what_is_sent_before_and_after_it() {
     let bytes = pattern(10_000);
-    let sent = file(&bytes);
+    let sent = file_of(&bytes);
     let mut server = Server::new(Recorder::new().data(move |conn, data| {
         conn.send(b"copied").ignore();
         assert_eq!(conn.send_file(&sent, 100..9_000), Sent::Ok);
@@ -55,7 +40,7 @@ fn a_part_of_a_file_keeps_its_place_between_what_is_sent_before_and_after_it() {
 #[test]
 fn a_file_that_waits_takes_no_memory_and_no_limit_of_memory_ends_it() {
     let bytes = pattern(20 << 20);
-    let sent = file(&bytes);
+    let sent = file_of(&bytes);
     let limits = Limits::new()
         .output_bytes_max(64 * 1024)
         .output_bytes_soft(64 * 1024)
@@ -83,7 +68,7 @@ fn a_file_that_waits_takes_no_memory_and_no_limit_of_memory_ends_it() {
 #[test]
 fn a_file_leaves_in_the_budgets_of_its_connection() {
     let bytes = pattern(100_000);
-    let sent = file(&bytes);
+    let sent = file_of(&bytes);
     let limits = Limits::new().write_bytes_per_turn_max(10_000);
     let recorder = Recorder::new().data(move |conn, data| {
         conn.send_file(&sent, 0..100_000).ignore();
@@ -102,7 +87,7 @@ fn a_file_leaves_in_the_budgets_of_its_connection() {
 fn a_file_that_is_shorter_than_was_promised_closes_after_all_that_there_is() {
     let bytes = pattern(5_000);
     for closes in [false, true] {
-        let sent = file(&bytes);
+        let sent = file_of(&bytes);
         let mut server = Server::new(Recorder::new().open(move |conn| {
             conn.send(b"head").ignore();
             conn.send_file(&sent, 0..6_000).ignore();
@@ -126,6 +111,7 @@ fn a_file_that_is_shorter_than_was_promised_closes_after_all_that_there_is() {
 
 #[test]
 fn what_cannot_be_read_ends_the_connection_with_that_error() {
+    use std::fs::File;
     // A directory can be opened, and not be read (read(2), EISDIR).
     let directory = Arc::new(File::open(std::env::temp_dir()).unwrap());
     let mut server = Server::new(Recorder::new().open(move |conn| {
@@ -139,7 +125,7 @@ fn what_cannot_be_read_ends_the_connection_with_that_error() {
 
 #[test]
 fn a_reader_that_takes_nothing_of_a_file_is_cut_off() {
-    let sent = file(&pattern(12 << 20));
+    let sent = file_of(&pattern(12 << 20));
     let (recorder, missed) = noting(Recorder::new().open(move |conn| {
         conn.send_file(&sent, 0..12 << 20).ignore();
     }));
@@ -154,7 +140,7 @@ fn a_reader_that_takes_nothing_of_a_file_is_cut_off() {
 #[test]
 fn a_closed_connection_sends_its_file_first() {
     let bytes = pattern(3 << 20);
-    let sent = file(&bytes);
+    let sent = file_of(&bytes);
     let mut server = Server::new(Recorder::new().open(move |conn| {
         conn.send_file(&sent, 0..3 << 20).ignore();
         conn.close();
@@ -167,7 +153,7 @@ fn a_closed_connection_sends_its_file_first() {
 #[test]
 fn a_file_goes_into_a_pipe() {
     let bytes = pattern(300_000);
-    let sent = file(&bytes);
+    let sent = file_of(&bytes);
     let mut server = Server::new(Recorder::new().open(move |conn| {
         conn.send(b"head").ignore();
         conn.send_file(&sent, 0..300_000).ignore();
@@ -186,7 +172,7 @@ fn a_file_goes_into_a_pipe() {
 
 /// The first write, of as many pieces as fit into one, provokes the peer's reset, the second one meets it.
 fn send_a_file_to_a_peer_that_is_gone() {
-    let sent = file(&pattern(100_000));
+    let sent = file_of(&pattern(100_000));
     let mut server = Server::new(Recorder::new().peer_closed(|_| {}).poke(move |conn| {
         for _ in 0..64 {
             conn.send_shared(Rc::from([b'x'; 512])).ignore();
@@ -217,5 +203,44 @@ fn sending_a_file_to_a_peer_that_is_gone_raises_no_sigpipe() {
     if needs_tcp("a Unix socket has no reset") && needs_kernel("signals") && alone(NAME) {
         default_sigpipe();
         send_a_file_to_a_peer_that_is_gone();
+    }
+}
+
+#[test]
+fn what_is_read_ahead_is_in_the_systems_memory() {
+    use rustix::fs::{Advice, fadvise};
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    use std::io::IoSliceMut;
+    if !needs_kernel("a disk") {
+        return;
+    }
+    const LENGTH: usize = 300_000;
+    let kept = file_of(&pattern(LENGTH));
+    let read_now = |place: u64| {
+        let buffer = &mut [0; 100];
+        preadv2(&kept, &mut [IoSliceMut::new(buffer)], place, ReadWriteFlags::NOWAIT)
+    };
+    let forget = || {
+        kept.sync_all().unwrap();
+        fadvise(&kept, 0, None, Advice::DontNeed).unwrap();
+    };
+    forget();
+    if read_now(0) != Err(Errno::AGAIN) {
+        return println!("left out: this file system is in memory itself");
+    }
+    oneloop::read_ahead(&kept, 0..LENGTH as u64).unwrap();
+    for place in (0..LENGTH as u64 - 100).step_by(4096) {
+        assert_eq!(read_now(place), Ok(100), "at {place}");
+    }
+}
+
+#[test]
+fn what_a_file_does_not_have_cannot_be_read_ahead() {
+    let short = file_of(&pattern(5_000));
+    oneloop::read_ahead(&short, 0..5_000).unwrap();
+    oneloop::read_ahead(&short, 7_000..7_000).unwrap();
+    for range in [0..5_001, 5_000..5_001, 1 << 40..1 << 41] {
+        let error = oneloop::read_ahead(&short, range.clone()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{range:?}");
     }
 }

@@ -28,6 +28,7 @@ mod client;
 pub mod datagrams;
 pub mod deadline;
 mod echo;
+mod file;
 #[path = "../kernel/mod.rs"]
 pub mod kernel;
 pub mod office;
@@ -42,6 +43,7 @@ pub mod world;
 pub(crate) use self::apart::apart;
 pub use self::client::*;
 pub use self::echo::Echo;
+pub use self::file::file_of;
 pub(crate) use self::random::random;
 pub use self::recorder::*;
 pub(crate) use self::test_name::full_name_of;
