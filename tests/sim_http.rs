@@ -169,9 +169,9 @@ fn some_clients(sim: &mut Simulation, site: &Site, ends: Ends) -> Vec<Client> {
     (0..1 + sim.random() % 4).map(|_| Client::any(sim, site, ends)).collect()
 }
 
-/// A second after it was replaced, an older file is served to nobody.
+/// A second after it was replaced, and when no look at it is under way, an older file is served to nobody.
 fn assert_is_up_to_date(sim: &mut Simulation, site: &Site) {
-    sim.run_for(Duration::from_secs(1));
+    sim.run_for(Duration::from_millis(1_200));
     let script = Script::new().send(FILES.map(|(path, _)| get(path)).concat()).shutdown();
     let client = sim.client(site.address, script);
     sim.run_until_idle();

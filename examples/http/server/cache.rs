@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// From this length on it is kept in a memory file, of which nothing is copied to be sent; with a shorter one that would
 /// save less than the call of its own costs that it takes.
-const MEMORY_FILE_BYTES_MIN: usize = 64 * 1024;
+const MEMORY_FILE_BYTES_MIN: usize = 16 * 1024;
 /// So many memory files fit into the cache.
 pub(crate) const MEMORY_FILES_MAX: usize = BYTES_MAX / MEMORY_FILE_BYTES_MIN;
 
