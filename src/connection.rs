@@ -141,7 +141,8 @@ impl Connection<'_> {
     /// [`on_drained`](crate::StreamHandler::on_drained) nothing is read and nothing is shown.
     pub fn is_over_high(&self) -> bool {
         let stream = self.stream();
-        stream.has(OVER_HIGH) || self.output_len() > stream.limits.output_bytes_high
+        let high = stream.limits.output_bytes_high;
+        stream.has(OVER_HIGH) || self.output_len() > high || stream.output_exceeds(high)
     }
 
     /// What was received and not consumed: in [`on_peer_closed`](crate::StreamHandler::on_peer_closed) a message
@@ -208,24 +209,33 @@ impl Connection<'_> {
         self.context.core.send_general(self.key, Data::shared(&data))
     }
 
-    /// Appends a part of a file to the output, which is read when it is written: on Linux without a copy through the
-    /// process (sendfile(2)), elsewhere, and where `SIGPIPE` is not ignored, which sendfile would raise, piece by piece.
+    /// Appends a part of a file to the output: from `range.start` to before `range.end`, which is nothing if that is not
+    /// behind it. The file is read when it is written, without a copy through the process where the system has that.
     ///
-    /// What waits in files takes no memory. It counts for the watermarks and for the deadlines of a slow reader, so one
-    /// call may send a file of any length; it does not count for
+    /// What waits in a file takes no memory, unless that of a memory file, and is not counted for
     /// [`output_bytes_max`](crate::Limits::output_bytes_max) and
-    /// [`output_bytes_soft`](crate::Limits::output_bytes_soft). The file stays open until it is sent or the connection has
-    /// ended. Who writes to it meanwhile changes what is sent, also what the kernel has taken and not delivered. If it
-    /// ends before the part does, what there is of it is delivered, and the connection closed as
+    /// [`output_bytes_soft`](crate::Limits::output_bytes_soft); so one call may send a file of any length. It does count
+    /// for the watermarks, and the deadlines of a reader that takes too little hold. The file stays open until the part is
+    /// sent or the connection has ended: more parts that wait than
+    /// [`output_files_high`](crate::Limits::output_files_high) are over the high watermark as well.
+    ///
+    /// Who writes to the file meanwhile changes what is sent, also what the kernel has taken and not delivered. If it ends
+    /// before the part does, what there is of it is delivered, and the connection closed as
     /// [`Io`](crate::CloseReason::Io) with `UnexpectedEof`. An error of reading it ends the connection.
     ///
     /// The loop waits while the disk is read: what may not be in the system's memory is better [read
     /// ahead](crate::read_ahead).
     ///
+    /// # Platform notes
+    ///
+    /// Without a copy on Linux (sendfile(2)), unless `SIGPIPE` was not ignored when the process first sent a file: that
+    /// call raises it. Elsewhere the file is read piece by piece; on Windows that moves its cursor.
+    ///
     /// # Cost
     ///
     /// A system call for up to [`write_bytes_per_turn_max`](crate::Limits::write_bytes_per_turn_max) bytes, and one for
-    /// what waits before them. A copy takes a call to read 64 KiB, one to write them, and an allocation.
+    /// what waits before them. A copy takes a call to read 16 KiB, one to write them, and an allocation; what the socket
+    /// does not take is read again.
     pub fn send_file(&mut self, file: &Arc<File>, range: Range<u64>) -> Sent {
         self.context.core.send_general(self.key, Data::File(file, range))
     }

@@ -26,7 +26,8 @@ pub enum CloseReason {
     /// without having read everything that was sent to it resets, too. Also when that happened to the connection
     /// that this one [forwards](crate::Context::forward) to, or is fed by.
     Reset,
-    /// The socket reported another error.
+    /// The socket reported another error, or the file that was [sent](crate::Connection::send_file): `UnexpectedEof` if it
+    /// is too short.
     Io(io::ErrorKind),
     /// `on_data`, or `on_frame`, returned an error.
     HandlerError,
@@ -106,6 +107,20 @@ impl CloseReason {
         }
     }
 
+    /// That of a connection whose whole output is delivered.
+    pub(crate) fn is_graceful(self) -> bool {
+        matches!(self, CloseReason::Closed | CloseReason::PeerClosed | CloseReason::OtherSide)
+    }
+
+    /// That of a connection that broke; not of one whose file was too short, which is closed in good order.
+    pub(crate) fn is_broken(self) -> bool {
+        match self {
+            CloseReason::Reset => true,
+            CloseReason::Io(kind) => kind != io::ErrorKind::UnexpectedEof,
+            _ => false,
+        }
+    }
+
     pub(crate) fn of_error(error: &io::Error) -> CloseReason {
         match error.kind() {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,
@@ -121,7 +136,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Closed => "closed by the handler",
             CloseReason::Aborted => "aborted by the handler",
             CloseReason::Reset => "reset by the peer",
-            CloseReason::Io(kind) => return write!(f, "socket error: {kind}"),
+            CloseReason::Io(kind) => return write!(f, "input/output error: {kind}"),
             CloseReason::HandlerError => "the handler failed",
             CloseReason::BadFrame => "the peer sent what is no frame",
             CloseReason::Misuse => {

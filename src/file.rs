@@ -5,48 +5,55 @@ use std::io;
 use std::ops::Range;
 
 /// So much is copied at once where a file has to be.
-const COPY_BYTES_MAX: u64 = 64 * 1024;
+const COPY_BYTES_MAX: u64 = 16 * 1024;
 
 /// Has a part of a file read into the system's memory, where [`send_file`](crate::Connection::send_file) finds it without
 /// waiting for the disk. It blocks, and belongs into a [blocking job](crate::blocking()). The system forgets it again
 /// when memory is short.
 ///
 /// On Linux nothing is copied (sendfile(2), to `/dev/null`), which takes a system call to open that, and one or a few for
-/// the file; elsewhere a call for each 64 KiB.
+/// the file; elsewhere a call for each 16 KiB.
 ///
 /// # Errors
 ///
 /// `UnexpectedEof` if the file ends before the part does; those of sendfile(2) and read(2).
 pub fn read_ahead(file: &File, mut range: Range<u64>) -> io::Result<()> {
-    let null = if cfg!(target_os = "linux") {
-        File::options().write(true).open("/dev/null").ok()
-    } else {
-        None
-    };
     let mut buffer = Vec::new();
     while !range.is_empty() {
-        let count = match &null {
-            #[cfg(target_os = "linux")]
-            Some(null) => discard(null, file, &range)?,
-            _ => copy_some(file, &range, &mut buffer)?,
-        };
-        range.start += count as u64;
+        #[cfg(target_os = "linux")]
+        if let Some(count) = discard(file, &range)? {
+            range.start += count as u64;
+            continue;
+        }
+        range.start += copy_some(file, &range, &mut buffer)? as u64;
     }
     Ok(())
 }
 
+/// Sends the beginning of a part that is not empty to nobody, and gives how many bytes that were; nothing if that cannot be.
 #[cfg(target_os = "linux")]
-fn discard(null: &File, file: &File, range: &Range<u64>) -> io::Result<usize> {
+fn discard(file: &File, range: &Range<u64>) -> io::Result<Option<usize>> {
+    use std::os::unix::fs::FileTypeExt;
+    let null = File::options().write(true).open("/dev/null");
+    // Somebody's script may have made a file of it.
+    let is_null = |file: &File| file.metadata().is_ok_and(|data| data.file_type().is_char_device());
+    let Some(null) = null.ok().filter(is_null) else { return Ok(None) };
     let count = (range.end - range.start) as usize;
     let sent = rustix::io::retry_on_intr(|| {
-        rustix::fs::sendfile(null, file, Some(&mut { range.start }), count)
+        rustix::fs::sendfile(&null, file, Some(&mut { range.start }), count)
     });
     match sent {
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        // There are files that cannot be sent so (sendfile(2)).
-        Err(rustix::io::Errno::INVAL) => copy_some(file, range, &mut Vec::new()),
-        result => Ok(result?),
+        Ok(count) => Ok(Some(count)),
+        Err(error) if cannot_be_sent(error) => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// There are files that sendfile(2) does not send, and systems that do not have it, or do not let it be called.
+#[cfg(target_os = "linux")]
+pub(crate) fn cannot_be_sent(error: rustix::io::Errno) -> bool {
+    matches!(error, rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS)
 }
 
 /// Reads the beginning of a part that is not empty into `buffer`, and gives how many bytes that were.

@@ -90,6 +90,10 @@ limits! {
         /// Output bytes over which a connection is not read from and a producer is asked to stop.
         /// Default 64 KiB: one read's worth of answers.
         output_bytes_high: usize = 64 * 1024,
+        /// Parts of [files](crate::Connection::send_file) that wait, over which the same holds; it is over when no more of
+        /// them wait than these, and bytes than `output_bytes_low`. Each keeps its file open. Default 1: one is sent
+        /// while the next one is got.
+        output_files_high: usize = 1,
         /// Output bytes that the kernel refused over which the connection is closed as
         /// [`SlowReader`](crate::CloseReason::SlowReader). What waits in
         /// [files](crate::Connection::send_file) is not counted. Default 1 MiB: the kernel itself holds some

@@ -27,6 +27,8 @@ pub(crate) struct Output {
     len: usize,
     /// Those of them that are in files.
     len_in_files: usize,
+    /// How many of the pieces are parts of files.
+    files: usize,
     /// Bytes that the pieces hold.
     memory: usize,
 }
@@ -75,6 +77,11 @@ impl Output {
         self.len - self.len_in_files
     }
 
+    /// Whether more bytes wait than these, or more parts of files.
+    pub(crate) fn exceeds(&self, bytes: usize, files: usize) -> bool {
+        self.len > bytes || self.files > files
+    }
+
     pub(crate) fn memory(&self) -> usize {
         self.memory
     }
@@ -116,13 +123,17 @@ impl Output {
         self.push(Piece::Shared(bytes));
     }
 
-    pub(crate) fn push_file(&mut self, file: Arc<File>, range: Range<u64>) {
+    pub(crate) fn push_file(&mut self, file: Arc<File>, mut range: Range<u64>) {
+        // No file is so long that it would have more; and lengths are added up.
+        let room = (isize::MAX as usize).saturating_sub(self.len) as u64;
+        range.end = range.end.min(range.start.saturating_add(room));
         if range.is_empty() {
             return;
         }
         let piece = Piece::File(file, range);
         self.len += piece.len();
         self.len_in_files += piece.len();
+        self.files += 1;
         self.push(piece);
     }
 
@@ -171,10 +182,12 @@ impl Output {
             let taken = count.min(first.len() - self.sent);
             count -= taken;
             self.sent += taken;
+            let is_done = self.sent == first.len();
             if matches!(first, Piece::File(..)) {
                 self.len_in_files -= taken;
+                self.files -= usize::from(is_done);
             }
-            if self.sent == first.len() {
+            if is_done {
                 self.sent = 0;
                 self.memory -= first.memory();
                 self.pieces.pop_front();
@@ -229,6 +242,54 @@ mod tests {
             assert_eq!(received, expected);
             assert_eq!(output.memory(), 0);
         }
+    }
+
+    #[test]
+    fn files_stand_behind_the_slices_before_them_and_are_counted_apart() {
+        let file = Arc::new(File::open("/dev/null").expect("nothing of it is read here"));
+        let mut output = Output::default();
+        output.append(&[0; 100]);
+        output.push_file(Arc::clone(&file), 1_000..3_000);
+        output.push_file(Arc::clone(&file), 5..5);
+        output.push_file(Arc::clone(&file), 7..8);
+        output.append(&[0; 10]);
+        assert_eq!((output.len(), output.len_in_memory(), output.files), (2_111, 110, 2));
+        assert!(output.exceeds(2_110, 2) && output.exceeds(2_111, 1) && !output.exceeds(2_111, 2));
+        let fronts = [
+            (50, 50, None),
+            (100, 100, None),
+            (150, 100, Some(1_000..1_050)),
+            (9_000, 100, Some(1_000..3_000)),
+        ];
+        for (bytes_max, in_slices, in_file) in fronts {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let front = output.front(&mut slices, bytes_max);
+            let in_front: usize = slices[..front.filled].iter().map(|slice| slice.len()).sum();
+            assert_eq!((in_front, front.file.map(|(_, range)| range)), (in_slices, in_file));
+        }
+        output.consume(1_100);
+        assert_eq!((output.len(), output.len_in_memory(), output.files), (1_011, 10, 2));
+        let front = output.front(&mut [IoSlice::new(&[]); SLICES_MAX], 9_000);
+        assert_eq!((front.filled, front.file.map(|(_, range)| range)), (0, Some(2_000..3_000)));
+        output.consume(1_000);
+        let front = output.front(&mut [IoSlice::new(&[]); SLICES_MAX], 9_000);
+        assert_eq!((front.filled, front.file.map(|(_, range)| range)), (0, Some(7..8)));
+        output.consume(11);
+        assert_eq!((output.len(), output.files, output.memory()), (0, 0, 0));
+    }
+
+    #[test]
+    fn files_without_an_end_are_not_longer_than_can_be_counted() {
+        let file = Arc::new(File::open("/dev/null").expect("nothing of it is read here"));
+        let mut output = Output::default();
+        output.append(b"x");
+        for _ in 0..3 {
+            output.push_file(Arc::clone(&file), 0..u64::MAX);
+            output.push_file(Arc::clone(&file), u64::MAX - 1..u64::MAX);
+        }
+        assert_eq!(output.len(), isize::MAX as usize);
+        output.append(b"x");
+        assert_eq!(output.len_in_memory(), 2);
     }
 
     #[test]

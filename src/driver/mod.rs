@@ -276,8 +276,9 @@ pub trait Driver: Sized {
     /// Writes the front of all slices together, to a stream of any kind; none of them is empty.
     fn write_vectored(&self, stream: &Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Writes the front of all slices and, behind them, of a part of a file, which is not empty, to a stream of any
-    /// kind: how many bytes that were. Fails as `UnexpectedEof` where the file ends before its part does. By default
-    /// the file is read into memory first.
+    /// kind: how many bytes that were; where there are slices, it may leave the file to the next call. Fails only if
+    /// nothing was written: as `UnexpectedEof` where the file ends before its part does. By default the file is read
+    /// into memory first.
     fn write_file(
         &self,
         stream: &Self::Socket,

@@ -249,7 +249,7 @@ impl Stream {
         self.has(OVER_HIGH)
             && self.has(OPEN)
             && !self.has(CLOSING | DEAD)
-            && self.output_len() <= self.limits.output_bytes_low
+            && !self.output_exceeds(self.limits.output_bytes_low)
     }
 
     /// The drain is due to be told, as far as the flags say.
@@ -294,6 +294,12 @@ impl Stream {
 
     pub(crate) fn output_len(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.output.len())
+    }
+
+    /// Whether more waits than so many bytes, or than may wait in files.
+    pub(crate) fn output_exceeds(&self, bytes: usize) -> bool {
+        let files = self.limits.output_files_high;
+        self.buffers.as_ref().is_some_and(|buffers| buffers.output.exceeds(bytes, files))
     }
 
     /// Of that what is not in files: what the limits hold.

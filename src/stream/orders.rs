@@ -51,13 +51,8 @@ impl Core {
                 }
                 stream.flags |= DEAD;
                 // A graceful end that lost output was none.
-                let is_cut = stream.has(HAS_OUTPUT)
-                    && matches!(
-                        stream.reason,
-                        Some(
-                            CloseReason::Closed | CloseReason::PeerClosed | CloseReason::OtherSide
-                        )
-                    );
+                let is_cut =
+                    stream.has(HAS_OUTPUT) && stream.reason.is_some_and(CloseReason::is_graceful);
                 if is_cut || stream.reason.is_none() {
                     stream.reason = Some(reason);
                 }
@@ -69,8 +64,8 @@ impl Core {
                 }
                 let forwards = stream.has(FORWARDS | FED);
                 let attempt = stream.has(CONNECTING).then_some(stream.need);
-                let is_reset = stream.has(RESET)
-                    || matches!(stream.reason, Some(CloseReason::Reset | CloseReason::Io(_)));
+                let is_reset =
+                    stream.has(RESET) || stream.reason.is_some_and(CloseReason::is_broken);
                 if !stream.has(OUTBOUND) {
                     let address = std::mem::replace(&mut stream.address, NO_NUMBER);
                     let listener = Key::from_bits(stream.tag);

@@ -39,10 +39,11 @@ impl Core {
         if !stream.takes_output() {
             return Sent::Gone;
         }
-        let waiting = match data {
+        let high = stream.limits.output_bytes_high;
+        let is_over = match data {
             Data::Bytes(bytes) if is_direct => {
                 self.scratch.extend_from_slice(bytes);
-                self.scratch.len()
+                self.scratch.len() > high
             }
             data => {
                 let buffers = stream.buffers.get_or_insert_with(|| self.pool.take());
@@ -61,10 +62,9 @@ impl Core {
                     Data::File(file, range) => buffers.output.push_file(Arc::clone(file), range),
                 }
                 stream.flags |= HAS_OUTPUT;
-                buffers.output.len()
+                stream.output_exceeds(high)
             }
         };
-        let is_over = waiting > stream.limits.output_bytes_high;
         if is_over {
             stream.flags |= OVER_HIGH;
         }

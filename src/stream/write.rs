@@ -7,6 +7,7 @@ use log::{debug, trace};
 
 use super::flag::*;
 use crate::buffer::SLICES_MAX;
+use crate::clock::Time;
 use crate::core::{Core, Source};
 use crate::driver::Driver;
 use crate::error::CloseReason;
@@ -14,16 +15,22 @@ use crate::key::Key;
 use crate::reactor::Reactor;
 
 impl Core {
-    /// Closes without the rest of the output, which is a file that is shorter than it was: what came before is right, and
-    /// is delivered.
+    /// Closes without the rest of the output, which is a file that is shorter than it was: what came before it is
+    /// delivered.
     #[cold]
-    fn cut_output(&mut self, key: Key, reason: CloseReason) {
-        if let Some(buffers) = &mut self.sources.live(key).buffers {
+    fn cut_output(&mut self, key: Key) {
+        debug!("{key}: a file is shorter than what is to be sent of it");
+        let reason = CloseReason::Io(io::ErrorKind::UnexpectedEof);
+        self.close(key, reason);
+        let stream = self.sources.live(key);
+        if stream.reason.is_some_and(CloseReason::is_graceful) {
+            stream.reason = Some(reason); // it was closing
+        }
+        stream.phase_deadline = Time::NEVER; // what is said now has a time of its own
+        if let Some(buffers) = &mut stream.buffers {
             self.stats.bytes_undelivered += buffers.output.len() as u64;
             buffers.output.clear();
         }
-        self.close(key, reason);
-        self.sources.live(key).reason = Some(reason); // also if it was closing
     }
 }
 
@@ -90,6 +97,7 @@ impl<D: Driver> Reactor<D> {
             let Some(buffers) = &mut stream.buffers else { return };
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let front = buffers.output.front(&mut slices, core.write_left);
+            let has_file = front.file.is_some();
             let result = match (&slices[..front.filled], front.file) {
                 (slices, Some((file, range))) => driver.write_file(socket, slices, file, &range),
                 ([], None) => break,
@@ -97,6 +105,11 @@ impl<D: Driver> Reactor<D> {
                 (slices, None) => driver.write_vectored(socket, slices),
             };
             core.stats.writes += 1;
+            if has_file && result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::UnexpectedEof)
+            {
+                core.cut_output(key);
+                break;
+            }
             let Some(written) = self.after_write(key, result) else { break };
             if let Some(Source::Stream(stream)) = self.core.sources.get_mut(key)
                 && let Some(buffers) = &mut stream.buffers
@@ -162,12 +175,7 @@ impl<D: Driver> Reactor<D> {
             }
             Err(error) => {
                 debug!("{key}: write failed: {error}");
-                let reason = CloseReason::of_error(&error);
-                if error.kind() == io::ErrorKind::UnexpectedEof {
-                    core.cut_output(key, reason);
-                } else {
-                    core.end(key, reason);
-                }
+                core.end(key, CloseReason::of_error(&error));
                 None
             }
         }
@@ -184,7 +192,7 @@ impl<D: Driver> Reactor<D> {
             debug!("{key}: {waiting} bytes of output wait, which is over its limit");
             stream.flags |= RESET;
             self.core.end(key, CloseReason::SlowReader);
-        } else if stream.output_len() > stream.limits.output_bytes_high && !stream.has(CLOSING) {
+        } else if stream.output_exceeds(stream.limits.output_bytes_high) && !stream.has(CLOSING) {
             stream.flags |= OVER_HIGH;
         }
     }

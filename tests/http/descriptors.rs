@@ -41,7 +41,7 @@ fn more_clients_are_served_than_the_soft_limit_has_descriptors() {
 
 #[test]
 fn clients_leave_descriptors_for_files() {
-    const CLIENTS: usize = 12;
+    const CLIENTS: usize = 8;
     let site = Site::start_limited("-n 64");
     let mut clients: Vec<_> = (0..100).map(|_| site.connect()).collect();
     until("there are as many as may be", || {
@@ -61,6 +61,37 @@ fn clients_leave_descriptors_for_files() {
     let mut last = clients.pop().unwrap();
     drop(clients);
     assert_eq!(ask(&mut last, "/hello.txt").status, 200);
+}
+
+/// Each answer is so short that hundreds fit into what may wait, and each has a file of its own.
+#[test]
+fn who_asks_for_many_parts_of_files_and_takes_none_has_few_descriptors() {
+    const ASKED: usize = 1500;
+    let site = Site::start_limited("-n 64");
+    let mut greedy = site.connect();
+    let part = "GET /large.bin HTTP/1.1\r\nHost: a\r\nRange: bytes=0-0\r\n\r\n";
+    greedy.write_all(part.repeat(ASKED).as_bytes()).unwrap();
+    let mut other = site.connect();
+    let (mut last, mut count) = (0, 0);
+    until("no more is written to it", || {
+        let stats = ask(&mut other, "/api/stats");
+        let stats: serde_json::Value = serde_json::from_slice(&stats.body).unwrap();
+        let writes = stats["writes"].as_u64().unwrap();
+        // One is the answer to the question before.
+        count = if writes == last + 1 { count + 1 } else { 0 };
+        last = writes;
+        count == 50
+    });
+    for path in ["/large.bin", "/hello.txt", "/list/"] {
+        assert_eq!(ask(&mut other, path).status, 200, "{path}");
+    }
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", site.server.pid())).unwrap();
+    assert!(descriptors.count() < 32);
+    greedy.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut received = Vec::new();
+    greedy.read_to_end(&mut received).unwrap();
+    let answers = Answer::read_all(&received, &["GET"; ASKED]);
+    assert_eq!(answers.iter().filter(|answer| answer.status == 206).count(), ASKED);
 }
 
 #[test]

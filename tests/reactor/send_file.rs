@@ -3,13 +3,14 @@
 
 #![allow(clippy::useless_conversion, reason = "only in simulation an end is what a reactor adopts")]
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::support::deadline::*;
 use crate::support::*;
-use oneloop::{CloseReason, Deadline, Limits, Sent};
+use oneloop::{CloseReason, Connection, Deadline, Limits, Sent};
 
 #[test]
 fn a_part_of_a_file_keeps_its_place_between_what_is_sent_before_and_after_it() {
@@ -107,6 +108,76 @@ fn a_file_that_is_shorter_than_was_promised_closes_after_all_that_there_is() {
         assert_eq!(server.reactor.stats().bytes_undelivered, 1032);
         server.assert_idle();
     }
+}
+
+#[test]
+fn a_file_that_is_shorter_than_was_promised_hides_no_other_reason() {
+    let sent = file_of(b"short");
+    let mut server = Server::new(Recorder::new().data(move |conn, _| {
+        conn.send_file(&sent, 0..6).ignore();
+        Err("on purpose".into())
+    }));
+    let (mut client, _) = server.open();
+    client.write_all(b"x").unwrap();
+    assert_eq!(server.read_to_end(&mut client), (b"short".to_vec(), None));
+    drop(client);
+    server.until_closed(1);
+    assert_eq!(server.calls.reasons(), [CloseReason::HandlerError]);
+}
+
+/// Each keeps its file open.
+#[test]
+fn files_that_wait_are_few_however_short_they_are() {
+    let sent = file_of(b"0123456789");
+    let pieces = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&pieces);
+    let produce = move |conn: &mut Connection<'_>| {
+        for _ in 0..100 - counted.get() {
+            counted.set(counted.get() + 1);
+            if conn.send_file(&sent, 0..10) == Sent::OverHigh {
+                assert!(conn.is_over_high());
+                return;
+            }
+        }
+    };
+    let (begin, go_on) = (produce.clone(), produce);
+    // Only files are over a mark, behind what fills the sockets.
+    let limits = Limits::new()
+        .output_files_high(3)
+        .output_bytes_low(32 << 20)
+        .output_bytes_high(64 << 20)
+        .output_bytes_max(64 << 20);
+    let recorder = Recorder::new()
+        .open(move |conn| {
+            conn.send(&pattern(8 << 20)).ignore();
+            begin(conn);
+        })
+        .drained(move |conn| go_on(conn));
+    let mut server = Server::with_limits(recorder, limits);
+    let mut client = connect_small(server.address);
+    server.until("the sockets are full", |calls| !calls.opened().is_empty());
+    server.assert_idle();
+    assert_eq!(pieces.get(), 4, "the one over the mark is the last one");
+    let received = server.read(&mut client, (8 << 20) + 1000);
+    assert!(received[8 << 20..] == b"0123456789".repeat(100));
+    server.assert_idle();
+}
+
+#[test]
+fn a_file_that_cannot_be_sent_without_a_copy_is_copied() {
+    if !needs_linux("files of the kernel") {
+        return;
+    }
+    let expected = std::fs::read("/proc/version").unwrap();
+    let sent = Arc::new(std::fs::File::open("/proc/version").unwrap());
+    let length = expected.len() as u64;
+    oneloop::read_ahead(&sent, 0..length).unwrap();
+    let mut server = Server::new(Recorder::new().open(move |conn| {
+        conn.send(b"head").ignore();
+        conn.send_file(&sent, 0..length).ignore();
+    }));
+    let mut client = server.connect();
+    assert!(server.read(&mut client, 4 + expected.len()) == [b"head", &expected[..]].concat());
 }
 
 #[test]

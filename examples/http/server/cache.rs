@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,19 +30,41 @@ pub(crate) const MEMORY_FILES_MAX: usize = BYTES_MAX / MEMORY_FILE_BYTES_MIN;
 /// What is in a small file.
 pub(crate) enum Content {
     Bytes(Vec<u8>),
-    File(Arc<File>),
+    /// It is one of so many, as long as it is kept.
+    File(Arc<File>, #[expect(dead_code, reason = "it is counted")] Arc<()>),
+}
+
+/// How many memory files there are in the cache, about, and how many there may be: each has a descriptor.
+#[derive(Clone)]
+pub(super) struct MemoryFiles {
+    made: Arc<()>,
+    count_max: usize,
+}
+
+impl MemoryFiles {
+    pub(super) fn new(count_max: usize) -> MemoryFiles {
+        MemoryFiles { made: Arc::default(), count_max }
+    }
+
+    /// Puts a file that is not too short into a memory file, if there may be one more.
+    pub(super) fn keep(&self, bytes: Vec<u8>) -> Content {
+        // The server has one, and each look at a file that is under way.
+        let is_worth_it = bytes.len() >= MEMORY_FILE_BYTES_MIN;
+        if is_worth_it
+            && Arc::strong_count(&self.made) <= self.count_max
+            && let Some(file) = memory_file(&bytes)
+        {
+            return Content::File(Arc::new(file), Arc::clone(&self.made));
+        }
+        Content::Bytes(bytes)
+    }
 }
 
 impl Content {
-    pub(super) fn new(bytes: Vec<u8>) -> Content {
-        let file = if bytes.len() < MEMORY_FILE_BYTES_MIN { None } else { memory_file(&bytes) };
-        file.map_or(Content::Bytes(bytes), |file| Content::File(Arc::new(file)))
-    }
-
     pub(super) fn send(&self, span: Range<u64>, conn: &mut Connection<'_>) {
         let sent = match self {
             Content::Bytes(bytes) => conn.send(&bytes[span.start as usize..span.end as usize]),
-            Content::File(file) => conn.send_file(file, span),
+            Content::File(file, _) => conn.send_file(file, span),
         };
         sent.ignore();
     }
@@ -54,6 +75,7 @@ impl Content {
 fn memory_file(bytes: &[u8]) -> Option<File> {
     #[cfg(target_os = "linux")]
     {
+        use std::os::unix::fs::FileExt;
         let file = rustix::fs::memfd_create("http", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
         let file = File::from(file);
         file.write_all_at(bytes, 0).ok()?;
@@ -80,25 +102,17 @@ impl Entry {
     fn memory_bytes(&self, path: &str) -> usize {
         ENTRY_BYTES + path.len() + self.meta.stamp.len as usize
     }
-
-    fn memory_files(&self) -> usize {
-        usize::from(matches!(self.content, Content::File(_)))
-    }
 }
 
 /// The files that were asked for last, by their paths.
 pub(super) struct Cache {
     entries: LruCache<String, Rc<Entry>>,
     memory_bytes: usize,
-    memory_files: usize,
-    memory_files_max: usize,
 }
 
 impl Cache {
-    /// One that has so many descriptors for memory files.
-    pub(super) fn new(memory_files_max: usize) -> Cache {
-        let entries = LruCache::unbounded();
-        Cache { entries, memory_bytes: 0, memory_files: 0, memory_files_max }
+    pub(super) fn new() -> Cache {
+        Cache { entries: LruCache::unbounded(), memory_bytes: 0 }
     }
 
     pub(super) fn get(&mut self, path: &str) -> Option<Rc<Entry>> {
@@ -113,23 +127,16 @@ impl Cache {
         }
         self.remove(&path);
         self.memory_bytes += entry.memory_bytes(&path);
-        self.memory_files += entry.memory_files();
         self.entries.put(path, entry);
-        while (self.memory_bytes > BYTES_MAX || self.memory_files > self.memory_files_max)
+        while self.memory_bytes > BYTES_MAX
             && let Some((path, entry)) = self.entries.pop_lru()
         {
-            self.note_removed(&path, &entry);
+            self.memory_bytes -= entry.memory_bytes(&path);
         }
     }
 
     pub(super) fn remove(&mut self, path: &str) {
-        if let Some(entry) = self.entries.pop(path) {
-            self.note_removed(path, &entry);
-        }
-    }
-
-    fn note_removed(&mut self, path: &str, entry: &Entry) {
-        self.memory_bytes -= entry.memory_bytes(path);
-        self.memory_files -= entry.memory_files();
+        let removed = self.entries.pop(path);
+        self.memory_bytes -= removed.map_or(0, |entry| entry.memory_bytes(path));
     }
 }

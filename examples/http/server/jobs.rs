@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::cache::{Content, FILE_BYTES_MAX};
+use super::cache::{Content, FILE_BYTES_MAX, MemoryFiles};
 use super::files::{Files, Opened, Stamp};
 use super::listing;
 use super::meta::Meta;
@@ -45,18 +45,29 @@ pub(crate) enum Found {
 }
 
 /// Looks up what is at `path`; `known` is the version of it that is in memory.
-pub(super) fn look_up(files: &dyn Files, path: String, known: Option<Stamp>) -> LookedUp {
-    let found = try_look_up(files, &path, known).or_else(|error| match (error.kind(), known) {
-        // Without a descriptor nothing can be told, and an old file is better than none.
-        (ErrorKind::ResourceBusy, Some(_)) => Ok(Found::Unchanged),
-        // It has become shorter since its length was asked for, as a file does that is written anew.
-        (ErrorKind::UnexpectedEof, _) => try_look_up(files, &path, None),
-        _ => Err(error),
-    });
+pub(super) fn look_up(
+    files: &dyn Files,
+    memory: &MemoryFiles,
+    path: String,
+    known: Option<Stamp>,
+) -> LookedUp {
+    let found =
+        try_look_up(files, memory, &path, known).or_else(|error| match (error.kind(), known) {
+            // Without a descriptor nothing can be told, and an old file is better than none.
+            (ErrorKind::ResourceBusy, Some(_)) => Ok(Found::Unchanged),
+            // It has become shorter since its length was asked for, as a file does that is written anew.
+            (ErrorKind::UnexpectedEof, _) => try_look_up(files, memory, &path, None),
+            _ => Err(error),
+        });
     LookedUp::new(path, found)
 }
 
-fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Result<Found> {
+fn try_look_up(
+    files: &dyn Files,
+    memory: &MemoryFiles,
+    path: &str,
+    known: Option<Stamp>,
+) -> io::Result<Found> {
     let is_directory = path.ends_with('/');
     let name = if is_directory { format!("{path}index.html") } else { path.to_string() };
     let (file, stamp) = match files.open(&name) {
@@ -77,7 +88,7 @@ fn try_look_up(files: &dyn Files, path: &str, known: Option<Stamp>) -> io::Resul
     }
     let mut bytes = vec![0; stamp.len as usize];
     file.read_exact_at(&mut bytes, 0)?;
-    Ok(Found::Content(meta, Content::new(bytes)))
+    Ok(Found::Content(meta, memory.keep(bytes)))
 }
 
 /// Makes the page of a directory.

@@ -35,7 +35,7 @@ use oneloop::{
 };
 
 use self::body::{Body, FRAMING_BYTES_MAX};
-use self::cache::Cache;
+use self::cache::{Cache, MemoryFiles};
 use self::files::Files;
 use self::head::{HEAD_BYTES_MAX, HeadEnd, has_begun};
 use self::jobs::{Found, LookedUp, ReadAhead};
@@ -57,11 +57,12 @@ const RATE_MIN: usize = 512;
 /// However many connections have more of them, all these go on in the next turn.
 const REQUESTS_PER_TURN_MAX: usize = 32;
 
-/// What a reader of files who takes nothing leaves in memory: requests that wait. A reader of pages and echoes leaves more,
-/// up to the limits below.
+/// What a reader of large files who takes nothing leaves in memory: requests that wait. A reader of small files leaves
+/// twice that, or two files that only it has still; one of pages and echoes more, up to the limits below.
 pub(crate) const READER_BYTES_MAX: usize = 64 * 1024;
 /// Connections have the memory of so many of these, 940 MiB; when that is used up, the one that holds the most is cut off.
-/// The cache has 64 MiB, and results that wait may have 192 MiB: about 1.2 GB in all.
+/// The cache has 64 MiB, and results that wait may have 192 MiB: about 1.2 GB in all, and up to 256 KiB more for each
+/// client that takes nothing of small files which the cache has given up.
 const READERS_IN_MEMORY: usize = 15_000;
 
 /// Results that are taken in a turn: to send a page takes up to a millisecond, for which all others wait. A third of
@@ -115,8 +116,10 @@ pub(crate) fn add<D: Driver>(
     // They have threads of their own, so that no look at a small file waits for lists, or for all that are sent large ones.
     let (listings, listed) = blocking(1, jobs_max.min(LISTINGS_MAX));
     let (reads, parts) = blocking(THREADS, jobs_max);
-    let (cache, heads) = (Cache::new(memory_files_max), Heads::default());
-    let server = reactor.add(Server { files, look_ups, listings, reads, cache, heads });
+    let memory_files = MemoryFiles::new(memory_files_max);
+    let (cache, heads) = (Cache::new(), Heads::default());
+    let server = Server { files, memory_files, look_ups, listings, reads, cache, heads };
+    let server = reactor.add(server);
     reactor.attach(server, looked_up)?;
     reactor.attach(server, listed)?;
     reactor.attach(server, parts)?;
@@ -126,6 +129,7 @@ pub(crate) fn add<D: Driver>(
 /// The server.
 pub(crate) struct Server {
     files: Arc<dyn Files>,
+    memory_files: MemoryFiles,
     look_ups: Blocking<LookedUp>,
     listings: Blocking<LookedUp>,
     reads: Blocking<ReadAhead>,
@@ -246,7 +250,7 @@ impl MessageHandler<ReadAhead> for Server {
             Ok(()) => self.serving(session, conn).send_next(),
             Err(error) => {
                 // The end of the connection says that this is not all, as a length was promised (RFC 9112, 8). It is no
-                // reset: what was sent is right, and answers before it may not have arrived yet.
+                // reset: answers before it may not have arrived yet.
                 log::debug!("{}: the file cannot be read on: {error}", conn.key());
                 self.serving(session, conn).finish(false);
             }

@@ -108,8 +108,9 @@ impl<'r> Serving<'_, 'r> {
             return self.send_entry(request, entry);
         }
         let (files, path) = (Arc::clone(&self.server.files), request.path.to_string());
+        let memory = self.server.memory_files.clone();
         let stamp = known.as_ref().map(|entry| entry.meta.stamp);
-        let job = move || jobs::look_up(&*files, path, stamp);
+        let job = move || jobs::look_up(&*files, &memory, path, stamp);
         let is_given = self.server.look_ups.run_for(self.conn.key(), job).is_ok();
         match &known {
             Some(entry) if is_given => entry.checked.set(now), // so that others do not look as well

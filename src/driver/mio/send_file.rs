@@ -11,6 +11,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::{Mio, pipe, platform, retrying};
 use crate::driver::common::write_file_by_copy;
+use crate::file::cannot_be_sent;
 
 /// See [`Driver::write_file`](crate::driver::Driver::write_file).
 pub(super) fn write_file(
@@ -37,12 +38,11 @@ pub(super) fn write_file(
     }
     let (mut offset, count) = (range.start, (range.end - range.start) as usize);
     match retrying(|| rustix::fs::sendfile(stream, file, Some(&mut offset), count)) {
-        // The next call says it again.
+        // What it is stands in the next call's way, too; an error of the socket may have another name then.
         Ok(0) | Err(_) if in_slices > 0 => Ok(in_slices),
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
         Ok(count) => Ok(in_slices + count),
-        // There are files that cannot be sent so (sendfile(2)).
-        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::NOSYS)) => {
+        Err(error) if Errno::from_io_error(&error).is_some_and(cannot_be_sent) => {
             write_file_by_copy(driver, stream, slices, file, range)
         }
         Err(error) => Err(error),
