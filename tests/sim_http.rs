@@ -51,9 +51,9 @@ impl Site {
         let reactor = sim.add_reactor(server::reactor_limits().connections_max(64));
         let address = SocketAddr::new(sim.ip(reactor), 80);
         let options = ListenOptions::new().limits(server::limits(PATIENCE));
-        // One memory file fewer than there are files for it.
+        // None of these files is long enough for a memory file.
         let served = Arc::clone(&files) as _;
-        let server = server::add(&mut sim[reactor], served, jobs_max, 1).unwrap();
+        let server = server::add(&mut sim[reactor], served, jobs_max, 0).unwrap();
         sim[reactor].listen_with(server, address, &options).unwrap();
         Site { reactor, address, files }
     }

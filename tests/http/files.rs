@@ -87,6 +87,33 @@ fn an_empty_file_is_no_error() {
     assert_eq!(answer.body, b"");
 }
 
+/// Around the lengths from which on a file is sent in another way; and where there are no memory files.
+#[test]
+fn files_of_all_lengths_are_sent_whole_and_in_parts() {
+    const STEPS: [usize; 4] = [16 << 10, 64 << 10, 128 << 10, 256 << 10];
+    for site in [Site::start(), Site::start_limited("-n 60")] {
+        let lengths: Vec<usize> =
+            STEPS.iter().flat_map(|step| [step - 1, *step, step + 1]).collect();
+        let mut asked = String::new();
+        for length in &lengths {
+            fs::write(site.files().join(format!("{length}")), pattern(*length)).unwrap();
+            let head = format!("GET /{length} HTTP/1.1\r\nHost: a\r\n");
+            // The second time it is in memory.
+            asked += &format!("{head}\r\n{head}Range: bytes=1-\r\n\r\n{head}\r\n");
+        }
+        let last = "GET /hello.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let received = site.exchange((asked + last).as_bytes());
+        let answers = Answer::read_all(&received, &vec!["GET"; 3 * lengths.len() + 1]);
+        for (length, answers) in lengths.iter().zip(answers.chunks(3)) {
+            let file = pattern(*length);
+            for (answer, expected) in answers.iter().zip([&file[..], &file[1..], &file[..]]) {
+                assert!(answer.body == *expected, "{length}: {:?}", answer.fields);
+            }
+        }
+        assert_eq!(answers.last().unwrap().body, HELLO);
+    }
+}
+
 #[test]
 fn a_slow_reader_gets_every_byte_of_a_large_file() {
     const SIZE: usize = 8 << 20;
