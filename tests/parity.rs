@@ -1,6 +1,8 @@
 //! The simulated kernel does what the real one does: the same scripts over loopback and in simulation,
 //! compared by what handlers and clients saw.
 
+// Once is enough, see CONTRIBUTING.md.
+#![cfg(debug_assertions)]
 #![allow(clippy::duplicate_mod, reason = "the same scripts in two worlds")]
 
 #[path = "parity/seen.rs"]

@@ -1,6 +1,8 @@
 //! The simulated network does to datagrams what loopback does: the same scripts in both worlds, compared by
 //! what the handler and its peer saw.
 
+// Once is enough, see CONTRIBUTING.md.
+#![cfg(debug_assertions)]
 #![allow(clippy::duplicate_mod, reason = "the same scripts in two worlds")]
 
 mod support;
