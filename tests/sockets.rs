@@ -32,6 +32,8 @@ mod listen_unix;
 mod notify;
 #[path = "sockets/options.rs"]
 mod options;
+#[path = "sockets/segments.rs"]
+mod segments;
 #[path = "sockets/short_connections.rs"]
 mod short_connections;
 #[path = "sockets/signals.rs"]

@@ -195,7 +195,8 @@ fn a_panic_in_a_callback_closes_its_socket_and_no_other_one() {
 #[test]
 fn a_panic_in_each_callback_is_contained() {
     for at in ["bound", "room", "failed", "timer", "drain"] {
-        let to: SocketAddress = udp().local_addr().unwrap().into();
+        let peer = udp();
+        let to: SocketAddress = peer.local_addr().unwrap().into();
         let datagrams = Datagrams::new(move |socket, call| {
             let name = match call {
                 DatagramCall::Bound => "bound",

@@ -175,7 +175,7 @@ fn opens_fast() {
            client.sendto(b'x', socket.MSG_FASTOPEN, ('127.0.0.1', {port}))\n  \
            assert client.recv(1) == b'x'\n"
     );
-    let mut client = Command::new("python3").args(["-c", &client]).spawn().unwrap();
+    let mut client = apart(|| Command::new("python3").args(["-c", &client]).spawn()).unwrap();
     run_until(&mut server.reactor, "both are answered", |_| client.try_wait().unwrap().is_some());
     let text = std::fs::read_to_string("/proc/self/net/netstat").unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
