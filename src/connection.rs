@@ -142,7 +142,7 @@ impl Connection<'_> {
     pub fn is_over_high(&self) -> bool {
         let stream = self.stream();
         let high = stream.limits.output_bytes_high;
-        stream.has(OVER_HIGH) || self.output_len() > high || stream.output_exceeds(high)
+        stream.has(OVER_HIGH) || self.output_len() > high || stream.has_many_files()
     }
 
     /// What was received and not consumed: in [`on_peer_closed`](crate::StreamHandler::on_peer_closed) a message
@@ -217,14 +217,17 @@ impl Connection<'_> {
     /// [`output_bytes_soft`](crate::Limits::output_bytes_soft); so one call may send a file of any length. It does count
     /// for the watermarks, and the deadlines of a reader that takes too little hold. The file stays open until the part is
     /// sent or the connection has ended: more parts that wait than
-    /// [`output_files_high`](crate::Limits::output_files_high) are over the high watermark as well.
+    /// [`output_files_high`](crate::Limits::output_files_high) are over the high watermark as well, and more than
+    /// [`output_files_max`](crate::Limits::output_files_max) end the connection.
     ///
     /// Who writes to the file meanwhile changes what is sent, also what the kernel has taken and not delivered. If it ends
     /// before the part does, what there is of it is delivered, and the connection closed as
     /// [`Io`](crate::CloseReason::Io) with `UnexpectedEof`. An error of reading it ends the connection.
     ///
     /// The loop waits while the disk is read: what may not be in the system's memory is better [read
-    /// ahead](crate::read_ahead).
+    /// ahead](crate::read_ahead). It waits, too, when it is the last to close a large file that has no name any more: the
+    /// system frees its room on the disk then. Who keeps the `Arc` can close such a file in a
+    /// [blocking job](crate::blocking()).
     ///
     /// # Platform notes
     ///

@@ -108,7 +108,7 @@ impl CloseReason {
     }
 
     /// That of a connection whose whole output is delivered.
-    pub(crate) fn is_graceful(self) -> bool {
+    pub(crate) fn has_delivered_all(self) -> bool {
         matches!(self, CloseReason::Closed | CloseReason::PeerClosed | CloseReason::OtherSide)
     }
 
@@ -263,7 +263,7 @@ impl std::error::Error for ConnectError {}
 
 /// What became of bytes given to a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use = "a producer that ignores OverHigh is bounded only by the hard cap, which ends the connection"]
+#[must_use = "a producer that ignores OverHigh is bounded only by the hard caps, which end the connection"]
 pub enum Sent {
     /// Taken.
     Ok,

@@ -11,8 +11,8 @@ const COPY_BYTES_MAX: u64 = 16 * 1024;
 /// waiting for the disk. It blocks, and belongs into a [blocking job](crate::blocking()). The system forgets it again
 /// when memory is short.
 ///
-/// On Linux nothing is copied (sendfile(2), to `/dev/null`), which takes a system call to open that, and one or a few for
-/// the file; elsewhere a call for each 16 KiB.
+/// On Linux nothing is copied (sendfile(2), to `/dev/null`). That takes four system calls, three of them for `/dev/null`,
+/// and as many again for each 2 GB; elsewhere it takes a call for each 16 KiB.
 ///
 /// # Errors
 ///
@@ -50,22 +50,27 @@ fn discard(file: &File, range: &Range<u64>) -> io::Result<Option<usize>> {
     }
 }
 
-/// There are files that sendfile(2) does not send, and systems that do not have it, or do not let it be called.
+/// There are files that sendfile(2) does not send, places in them that it takes for no place, and systems that do not have
+/// it, or do not let it be called (seccomp(2)). A read tells then what it is.
 #[cfg(target_os = "linux")]
 pub(crate) fn cannot_be_sent(error: rustix::io::Errno) -> bool {
-    matches!(error, rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS)
+    use rustix::io::Errno;
+    matches!(error, Errno::INVAL | Errno::NOSYS | Errno::OVERFLOW | Errno::PERM)
 }
 
 /// Reads the beginning of a part that is not empty into `buffer`, and gives how many bytes that were.
 ///
 /// # Errors
 ///
-/// `UnexpectedEof` if there are none.
+/// `UnexpectedEof` if there are none; those of read(2), but for `WouldBlock`, which nobody could wait for here.
 pub(crate) fn copy_some(
     file: &File,
     range: &Range<u64>,
     buffer: &mut Vec<u8>,
 ) -> io::Result<usize> {
+    if i64::try_from(range.start).is_err() {
+        return Err(io::ErrorKind::UnexpectedEof.into()); // a place that no system can name
+    }
     buffer.resize((range.end - range.start).min(COPY_BYTES_MAX) as usize, 0);
     loop {
         #[cfg(unix)]
@@ -75,6 +80,9 @@ pub(crate) fn copy_some(
         match result {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, error));
+            }
             result => return result,
         }
     }

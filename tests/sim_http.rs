@@ -169,9 +169,10 @@ fn some_clients(sim: &mut Simulation, site: &Site, ends: Ends) -> Vec<Client> {
     (0..1 + sim.random() % 4).map(|_| Client::any(sim, site, ends)).collect()
 }
 
-/// A second after it was replaced, and when no look at it is under way, an older file is served to nobody.
+/// A second after it was replaced, and when no look at it is under way, which may take three, an older file is served to
+/// nobody.
 fn assert_is_up_to_date(sim: &mut Simulation, site: &Site) {
-    sim.run_for(Duration::from_millis(1_200));
+    sim.run_for(Duration::from_millis(4_200));
     let script = Script::new().send(FILES.map(|(path, _)| get(path)).concat()).shutdown();
     let client = sim.client(site.address, script);
     sim.run_until_idle();
@@ -239,6 +240,33 @@ fn who_asks_and_resets_leaves_no_old_file_to_others() {
             sim.client(site.address, script.wait(wait).reset());
         }
         assert_is_up_to_date(sim, &site);
+    });
+}
+
+/// A look may take longer than what it brings is fresh. Then the next one is asked for before it has come.
+#[test]
+fn an_old_file_is_given_up_however_long_looks_take_and_however_often_it_is_asked_for() {
+    let name = "an_old_file_is_given_up_however_long_looks_take_and_however_often_it_is_asked_for";
+    let slow = Duration::from_secs(30);
+    let faults = Faults::none().slow_jobs(1.0).slow_job_max(slow);
+    Check::new(name).seeds(40 / SHARE).faults(faults).run(|sim| {
+        const PATH: &str = "/small.txt";
+        let site = Site::new(sim);
+        for version in 0..3 {
+            site.files.put(PATH, content(PATH, version, FILES[0].1));
+            let ask = |sim: &mut Simulation| {
+                sim.run_for(Duration::from_millis(500));
+                sim.client(site.address, Script::new().send(get(PATH)).shutdown())
+            };
+            // For as long as a look takes, and half of that.
+            let _early: Vec<_> = (0..90).map(|_| ask(sim)).collect();
+            let late: Vec<_> = (0..20).map(|_| ask(sim)).collect();
+            sim.run_for(4 * slow);
+            for client in late {
+                let answers = Answer::read_all(sim.received(client), &["GET"]);
+                assert!(answers[0].body == *site.files.latest(PATH), "still the old one");
+            }
+        }
     });
 }
 
@@ -469,7 +497,7 @@ fn ask_beside_others(sim: &mut Simulation, site: &Site, count: usize, path: &str
     let mut ask = |path| sim.client(site.address, Script::new().send(get(path)).shutdown());
     let others: Vec<_> = (0..count).map(|_| ask(path)).collect();
     let small = ask("/small.txt");
-    sim.run_for(Duration::from_secs(1)); // whoever is to try again does so by a timer
+    sim.run_for(Duration::from_secs(5)); // whoever is to try again does so by a timer
     let status = |client| Answer::read_all(sim.received(client), &["GET"])[0].status;
     (others.into_iter().filter(|other| status(*other) == 503).count(), status(small))
 }

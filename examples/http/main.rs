@@ -9,8 +9,9 @@
 //! page of what is in it. Only a directory `api` at the top cannot be seen, as services have its names. Files are to be
 //! replaced by others (rename(2)): of one that is written over while it is sent, a client gets what is there by then, and
 //! zeros for what was cut off. It has no TLS, no HTTP/2, no compression, and takes no files. It may use 1.2 GB of memory, and
-//! some more for clients that take nothing; one address may have all connections: `--per-address` is for servers that no
-//! proxy stands before.
+//! up to 2.7 GB more if 10,000 clients take nothing of files that the cache has given up meanwhile; one address may have
+//! all connections: `--per-address` is for servers that no proxy stands before. The loop waits for the disk while it closes
+//! a file of gigabytes that was removed or replaced: about a second.
 //!
 //! Try it: `cargo run --release --features signals --example http -- .`, and in another terminal
 //! `curl -i http://127.0.0.1:8080/README.md`, `curl http://127.0.0.1:8080/api/stats` or
@@ -40,8 +41,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const DESCRIPTORS_OWN: usize = 32;
 /// One of so many descriptors may be that of a file in memory.
 const DESCRIPTORS_PER_MEMORY_FILE: usize = 8;
-/// A connection, the file that is sent on it, and the next one. Files that were opened for clients that have gone since are not counted:
-/// should they use up all descriptors, what is not in memory is answered with 503 for a moment.
+/// A connection, the file that is sent on it, and the next one. Files that were opened for clients that have gone since
+/// are not counted: should they use up all descriptors, what is not in memory is answered with 503 for a moment.
 const DESCRIPTORS_PER_CLIENT: usize = 3;
 /// The kernel takes no more than this from us that it cannot send yet. By default it takes some megabytes for each client
 /// that reads nothing, and while it copies those nobody else is served.

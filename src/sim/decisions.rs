@@ -76,6 +76,8 @@ matters! {
     FullSend = "full_sends",
     /// Of a host, for each of its jobs: of those that are look-ups.
     FailedLookup = "failed_lookups",
+    /// Of a host, for each of its jobs.
+    SlowJob = "slow_jobs",
 }
 
 /// Names one decision: the so-many-th about this matter, of this socket, host or reactor.

@@ -87,6 +87,7 @@ macro_rules! faults {
                 $(
                     let name = match stringify!($field) {
                         "stall_max" => "stalls",
+                        "slow_job_max" => "slow_jobs",
                         "clock_jump_max" => "clock_jumps",
                         name => name,
                     };
@@ -213,6 +214,11 @@ faults! {
     full_sends: f64 = 0.0,
     /// A host, for each look-up of a name: nobody can say.
     failed_lookups: f64 = 0.0,
+    /// A host, for each [blocking job](crate::blocking()) and each look-up of a name: it takes up to
+    /// [`slow_job_max`](Faults::slow_job_max), and not some milliseconds.
+    slow_jobs: f64 = 0.0,
+    /// How long a slow job takes at most.
+    slow_job_max: Duration = Duration::from_secs(3),
 }
 
 impl Faults {
@@ -247,6 +253,7 @@ impl Faults {
             .late_datagrams(0.1)
             .full_sends(0.05)
             .failed_lookups(0.05)
+            .slow_jobs(0.05)
     }
 
     /// How many latencies there are to choose from, each a nanosecond more than the one before.

@@ -10,7 +10,7 @@ use super::net::{Event, Net};
 use crate::driver::{Wake, Work};
 use crate::key::Key;
 
-/// The longest that a simulated job takes, in microseconds.
+/// The longest that a simulated job takes, in microseconds, unless it is slow.
 const JOB_MICROS_MAX: u64 = 10_000;
 
 /// Of one host. Posts come from handlers and from a test's own code between the steps, so that nothing
@@ -75,10 +75,15 @@ impl Net {
                 }
                 one.seen += 1;
                 one.waiting += 1;
-                let takes = Duration::from_micros(
-                    1 + self.decisions.below(Matter::JobTime, host as usize, JOB_MICROS_MAX),
-                );
-                let at = self.now + takes;
+                let of = host as usize;
+                let micros = 1 + self.decisions.below(Matter::JobTime, of, JOB_MICROS_MAX);
+                let mut at = self.now + Duration::from_micros(micros);
+                let faults = self.faults(host);
+                if let Some(mut how) = self.decisions.chance(Matter::SlowJob, of, faults.slow_jobs)
+                {
+                    let nanos = faults.slow_job_max.as_nanos() as u64;
+                    at = at + Duration::from_nanos(how.below(nanos));
+                }
                 self.send(at, Event::Job { host, crew });
             }
         }

@@ -296,10 +296,19 @@ impl Stream {
         self.buffers.as_ref().map_or(0, |buffers| buffers.output.len())
     }
 
-    /// Whether more waits than so many bytes, or than may wait in files.
+    /// Whether more waits than so many bytes, or more parts of files than the high watermark.
     pub(crate) fn output_exceeds(&self, bytes: usize) -> bool {
-        let files = self.limits.output_files_high;
-        self.buffers.as_ref().is_some_and(|buffers| buffers.output.exceeds(bytes, files))
+        self.output_len() > bytes || self.has_many_files()
+    }
+
+    /// Whether more parts of files wait than the high watermark.
+    pub(crate) fn has_many_files(&self) -> bool {
+        self.output_files() > self.limits.output_files_high
+    }
+
+    /// How many parts of files wait.
+    pub(crate) fn output_files(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.output.files())
     }
 
     /// Of that what is not in files: what the limits hold.

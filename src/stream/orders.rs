@@ -51,14 +51,17 @@ impl Core {
                 }
                 stream.flags |= DEAD;
                 // A graceful end that lost output was none.
-                let is_cut =
-                    stream.has(HAS_OUTPUT) && stream.reason.is_some_and(CloseReason::is_graceful);
+                let is_cut = stream.has(HAS_OUTPUT)
+                    && stream.reason.is_some_and(CloseReason::has_delivered_all);
                 if is_cut || stream.reason.is_none() {
                     stream.reason = Some(reason);
                 }
                 if let Some(buffers) = &mut stream.buffers {
                     self.stats.bytes_discarded += buffers.input_len() as u64;
-                    self.stats.bytes_undelivered += buffers.output.len() as u64;
+                    let lost = buffers.output.len() as u64;
+                    // The part of a file may be said to be longer than any file is.
+                    self.stats.bytes_undelivered =
+                        self.stats.bytes_undelivered.saturating_add(lost);
                     buffers.drop_input();
                     buffers.output.clear();
                 }

@@ -23,12 +23,13 @@ impl Core {
         let reason = CloseReason::Io(io::ErrorKind::UnexpectedEof);
         self.close(key, reason);
         let stream = self.sources.live(key);
-        if stream.reason.is_some_and(CloseReason::is_graceful) {
+        if stream.reason.is_some_and(CloseReason::has_delivered_all) {
             stream.reason = Some(reason); // it was closing
         }
         stream.phase_deadline = Time::NEVER; // what is said now has a time of its own
         if let Some(buffers) = &mut stream.buffers {
-            self.stats.bytes_undelivered += buffers.output.len() as u64;
+            // Nobody knows how much of the files there is.
+            self.stats.bytes_undelivered += buffers.output.len_in_memory() as u64;
             buffers.output.clear();
         }
     }
@@ -97,7 +98,6 @@ impl<D: Driver> Reactor<D> {
             let Some(buffers) = &mut stream.buffers else { return };
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let front = buffers.output.front(&mut slices, core.write_left);
-            let has_file = front.file.is_some();
             let result = match (&slices[..front.filled], front.file) {
                 (slices, Some((file, range))) => driver.write_file(socket, slices, file, &range),
                 ([], None) => break,
@@ -105,8 +105,8 @@ impl<D: Driver> Reactor<D> {
                 (slices, None) => driver.write_vectored(socket, slices),
             };
             core.stats.writes += 1;
-            if has_file && result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::UnexpectedEof)
-            {
+            // No write to a socket fails so; it is what a driver says of a file.
+            if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::UnexpectedEof) {
                 core.cut_output(key);
                 break;
             }
@@ -187,9 +187,13 @@ impl<D: Driver> Reactor<D> {
         if stream.has(DEAD | CONNECTING) || !stream.has(HAS_OUTPUT) {
             return;
         }
-        let waiting = stream.output_len_in_memory();
-        if waiting > stream.limits.output_bytes_max && !stream.has(WRITABLE) {
-            debug!("{key}: {waiting} bytes of output wait, which is over its limit");
+        let (waiting, files) = (stream.output_len_in_memory(), stream.output_files());
+        let is_over_max =
+            waiting > stream.limits.output_bytes_max || files > stream.limits.output_files_max;
+        if is_over_max && !stream.has(WRITABLE) {
+            debug!(
+                "{key}: {waiting} bytes and {files} files of output wait, which is over a limit"
+            );
             stream.flags |= RESET;
             self.core.end(key, CloseReason::SlowReader);
         } else if stream.output_exceeds(stream.limits.output_bytes_high) && !stream.has(CLOSING) {

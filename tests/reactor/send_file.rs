@@ -105,7 +105,7 @@ fn a_file_that_is_shorter_than_was_promised_closes_after_all_that_there_is() {
         drop(client);
         server.until_closed(1);
         assert_eq!(server.calls.reasons(), [CloseReason::Io(ErrorKind::UnexpectedEof)]);
-        assert_eq!(server.reactor.stats().bytes_undelivered, 1032);
+        assert_eq!(server.reactor.stats().bytes_undelivered, 32, "of the file nobody knows");
         server.assert_idle();
     }
 }
@@ -161,6 +161,70 @@ fn files_that_wait_are_few_however_short_they_are() {
     let received = server.read(&mut client, (8 << 20) + 1000);
     assert!(received[8 << 20..] == b"0123456789".repeat(100));
     server.assert_idle();
+}
+
+#[test]
+fn a_producer_that_does_not_wait_keeps_no_more_files_open_than_may_wait() {
+    let sent = file_of(b"0123456789");
+    let recorder = Recorder::new().open(|conn| {
+        conn.send(&pattern(8 << 20)).ignore();
+        conn.set_interval(MS);
+    });
+    let recorder = recorder.timer(move |conn, _| conn.send_file(&sent, 0..10).ignore());
+    let limits = patient().output_bytes_max(64 << 20).output_files_high(3).output_files_max(20);
+    let mut server = Server::with_limits(recorder, limits);
+    let _client = connect_small(server.address);
+    server.until_closed(1);
+    assert_eq!(server.calls.reasons(), [CloseReason::SlowReader]);
+    let timers = server.calls.count(|call| matches!(call, Call::Timer(..)));
+    assert_eq!(timers, 21, "the one over the limit is the last one");
+}
+
+/// How long a file is may not be known.
+#[test]
+fn a_part_may_be_said_to_have_no_end() {
+    let bytes = pattern(2_000_000);
+    let sent = file_of(&bytes);
+    let recorder = Recorder::new().open(move |conn| {
+        conn.send_file(&sent, 0..u64::MAX).ignore();
+        conn.send(b"nothing comes behind it").ignore();
+    });
+    let mut server = Server::with_limits(recorder, patient());
+    for ended in 1..=3 {
+        let mut client = server.connect();
+        let (received, error) = server.read_to_end(&mut client);
+        assert!(received == bytes && error.is_none());
+        drop(client);
+        server.until_closed(ended);
+    }
+    assert_eq!(server.calls.reasons(), [CloseReason::Io(ErrorKind::UnexpectedEof); 3]);
+    assert_eq!(server.reactor.stats().bytes_undelivered, 3 * 23);
+    // And of what is cut off nobody knows how long it was.
+    for ended in 4..=6 {
+        let _client = connect_small(server.address);
+        server.until("it is open", |calls| calls.opened().len() == ended);
+        let key = server.calls.opened()[ended - 1];
+        server.reactor.context(server.handler).abort_key(key);
+        server.until_closed(ended);
+    }
+    assert_eq!(server.reactor.stats().bytes_undelivered, u64::MAX);
+}
+
+#[test]
+fn a_part_behind_the_end_of_its_file_closes_in_good_order_however_far_that_is() {
+    for start in [5_000, 5_001, 1 << 40, 1 << 50, u64::MAX - 1] {
+        let sent = file_of(&pattern(5_000));
+        let mut server = Server::new(Recorder::new().open(move |conn| {
+            conn.send(b"head").ignore();
+            conn.send_file(&sent, start..start + 1).ignore();
+        }));
+        let mut client = server.connect();
+        let received = server.read_to_end(&mut client);
+        assert_eq!(received, (b"head".to_vec(), None), "from {start}");
+        drop(client);
+        server.until_closed(1);
+        assert_eq!(server.calls.reasons(), [CloseReason::Io(ErrorKind::UnexpectedEof)]);
+    }
 }
 
 #[test]
@@ -310,7 +374,7 @@ fn what_a_file_does_not_have_cannot_be_read_ahead() {
     let short = file_of(&pattern(5_000));
     oneloop::read_ahead(&short, 0..5_000).unwrap();
     oneloop::read_ahead(&short, 7_000..7_000).unwrap();
-    for range in [0..5_001, 5_000..5_001, 1 << 40..1 << 41] {
+    for range in [0..5_001, 5_000..5_001, 1 << 40..1 << 41, 1 << 50..1 << 51] {
         let error = oneloop::read_ahead(&short, range.clone()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{range:?}");
     }

@@ -10,8 +10,8 @@ use super::*;
 
 pub const MS: Duration = Duration::from_millis(1);
 
-/// Long for loopback, short for a person.
-pub const SHORT: Duration = Duration::from_millis(40);
+/// Long for loopback on a busy machine, short for a person.
+pub const SHORT: Duration = Duration::from_millis(100);
 
 /// Limits under which a connection waits for ever, and one that closes hardly lingers.
 pub fn patient() -> Limits {

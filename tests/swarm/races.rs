@@ -34,8 +34,8 @@ enum Kind {
 }
 
 const CALLS: usize = 12;
-/// With all that can be tried before him, and what may be late: stalls, and jobs one after the other.
-const FRIEND_AT_LAST: Duration = Duration::from_millis(3 * 250 + 1000);
+/// With all that can be tried before him, and what may be late: stalls, jobs one after the other, and a slow one.
+const FRIEND_AT_LAST: Duration = Duration::from_millis(3 * 250 + 1000 + 3000);
 
 impl Caller {
     fn call(&mut self, cx: &mut Context<'_>) {

@@ -35,7 +35,6 @@ pub(crate) enum Content {
 }
 
 /// How many memory files there are in the cache, about, and how many there may be: each has a descriptor.
-#[derive(Clone)]
 pub(super) struct MemoryFiles {
     made: Arc<()>,
     count_max: usize,
@@ -48,10 +47,9 @@ impl MemoryFiles {
 
     /// Puts a file that is not too short into a memory file, if there may be one more.
     pub(super) fn keep(&self, bytes: Vec<u8>) -> Content {
-        // The server has one, and each look at a file that is under way.
-        let is_worth_it = bytes.len() >= MEMORY_FILE_BYTES_MIN;
-        if is_worth_it
-            && Arc::strong_count(&self.made) <= self.count_max
+        let kept = Arc::strong_count(&self.made) - 1;
+        if bytes.len() >= MEMORY_FILE_BYTES_MIN
+            && kept < self.count_max
             && let Some(file) = memory_file(&bytes)
         {
             return Content::File(Arc::new(file), Arc::clone(&self.made));
@@ -89,11 +87,17 @@ fn memory_file(bytes: &[u8]) -> Option<File> {
 pub(super) struct Entry {
     pub(super) meta: Meta,
     pub(super) content: Content,
+    /// When the look that brought it was asked for.
+    asked: Time,
     /// When the last look at the file was asked for.
     pub(super) checked: Cell<Time>,
 }
 
 impl Entry {
+    pub(super) fn new(meta: Meta, content: Content, asked: Time) -> Entry {
+        Entry { meta, content, asked, checked: Cell::new(asked) }
+    }
+
     /// Whether it may be sent without a look at the file.
     pub(super) fn is_fresh(&self, now: Time) -> bool {
         self.checked.get() + FRESH > now
@@ -119,9 +123,9 @@ impl Cache {
         self.entries.get(path).cloned()
     }
 
-    /// Keeps a file, unless it was looked at before the one that is kept by this path.
+    /// Keeps a file, unless the one that is kept by this path comes from a later look.
     pub(super) fn insert(&mut self, path: String, entry: Rc<Entry>) {
-        let is_newer = |kept: &Rc<Entry>| kept.checked > entry.checked;
+        let is_newer = |kept: &Rc<Entry>| kept.asked > entry.asked;
         if self.entries.peek(&path).is_some_and(is_newer) {
             return;
         }

@@ -116,7 +116,7 @@ pub(crate) fn add<D: Driver>(
     // They have threads of their own, so that no look at a small file waits for lists, or for all that are sent large ones.
     let (listings, listed) = blocking(1, jobs_max.min(LISTINGS_MAX));
     let (reads, parts) = blocking(THREADS, jobs_max);
-    let memory_files = MemoryFiles::new(memory_files_max);
+    let memory_files = Arc::new(MemoryFiles::new(memory_files_max));
     let (cache, heads) = (Cache::new(), Heads::default());
     let server = Server { files, memory_files, look_ups, listings, reads, cache, heads };
     let server = reactor.add(server);
@@ -129,7 +129,7 @@ pub(crate) fn add<D: Driver>(
 /// The server.
 pub(crate) struct Server {
     files: Arc<dyn Files>,
-    memory_files: MemoryFiles,
+    memory_files: Arc<MemoryFiles>,
     look_ups: Blocking<LookedUp>,
     listings: Blocking<LookedUp>,
     reads: Blocking<ReadAhead>,

@@ -1,6 +1,5 @@
 //! What comes of a request, from its first byte to its answer.
 
-use std::cell::Cell;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -108,7 +107,7 @@ impl<'r> Serving<'_, 'r> {
             return self.send_entry(request, entry);
         }
         let (files, path) = (Arc::clone(&self.server.files), request.path.to_string());
-        let memory = self.server.memory_files.clone();
+        let memory = Arc::clone(&self.server.memory_files);
         let stamp = known.as_ref().map(|entry| entry.meta.stamp);
         let job = move || jobs::look_up(&*files, &memory, path, stamp);
         let is_given = self.server.look_ups.run_for(self.conn.key(), job).is_ok();
@@ -155,7 +154,7 @@ impl<'r> Serving<'_, 'r> {
                 return self.send_entry(&request, &entry);
             }
             Found::Content(meta, content) => {
-                let entry = Rc::new(Entry { meta, content, checked: Cell::new(at) });
+                let entry = Rc::new(Entry::new(meta, content, at));
                 self.server.cache.insert(path, Rc::clone(&entry));
                 return self.send_entry(&request, &entry);
             }

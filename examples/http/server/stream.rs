@@ -69,7 +69,7 @@ impl Stream {
 
     /// Sends a part that was read ahead, or fails as the read did.
     pub(super) fn take(&mut self, conn: &mut Connection<'_>, read: ReadAhead) -> io::Result<()> {
-        let part = self.reading.take().unwrap_or_default();
+        let part = self.reading.take().expect("only what was asked for comes");
         read.0?;
         conn.send_file(&self.file, part).ignore();
         Ok(())
