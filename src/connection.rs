@@ -353,7 +353,8 @@ impl Connection<'_> {
     /// Expects something of the peer, in the handler's own sense (a log-in, the next part of an upload):
     /// unless [`expect_nothing`](Self::expect_nothing) is called, or this again, before `within` has
     /// passed, [`on_deadline`](crate::StreamHandler::on_deadline) hears of [`Deadline::Expect`]. It
-    /// takes the place of the deadline for the first byte.
+    /// takes the place of the deadline for the first byte. Its time stands still while the output is over its high
+    /// watermark, as nothing is read then; not during a [pause](Self::pause).
     ///
     /// # Cost
     ///

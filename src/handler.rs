@@ -150,12 +150,14 @@ pub trait StreamHandler: 'static {
     /// drain's deadline ends who stays too long. Outbound connections are told, too, also those that
     /// open later: a proxy keeps them while they are in use.
     ///
-    /// To a connection that is paused it is told at once, and a second time when it was resumed and
-    /// all was shown. The default lets it be until then: who is paused may be at work on a request. One that
+    /// To a connection that is [paused](Connection::pause) it is told at once, and to one whose output is [over its high
+    /// watermark](Connection::is_over_high) as soon as all was shown; and a second time when it is neither any more. The
+    /// default lets it be until then: who is paused may be at work on a request, and who is over the watermark may go on
+    /// with an answer in [`on_drained`](Self::on_drained). One that
     /// [forwards](Context::forward), or is forwarded to, is told when that has ended and it has not.
     fn on_drain(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
         let _ = session;
-        if !conn.is_paused() {
+        if !(conn.is_paused() || conn.is_over_high()) {
             conn.close();
         }
     }

@@ -46,6 +46,8 @@ mod orders;
 mod race;
 #[path = "sim/report.rs"]
 mod report;
+#[path = "sim/rest.rs"]
+mod rest;
 #[path = "sim/sweep.rs"]
 mod sweep;
 #[path = "sim/timers.rs"]

@@ -136,7 +136,7 @@ pub trait FrameHandler: 'static {
     /// [`StreamHandler::on_drain`].
     fn on_drain(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
         let _ = session;
-        if !conn.is_paused() {
+        if !(conn.is_paused() || conn.is_over_high()) {
             conn.close();
         }
     }

@@ -155,16 +155,17 @@ impl Client {
     }
 
     fn read(&mut self, now: Time) {
-        let mut buffer = [0; 4096];
+        let mut buffer = Vec::new();
         while let Some(socket) = &mut self.socket {
             let room = match self.pace {
                 _ if self.end.is_some() => return,
                 Pace::Not => return,
                 Pace::Slowly(..) if now < self.reads_at => return,
-                Pace::Slowly(bytes, _) => bytes.min(buffer.len()),
-                Pace::AtOnce => buffer.len(),
+                Pace::Slowly(bytes, _) => bytes,
+                Pace::AtOnce => 4096,
             };
-            match socket.read(&mut buffer[..room]) {
+            buffer.resize(room, 0);
+            match socket.read(&mut buffer) {
                 Ok(0) => self.finish(End::Ended),
                 Ok(count) => {
                     self.received.extend(&buffer[..count]);

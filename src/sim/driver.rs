@@ -11,6 +11,7 @@ use super::calls::{Call, errno, os_error};
 use super::decisions::Matter;
 use super::faults::Kernel;
 use super::names::SimNames;
+use super::net;
 use super::network::{Network, SimSocket};
 use super::sim_driver::SimDriver;
 use super::socket::Kind;
@@ -28,6 +29,9 @@ use crate::names::Resolver;
 use crate::readiness::Readiness;
 use crate::signal::Signal;
 use crate::socket_options::SocketOptions;
+
+/// After this time a reactor has tried a connect again that could not begin.
+const BUSY: Duration = Duration::from_millis(200);
 
 /// Whom a UDP socket sends to.
 fn inet(address: &SocketAddress) -> io::Result<SocketAddr> {
@@ -189,6 +193,8 @@ impl Driver for SimDriver {
         let (of, busy) = (self.host as usize, net.faults(self.host).busy_connects);
         if net.decisions.chance(Matter::BusyConnect, of, busy).is_some() {
             net.log_error(self.host, "connect", Key::NONE, "WouldBlock");
+            let at = net.now + BUSY;
+            net.send(at, net::Event::Backlog);
             return Ok(Connecting::Busy);
         }
         let result = match config.to {

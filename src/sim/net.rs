@@ -125,6 +125,8 @@ pub(crate) enum Event {
     Refused { to: Key },
     /// A datagram socket can send again.
     Room { of: Key },
+    /// What a connect found to be full by chance has room again, of which nobody is told.
+    Backlog,
 }
 
 #[derive(Debug)]
@@ -453,6 +455,7 @@ impl Net {
             Event::Datagram { number } => self.arrive_datagram(number),
             Event::Refused { to } => self.arrive_refusal(to),
             Event::Room { of } => self.arrive_room(of),
+            Event::Backlog => {}
         }
     }
 

@@ -55,7 +55,8 @@ impl Stream {
         };
         let limits = &*self.limits;
         let is_unread = self.has_unread();
-        if !self.has(FIRST_BYTE) {
+        // What is expected may have come, and is not read. A pause is the handler's own.
+        if !self.has(FIRST_BYTE | OVER_HIGH) {
             consider(self.phase_deadline, Deadline::Expect);
         }
         // These are the peer's fault only while it is let send, and can.
@@ -144,6 +145,17 @@ impl Stream {
             self.phase_deadline = self.phase_deadline.max(first_byte);
         }
         self.note_rest(now);
+    }
+
+    /// The peer has taken some of the output. As long as that is over its high watermark the time for what is expected
+    /// stands still.
+    pub(super) fn note_output_moved(&mut self, now: Time) {
+        let rests = self.has(OVER_HIGH) && !self.has(FIRST_BYTE);
+        let Some(buffers) = &mut self.buffers else { return };
+        if rests {
+            self.phase_deadline = self.phase_deadline + now.since(buffers.output_moved);
+        }
+        buffers.output_moved = now;
     }
 
     /// Notes whether the connection is read from. While it is not, the time of a message stands still.

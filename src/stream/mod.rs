@@ -88,8 +88,8 @@ pub(crate) mod flag {
     pub(crate) const GENERAL: u32 = 1 << 27;
     /// In a drain, and `on_drain` is due once all that was readable when it began was shown.
     pub(crate) const DRAINING: u32 = 1 << 28;
-    /// ... and it was told already that it drains while it was paused. A closing connection is told nothing: with this it
-    /// closes in a drain.
+    /// ... and it was told already that it drains while it was paused or over its high watermark. A closing connection is
+    /// told nothing: with this it closes in a drain.
     pub(crate) const DRAIN_TOLD: u32 = 1 << 29;
     /// What it receives goes to another connection, and its handler is not shown it.
     pub(crate) const FORWARDS: u32 = 1 << 30;
@@ -256,7 +256,7 @@ impl Stream {
     pub(crate) fn owes_drain(&self) -> bool {
         self.has(DRAINING)
             && !self.has(READABLE | PAUSED | SHOW | CLOSING | DEAD)
-            && !(self.has(OVER_HIGH) && self.has(HAS_INPUT))
+            && !(self.has(OVER_HIGH) && self.has(HAS_INPUT | DRAIN_TOLD))
     }
 
     /// An error is known that no read will meet, because none will be made.

@@ -133,26 +133,29 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Tells of the drain, once everything was shown that was readable when it began; and before, to
-    /// a connection that is paused.
+    /// Tells of the drain, once everything was shown that was readable when it began, and the output is not over its high
+    /// watermark; and once before, to a connection that is paused, or that has nothing but such an output.
     fn go_on_draining(&mut self, key: Key) {
         let stream = self.core.sources.live(key);
         if stream.has(CLOSING | DEAD) {
             return;
         }
-        if stream.has(PAUSED) {
-            if stream.has(DRAIN_TOLD) {
-                return;
-            }
-            stream.flags |= DRAIN_TOLD;
-        } else {
+        if !stream.has(PAUSED) {
             let has_unshown = stream.has(SHOW) || stream.has(OVER_HIGH) && stream.has(HAS_INPUT);
             let bytes_in = stream.bytes_in;
             let has_unread = stream.has(READABLE) && self.core.drain_left(key, bytes_in) > 0;
             if has_unshown || has_unread {
                 return;
             }
-            self.core.sources.live(key).flags &= !(DRAINING | DRAIN_TOLD);
+        }
+        let stream = self.core.sources.live(key);
+        if stream.has(PAUSED | OVER_HIGH) {
+            if stream.has(DRAIN_TOLD) {
+                return;
+            }
+            stream.flags |= DRAIN_TOLD;
+        } else {
+            stream.flags &= !(DRAINING | DRAIN_TOLD);
         }
         let (core, sockets, handlers) = (&mut self.core, &self.sockets, &mut self.handlers);
         let stream = core.sources.live(key);

@@ -160,9 +160,7 @@ impl<D: Driver> Reactor<D> {
                 stream.bytes_out += count as u64;
                 stream.active = core.now;
                 stream.put_linger_off(core.now);
-                if let Some(buffers) = &mut stream.buffers {
-                    buffers.output_moved = core.now;
-                }
+                stream.note_output_moved(core.now);
                 core.stats.bytes_out += count as u64;
                 core.write_left = core.write_left.saturating_sub(count);
                 Some(count)

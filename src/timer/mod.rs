@@ -176,6 +176,12 @@ impl Timers {
         self.live_after_sweep = self.live.len();
     }
 
+    /// Whether there is a timer that fires once.
+    #[cfg(feature = "sim")]
+    pub(crate) fn any_fires_once(&self) -> bool {
+        self.live.iter().any(|(_, timer)| timer.period == 0)
+    }
+
     pub(crate) fn cancel_all(&mut self, is_meant: impl Fn(Purpose) -> bool) {
         let meant = self.live.iter().filter(|(_, timer)| is_meant(timer.purpose));
         let meant: Vec<Key> = meant.map(|(key, _)| key).collect();

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::support::*;
-use oneloop::{CloseReason, Ended, Limits, ListenOptions, ReactorLimits, Report, Sent};
+use oneloop::{CloseReason, Connection, Ended, Limits, ListenOptions, ReactorLimits, Report, Sent};
 
 /// Longer than any of these drains takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -258,6 +259,39 @@ fn a_paused_connection_is_told_at_once_and_again_when_all_was_shown() {
     drop(client);
     assert_eq!(until_drained(&mut server).connections_finished, 1);
     assert_eq!(server.calls.count(|call| *call == Call::Drain(key)), 2);
+}
+
+/// It goes on in `on_drained`, as `OverHigh` asks for.
+#[test]
+fn an_answer_that_is_given_bit_by_bit_is_finished_in_a_drain() {
+    const ANSWER: usize = 12_000_000;
+    let left = Rc::new(Cell::new(0));
+    let owed = Rc::clone(&left);
+    let go_on = move |conn: &mut Connection<'_>| {
+        while left.get() > 0 {
+            left.set(left.get() - 10_000);
+            if conn.send(&[b'x'; 10_000]) == Sent::OverHigh {
+                return;
+            }
+        }
+    };
+    let begin = go_on.clone();
+    let recorder = Recorder::new().drained(go_on).data(move |conn, data| {
+        owed.set(owed.get() + data.len() * ANSWER);
+        begin(conn);
+        Ok(data.len())
+    });
+    let mut server = Server::new(recorder);
+    let mut client = connect_small(server.address);
+    client.write_all(b"?").unwrap();
+    server.until("it is asked", |calls| calls.shown() == [b"?"]);
+    server.reactor.drain(LONG);
+    until_told(&mut server, 1);
+    let (received, error) = server.read_to_end(&mut client);
+    assert_eq!((received.len(), error), (ANSWER, None));
+    drop(client);
+    assert_eq!(until_drained(&mut server).connections_finished, 1);
+    assert_eq!(server.calls.count(|call| matches!(call, Call::Drain(_))), 2);
 }
 
 #[test]

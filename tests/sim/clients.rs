@@ -92,6 +92,18 @@ fn a_slow_reader_reads_that_many_bytes_each_time() {
 }
 
 #[test]
+fn a_slow_reader_may_read_much_each_time() {
+    let mut sim = Simulation::new(1);
+    let flood = sim.serve(Flood(60_000));
+    let script = Script::new().stop_reading().wait(SECOND).read_slowly(20_000, SECOND);
+    let client = sim.client(flood.address, script.expect_bytes(60_000).close());
+    sim.run_for(2 * SECOND + SECOND / 2);
+    assert_eq!(sim.received(client).len(), 40_000);
+    sim.run_until_idle();
+    sim.assert_done(client);
+}
+
+#[test]
 fn a_slow_reader_with_nothing_to_read_is_at_rest() {
     let mut sim = Simulation::new(1);
     let echo = served_echo(&mut sim);

@@ -184,6 +184,18 @@ fn the_next_try_of_a_connect_that_could_not_begin_waits_its_time_and_begins_anew
     }
 }
 
+/// As what is under way.
+#[test]
+fn a_simulation_in_which_a_connect_could_not_begin_is_not_at_rest() {
+    for seed in 0..50 {
+        let mut sim = Simulation::with(seed, Kernel::Linux, Faults::none().busy_connects(0.7));
+        let echo = served_echo(&mut sim);
+        let once = sim.serve(Once::new(echo.address));
+        sim.run_until_idle();
+        assert_eq!(sim.handler(once).outcome().0, Ok(()));
+    }
+}
+
 #[test]
 fn a_connect_that_cannot_begin_does_once_healed() {
     let mut sim = Simulation::with(1, Kernel::Linux, Faults::none().busy_connects(1.0));

@@ -197,7 +197,7 @@ impl Recorder {
             deadline: Box::new(|_, _| None),
             poke: Box::new(|_| {}),
             drain: Box::new(|conn| {
-                if !conn.is_paused() {
+                if !(conn.is_paused() || conn.is_over_high()) {
                     conn.close();
                 }
             }),

@@ -15,7 +15,7 @@ use crate::stats::Stats;
 /// So many steps of one `run` method are no test any more but an endless loop.
 pub(super) const STEPS_MAX: u64 = 1_000_000;
 
-/// So many turns on end without a byte, an end or a newcomer are none, either.
+/// So many turns on end without a byte, a datagram, an end or a newcomer are none, either.
 const IDLE_TURNS_MAX: u64 = 100_000;
 
 /// The longest that [`Simulation::run_until`] lets pass.
@@ -42,8 +42,9 @@ enum Step {
 
 impl Simulation {
     /// Runs until nothing more happens by itself: nothing is under way, nobody has anything to do.
-    /// Timers fire meanwhile, but what only a reactor's timer would bring does not count. Then nothing
-    /// that could be delivered may wait anywhere.
+    /// Timers fire meanwhile, but what only a reactor's timer would bring does not count, unless that is a connect which
+    /// could not begin by chance ([`busy_connects`](super::Faults::busy_connects)). Then nothing that could be delivered
+    /// may wait anywhere.
     ///
     /// # Panics
     ///
@@ -247,8 +248,8 @@ impl Simulation {
                 "every poll of reactor {index} fails: interrupted_polls is 1"
             );
             panic!(
-                "reactor {index} has work and does nothing: {IDLE_TURNS_MAX} turns without a byte, an \
-                 end or a newcomer"
+                "reactor {index} has work and does nothing: {IDLE_TURNS_MAX} turns without a byte, a \
+                 datagram, an end or a newcomer"
             );
         }
         if is_walk_due {
@@ -276,8 +277,9 @@ impl Simulation {
 }
 
 /// What a turn is good for.
-fn achieved(stats: &Stats) -> [u64; 4] {
+fn achieved(stats: &Stats) -> [u64; 5] {
     let newcomers = stats.accepts + stats.connects + stats.refusals + stats.sheds;
     let ends = stats.closes_total() + stats.connect_failures + stats.accept_errors;
-    [stats.bytes_in, stats.bytes_out, newcomers, ends]
+    let datagrams = stats.datagrams_in + stats.datagrams_out;
+    [stats.bytes_in, stats.bytes_out, datagrams, newcomers, ends]
 }
