@@ -14,11 +14,8 @@ use std::io::{self, Write};
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 
-use oneloop::codec::{Lines, for_each_frame};
-use oneloop::{
-    Blocking, Connection, Error, Limits, ListenOptions, MessageHandler, Reactor, StreamHandler,
-    blocking,
-};
+use oneloop::codec::{FrameError, FrameHandler, FrameMessageHandler, Framed, Lines};
+use oneloop::{Blocking, Connection, Error, Limits, ListenOptions, Reactor, blocking};
 
 const THREADS: usize = 8;
 /// More look-ups than that are not waited for.
@@ -40,7 +37,7 @@ fn serve() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7004"));
     let mut reactor = Reactor::new()?;
     let (blocking, inbox) = blocking(THREADS, LOOKUPS_MAX);
-    let resolver = reactor.add(Resolver { blocking });
+    let resolver = reactor.add(Framed::new(Resolver { blocking }));
     reactor.attach(resolver, inbox)?; // which starts the threads
     let limits = Limits::new().input_bytes_max(64 * NAME_BYTES_MAX);
     let listener = reactor.listen_with(resolver, address, &ListenOptions::new().limits(limits))?;
@@ -53,40 +50,41 @@ struct Resolver {
     blocking: Blocking<String>,
 }
 
-impl StreamHandler for Resolver {
-    type Session = Lines;
+impl FrameHandler for Resolver {
+    type Decoder = Lines;
+    type Session = ();
 
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Lines {
+    fn decoder(&self) -> Lines {
         Lines::new(NAME_BYTES_MAX)
     }
 
-    fn on_data(
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_frame(
         &mut self,
-        lines: &mut Lines,
+        (): &mut (),
         conn: &mut Connection<'_>,
-        data: &[u8],
-    ) -> Result<usize, Error> {
-        let result = for_each_frame(lines, conn, data, |conn, line| {
-            let Ok(name) = str::from_utf8(line) else {
-                conn.send(b"a name is UTF-8\n").ignore();
-                return Ok(());
-            };
-            let name = name.trim().to_owned();
-            match self.blocking.run_for(conn.key(), move || look_up(&name)) {
-                Ok(()) => conn.pause(),
-                Err(_) => conn.send(b"too busy, try again\n").ignore(),
-            }
-            Ok(())
-        });
-        if result.is_err() {
-            conn.send(b"a name is too long\n").ignore(); // which is all that can be wrong with a line
+        line: &[u8],
+    ) -> Result<(), Error> {
+        let Ok(name) = str::from_utf8(line) else {
+            conn.send(b"a name is UTF-8\n").ignore();
+            return Ok(());
+        };
+        let name = name.trim().to_owned();
+        match self.blocking.run_for(conn.key(), move || look_up(&name)) {
+            Ok(()) => conn.pause(),
+            Err(_) => conn.send(b"too busy, try again\n").ignore(),
         }
-        result
+        Ok(())
+    }
+
+    fn on_bad_frame(&mut self, (): &mut (), conn: &mut Connection<'_>, _: FrameError) {
+        conn.send(b"a name is too long\n").ignore(); // which is all that can be wrong with a line
     }
 }
 
-impl MessageHandler<String> for Resolver {
-    fn on_message(&mut self, _: &mut Lines, conn: &mut Connection<'_>, answer: String) {
+impl FrameMessageHandler<String> for Resolver {
+    fn on_message(&mut self, (): &mut (), conn: &mut Connection<'_>, answer: String) {
         conn.send(answer.as_bytes()).ignore();
         conn.resume();
     }

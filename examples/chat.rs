@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use oneloop::codec::{FrameError, FrameHandler, Framed, Lines};
+use oneloop::codec::{Decoder, FrameError, FrameHandler, Framed, Lines};
 use oneloop::{CloseReason, Connection, Context, Error, Key, Limits, ListenOptions, Reactor};
 
 const NAME_CHARS_MAX: usize = 20;

@@ -16,7 +16,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, fs};
 
-use oneloop::codec::{BadFrame, Encoder, FrameError, LengthPrefixed, LengthWidth, for_each_frame};
+use oneloop::codec::{
+    BadFrame, Decoder, Encoder, FrameError, LengthPrefixed, LengthWidth, for_each_frame,
+};
 use oneloop::{
     Address, Connection, Datagram, DatagramHandler, DatagramSocket, Error, Limits, ListenOptions,
     Reactor, StreamHandler,

@@ -20,7 +20,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use oneloop::codec::{
-    BadFrame, Encoder, FrameError, FrameHandler, Framed, LengthFrame, LengthPrefixed, LengthWidth,
+    BadFrame, Decoder, Encoder, FrameError, FrameHandler, Framed, LengthFrame, LengthPrefixed,
+    LengthWidth,
 };
 use oneloop::{Connection, Error, Limits, ListenOptions, Reactor};
 

@@ -4,7 +4,10 @@ use std::sync::Mutex;
 
 use oneloop::codec::{FrameHandler, Framed, Lines};
 use oneloop::sim::{Script, Simulation};
-use oneloop::{Blocking, CloseReason, Connection, Error, MessageHandler, StreamHandler, blocking};
+use oneloop::{
+    Blocking, CloseReason, Connection, Error, Limits, ListenOptions, MessageHandler, ReactorLimits,
+    StreamHandler, blocking,
+};
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -68,10 +71,32 @@ impl StreamHandler for Jobs {
 
 impl MessageHandler<()> for Jobs {}
 
+fn take_notes() {
+    let _ = log::set_logger(&Notebook); // another test may have done so
+    log::set_max_level(log::LevelFilter::Trace);
+}
+
+#[test]
+fn a_decoder_of_frames_that_may_be_longer_than_the_input_is_told_of_once() {
+    take_notes();
+    let mut sim = Simulation::new(1);
+    let limits = Limits::new().input_bytes_max(20_000);
+    let options = ListenOptions::new().limits(limits);
+    let quotes = sim.serve_with(Framed::new(Quotes), ReactorLimits::new(), &options);
+    for _ in 0..3 {
+        sim.client(quotes.address, Script::new().close());
+    }
+    sim.run_until_idle();
+    let lines = LINES.lock().unwrap();
+    let told = lines.iter().filter(|line| line.contains("input_bytes_max is 20000"));
+    let told: Vec<&String> = told.collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("a frame may take up 20002 bytes"), "{told:?}");
+}
+
 #[test]
 fn log_injection_by_errors_and_panics_that_quote_a_peer_is_escaped_and_cut() {
-    log::set_logger(&Notebook).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    take_notes();
     let mut sim = Simulation::new(1);
     let quotes = sim.serve(Framed::new(Quotes));
     sim[quotes.reactor].let_panics_through(false);

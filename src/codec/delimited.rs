@@ -28,7 +28,7 @@ impl Delimited {
     /// Frames of at most `bytes_max` bytes, the delimiter not counted. Clones share it.
     ///
     /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least its
-    /// [`whole_bytes_max`](Delimited::whole_bytes_max).
+    /// [`whole_bytes_max`](Decoder::whole_bytes_max).
     ///
     /// # Panics
     ///
@@ -37,11 +37,6 @@ impl Delimited {
         assert!(!delimiter.is_empty(), "a delimiter has at least one byte");
         let delimiter = Rc::new(Finder::new(delimiter).into_owned());
         Delimited { delimiter, bytes_max, scanned: 0 }
-    }
-
-    /// How many bytes a frame takes up at most, with its delimiter.
-    pub fn whole_bytes_max(&self) -> usize {
-        self.bytes_max.saturating_add(self.delimiter.needle().len())
     }
 
     /// Whether a frame that has no delimiter yet can still end in time: at the latest behind `bytes_max` bytes a delimiter
@@ -73,6 +68,11 @@ impl Decoder for Delimited {
         }
         self.scanned = if found.is_some() { 0 } else { input.len() };
         Ok(found.map(|at| (&input[..at], at + len)))
+    }
+
+    /// How many bytes a frame takes up at most, with its delimiter.
+    fn whole_bytes_max(&self) -> usize {
+        self.bytes_max.saturating_add(self.delimiter.needle().len())
     }
 }
 

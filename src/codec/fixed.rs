@@ -20,7 +20,7 @@ impl Fixed {
     /// Frames of `bytes` bytes.
     ///
     /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least its
-    /// [`whole_bytes_max`](Fixed::whole_bytes_max).
+    /// [`whole_bytes_max`](Decoder::whole_bytes_max).
     ///
     /// # Panics
     ///
@@ -28,11 +28,6 @@ impl Fixed {
     pub fn new(bytes: usize) -> Fixed {
         assert_ne!(bytes, 0, "a frame has at least one byte");
         Fixed { bytes }
-    }
-
-    /// How many bytes a frame takes up.
-    pub fn whole_bytes_max(&self) -> usize {
-        self.bytes
     }
 }
 
@@ -44,6 +39,11 @@ impl Decoder for Fixed {
     }
 
     fn need(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many bytes a frame takes up.
+    fn whole_bytes_max(&self) -> usize {
         self.bytes
     }
 }

@@ -9,7 +9,7 @@ use crate::connection::Connection;
 use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::error::{CloseReason, ConnectError, Error};
-use crate::handler::StreamHandler;
+use crate::handler::{MessageHandler, StreamHandler};
 use crate::key::Key;
 use crate::listener::ListenerId;
 use crate::peer::Peer;
@@ -19,8 +19,8 @@ use crate::timer::TimerId;
 /// The code of a protocol of frames: a [`StreamHandler`] that is given frames in place of bytes, once it is
 /// [`Framed`]. What is not said here is as there.
 ///
-/// Results of jobs and messages go to stream handlers only: a handler that wants them, too, is one, and calls
-/// [`for_each_frame`] in its `on_data`.
+/// Messages and the results of jobs go to a [`FrameMessageHandler`]. What else only a stream handler can be, such as one of
+/// datagrams, too, calls [`for_each_frame`] in its `on_data`.
 ///
 /// ```
 /// use oneloop::codec::{Encoder, Framed, FrameHandler, Lines};
@@ -187,16 +187,49 @@ pub trait FrameHandler: 'static {
     }
 }
 
+/// What a handler of frames does with messages from a mailbox, or with the results of blocking jobs. With it [`Framed`] is a
+/// [`MessageHandler`]. What is not said here is as there.
+pub trait FrameMessageHandler<M>: FrameHandler {
+    /// [`MessageHandler::on_message`].
+    fn on_message(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>, message: M) {
+        let _ = (session, conn, message);
+    }
+
+    /// [`MessageHandler::on_handler_message`].
+    fn on_handler_message(&mut self, message: M, cx: &mut Context<'_>) {
+        let _ = (message, cx);
+    }
+
+    /// [`MessageHandler::on_undelivered`].
+    fn on_undelivered(&mut self, key: Key, message: M, cx: &mut Context<'_>) {
+        let _ = (key, message, cx);
+    }
+}
+
 /// A [`FrameHandler`] as a [`StreamHandler`].
 #[derive(Debug)]
 pub struct Framed<H> {
     handler: H,
+    /// It was told that its frames may be longer than the input.
+    is_warned: bool,
 }
 
 impl<H: FrameHandler> Framed<H> {
     /// Makes a handler of frames one of bytes.
     pub fn new(handler: H) -> Framed<H> {
-        Framed { handler }
+        Framed { handler, is_warned: false }
+    }
+
+    /// The peer would be blamed for it.
+    #[cold]
+    fn warn(&mut self, whole_bytes_max: usize, input_bytes_max: usize) {
+        if !self.is_warned {
+            log::warn!(
+                "a frame may take up {whole_bytes_max} bytes, and input_bytes_max is {input_bytes_max}: longer \
+                 ones end their connections as InputTooLong"
+            );
+        }
+        self.is_warned = true;
     }
 
     /// The handler of frames.
@@ -225,7 +258,13 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
     }
 
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Self::Session {
-        FramedSession { decoder: self.handler.decoder(), session: self.handler.on_open(conn) }
+        let decoder = self.handler.decoder();
+        let session = self.handler.on_open(conn); // which may set limits
+        let (whole, input) = (decoder.whole_bytes_max(), conn.limits().input_bytes_max);
+        if whole > input {
+            self.warn(whole, input);
+        }
+        FramedSession { decoder, session }
     }
 
     fn on_data(
@@ -310,5 +349,19 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
 
     fn on_signal(&mut self, signal: Signal, cx: &mut Context<'_>) {
         self.handler.on_signal(signal, cx);
+    }
+}
+
+impl<M, H: FrameMessageHandler<M>> MessageHandler<M> for Framed<H> {
+    fn on_message(&mut self, framed: &mut Self::Session, conn: &mut Connection<'_>, message: M) {
+        self.handler.on_message(&mut framed.session, conn, message);
+    }
+
+    fn on_handler_message(&mut self, message: M, cx: &mut Context<'_>) {
+        self.handler.on_handler_message(message, cx);
+    }
+
+    fn on_undelivered(&mut self, key: Key, message: M, cx: &mut Context<'_>) {
+        self.handler.on_undelivered(key, message, cx);
     }
 }

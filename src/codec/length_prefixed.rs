@@ -80,7 +80,7 @@ impl LengthPrefixed {
     /// Frames whose length, in network byte order, is that of the at most `bytes_max` bytes behind it.
     ///
     /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least its
-    /// [`whole_bytes_max`](LengthPrefixed::whole_bytes_max).
+    /// [`whole_bytes_max`](Decoder::whole_bytes_max).
     pub fn new(width: LengthWidth, bytes_max: usize) -> LengthPrefixed {
         LengthPrefixed {
             width,
@@ -120,11 +120,6 @@ impl LengthPrefixed {
     pub fn counts_itself(mut self) -> LengthPrefixed {
         self.counts = Counts::Itself;
         self
-    }
-
-    /// How many bytes a frame takes up at most, with its length and what stands before it.
-    pub fn whole_bytes_max(&self) -> usize {
-        self.header_len().saturating_add(self.body_bytes_max().unwrap_or(0))
     }
 
     fn header_len(&self) -> usize {
@@ -181,6 +176,11 @@ impl Decoder for LengthPrefixed {
 
     fn need(&self) -> usize {
         self.need
+    }
+
+    /// How many bytes a frame takes up at most, with its length and what stands before it.
+    fn whole_bytes_max(&self) -> usize {
+        self.header_len().saturating_add(self.body_bytes_max().unwrap_or(0))
     }
 }
 

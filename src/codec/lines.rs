@@ -42,7 +42,7 @@ impl Lines {
     /// Lines of at most `bytes_max` bytes, their ends not counted, which end with LF or with CR LF.
     ///
     /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least its
-    /// [`whole_bytes_max`](Lines::whole_bytes_max).
+    /// [`whole_bytes_max`](Decoder::whole_bytes_max).
     pub fn new(bytes_max: usize) -> Lines {
         Lines { bytes_max, end: LineEnd::LfOrCrLf, refuses_lone_cr: false, scanned: 0 }
     }
@@ -61,11 +61,6 @@ impl Lines {
     pub fn refuse_lone_cr(mut self) -> Lines {
         self.refuses_lone_cr = true;
         self
-    }
-
-    /// How many bytes a line takes up at most, with its end.
-    pub fn whole_bytes_max(&self) -> usize {
-        self.bytes_max.saturating_add(if self.end == LineEnd::Lf { 1 } else { 2 })
     }
 
     /// Whether a CR can only be a part of the end.
@@ -131,6 +126,11 @@ impl Decoder for Lines {
             Some(b'\n') => self.finish(&input[..at], at + 2),
             Some(_) => Err(LONE_CR),
         }
+    }
+
+    /// How many bytes a line takes up at most, with its end.
+    fn whole_bytes_max(&self) -> usize {
+        self.bytes_max.saturating_add(if self.end == LineEnd::Lf { 1 } else { 2 })
     }
 }
 

@@ -45,7 +45,7 @@ pub use self::bad_frame::BadFrame;
 pub use self::delimited::Delimited;
 pub use self::each::{for_each_frame, for_each_message};
 pub use self::fixed::Fixed;
-pub use self::framed::{FrameHandler, Framed, FramedSession};
+pub use self::framed::{FrameHandler, FrameMessageHandler, Framed, FramedSession};
 pub use self::length_prefixed::{LengthFrame, LengthPrefixed, LengthWidth};
 pub use self::lines::{LineEnd, Lines};
 pub use self::varint_prefixed::VarintPrefixed;
@@ -83,6 +83,11 @@ pub trait Decoder {
     fn need(&self) -> usize {
         0
     }
+
+    /// How many bytes of input a frame takes up at most, with all that marks its borders. In a reactor
+    /// [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least that, or the longest frames end their
+    /// connections as [`InputTooLong`](crate::CloseReason::InputTooLong); [`Framed`] logs a warning then.
+    fn whole_bytes_max(&self) -> usize;
 }
 
 /// Writes frames so that the decoder of the same kind finds them again.

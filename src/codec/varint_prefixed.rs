@@ -34,14 +34,9 @@ impl VarintPrefixed {
     /// Frames of at most `bytes_max` bytes, the length not counted.
     ///
     /// In a reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least its
-    /// [`whole_bytes_max`](VarintPrefixed::whole_bytes_max).
+    /// [`whole_bytes_max`](Decoder::whole_bytes_max).
     pub fn new(bytes_max: usize) -> VarintPrefixed {
         VarintPrefixed { bytes_max, need: 0 }
-    }
-
-    /// How many bytes a frame takes up at most, with its length, which may have more bytes than it needs.
-    pub fn whole_bytes_max(&self) -> usize {
-        self.bytes_max.saturating_add(VARINT_BYTES_MAX)
     }
 }
 
@@ -81,6 +76,11 @@ impl Decoder for VarintPrefixed {
 
     fn need(&self) -> usize {
         self.need
+    }
+
+    /// How many bytes a frame takes up at most, with its length, which may have more bytes than it needs.
+    fn whole_bytes_max(&self) -> usize {
+        self.bytes_max.saturating_add(VARINT_BYTES_MAX)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use log::{debug, error, trace};
+use log::{debug, error, trace, warn};
 
 use super::flag::*;
 use super::run::{Budget, lend};
@@ -266,7 +266,7 @@ impl<D: Driver> Reactor<D> {
             return answer;
         }
         if let Some(error) = core.error.take() {
-            debug!("{key}: the handler failed: {error}");
+            warn!("{key}: the handler failed: {error}");
             core.close(key, CloseReason::HandlerError);
         } else {
             error!("{key}: the handler consumed {answer} of {shown} bytes");

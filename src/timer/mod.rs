@@ -177,7 +177,7 @@ impl Timers {
     }
 
     /// Whether there is a timer that fires once.
-    #[cfg(feature = "sim")]
+    #[allow(dead_code, reason = "only a simulation asks")]
     pub(crate) fn any_fires_once(&self) -> bool {
         self.live.iter().any(|(_, timer)| timer.period == 0)
     }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use oneloop::codec::{FrameError, FrameHandler, Framed, Lines};
+use oneloop::codec::{Decoder, FrameError, FrameHandler, Framed, Lines};
 use oneloop::{Connection, Deadline, Error, Limits, ListenOptions, Reactor};
 
 const LINE_BYTES_MAX: usize = 200;

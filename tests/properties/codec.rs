@@ -15,8 +15,6 @@ use oneloop::codec::{
 pub trait Codec: Decoder + Encoder + Clone {
     fn keep(frame: Self::Frame<'_>) -> Vec<u8>;
 
-    fn whole_bytes_max(&self) -> usize;
-
     /// Whether a frame may stand in a stream as these bytes, and its encoder takes it.
     fn is_written(&self, frame: &[u8], bytes: &[u8]) -> bool {
         let mut written = Vec::new();
@@ -27,10 +25,6 @@ pub trait Codec: Decoder + Encoder + Clone {
 impl Codec for Lines {
     fn keep(frame: &[u8]) -> Vec<u8> {
         frame.to_vec()
-    }
-
-    fn whole_bytes_max(&self) -> usize {
-        self.whole_bytes_max()
     }
 
     /// An encoder refuses a line that ends with a CR where a CR may be a part of the end.
@@ -47,19 +41,11 @@ impl Codec for Delimited {
     fn keep(frame: &[u8]) -> Vec<u8> {
         frame.to_vec()
     }
-
-    fn whole_bytes_max(&self) -> usize {
-        self.whole_bytes_max()
-    }
 }
 
 impl Codec for Fixed {
     fn keep(frame: &[u8]) -> Vec<u8> {
         frame.to_vec()
-    }
-
-    fn whole_bytes_max(&self) -> usize {
-        self.whole_bytes_max()
     }
 }
 
@@ -67,19 +53,11 @@ impl Codec for LengthPrefixed {
     fn keep(frame: LengthFrame<'_>) -> Vec<u8> {
         [frame.head, frame.body].concat()
     }
-
-    fn whole_bytes_max(&self) -> usize {
-        self.whole_bytes_max()
-    }
 }
 
 impl Codec for VarintPrefixed {
     fn keep(frame: &[u8]) -> Vec<u8> {
         frame.to_vec()
-    }
-
-    fn whole_bytes_max(&self) -> usize {
-        self.whole_bytes_max()
     }
 
     /// A length may have more bytes than it needs.

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use oneloop::codec::{FrameError, FrameHandler, Framed, Lines};
+use oneloop::codec::{FrameError, FrameHandler, FrameMessageHandler, Framed, Lines};
 use oneloop::sim::{Script, Simulation};
 use oneloop::{
     CloseReason, ConnectError, Connection, Context, Deadline, Error, Key, Limits, ListenOptions,
-    ListenerId, Peer, ReactorLimits, Signal, SocketAddress, TimerId,
+    ListenerId, Peer, ReactorLimits, Signal, SocketAddress, TimerId, mailbox,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -19,6 +19,7 @@ const CLIENTS: usize = 3;
 struct Notes {
     seen: BTreeSet<String>,
     clients: usize,
+    last: Option<Key>,
 }
 
 impl Notes {
@@ -44,6 +45,7 @@ impl FrameHandler for Notes {
         self.clients += 1;
         conn.set_timer(MS);
         let key = conn.key();
+        self.last = Some(key);
         conn.poke(key);
         conn.expect_within(10 * MS);
         conn.send(b"hello").ignore();
@@ -133,12 +135,28 @@ impl FrameHandler for Notes {
     }
 }
 
+impl FrameMessageHandler<u8> for Notes {
+    fn on_message(&mut self, client: &mut usize, _: &mut Connection<'_>, message: u8) {
+        self.note(format!("{client} on_message {message}"));
+    }
+
+    fn on_handler_message(&mut self, message: u8, _: &mut Context<'_>) {
+        self.note(format!("on_handler_message {message}"));
+    }
+
+    fn on_undelivered(&mut self, _: Key, message: u8, _: &mut Context<'_>) {
+        self.note(format!("on_undelivered {message}"));
+    }
+}
+
 #[test]
 fn a_handler_of_frames_gets_every_call() {
     let mut sim = Simulation::new(1);
     let limits = Limits::new().output_bytes_high(1000).output_bytes_low(500);
     let options = ListenOptions::new().limits(limits);
     let server = sim.serve_with(Framed::new(Notes::default()), ReactorLimits::new(), &options);
+    let (sender, inbox) = mailbox(3);
+    sim[server.reactor].attach(server.handler, inbox).unwrap();
     sim[server.reactor].watch_signals(&[Signal::Hangup]).unwrap();
     sim.signal(server.reactor, Signal::Hangup);
     for script in [
@@ -151,6 +169,11 @@ fn a_handler_of_frames_gets_every_call() {
         sim.run_for(MS);
     }
     sim.run_for(Duration::from_secs(1));
+    let last = sim.handler(server).handler().last.unwrap();
+    sender.post(1).unwrap();
+    sender.post_to(last, 2).unwrap();
+    sender.post_to(Key::from_bits(0), 3).unwrap();
+    sim.run_for(Duration::from_secs(1));
     sim[server.reactor].drain(Duration::from_secs(1));
     sim.run_until_idle();
     let mut expected: BTreeSet<String> = [
@@ -160,6 +183,9 @@ fn a_handler_of_frames_gets_every_call() {
         "on_connect_failed 7 Refused",
         "on_listening 0.0.0.0:9",
         "on_signal Hangup",
+        "on_handler_message 1",
+        "3 on_message 2",
+        "on_undelivered 3",
         "1 on_frame a line",
         "1 on_drained",
         "1 on_peer_closed rest",

@@ -243,6 +243,10 @@ impl Decoder for Nothing {
     fn decode(&mut self, _: &[u8]) -> Result<Option<((), usize)>, FrameError> {
         Ok(Some(((), 0)))
     }
+
+    fn whole_bytes_max(&self) -> usize {
+        0
+    }
 }
 
 impl FrameHandler for Nothing {

@@ -222,18 +222,6 @@ pub(super) enum AnyCodec {
     Varint(VarintPrefixed),
 }
 
-impl AnyCodec {
-    pub(super) fn whole_bytes_max(&self) -> usize {
-        match self {
-            AnyCodec::Lines(codec) => codec.whole_bytes_max(),
-            AnyCodec::Delimited(codec) => codec.whole_bytes_max(),
-            AnyCodec::Fixed(codec) => codec.whole_bytes_max(),
-            AnyCodec::Length(codec) => codec.whole_bytes_max(),
-            AnyCodec::Varint(codec) => codec.whole_bytes_max(),
-        }
-    }
-}
-
 type Found<F> = Result<Option<(F, usize)>, FrameError>;
 
 impl Decoder for AnyCodec {
@@ -260,6 +248,16 @@ impl Decoder for AnyCodec {
             AnyCodec::Fixed(codec) => codec.need(),
             AnyCodec::Length(codec) => codec.need(),
             AnyCodec::Varint(codec) => codec.need(),
+        }
+    }
+
+    fn whole_bytes_max(&self) -> usize {
+        match self {
+            AnyCodec::Lines(codec) => codec.whole_bytes_max(),
+            AnyCodec::Delimited(codec) => codec.whole_bytes_max(),
+            AnyCodec::Fixed(codec) => codec.whole_bytes_max(),
+            AnyCodec::Length(codec) => codec.whole_bytes_max(),
+            AnyCodec::Varint(codec) => codec.whole_bytes_max(),
         }
     }
 }

@@ -50,6 +50,10 @@ impl Decoder for CommandDecoder {
     fn need(&self) -> usize {
         self.need
     }
+
+    fn whole_bytes_max(&self) -> usize {
+        self.bytes_max
+    }
 }
 
 impl CommandDecoder {
