@@ -64,7 +64,10 @@ fn serve() -> Result<(), Error> {
         return Err(format!("{address} is no address for both TCP and UDP").into());
     }
     let zone = match env::args().nth(2) {
-        Some(file) => Zone::parse(&fs::read_to_string(file)?)?,
+        Some(file) => fs::read_to_string(&file)
+            .map_err(Error::from)
+            .and_then(|text| Zone::parse(&text))
+            .map_err(|error| format!("{file}: {error}"))?,
         None => Zone::parse(ZONE)?,
     };
     let limits = Limits::new()

@@ -22,7 +22,7 @@ impl StreamHandler for Echo {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    env_logger::init_from_env(env_logger::Env::default().default_filter_or("info"));
     let address = env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7000"));
     match oneloop::serve(address, Echo) {
         Ok(()) => ExitCode::SUCCESS,

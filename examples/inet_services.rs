@@ -38,7 +38,10 @@ fn main() -> ExitCode {
 fn serve(host: &str, offset: &str) -> io::Result<()> {
     let offset: Option<u16> = match offset {
         "any" => None,
-        number => Some(number.parse().map_err(|e| io::Error::new(ErrorKind::InvalidInput, e))?),
+        number => Some(number.parse().map_err(|error| {
+            let message = format!("{number} is no number to add to the ports: {error}");
+            io::Error::new(ErrorKind::InvalidInput, message)
+        })?),
     };
     let mut reactor = Reactor::new()?;
     let mut servers = Vec::new();

@@ -44,7 +44,9 @@ fn serve() -> io::Result<()> {
     let listener = reactor.listen(clients, address)?;
     writeln!(io::stdout(), "listening on {}", reactor.listener_address(listener)?)?;
 
-    let mut child = Command::new(&command[0]).args(&command[1..]).stdout(Stdio::piped()).spawn()?;
+    let child = Command::new(&command[0]).args(&command[1..]).stdout(Stdio::piped()).spawn();
+    let mut child =
+        child.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", command[0])))?;
     let pipe = pipe::Receiver::from(child.stdout.take().expect("it was asked to be piped"));
     pipe.set_nonblocking(true)?; // which is up to us: a read that blocks would stop the whole loop
     let alive = Rc::new(());

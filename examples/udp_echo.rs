@@ -31,7 +31,7 @@ impl DatagramHandler for Echo {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    env_logger::init_from_env(env_logger::Env::default().default_filter_or("info"));
     let address = env::args().nth(1).unwrap_or_else(|| String::from("127.0.0.1:7006"));
     match oneloop::serve_datagrams(address, Echo::default()) {
         Ok(()) => ExitCode::SUCCESS,

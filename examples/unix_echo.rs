@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     };
     let result = match mode {
         Ok(mode) => serve(path, mode),
-        Err(error) => Err(format!("the mode: {error}").into()),
+        Err(error) => Err(format!("the mode, such as 660: {error}").into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

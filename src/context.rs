@@ -120,7 +120,9 @@ impl Context<'_> {
     /// that was forwarded, and [`on_peer_closed`](crate::StreamHandler::on_peer_closed) is not called. When one
     /// of the two ends, the other one is closed as [`OtherSide`](CloseReason::OtherSide), after its output was
     /// written; with a reset, and as [`Reset`](CloseReason::Reset), if the first one did not end in good order. All
-    /// other callbacks, limits and deadlines are as ever; pausing and resuming `from` is the reactor's business.
+    /// other callbacks, limits and deadlines are as ever; pausing and resuming `from` is the reactor's business. So a peer
+    /// that takes nothing for [`write_stall_timeout`](crate::Limits::write_stall_timeout) is reset, also one that only
+    /// pauses a download, and two that say nothing for [`idle_timeout`](crate::Limits::idle_timeout) are closed.
     ///
     /// A pipe is done with the end of file that it passed on, and leaves the other one open: for the other direction, if
     /// that is forwarded as well, else to its handler. That is told the end of file which a pipe has taken.

@@ -41,6 +41,7 @@ use crate::timer::TimerId;
 /// called, unless it was `on_open` that panicked. The other connections go on. A panic in `on_close`,
 /// or in a call that belongs to no connection, goes through to the caller of the reactor.
 /// [`Reactor::let_panics_through`](crate::Reactor::let_panics_through) lets all of them through.
+#[diagnostic::on_unimplemented(note = "a `FrameHandler` is one as `codec::Framed::new(handler)`")]
 pub trait StreamHandler: 'static {
     /// What the handler remembers about one connection; `()` costs nothing.
     type Session: 'static;
@@ -229,6 +230,9 @@ pub trait StreamHandler: 'static {
 ///
 /// A call for a connection that panics closes it, as any other callback that does; one that belongs to
 /// no connection goes through to the caller of the reactor. Only that message is lost.
+#[diagnostic::on_unimplemented(
+    note = "a `codec::Framed` handler is one if what it frames is a `codec::FrameMessageHandler`"
+)]
 pub trait MessageHandler<M>: StreamHandler {
     /// Phase 6. A message for this connection, which is open, or the result of its job. Bytes left
     /// unconsumed are shown to `on_data` right after this call; to a connection that is paused, or over its

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Names one source of a reactor (a connection, a listener or a raw source) for its whole life, and
+/// Names one source of a reactor (a connection, a datagram socket, a listener or a raw source) for its whole life, and
 /// never another one.
 ///
 /// A key is the index of a slot and the generation of what lives there. When a source ends, its slot

@@ -109,7 +109,7 @@ limits! {
         /// Default 256 KiB: more than a producer that stops at the high watermark ever has waiting.
         output_bytes_soft: usize = 256 * 1024,
         /// How long more than [`output_bytes_soft`](Limits::output_bytes_soft) may wait, before the
-        /// connection is closed as [`OutputSoft`](crate::CloseReason::OutputSoftTimeout). Default 60 s.
+        /// connection is closed as [`OutputSoftTimeout`](crate::CloseReason::OutputSoftTimeout). Default 60 s.
         output_soft_timeout: Duration = Duration::from_secs(60),
         /// How long the peer may take none of the output that waits, or less of it than
         /// [`output_rate_min`](Limits::output_rate_min) asks for, before the connection is closed as
@@ -127,7 +127,7 @@ limits! {
         /// protocols clients only listen; `idle_timeout` bounds it.
         first_byte_timeout: Duration = Duration::MAX,
         /// How long nothing may be received and nothing sent, before the connection is closed as
-        /// [`Idle`](crate::CloseReason::IdleTimeout). What the server sends counts, too: whoever sends a heartbeat
+        /// [`IdleTimeout`](crate::CloseReason::IdleTimeout). What the server sends counts, too: whoever sends a heartbeat
         /// and wants an answer to it [expects](crate::Connection::expect_within) one. It rests while the
         /// handler pauses the connection, whose end is the handler's to see to then. Default ten minutes:
         /// a peer that vanished without a word holds its place no longer than that.

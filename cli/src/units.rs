@@ -20,7 +20,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let number: f64 = number.parse().map_err(|_| explain())?;
     let duration = Duration::try_from_secs_f64(number * factor).map_err(|_| explain())?;
     if duration.is_zero() || duration > Duration::from_secs(365 * 24 * 3600) {
-        return Err(format!("{text} is too short or too long a time"));
+        return Err(format!(
+            "\"{text}\" is too short or too long a time, of more than none to a year"
+        ));
     }
     Ok(duration)
 }

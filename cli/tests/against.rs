@@ -65,6 +65,9 @@ fn a_command_that_is_no_server_is_reported() {
     let run = compare("none=/no/such/program --flag");
     let expected = "none does not start: /no/such/program: No such file or directory";
     assert!(run.failure().contains(expected), "{run:?}");
+    // Also before anything is counted.
+    let run = Program::start(&["bench", "--against", "none=/no/such/program"]).wait();
+    assert!(run.failure().contains(expected), "{run:?}");
     let run = compare("false=false");
     assert!(run.failure().contains("false ended before it listened"), "{run:?}");
 }

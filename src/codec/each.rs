@@ -11,9 +11,11 @@ use crate::error::{CloseReason, Error};
 ///
 /// `take` is shown at least one byte. It answers how many the message takes up, or `None`, which means "not yet": then it
 /// is called with the same bytes, and more behind them, when more have come. If it knows how many it waits for it says so
-/// ([`need`](Connection::need)), and is not called before, but at the peer's end; if not, it should remember how far it has looked, or a long message
-/// in small pieces costs a search from its beginning for each of them. Gives how many bytes were taken, which is what
-/// [`StreamHandler::on_data`](crate::StreamHandler::on_data) is to answer.
+/// ([`need`](Connection::need)), and is not called before, but at the peer's end; if not, it should remember how far it has
+/// looked, or a long message in small pieces costs a search from its beginning for each of them.
+///
+/// `data` is what [`on_data`](crate::StreamHandler::on_data) was shown, and the result, how many bytes were taken, is what
+/// it is to answer: the rest is shown again by the reactor, which cannot do that with a buffer of the handler's own.
 ///
 /// A message takes up at least one byte: one of none would be there for ever. Such a one, and one that takes up more than
 /// there is, closes the connection as [`CloseReason::Misuse`].

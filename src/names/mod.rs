@@ -15,7 +15,7 @@ pub(crate) use self::desk::{Names, Outcome};
 pub(crate) use self::system::SystemResolver;
 
 /// Who knows what names stand for. The reactor's own asks the system (getaddrinfo(3), getnameinfo(3)); in
-/// simulation it knows the names that [`Simulation::set_name`](crate::sim::Simulation::set_name) gave.
+/// simulation it knows the names that `Simulation::set_name` gave.
 /// [`Reactor::set_resolver`](crate::Reactor::set_resolver) takes another one.
 ///
 /// Its methods are called on helper threads, by several at once, and may block. A panic is an answer: the look-up

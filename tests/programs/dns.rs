@@ -385,8 +385,9 @@ fn random_bytes_do_no_harm() {
 fn a_zone_with_an_empty_label_is_refused_and_the_line_is_shown() {
     let zone = ZoneFile::new("empty-label", "a..example.test 300 A 127.0.0.1\n");
     let mut command = std::process::Command::new(path_of("dns"));
-    let done = command.args([ADDRESS, zone.0.to_str().unwrap()]).output().unwrap();
+    let file = zone.0.to_str().unwrap();
+    let done = command.args([ADDRESS, file]).output().unwrap();
     let complaint = String::from_utf8(done.stderr).unwrap();
-    assert_eq!(complaint, "dns: no record: a..example.test 300 A 127.0.0.1\n");
+    assert_eq!(complaint, format!("dns: {file}: no record: a..example.test 300 A 127.0.0.1\n"));
     assert_eq!(done.status.code(), Some(1));
 }

@@ -29,6 +29,9 @@ pub(crate) use report::print;
 /// memory makes it faster or slower by a percent for all its life, and would pass for a difference.
 const CYCLES_A_PROCESS: usize = 10;
 
+/// How long a server may take to say where it listens.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The usual scenarios, restricted to what was asked for; an empty list restricts nothing. What is asked
 /// for and not usual is measured too.
 pub(crate) fn scenarios(
@@ -155,6 +158,10 @@ fn count(
 ) -> Result<()> {
     if plan.counted == Counted::Nothing {
         return Ok(());
+    }
+    // Under a tool, and after a while, it would be told less well that one does not start.
+    for contestant in &plan.contestants {
+        contestant.start(1, core, Vec::new(), START_TIMEOUT)?;
     }
     let mut tools = Tools::installed();
     // For calls alone valgrind is not missed.
