@@ -19,6 +19,7 @@ use crate::source::NO_HANDLER;
 use crate::stats::Stats;
 use crate::stream::Data;
 use crate::timer::{Purpose, TimerId};
+use crate::traffic::Traffic;
 
 /// The reactor as a callback sees it: the time, other connections by key, outbound connections,
 /// timers.
@@ -155,6 +156,12 @@ impl Context<'_> {
     /// first: `let key = conn.key(); conn.poke(key);`.
     pub fn poke(&mut self, key: Key) {
         self.core.poke(key);
+    }
+
+    /// How much went over connection `key` so far, also by a [forward](Self::forward) of which its handler is not told; in
+    /// its [`on_close`](crate::StreamHandler::on_close), all that did. None if it is no connection, or no more.
+    pub fn traffic(&self, key: Key) -> Option<Traffic> {
+        self.core.traffic(key)
     }
 
     /// Whether connection `key` is open: `on_open` has returned, and it was not closed since.

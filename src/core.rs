@@ -28,6 +28,7 @@ use crate::stats::Stats;
 use crate::stream::{Data, Forwards, Stream, flag::*};
 use crate::table::Table;
 use crate::timer::{Purpose, TimerId, Timers, Wheel};
+use crate::traffic::Traffic;
 use crate::watchdog::Watchdog;
 
 /// Whatever is registered with the poll.
@@ -80,6 +81,8 @@ pub(crate) struct Core {
     pub(crate) alarmed: Vec<Key>,
     /// Sources that are over.
     pub(crate) reap: VecDeque<Key>,
+    /// The connection whose `on_close` runs, or has panicked.
+    pub(crate) reaped: Option<(Key, Traffic)>,
     pub(crate) timers: Timers,
     /// The earliest deadline of each connection that has any, or an earlier moment.
     pub(crate) deadlines: Wheel,
@@ -149,6 +152,7 @@ impl Core {
             due: Vec::new(),
             alarmed: Vec::new(),
             reap: VecDeque::new(),
+            reaped: None,
             timers: Timers::new(),
             deadlines: Wheel::new(),
             forwards: Forwards::default(),
@@ -320,6 +324,11 @@ impl Core {
             Some(Purpose::Datagram(key)) => self.is_live(key),
             purpose => purpose.is_some(),
         }
+    }
+
+    pub(crate) fn traffic(&self, key: Key) -> Option<Traffic> {
+        let reaped = self.reaped.filter(|(reaped, _)| *reaped == key);
+        reaped.map(|(_, traffic)| traffic).or_else(|| self.stream(key).map(Stream::traffic))
     }
 
     pub(crate) fn is_open(&self, key: Key) -> bool {

@@ -91,6 +91,7 @@ mod stdio;
 mod stream;
 mod table;
 mod timer;
+mod traffic;
 mod watchdog;
 
 pub use crate::address::{Address, IntoAddress, SocketAddress};
@@ -127,3 +128,4 @@ pub use crate::stats::Stats;
 #[cfg(unix)]
 pub use crate::stdio::{Reading, Written, stdin, stdout};
 pub use crate::timer::TimerId;
+pub use crate::traffic::Traffic;

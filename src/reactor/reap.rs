@@ -85,7 +85,9 @@ impl<D: Driver> Reactor<D> {
         if stream.has(OPEN) {
             cx.core.stats.count_close(reason);
             debug!("{key}: closed: {reason}, {} in, {} out", stream.bytes_in, stream.bytes_out);
+            cx.core.reaped = Some((key, stream.traffic()));
             self.handlers[handler as usize].close(stream.session, key, reason, &mut cx);
+            self.core.reaped = None;
         } else if !stream.has(CONNECTING) {
             // Its `on_open` panicked, or everything was stopped before it returned.
             cx.core.stats.count_close(reason);

@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::listener::NO_NUMBER;
 use crate::readiness::Readiness;
 use crate::timer::Node;
+use crate::traffic::Traffic;
 
 /// The bits of [`Stream::flags`]. The lowest five are the cached [`Readiness`].
 pub(crate) mod flag {
@@ -292,6 +293,10 @@ impl Stream {
         self.input_len() >= self.limits.input_bytes_max
     }
 
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic { bytes_in: self.bytes_in, bytes_out: self.bytes_out }
+    }
+
     pub(crate) fn output_len(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.output.len())
     }
@@ -311,7 +316,7 @@ impl Stream {
         self.buffers.as_ref().map_or(0, |buffers| buffers.output.files())
     }
 
-    /// Of that what is not in files: what the limits hold.
+    /// Of the output that waits, what is not in files: what the limits hold.
     pub(crate) fn output_len_in_memory(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.output.len_in_memory())
     }

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use crate::support::*;
-use oneloop::{CloseReason, Ended, Key, Limits, Report};
+use oneloop::{CloseReason, Ended, Key, Limits, Report, Traffic};
 
 /// Longer than any of these drains takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -290,6 +290,38 @@ fn what_there_is_room_for_costs_a_read_and_a_write_and_no_memory() {
         assert_eq!(calls, (1, 1), "round {round}");
     }
     assert_eq!(pair.server.reactor.stats().memory_bytes_peak, 0);
+}
+
+#[test]
+fn how_much_went_over_a_connection_is_known_until_its_end_also_of_what_was_forwarded() {
+    let (notes, noted) = noted();
+    let recorder = Recorder::echo().close(move |key, _, cx| {
+        let Traffic { bytes_in, bytes_out, .. } = cx.traffic(key).expect("it ends now");
+        noted.borrow_mut().push((bytes_in, bytes_out));
+        let others = cx.traffic(Key::from_bits(0));
+        assert_eq!(others, None);
+    });
+    let mut pair = Pair::new(recorder);
+    let (mut alone, key) = pair.server.open();
+    alone.write_all(b"hello").unwrap();
+    pair.server.read(&mut alone, 5);
+    let handler = pair.server.handler;
+    let traffic = pair.server.reactor.context(handler).traffic(key).expect("it is open");
+    assert_eq!((traffic.bytes_in, traffic.bytes_out), (5, 5));
+    drop(alone);
+    pair.server.until_closed(1);
+    assert_eq!(*notes.borrow(), [(5, 5)]);
+    assert_eq!(pair.server.reactor.context(handler).traffic(key), None);
+
+    let mut pair = pair.both_ways();
+    pair.one.write_all(b"request").unwrap();
+    pair.server.read(&mut pair.other, 7);
+    pair.other.write_all(b"an answer").unwrap();
+    pair.server.read(&mut pair.one, 9);
+    pair.finish();
+    let mut ends = notes.borrow()[1..].to_vec();
+    ends.sort_unstable();
+    assert_eq!(ends, [(7, 9), (9, 7)]);
 }
 
 #[test]
