@@ -5,7 +5,7 @@
 //! sleeps. It also shows an interval, and fan-out without a copy for each client.
 //!
 //! Try it: `cargo run --example ticker`, in other terminals `nc 127.0.0.1 7003`, and type some lines
-//! here. `(sleep 5; cat FILE) | ...` sends a file to who is there by then. At the end of the input it goes on ticking.
+//! here. `(sleep 5; cat FILE) | ...` sends a file to whoever is there by then. At the end of the input it goes on ticking.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};

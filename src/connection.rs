@@ -353,8 +353,11 @@ impl Connection<'_> {
     /// Expects something of the peer, in the handler's own sense (a log-in, the next part of an upload):
     /// unless [`expect_nothing`](Self::expect_nothing) is called, or this again, before `within` has
     /// passed, [`on_deadline`](crate::StreamHandler::on_deadline) hears of [`Deadline::Expect`]. It
-    /// takes the place of the deadline for the first byte. Its time stands still while the output is over its high
-    /// watermark, as nothing is read then; not during a [pause](Self::pause).
+    /// takes the place of the deadline for the first byte.
+    ///
+    /// Its time goes on also while nothing is read, during a [pause](Self::pause) or with the output [over its high
+    /// watermark](Self::is_over_high), or the peer could put it off by reading slowly. Who expects a sign of life from slow
+    /// readers asks for that in `on_deadline`, and gives more time.
     ///
     /// # Cost
     ///
@@ -404,5 +407,9 @@ impl Connection<'_> {
         stream.limits = Rc::clone(limits);
         stream.read_max = u32::try_from(limits.read_max()).unwrap_or(u32::MAX);
         stream.flags |= REARM;
+        // With a lower watermark, say.
+        if self.is_over_high() && !self.stream().has(CLOSING | DEAD) {
+            self.stream_mut().flags |= OVER_HIGH;
+        }
     }
 }

@@ -281,7 +281,7 @@ impl Sent {
     /// output goes over the cap is dropped as [`SlowReader`](CloseReason::SlowReader).
     ///
     /// Not for one answer that may be longer than [`output_bytes_max`](crate::Limits::output_bytes_max): what the kernel
-    /// does not take of that at once is over the cap, however fast the peer reads. It is given bit by bit, in
+    /// does not take of that at once may be over the cap, however fast the peer reads. It is given bit by bit, in
     /// [`on_drained`](crate::StreamHandler::on_drained), or the limit has room for it.
     pub fn ignore(self) {}
 }

@@ -11,8 +11,8 @@ const COPY_BYTES_MAX: u64 = 16 * 1024;
 /// waiting for the disk. It blocks, and belongs into a [blocking job](crate::blocking()). The system forgets it again
 /// when memory is short.
 ///
-/// On Linux nothing is copied (sendfile(2), to `/dev/null`). That takes four system calls, three of them for `/dev/null`,
-/// and as many again for each 2 GB; elsewhere it takes a call for each 16 KiB.
+/// On Linux nothing is copied (sendfile(2), to `/dev/null`). That takes four system calls for each 2 GB begun, three of them
+/// for `/dev/null`; elsewhere it takes a call for each 16 KiB.
 ///
 /// # Errors
 ///
@@ -68,10 +68,11 @@ pub(crate) fn copy_some(
     range: &Range<u64>,
     buffer: &mut Vec<u8>,
 ) -> io::Result<usize> {
-    if i64::try_from(range.start).is_err() {
-        return Err(io::ErrorKind::UnexpectedEof.into()); // a place that no system can name
+    let count = (range.end - range.start).min(COPY_BYTES_MAX);
+    if i64::try_from(range.start.saturating_add(count)).is_err() {
+        return Err(io::ErrorKind::UnexpectedEof.into()); // places that no system can name
     }
-    buffer.resize((range.end - range.start).min(COPY_BYTES_MAX) as usize, 0);
+    buffer.resize(count as usize, 0);
     loop {
         #[cfg(unix)]
         let result = std::os::unix::fs::FileExt::read_at(file, buffer, range.start);

@@ -41,7 +41,7 @@ use crate::timer::TimerId;
 /// called, unless it was `on_open` that panicked. The other connections go on. A panic in `on_close`,
 /// or in a call that belongs to no connection, goes through to the caller of the reactor.
 /// [`Reactor::let_panics_through`](crate::Reactor::let_panics_through) lets all of them through.
-#[diagnostic::on_unimplemented(note = "a `FrameHandler` is one as `codec::Framed::new(handler)`")]
+#[diagnostic::on_unimplemented(note = "a `FrameHandler` is made into one by `codec::Framed::new`")]
 pub trait StreamHandler: 'static {
     /// What the handler remembers about one connection; `()` costs nothing.
     type Session: 'static;
@@ -91,8 +91,9 @@ pub trait StreamHandler: 'static {
     ///
     /// # Errors
     ///
-    /// An error closes the connection as [`CloseReason::HandlerError`], or as [`CloseReason::BadFrame`] if it is a
-    /// [`BadFrame`](crate::codec::BadFrame), after sending what was already given to it.
+    /// An error closes the connection as [`CloseReason::HandlerError`], with a warning in the log; or, if the peer is to
+    /// blame and it is a [`BadFrame`](crate::codec::BadFrame), as [`CloseReason::BadFrame`] and without one. What was already
+    /// given to it is sent before.
     fn on_data(
         &mut self,
         session: &mut Self::Session,
@@ -154,7 +155,8 @@ pub trait StreamHandler: 'static {
     /// To a connection that is [paused](Connection::pause) it is told at once, and to one whose output is [over its high
     /// watermark](Connection::is_over_high) as soon as all was shown; and a second time when it is neither any more. The
     /// default lets it be until then: who is paused may be at work on a request, and who is over the watermark may go on
-    /// with an answer in [`on_drained`](Self::on_drained). One that
+    /// with an answer in [`on_drained`](Self::on_drained). Whose output never ends, asks there if the reactor [is
+    /// draining](Context::is_draining), and closes. One that
     /// [forwards](Context::forward), or is forwarded to, is told when that has ended and it has not.
     fn on_drain(&mut self, session: &mut Self::Session, conn: &mut Connection<'_>) {
         let _ = session;
@@ -231,7 +233,7 @@ pub trait StreamHandler: 'static {
 /// A call for a connection that panics closes it, as any other callback that does; one that belongs to
 /// no connection goes through to the caller of the reactor. Only that message is lost.
 #[diagnostic::on_unimplemented(
-    note = "a `codec::Framed` handler is one if what it frames is a `codec::FrameMessageHandler`"
+    note = "a handler in `codec::Framed` takes messages as a `codec::FrameMessageHandler`"
 )]
 pub trait MessageHandler<M>: StreamHandler {
     /// Phase 6. A message for this connection, which is open, or the result of its job. Bytes left

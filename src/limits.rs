@@ -90,16 +90,16 @@ limits! {
         /// Output bytes over which a connection is not read from and a producer is asked to stop.
         /// Default 64 KiB: one read's worth of answers.
         output_bytes_high: usize = 64 * 1024,
-        /// Parts of [files](crate::Connection::send_file) that may wait before the output is over its high watermark
-        /// just so; it has drained when no more of them wait than these, and no more bytes than `output_bytes_low`. Each
-        /// keeps its file open. Default 1: one is sent while the next one is got.
+        /// Parts of [files](crate::Connection::send_file) that may wait; with more of them the output is over its high
+        /// watermark, however short they are, and has drained when there are no more, nor more bytes than
+        /// `output_bytes_low`. Each keeps its file open. Default 1: one is sent while the next one is got.
         output_files_high: usize = 1,
         /// Output bytes that the kernel refused over which the connection is closed as
         /// [`SlowReader`](crate::CloseReason::SlowReader). What waits in
         /// [files](crate::Connection::send_file) is not counted. Default 1 MiB: the kernel itself holds some
         /// megabytes before that.
         output_bytes_max: usize = 1024 * 1024,
-        /// Parts of files that wait for the kernel over which the connection is closed as
+        /// Parts of files that the kernel has not taken, over which the connection is closed as
         /// [`SlowReader`](crate::CloseReason::SlowReader). Default 64: for a producer that does not wait for its peer, and
         /// would use up the descriptors of all.
         output_files_max: usize = 64,

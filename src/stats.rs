@@ -118,6 +118,11 @@ impl Stats {
         self.closes.iter().sum()
     }
 
+    /// So many bytes are not delivered. There is no overflow: a part of a file may be said to be longer than any file is.
+    pub(crate) fn lose(&mut self, bytes: usize) {
+        self.bytes_undelivered = self.bytes_undelivered.saturating_add(bytes as u64);
+    }
+
     pub(crate) fn count_close(&mut self, reason: CloseReason) {
         self.closes[reason.index()] += 1;
         self.last_close = Some(reason);

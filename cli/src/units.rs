@@ -21,7 +21,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = Duration::try_from_secs_f64(number * factor).map_err(|_| explain())?;
     if duration.is_zero() || duration > Duration::from_secs(365 * 24 * 3600) {
         return Err(format!(
-            "\"{text}\" is too short or too long a time, of more than none to a year"
+            "\"{text}\" is too short or too long; write a time of more than 0 s, up to a year"
         ));
     }
     Ok(duration)

@@ -210,7 +210,7 @@ pub trait FrameMessageHandler<M>: FrameHandler {
 #[derive(Debug)]
 pub struct Framed<H> {
     handler: H,
-    /// It was told that its frames may be longer than the input.
+    /// The log has the warning.
     is_warned: bool,
 }
 
@@ -220,7 +220,7 @@ impl<H: FrameHandler> Framed<H> {
         Framed { handler, is_warned: false }
     }
 
-    /// The peer would be blamed for it.
+    /// Longer frames will be put down to their senders.
     #[cold]
     fn warn(&mut self, whole_bytes_max: usize, input_bytes_max: usize) {
         if !self.is_warned {

@@ -84,8 +84,8 @@ pub trait Decoder {
         0
     }
 
-    /// How many bytes of input a frame takes up at most, with all that marks its borders. In a reactor
-    /// [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least that, or the longest frames end their
+    /// How many bytes of input a frame takes up at most, with all that marks its borders; 0 if that is not known. In a
+    /// reactor [`input_bytes_max`](crate::Limits::input_bytes_max) has to be at least that, or the longest frames end their
     /// connections as [`InputTooLong`](crate::CloseReason::InputTooLong); [`Framed`] logs a warning then.
     fn whole_bytes_max(&self) -> usize;
 }

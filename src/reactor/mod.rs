@@ -354,8 +354,8 @@ impl<D: Driver> Reactor<D> {
     ///
     /// 1. Listeners accept who had connected by then, and close.
     /// 2. Every connection is shown what its client had sent by then, within the usual budgets. Then
-    ///    [`on_drain`](StreamHandler::on_drain) is called, which by default closes: what was sent is
-    ///    flushed, and what the client sends after that is thrown away and counted. Every datagram socket
+    ///    [`on_drain`](StreamHandler::on_drain) is called, which by default closes, if the connection is neither paused
+    ///    nor over its high watermark, or else when that is over: what was sent is flushed, and what the client sends after that is thrown away and counted. Every datagram socket
     ///    receives what waits (1024 at most), and then its
     ///    [`on_drain`](DatagramHandler::on_drain) is called, which by default closes.
     /// 3. When no connection and no datagram socket is left, the reactor stops: raw sources are closed and

@@ -132,8 +132,9 @@ impl Stream {
         );
         assert!(
             self.has(WRITABLE | QUEUED | FLUSHING | DEAD | CONNECTING)
-                || self.output_len_in_memory() <= self.limits.output_bytes_max,
-            "{key}: more output than its limit"
+                || self.output_len_in_memory() <= self.limits.output_bytes_max
+                    && self.output_files() <= self.limits.output_files_max,
+            "{key}: more output than its limits"
         );
         assert!(
             self.alarm.at() <= self.earliest_deadline().0.max(now)

@@ -7,6 +7,9 @@ use super::network::SimSocket;
 use super::script::{Pace, Place, Script, Step};
 use crate::clock::Time;
 
+/// So much is read at once.
+const READ_BYTES_MAX: usize = 1 << 20;
+
 /// How a client's connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
@@ -161,7 +164,7 @@ impl Client {
                 _ if self.end.is_some() => return,
                 Pace::Not => return,
                 Pace::Slowly(..) if now < self.reads_at => return,
-                Pace::Slowly(bytes, _) => bytes,
+                Pace::Slowly(bytes, _) => bytes.min(READ_BYTES_MAX),
                 Pace::AtOnce => 4096,
             };
             buffer.resize(room, 0);

@@ -30,7 +30,7 @@ use crate::readiness::Readiness;
 use crate::signal::Signal;
 use crate::socket_options::SocketOptions;
 
-/// After this time a reactor has tried a connect again that could not begin.
+/// By then a reactor has tried a connect again that could not begin, unless its host stands still for longer than usual.
 const BUSY: Duration = Duration::from_millis(200);
 
 /// Whom a UDP socket sends to.
@@ -194,7 +194,7 @@ impl Driver for SimDriver {
         if net.decisions.chance(Matter::BusyConnect, of, busy).is_some() {
             net.log_error(self.host, "connect", Key::NONE, "WouldBlock");
             let at = net.now + BUSY;
-            net.send(at, net::Event::Backlog);
+            net.send(at, net::Event::TriedAgain);
             return Ok(Connecting::Busy);
         }
         let result = match config.to {

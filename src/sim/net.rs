@@ -125,8 +125,8 @@ pub(crate) enum Event {
     Refused { to: Key },
     /// A datagram socket can send again.
     Room { of: Key },
-    /// What a connect found to be full by chance has room again, of which nobody is told.
-    Backlog,
+    /// Nothing happens: a connect that could not begin by chance was tried again by now, and until then there is no rest.
+    TriedAgain,
 }
 
 #[derive(Debug)]
@@ -455,7 +455,7 @@ impl Net {
             Event::Datagram { number } => self.arrive_datagram(number),
             Event::Refused { to } => self.arrive_refusal(to),
             Event::Room { of } => self.arrive_room(of),
-            Event::Backlog => {}
+            Event::TriedAgain => {}
         }
     }
 

@@ -181,7 +181,7 @@ impl Script {
         self.with(Step::Wait(duration))
     }
 
-    /// From now on reads at most `bytes` each time that `every` has passed.
+    /// From now on reads at most `bytes`, and no more than 1 MiB, each time that `every` has passed.
     ///
     /// # Panics
     ///

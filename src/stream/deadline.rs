@@ -55,8 +55,7 @@ impl Stream {
         };
         let limits = &*self.limits;
         let is_unread = self.has_unread();
-        // What is expected may have come, and is not read. A pause is the handler's own.
-        if !self.has(FIRST_BYTE | OVER_HIGH) {
+        if !self.has(FIRST_BYTE) {
             consider(self.phase_deadline, Deadline::Expect);
         }
         // These are the peer's fault only while it is let send, and can.
@@ -74,7 +73,7 @@ impl Stream {
         if self.has(HAS_OUTPUT)
             && let Some(buffers) = &self.buffers
         {
-            consider(buffers.output_moved + limits.write_stall_timeout, Deadline::WriteStall);
+            consider(buffers.output_moved + self.stall_timeout(), Deadline::WriteStall);
             consider(self.output_rate_deadline(), Deadline::WriteStall);
             if let Some(since) = buffers.over_soft_since {
                 consider(since + limits.output_soft_timeout, Deadline::OutputSoft);
@@ -87,6 +86,13 @@ impl Stream {
         earliest
     }
 
+    /// How long the peer may take no output. A drain does not wait longer than for one that is closing.
+    fn stall_timeout(&self) -> Duration {
+        let timeout = self.limits.write_stall_timeout;
+        let is_last = self.has(DRAIN_TOLD) && self.has(OVER_HIGH);
+        if is_last { timeout.min(self.limits.linger_timeout) } else { timeout }
+    }
+
     /// Whether there is, for all that is known, something to read for which the turn had no time: it may
     /// be what the peer would be blamed for not having sent.
     pub(crate) fn has_unread(&self) -> bool {
@@ -96,7 +102,7 @@ impl Stream {
     /// Gives a deadline until `to`, if it is not later anyhow: the handler that gave more time may
     /// have set other limits, or expect something else.
     fn put_off(&mut self, deadline: Deadline, to: Time) {
-        let rate_deadline = self.rate_deadline();
+        let (rate_deadline, stall_timeout) = (self.rate_deadline(), self.stall_timeout());
         let limits = &*self.limits;
         let later = |moment: Time, timeout: Duration| moment + to.since(moment + timeout);
         let buffers = self.buffers.as_mut();
@@ -117,9 +123,9 @@ impl Stream {
             }
             Deadline::WriteStall => {
                 if let Some(buffers) = buffers {
-                    let timeout = limits.write_stall_timeout;
-                    buffers.output_moved = later(buffers.output_moved, timeout);
-                    buffers.output_since = buffers.output_since.map(|since| later(since, timeout));
+                    buffers.output_moved = later(buffers.output_moved, stall_timeout);
+                    let period = limits.write_stall_timeout;
+                    buffers.output_since = buffers.output_since.map(|since| later(since, period));
                 }
             }
             Deadline::OutputSoft => {
@@ -145,17 +151,6 @@ impl Stream {
             self.phase_deadline = self.phase_deadline.max(first_byte);
         }
         self.note_rest(now);
-    }
-
-    /// The peer has taken some of the output. As long as that is over its high watermark the time for what is expected
-    /// stands still.
-    pub(super) fn note_output_moved(&mut self, now: Time) {
-        let rests = self.has(OVER_HIGH) && !self.has(FIRST_BYTE);
-        let Some(buffers) = &mut self.buffers else { return };
-        if rests {
-            self.phase_deadline = self.phase_deadline + now.since(buffers.output_moved);
-        }
-        buffers.output_moved = now;
     }
 
     /// Notes whether the connection is read from. While it is not, the time of a message stands still.

@@ -175,7 +175,7 @@ impl<D: Driver> Reactor<D> {
     pub(super) fn forward_read(&mut self, from: Key, count: usize) {
         let Some(to) = self.core.forwards.to.get(&from).copied() else { return };
         let Some(written) = self.write_forwarded(to, count) else {
-            self.core.stats.bytes_undelivered += count as u64;
+            self.core.stats.lose(count);
             return; // `from` follows
         };
         if written < count {

@@ -58,10 +58,7 @@ impl Core {
                 }
                 if let Some(buffers) = &mut stream.buffers {
                     self.stats.bytes_discarded += buffers.input_len() as u64;
-                    let lost = buffers.output.len() as u64;
-                    // The part of a file may be said to be longer than any file is.
-                    self.stats.bytes_undelivered =
-                        self.stats.bytes_undelivered.saturating_add(lost);
+                    self.stats.lose(buffers.output.len());
                     buffers.drop_input();
                     buffers.output.clear();
                 }
@@ -76,7 +73,7 @@ impl Core {
                 }
                 self.account(key);
                 if key == self.running {
-                    self.stats.bytes_undelivered += self.scratch.len() as u64;
+                    self.stats.lose(self.scratch.len());
                     self.scratch.clear();
                     self.direct_max = 0;
                 }

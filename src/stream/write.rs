@@ -29,7 +29,7 @@ impl Core {
         stream.phase_deadline = Time::NEVER; // what is said now has a time of its own
         if let Some(buffers) = &mut stream.buffers {
             // Nobody knows how much of the files there is.
-            self.stats.bytes_undelivered += buffers.output.len_in_memory() as u64;
+            self.stats.lose(buffers.output.len_in_memory());
             buffers.output.clear();
         }
     }
@@ -160,7 +160,9 @@ impl<D: Driver> Reactor<D> {
                 stream.bytes_out += count as u64;
                 stream.active = core.now;
                 stream.put_linger_off(core.now);
-                stream.note_output_moved(core.now);
+                if let Some(buffers) = &mut stream.buffers {
+                    buffers.output_moved = core.now;
+                }
                 core.stats.bytes_out += count as u64;
                 core.write_left = core.write_left.saturating_sub(count);
                 Some(count)

@@ -164,42 +164,6 @@ fn what_the_handler_expects_has_to_happen_in_time() {
     assert!(server.calls.reasons().iter().all(|reason| *reason == CloseReason::ExpectTimeout));
 }
 
-/// The answer of a peer that reads slowly may have come long ago.
-#[test]
-fn the_time_for_what_is_expected_stands_still_while_nothing_is_read() {
-    let drained = Rc::new(Cell::new(Time::default()));
-    let noted = Rc::clone(&drained);
-    let size = 12 << 20;
-    let recorder = Recorder::new()
-        .open(move |conn| {
-            conn.send(&pattern(size)).ignore();
-            conn.expect_within(SHORT);
-        })
-        .data(|conn, data| {
-            conn.expect_within(SHORT);
-            Ok(data.len())
-        })
-        .drained(move |conn| noted.set(conn.now()));
-    let (recorder, missed) = noting(recorder);
-    let mut server = Server::with_limits(recorder, patient().output_bytes_max(2 * size));
-    let mut client = connect_small(server.address);
-    server.until("it is open", |calls| calls.opened().len() == 1);
-    turn_for(&mut server, 2 * SHORT);
-    let mut left = size;
-    for _ in 0..4 {
-        left -= server.read_some(&mut client).len();
-        turn_for(&mut server, SHORT);
-    }
-    assert_eq!(*missed.borrow(), []);
-    client.write_all(b"what is expected").unwrap();
-    server.read(&mut client, left);
-    server.until("it misses the next one", |_| !missed.borrow().is_empty());
-    assert_eq!(server.calls.shown(), [b"what is expected"], "first");
-    let (deadline, after) = only(&missed, drained.get());
-    assert_eq!(deadline, Deadline::Expect);
-    assert!(after >= SHORT, "early: {after:?}");
-}
-
 #[test]
 fn other_limits_hold_from_when_they_are_set() {
     let shorter = Rc::new(patient().idle_timeout(SHORT));

@@ -294,6 +294,39 @@ fn an_answer_that_is_given_bit_by_bit_is_finished_in_a_drain() {
     assert_eq!(server.calls.count(|call| matches!(call, Call::Drain(_))), 2);
 }
 
+/// As one that is closing.
+#[test]
+fn a_peer_that_takes_none_of_an_answer_does_not_hold_up_a_drain() {
+    let recorder = Recorder::new().open(|conn| conn.send(&pattern(12 << 20)).ignore());
+    let linger = Duration::from_millis(50);
+    let limits = Limits::new().output_bytes_max(64 << 20).linger_timeout(linger);
+    let mut server = Server::with_limits(recorder, limits);
+    let _client = connect_small(server.address);
+    server.until("it is open", |calls| calls.opened().len() == 1);
+    server.reactor.drain(LONG);
+    let report = until_drained(&mut server);
+    assert_eq!((report.end, report.connections_failed), (Ended::Drained, 1));
+    assert_eq!(server.calls.reasons(), [CloseReason::WriteStallTimeout]);
+}
+
+#[test]
+fn limits_that_are_lowered_with_the_last_answer_do_not_keep_a_connection() {
+    let mut server = Server::new(Recorder::new().data(|conn, data| {
+        let lower = Limits::new().output_bytes_high(2_000).output_bytes_low(1_000);
+        conn.send(&pattern(30_000)).ignore();
+        conn.set_limits(&Rc::new(lower));
+        Ok(data.len())
+    }));
+    let (mut client, _) = server.open();
+    client.write_all(b"?").unwrap();
+    until_received(server.address, &client, 1);
+    server.reactor.drain(LONG);
+    let (received, error) = server.read_to_end(&mut client);
+    assert_eq!((received.len(), error), (30_000, None));
+    drop(client);
+    assert_eq!(until_drained(&mut server).connections_finished, 1);
+}
+
 #[test]
 fn who_stays_goes_on_receiving_until_it_closes() {
     // The end of a message comes after the drain began.

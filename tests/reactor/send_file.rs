@@ -185,10 +185,15 @@ fn a_producer_that_does_not_wait_keeps_no_more_files_open_than_may_wait() {
 fn a_part_may_be_said_to_have_no_end() {
     let bytes = pattern(2_000_000);
     let sent = file_of(&bytes);
-    let recorder = Recorder::new().open(move |conn| {
-        conn.send_file(&sent, 0..u64::MAX).ignore();
-        conn.send(b"nothing comes behind it").ignore();
-    });
+    let recorder = Recorder::new()
+        .open(move |conn| {
+            conn.send_file(&sent, 0..u64::MAX).ignore();
+            conn.send(b"nothing comes behind it").ignore();
+        })
+        .poke(|conn| {
+            conn.send(b"this neither").ignore();
+            conn.abort();
+        });
     let mut server = Server::with_limits(recorder, patient());
     for ended in 1..=3 {
         let mut client = server.connect();
@@ -204,7 +209,7 @@ fn a_part_may_be_said_to_have_no_end() {
         let _client = connect_small(server.address);
         server.until("it is open", |calls| calls.opened().len() == ended);
         let key = server.calls.opened()[ended - 1];
-        server.reactor.context(server.handler).abort_key(key);
+        server.reactor.context(server.handler).poke(key);
         server.until_closed(ended);
     }
     assert_eq!(server.reactor.stats().bytes_undelivered, u64::MAX);
@@ -212,7 +217,7 @@ fn a_part_may_be_said_to_have_no_end() {
 
 #[test]
 fn a_part_behind_the_end_of_its_file_closes_in_good_order_however_far_that_is() {
-    for start in [5_000, 5_001, 1 << 40, 1 << 50, u64::MAX - 1] {
+    for start in [5_000, 5_001, 1 << 40, 1 << 50, i64::MAX as u64, u64::MAX - 1] {
         let sent = file_of(&pattern(5_000));
         let mut server = Server::new(Recorder::new().open(move |conn| {
             conn.send(b"head").ignore();

@@ -159,7 +159,7 @@ fn count(
     if plan.counted == Counted::Nothing {
         return Ok(());
     }
-    // Under a tool, and after a while, it would be told less well that one does not start.
+    // If one does not start, now is the time to say so: a tool says less, and later.
     for contestant in &plan.contestants {
         contestant.start(1, core, Vec::new(), START_TIMEOUT)?;
     }
