@@ -18,7 +18,8 @@
 //!
 //! A protocol of another kind is a type of its own that implements [`Decoder`]; its frames may be anything that borrows
 //! from the input. Where a message cannot be borrowed as one piece, a handler takes it off by itself, in
-//! [`for_each_message`].
+//! [`for_each_message`]. So does one whose connections speak one protocol after another (HTTP, and then WebSocket): its
+//! session has a decoder for each, and between two messages it may go over to the next.
 //!
 //! # Cost
 //!

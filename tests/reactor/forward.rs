@@ -321,7 +321,7 @@ fn how_much_went_over_a_connection_is_known_until_its_end_also_of_what_was_forwa
     pair.finish();
     let mut ends = notes.borrow()[1..].to_vec();
     ends.sort_unstable();
-    assert_eq!(ends, [(7, 9), (9, 7)]);
+    assert_eq!(ends, [(14, 16), (16, 14)], "with seven bytes each at the end");
 }
 
 #[test]
