@@ -326,7 +326,9 @@ impl Clients {
 fn receivers_that_read_lose_nothing() {
     const EACH: u32 = 25_000;
     let name = name();
-    let mut server = UnixServer::new(Datagrams::echo(), Some(&name), &DatagramOptions::new());
+    // A machine that stands still for a second would be taken for receivers that do.
+    let options = DatagramOptions::new().limits(DatagramLimits::new().send_timeout(DEADLINE));
+    let mut server = UnixServer::new(Datagrams::echo(), Some(&name), &options);
     let mut clients = Clients::new(4, &name);
     let (mut times_late, mut since) = (0, None);
     run_until(&mut server.reactor, "all are answered", |reactor| {
