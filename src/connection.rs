@@ -209,6 +209,16 @@ impl Connection<'_> {
         self.context.core.send_general(self.key, Data::shared(&data))
     }
 
+    /// Appends `data` to the output without copying it, unless it is short; for what was made as a whole, as the answer of
+    /// a [`blocking`](crate::blocking()) job.
+    ///
+    /// # Cost
+    ///
+    /// A place in the queue of output. What it has room for counts as the memory of this connection, until it is sent.
+    pub fn send_owned(&mut self, data: Vec<u8>) -> Sent {
+        self.context.core.send_owned(self.key, data)
+    }
+
     /// Appends a part of a file to the output: from `range.start` to before `range.end`, which is nothing if that is not
     /// behind it. The file is read when it is written, without a copy through the process where the system has that.
     ///
@@ -269,8 +279,10 @@ impl Connection<'_> {
         self.context.core.abort(self.key);
     }
 
-    /// Half-closes: after the output the peer gets an end of file. Receiving goes on; the connection
-    /// closes when [`close`](Self::close) is called, by default when the peer closes too.
+    /// Half-closes: after the output the peer gets an end of file. Receiving goes on. The connection ends when
+    /// [`close`](Self::close) is called, and when the peer has closed too: after
+    /// [`on_peer_closed`](crate::StreamHandler::on_peer_closed), as [`PeerClosed`](CloseReason::PeerClosed), because
+    /// nothing is left that either side could say.
     pub fn shutdown_write(&mut self) {
         self.context.core.shutdown_write(self.key);
     }

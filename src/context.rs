@@ -11,6 +11,7 @@ use crate::connector::{ConnectOptions, Destination};
 use crate::core::Core;
 use crate::datagram::Queued;
 use crate::error::{CloseReason, Sent};
+use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::limits::Limits;
 use crate::listener::{ListenOptions, ListenerId};
@@ -62,6 +63,12 @@ impl Context<'_> {
     /// less than keeping it would.
     pub fn send_shared_to(&mut self, key: Key, data: Rc<[u8]>) -> Sent {
         self.core.send_general(key, Data::shared(&data))
+    }
+
+    /// Appends `data` to the output of connection `key` without copying it, unless it is short: for what a
+    /// [`blocking`](crate::blocking()) job has made. See [`Connection::send_owned`](crate::Connection::send_owned).
+    pub fn send_owned_to(&mut self, key: Key, data: Vec<u8>) -> Sent {
+        self.core.send_owned(key, data)
     }
 
     /// Sends a datagram with the datagram socket `key`: to `to`, or to whom it is connected. It leaves in
@@ -222,12 +229,17 @@ impl Context<'_> {
     }
 
     /// [`connect`](Self::connect) for another handler, which will serve the connection.
-    pub fn connect_for<H>(
+    ///
+    /// # Panics
+    ///
+    /// If the handler's name comes from another reactor.
+    pub fn connect_for<H: StreamHandler>(
         &mut self,
         handler: HandlerId<H>,
         to: impl Into<Destination>,
         tag: u64,
     ) -> Key {
+        self.core.assert_own(handler);
         let options = Rc::clone(&self.core.connect_options);
         self.core.connect(handler.index, to.into(), tag, options)
     }

@@ -6,6 +6,7 @@
 
 use std::collections::{TryReserveError, VecDeque};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use log::debug;
 use slab::Slab;
@@ -22,6 +23,7 @@ use crate::limits::ReactorLimits;
 use crate::listener::Listener;
 use crate::one_line::OneLine;
 use crate::random::random;
+use crate::reactor::HandlerId;
 use crate::readiness::Readiness;
 use crate::source::Raw;
 use crate::stats::Stats;
@@ -61,8 +63,15 @@ impl Table<Source> {
 /// Slots beside the connections': for listeners, raw sources, and attempts that are one too many.
 pub(crate) const SLACK_SLOTS: usize = 64;
 
+/// How many this process has made.
+static REACTORS: AtomicU32 = AtomicU32::new(0);
+
+const FOREIGN: &str = "a handler's name is good in its own reactor only";
+
 #[derive(Debug)]
 pub(crate) struct Core {
+    /// Its number among the reactors of this process, by which handlers' names are told from those of others.
+    pub(crate) reactor: u32,
     pub(crate) sources: Table<Source>,
     /// Sources that may have work although no new event will come. Invariant, here and for the next
     /// two: a source is on the list exactly while its flag says so.
@@ -142,6 +151,7 @@ impl Core {
         let mut sources = Table::new();
         sources.reserve_touched(limits.connections_max + SLACK_SLOTS)?;
         Ok(Core {
+            reactor: REACTORS.fetch_add(1, Ordering::Relaxed),
             sources,
             ready: Vec::new(),
             accept: Vec::new(),
@@ -178,6 +188,12 @@ impl Core {
             drain: None,
             is_signalled: false,
         })
+    }
+
+    /// A handler's name is to be one of this reactor.
+    #[track_caller]
+    pub(crate) fn assert_own<H>(&self, id: HandlerId<H>) {
+        assert_eq!(id.reactor, self.reactor, "{FOREIGN}");
     }
 
     #[inline]
@@ -232,6 +248,7 @@ impl Core {
             Some(Source::Stream(_)) => {}
             Some(Source::Listener(listener)) => {
                 listener.readable = true;
+                listener.is_shut_down |= readiness.contains(Readiness::READ_CLOSED);
                 self.queue(key);
             }
             Some(Source::Raw(raw)) => {

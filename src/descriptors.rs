@@ -40,5 +40,14 @@ pub fn raise_descriptor_limit() -> usize {
             limit.current
         }
     };
-    current.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX)
+    in_number(current)
+}
+
+/// How many it may have now (getrlimit(2), `RLIMIT_NOFILE`).
+pub(crate) fn descriptors_max() -> usize {
+    in_number(getrlimit(Resource::Nofile).current)
+}
+
+fn in_number(limit: Option<u64>) -> usize {
+    limit.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX)
 }

@@ -4,10 +4,11 @@ mod counts;
 mod options;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{debug, error, warn};
 
 use crate::address::SocketAddress;
 use crate::connector::{flags_of, kind_of};
@@ -16,6 +17,7 @@ use crate::core::{Core, Source};
 use crate::driver::{AcceptError, Driver};
 use crate::key::Key;
 use crate::limits::Limits;
+use crate::mail::message_of;
 use crate::peer::{Accepted, Peer};
 use crate::reactor::Reactor;
 use crate::stream::{Stream, flag::*};
@@ -33,12 +35,18 @@ pub struct ListenerId(pub(crate) Key);
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// So many errors of single connections in a row are none: a filter that denies the call fails with the same ones
+/// (seccomp(2)), and takes nothing out of the backlog.
+const FAILURES_MAX: usize = 64;
+
 /// The driver-free half of a listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) handler: u16,
     pub(crate) limits: Rc<Limits>,
     pub(crate) readable: bool,
+    /// Reported as shut down, which somebody does who has the same socket.
+    pub(crate) is_shut_down: bool,
     pub(crate) queued: bool,
     pub(crate) dead: bool,
     /// Its connections.
@@ -47,6 +55,8 @@ pub(crate) struct Listener {
     pub(crate) is_full: bool,
     /// Out of a resource: a timer lets it go on.
     is_waiting: bool,
+    /// Calls of accept since the last one that gave a connection, all of which failed.
+    failures: usize,
     /// How many connections it accepted when it was last reported, at most, and in which turn.
     burst: usize,
     burst_turn: u64,
@@ -63,11 +73,13 @@ impl Listener {
             handler,
             limits,
             readable: false,
+            is_shut_down: false,
             queued: false,
             dead: false,
             connections: 0,
             is_full: false,
             is_waiting: false,
+            failures: 0,
             burst: 1,
             burst_turn: 0,
             retry_after: RETRY_FIRST,
@@ -163,11 +175,19 @@ impl<D: Driver> Reactor<D> {
                 Ok((socket, peer)) => self.admit(key, socket, &peer),
                 Err(AcceptError::WouldBlock) => {
                     listener.readable = false;
+                    if std::mem::take(&mut listener.is_shut_down) {
+                        // Of a Unix socket, which a level would report again and again.
+                        return self.wait_for_resources(key, &shut_down());
+                    }
                     return;
                 }
-                Err(AcceptError::Connection(error)) => {
+                Err(AcceptError::Connection(error)) if listener.failures < FAILURES_MAX => {
                     debug!("{key}: a connection ended before it was accepted: {error}");
+                    listener.failures += 1;
                     self.core.stats.accept_errors += 1;
+                }
+                Err(AcceptError::Connection(error)) => {
+                    return self.wait_for_resources(key, &error);
                 }
                 Err(AcceptError::Descriptors(error)) => {
                     self.shed(key);
@@ -197,16 +217,30 @@ impl<D: Driver> Reactor<D> {
     /// Takes in an accepted connection, or turns it away.
     pub(crate) fn admit(&mut self, listener_key: Key, socket: D::Socket, peer: &SocketAddress) {
         let Some(listener) = self.core.listener_mut(listener_key) else { return };
-        listener.retry_after = RETRY_FIRST;
+        listener.failures = 0;
         let handler = listener.handler;
         let limits = Rc::clone(&listener.limits);
         let accepted = Accepted { driver: &self.sockets.driver, socket: &socket };
         let at_door = Peer::new(peer, ListenerId(listener_key), &accepted);
         let mut cx = Context { core: &mut self.core, host: &self.sockets, handler };
-        if !self.handlers[handler as usize].accept(&at_door, &mut cx) {
-            debug!("{listener_key}: {peer} turned away by the handler");
-            self.core.stats.refusals += 1;
-            return;
+        let door = &mut self.handlers[handler as usize];
+        // Caught here, because the connection that it is about is none of the reactor's yet.
+        match catch_unwind(AssertUnwindSafe(|| door.accept(&at_door, &mut cx))) {
+            Ok(true) => {}
+            Ok(false) => {
+                debug!("{listener_key}: {peer} turned away by the handler");
+                self.core.stats.refusals += 1;
+                return;
+            }
+            Err(panic) => {
+                self.core.stats.panics += 1;
+                self.core.stats.refusals += 1;
+                if self.panics_go_through {
+                    resume_unwind(panic);
+                }
+                let message = message_of(&*panic);
+                return error!("{listener_key}: {peer} turned away: accept panicked: {message}");
+            }
         }
         if self.core.stats.connections >= self.core.limits.connections_max {
             debug!("{listener_key}: {peer} turned away: the handler took the last place itself");
@@ -234,11 +268,12 @@ impl<D: Driver> Reactor<D> {
         stream.address = address;
         let key = self.core.sources.insert(Source::Stream(stream));
         if let Err(error) = self.sockets.driver.register_stream(&socket, key, kind) {
-            debug!("{listener_key}: {peer} turned away: it cannot be registered: {error}");
+            debug!("{listener_key}: {peer} turned away: it cannot be registered");
             self.core.sources.remove(key);
             self.core.stats.refusals += 1;
             self.core.leave_address(listener_key, address);
-            return;
+            // Neither could the next one be: memory, or watches of this user (epoll(7)), are used up.
+            return self.wait_for_resources(listener_key, &error);
         }
         self.sockets.put(key, socket);
         debug!("{key}: accepted {peer} on {listener_key}");
@@ -246,6 +281,7 @@ impl<D: Driver> Reactor<D> {
         self.core.stats.connections += 1;
         if let Some(listener) = self.core.listener_mut(listener_key) {
             listener.connections += 1;
+            listener.retry_after = RETRY_FIRST;
         }
         self.open(key);
     }
@@ -331,4 +367,9 @@ impl<D: Driver> Reactor<D> {
             }
         }
     }
+}
+
+/// What is said of a listener that somebody else has shut down (shutdown(2)); as accept(2) says it of TCP.
+fn shut_down() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen, somebody shut it down")
 }

@@ -63,6 +63,8 @@ impl Piece {
 pub(crate) struct Front<'a> {
     /// How many of the slices there are.
     pub(crate) filled: usize,
+    /// ... and bytes in them.
+    pub(crate) bytes: usize,
     pub(crate) file: Option<(&'a File, Range<u64>)>,
 }
 
@@ -75,6 +77,10 @@ impl Output {
     /// Unsent bytes that are not in files.
     pub(crate) fn len_in_memory(&self) -> usize {
         self.len - self.len_in_files
+    }
+
+    pub(crate) fn is_one_piece(&self) -> bool {
+        self.pieces.len() == 1
     }
 
     /// How many parts of files wait.
@@ -143,16 +149,12 @@ impl Output {
     }
 
     /// The first unsent pieces, of `bytes_max` together, for one write.
-    pub(crate) fn front<'a>(
-        &'a self,
-        slices: &mut [IoSlice<'a>; SLICES_MAX],
-        mut bytes_max: usize,
-    ) -> Front<'a> {
-        let mut filled = 0;
+    pub(crate) fn front<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> Front<'a> {
+        let (mut filled, mut left) = (0, bytes_max);
         let mut file = None;
         for (slot, piece) in slices.iter_mut().zip(&self.pieces) {
             let from = if filled == 0 { self.sent } else { 0 };
-            let length = (piece.len() - from).min(bytes_max);
+            let length = (piece.len() - from).min(left);
             if length == 0 {
                 break;
             }
@@ -166,10 +168,10 @@ impl Output {
                 }
             };
             *slot = IoSlice::new(&bytes[from..from + length]);
-            bytes_max -= length;
+            left -= length;
             filled += 1;
         }
-        Front { filled, file }
+        Front { filled, bytes: bytes_max - left, file }
     }
 
     /// The kernel took `count` bytes.

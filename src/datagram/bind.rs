@@ -15,8 +15,9 @@ use crate::driver::{DatagramConfig, Driver};
 use crate::error::CloseReason;
 use crate::handler::DatagramHandler;
 use crate::key::Key;
+use crate::limits::ReactorLimits;
 use crate::reactor::places::{self, invalid};
-use crate::reactor::{FOREIGN, HandlerId, Reactor};
+use crate::reactor::{HandlerId, Reactor};
 
 /// What the kernel gathers fits into one packet.
 const GATHERED_BYTES_MAX: usize = 65_535;
@@ -77,15 +78,24 @@ impl Context<'_> {
     ///
     /// # Panics
     ///
-    /// If the handler's name comes from another reactor: in the turn that binds.
+    /// If the handler's name comes from another reactor.
     pub fn bind_for<H: DatagramHandler>(
         &mut self,
         handler: HandlerId<H>,
         address: impl Into<SocketAddress>,
         options: &DatagramOptions,
     ) -> Key {
+        self.core.assert_own(handler);
         self.core.bind(handler.index, Calls::<H>::OBJECT, address.into(), options)
     }
+}
+
+/// A read buffer that all fits in that the kernel may gather.
+pub(crate) fn check_gathering(limits: &ReactorLimits) -> io::Result<()> {
+    if limits.read_buffer_bytes < GATHERED_BYTES_MAX {
+        return Err(invalid("to gather, the limit read_buffer_bytes must be at least 65535"));
+    }
+    Ok(())
 }
 
 impl<D: Driver> Reactor<D> {
@@ -137,7 +147,7 @@ impl<D: Driver> Reactor<D> {
         address: impl IntoAddress,
         options: &DatagramOptions,
     ) -> io::Result<Key> {
-        self.assert_own(handler);
+        self.core.assert_own(handler);
         options.limits.check()?;
         let mut result = Err(invalid("the address stands for no place"));
         for place in self.datagram_places(address)? {
@@ -163,7 +173,7 @@ impl<D: Driver> Reactor<D> {
         handler: HandlerId<H>,
         options: &DatagramOptions,
     ) -> io::Result<Key> {
-        self.assert_own(handler);
+        self.core.assert_own(handler);
         options.limits.check()?;
         self.bind_to(handler, &SocketAddress::Unnamed, options)
     }
@@ -225,10 +235,7 @@ impl<D: Driver> Reactor<D> {
     }
 
     fn check_gathering(&self, options: &DatagramOptions) -> io::Result<()> {
-        match options.gather && self.input.len() < GATHERED_BYTES_MAX {
-            true => Err(invalid("to gather, the limit read_buffer_bytes must be at least 65535")),
-            false => Ok(()),
-        }
+        if options.gather { check_gathering(&self.core.limits) } else { Ok(()) }
     }
 
     /// Gives a key its socket, which is bound, and connected to `peer` if that is anybody. To which address it is bound.
@@ -246,7 +253,7 @@ impl<D: Driver> Reactor<D> {
         let Some(Source::Datagram(state)) = self.core.sources.get_mut(key) else {
             unreachable!("it was made for it");
         };
-        let handler = self.handlers.get(usize::from(state.handler)).expect(FOREIGN);
+        let handler = &self.handlers[usize::from(state.handler)];
         state.context = state.calls.context(&**handler, state.handler);
         state.is_anywhere = address.inet().is_some_and(|address| address.ip().is_unspecified());
         state.is_unix = is_unix;
@@ -288,7 +295,7 @@ impl<D: Driver> Reactor<D> {
         };
         let never = || io::Error::new(io::ErrorKind::NotConnected, why);
         let error = state.failure.take().unwrap_or_else(never);
-        let handler = self.handlers.get_mut(usize::from(state.handler)).expect(FOREIGN);
+        let handler = &mut self.handlers[usize::from(state.handler)];
         let context = state.calls.context(&**handler, state.handler);
         let mut cx = Context { core: &mut self.core, host: &self.sockets, handler: context };
         state.calls.bind_failed(&mut **handler, key, error, &mut cx);
@@ -331,7 +338,7 @@ impl Reactor {
         socket: std::os::fd::OwnedFd,
         options: &DatagramOptions,
     ) -> io::Result<Key> {
-        self.assert_own(handler);
+        self.core.assert_own(handler);
         options.limits.check()?;
         for (is_asked, name) in [
             (options.reuse_address, "reuse_address"),

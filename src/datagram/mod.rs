@@ -24,6 +24,7 @@ use crate::timer::TimerId;
 use any::AnyDatagram;
 use outbox::Outbox;
 
+pub(crate) use self::bind::check_gathering;
 pub use self::bind::serve_datagrams;
 pub use self::options::{DatagramOptions, Interface};
 pub use self::socket::DatagramSocket;
@@ -132,6 +133,10 @@ pub(crate) struct DatagramState {
 }
 
 impl DatagramState {
+    pub(crate) fn gathers(&self) -> bool {
+        self.gathers
+    }
+
     /// One that is not bound yet.
     fn new(
         handler: u16,

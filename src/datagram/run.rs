@@ -180,7 +180,8 @@ impl<D: Driver> Reactor<D> {
             *left = left.saturating_sub(1);
         }
         let length = place.len();
-        let data = &self.input[place.start..place.end.min(self.input.len())];
+        let there = self.input.len();
+        let data = &self.input[place.start.min(there)..place.end.min(there)];
         let datagram = Datagram { data, from, to, length };
         let stats = &mut self.core.stats;
         stats.datagrams_in += 1;

@@ -187,6 +187,12 @@ pub trait Driver: Sized {
     /// neither `READ_CLOSED` nor `PRIORITY` was reported for the source.
     fn short_read_drains(&self) -> bool;
 
+    /// Whether a write to a TCP socket that takes less than it was given means that nothing more is taken, and that the
+    /// socket is reported once something is: as if the next write had answered `WouldBlock`. By default not.
+    fn short_write_fills(&self) -> bool {
+        false
+    }
+
     /// Whether a listener is reported by every poll while its backlog holds a connection (level), and
     /// not only when one comes in (edge). A level saves the call of accept that finds nothing.
     fn listeners_are_level(&self) -> bool;
@@ -379,6 +385,10 @@ pub trait Driver: Sized {
         let _ = take;
     }
 
+    /// How many descriptors there may be. By default as many as one likes.
+    fn descriptors_max(&self) -> usize {
+        usize::MAX
+    }
     /// Takes a descriptor to give up when an accept fails for want of one.
     fn reserve(&self) -> io::Result<Self::Reserve>;
 

@@ -93,7 +93,7 @@ impl<D: Driver> Reactor<D> {
         H: MessageHandler<M>,
         M: 'static,
     {
-        self.assert_own(handler);
+        self.core.assert_own(handler);
         let bell = self.bell()?;
         if let Some(jobs) = &inbox.jobs {
             let (work, threads) = Arc::clone(jobs).work();

@@ -37,6 +37,10 @@ impl<D: Driver> Reactor<D> {
     /// `PermissionDenied` for a file that the poll does not take, a regular one or `/dev/null`. `QuotaExceeded` at the
     /// [limit](crate::ReactorLimits::connections_max) of connections.
     ///
+    /// # Panics
+    ///
+    /// If the handler's name comes from another reactor.
+    ///
     /// # Cost
     ///
     /// Five system calls. What moves through a pipe costs a call more each time: recv(2) and send(2) fail first.
@@ -51,7 +55,7 @@ impl<D: Driver> Reactor<D> {
         descriptor: D::Socket,
         tag: u64,
     ) -> io::Result<Key> {
-        self.assert_own(handler);
+        self.core.assert_own(handler);
         let core = &mut self.core;
         if core.stats.connections >= core.limits.connections_max {
             let message = "the reactor is at its limit of connections";

@@ -1,5 +1,6 @@
 //! The drain: everybody is served what they had sent by then, told, and closed.
 
+use std::io;
 use std::time::Duration;
 
 use log::{debug, info};
@@ -126,6 +127,11 @@ impl<D: Driver> Reactor<D> {
                     listener.drain_left = Some(left);
                     self.shed(key);
                     return self.wait_for_resources(key, &error);
+                }
+                Err(AcceptError::Other(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                    debug!("{key}: nobody can be at the door: {error}"); // accept(2), `EINVAL`
+                    listener.drain_left = Some(0);
+                    break;
                 }
                 Err(AcceptError::Other(error)) => {
                     listener.drain_left = Some(left);

@@ -39,6 +39,10 @@ impl<D: Driver> Reactor<D> {
     /// # Cost
     ///
     /// Names are looked up, which may block, also in simulation: give numbers there.
+    ///
+    /// # Panics
+    ///
+    /// If the handler's name comes from another reactor.
     pub fn listen<H: StreamHandler>(
         &mut self,
         handler: HandlerId<H>,
@@ -53,13 +57,17 @@ impl<D: Driver> Reactor<D> {
     ///
     /// As [`listen`](Self::listen); `InvalidInput` for limits and options that make no sense, `Unsupported` for
     /// [socket options](crate::SocketOptions) that such a socket cannot have.
+    ///
+    /// # Panics
+    ///
+    /// As [`listen`](Self::listen).
     pub fn listen_with<H: StreamHandler>(
         &mut self,
         handler: HandlerId<H>,
         address: impl IntoAddress,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
-        self.assert_own(handler);
+        self.core.assert_own(handler);
         options.limits.check()?;
         let places = self.places(address)?;
         self.listen_first(handler.index, &places, options)
@@ -71,13 +79,17 @@ impl<D: Driver> Reactor<D> {
     /// # Errors
     ///
     /// As [`listen_with`](Self::listen_with), for the first one that cannot be bound.
+    ///
+    /// # Panics
+    ///
+    /// As [`listen`](Self::listen).
     pub fn listen_all<H: StreamHandler>(
         &mut self,
         handler: HandlerId<H>,
         address: impl IntoAddress,
         options: &ListenOptions,
     ) -> io::Result<Vec<ListenerId>> {
-        self.assert_own(handler);
+        self.core.assert_own(handler);
         options.limits.check()?;
         let places = self.places(address)?;
         self.listen_everywhere(handler.index, &places, options)
@@ -138,7 +150,7 @@ impl<D: Driver> Reactor<D> {
         place: &SocketAddress,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
-        let key = self.new_listener(handler, options);
+        let key = self.new_listener(handler, options, options.backlog_or_default());
         if let Err(error) = self.open_listener(key, place, options) {
             self.core.sources.remove(key);
             return Err(error);
@@ -146,9 +158,9 @@ impl<D: Driver> Reactor<D> {
         Ok(ListenerId(key))
     }
 
-    fn new_listener(&mut self, handler: u16, options: &ListenOptions) -> Key {
+    fn new_listener(&mut self, handler: u16, options: &ListenOptions, backlog: u32) -> Key {
         let limits = Rc::new(options.limits.clone());
-        let listener = Listener::new(handler, limits, options.backlog_or_default());
+        let listener = Listener::new(handler, limits, backlog);
         self.core.sources.insert(Source::Listener(Box::new(listener)))
     }
 

@@ -98,7 +98,7 @@ pub struct Reactor<D: Driver = Mio> {
     /// How long to look for more work before sleeping, and since when.
     spin: Duration,
     pub(crate) last_work: Time,
-    panics_go_through: bool,
+    pub(crate) panics_go_through: bool,
     /// How many connections the tables were reserved for.
     made_for: usize,
     /// How often everything was stopped, by which `run` knows that a turn did it.
@@ -113,6 +113,8 @@ pub struct Reactor<D: Driver = Mio> {
 
 /// Names a handler of type `H` in its reactor.
 pub struct HandlerId<H> {
+    /// Of which of the reactors of this process.
+    pub(crate) reactor: u32,
     pub(crate) index: u16,
     handler: PhantomData<fn() -> H>,
 }
@@ -158,6 +160,14 @@ impl Reactor {
 impl std::os::fd::AsRawFd for Reactor {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.sockets.driver.as_raw_fd()
+    }
+}
+
+/// As [`AsRawFd`](std::os::fd::AsRawFd).
+#[cfg(unix)]
+impl std::os::fd::AsFd for Reactor {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.sockets.driver.as_fd()
     }
 }
 
@@ -215,7 +225,7 @@ impl<D: Driver> Reactor<D> {
     pub fn add<H: StreamHandler>(&mut self, handler: H) -> HandlerId<H> {
         let index = self.take_in(Box::new(Owner::new(handler)));
         self.core.starting.push_back(index);
-        HandlerId { index, handler: PhantomData }
+        HandlerId { reactor: self.core.reactor, index, handler: PhantomData }
     }
 
     /// Takes in a handler that serves datagrams and no connections. One that implements both traits is taken
@@ -226,7 +236,7 @@ impl<D: Driver> Reactor<D> {
     /// As [`add`](Self::add).
     pub fn add_datagram_handler<H: DatagramHandler>(&mut self, handler: H) -> HandlerId<H> {
         let index = self.take_in(Box::new(Owner::new(Only(handler))));
-        HandlerId { index, handler: PhantomData }
+        HandlerId { reactor: self.core.reactor, index, handler: PhantomData }
     }
 
     fn take_in(&mut self, handler: Box<dyn AnyHandler>) -> u16 {
@@ -242,9 +252,10 @@ impl<D: Driver> Reactor<D> {
     ///
     /// If the name comes from another reactor.
     pub fn handler<H: 'static>(&self, id: HandlerId<H>) -> &H {
+        self.core.assert_own(id);
         let handler = self.handlers[id.index as usize].as_any();
         let only = || handler.downcast_ref().map(|Only(handler)| handler);
-        handler.downcast_ref().or_else(only).expect(FOREIGN)
+        handler.downcast_ref().or_else(only).expect(OF_ITS_TYPE)
     }
 
     /// Lends a handler, between turns.
@@ -253,21 +264,18 @@ impl<D: Driver> Reactor<D> {
     ///
     /// If the name comes from another reactor.
     pub fn handler_mut<H: 'static>(&mut self, id: HandlerId<H>) -> &mut H {
+        self.core.assert_own(id);
         let handler = self.handlers[id.index as usize].as_any_mut();
         if handler.is::<Only<H>>() {
-            return handler.downcast_mut().map(|Only(handler)| handler).expect(FOREIGN);
+            return handler.downcast_mut().map(|Only(handler)| handler).expect(OF_ITS_TYPE);
         }
-        handler.downcast_mut().expect(FOREIGN)
-    }
-
-    pub(crate) fn assert_own<H: 'static>(&self, id: HandlerId<H>) {
-        self.context_of(id);
+        handler.downcast_mut().expect(OF_ITS_TYPE)
     }
 
     /// A handler as the contexts of its callbacks name it.
     pub(crate) fn context_of<H: 'static>(&self, id: HandlerId<H>) -> u16 {
-        let handler = self.handlers.get(usize::from(id.index)).expect(FOREIGN);
-        context_of::<H>(&**handler, id.index)
+        self.core.assert_own(id);
+        context_of::<H>(&*self.handlers[usize::from(id.index)], id.index)
     }
 
     /// What a callback of `handler` could reach, between turns: to connect, send, close and so on; what
@@ -320,6 +328,12 @@ impl<D: Driver> Reactor<D> {
     ///
     /// Only that the poll itself is broken: errors of connections and of accept end in their own
     /// places.
+    ///
+    /// # Panics
+    ///
+    /// With the panics of callbacks that belong to no connection or source, see
+    /// [`StreamHandler`](crate::StreamHandler#panics-in-a-callback). The reactor can be run again: what was left of the turn
+    /// comes in the next one.
     pub fn run(&mut self) -> io::Result<Report> {
         self.run_until(|_| false)
     }
@@ -329,7 +343,7 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// As [`run`](Self::run); it panics as that does.
     pub fn run_until(&mut self, mut is_done: impl FnMut(&mut Self) -> bool) -> io::Result<Report> {
         self.forget_turn();
         while !is_done(self) {
@@ -430,7 +444,7 @@ impl<D: Driver> Reactor<D> {
     }
 }
 
-pub(crate) const FOREIGN: &str = "a handler's name is good in its own reactor only";
+const OF_ITS_TYPE: &str = "a handler's name is of its type";
 
 impl<D: Driver> fmt::Debug for Reactor<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

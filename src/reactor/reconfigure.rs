@@ -3,12 +3,13 @@
 use std::io;
 use std::rc::Rc;
 
-use log::info;
+use log::{info, warn};
 
 use crate::address::SocketAddress;
 use crate::command::Command;
 use crate::context::Context;
 use crate::core::{Core, Source};
+use crate::datagram::check_gathering;
 use crate::driver::{Driver, ListenConfig};
 use crate::error::CloseReason;
 use crate::key::Key;
@@ -96,9 +97,17 @@ impl<D: Driver> Reactor<D> {
         socket: D::Socket,
     ) -> io::Result<SocketAddress> {
         let driver = &mut self.sockets.driver;
-        driver.register_listener(&socket, key)?;
         let address = driver.local_address(&socket)?;
+        driver.register_listener(&socket, key)?; // the last that can fail: it may be somebody else's, too
         info!("{key}: listening on {address}");
+        let (connections_max, descriptors) =
+            (self.core.limits.connections_max, driver.descriptors_max());
+        if self.listeners.is_empty() && connections_max >= descriptors {
+            warn!(
+                "this process may have {descriptors} descriptors, which end before the limit connections_max \
+                 ({connections_max}): clients are turned away then, and do not wait; raise_descriptor_limit raises it"
+            );
+        }
         self.sockets.put(key, socket);
         self.listeners.push(key);
         Ok(address)
@@ -173,8 +182,9 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for limits that make no sense, and for more connections than the reactor was made
-    /// for: the table was reserved for them then. Nothing is changed.
+    /// `InvalidInput` for limits that make no sense, for more connections than the reactor was made for, because the
+    /// table was reserved for them then, and for a read buffer that is too small for a socket that
+    /// [gathers](crate::DatagramOptions::gather). Nothing is changed.
     pub fn set_limits(&mut self, limits: ReactorLimits) -> io::Result<()> {
         limits.check()?;
         let made_for = self.made_for;
@@ -184,6 +194,11 @@ impl<D: Driver> Reactor<D> {
                 limits.connections_max
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let gathers =
+            |source: &Source| matches!(source, Source::Datagram(state) if state.gathers());
+        if self.core.sources.iter().any(|(_, source)| gathers(source)) {
+            check_gathering(&limits)?;
         }
         if limits.events_per_poll_max != self.core.limits.events_per_poll_max {
             self.sockets.driver.set_events_max(limits.events_per_poll_max);

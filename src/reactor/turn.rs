@@ -30,6 +30,10 @@ impl<D: Driver> Reactor<D> {
     ///
     /// Only that the poll itself is broken.
     ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    ///
     /// # Cost
     ///
     /// One epoll_wait(2), or two and a ppoll(2) if it waits for a timer to the end; what the connections'
@@ -145,6 +149,8 @@ impl<D: Driver> Reactor<D> {
         error!("{key}: a handler panicked: {}", message_of(&*panic));
         let core = &mut self.core;
         core.stats.panics += 1;
+        // Half an answer is none.
+        core.stats.lose(core.scratch.len());
         core.scratch.clear();
         match core.stream(key) {
             // `on_open` did not return: there is no session to close.

@@ -64,6 +64,10 @@ impl Driver for SimDriver {
         self.network.net.borrow().kernel == Kernel::Linux
     }
 
+    fn short_write_fills(&self) -> bool {
+        self.network.net.borrow().kernel == Kernel::Linux
+    }
+
     fn listeners_are_level(&self) -> bool {
         self.network.net.borrow().kernel == Kernel::Linux
     }

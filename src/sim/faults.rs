@@ -7,10 +7,10 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kernel {
     /// Does what Linux does: level-triggered listeners, events that carry all that is true when they
-    /// are taken, a short read that means drained.
+    /// are taken, a short read that means drained, a short write that means full.
     Linux,
     /// Grants only what mio promises: an event comes only after a call said `WouldBlock`, listeners
-    /// are edges too, a short read means nothing, hints about the peer's end may be missing, events
+    /// are edges too, a short read or write means nothing, hints about the peer's end may be missing, events
     /// may be spurious and come in any order.
     Contract,
 }

@@ -179,6 +179,9 @@ impl Net {
             count = count.min(size);
             self.orders.note(Cut::Writes, link, count);
         }
+        if count < wanted && !is_local && self.kernel == Kernel::Linux {
+            self.arm(key, Readiness::WRITABLE); // as if the next write had found no room
+        }
         let reset_after = self.orders.take_reset(link, count).map(|rest| before + rest);
         let Some(stream) = self.stream(key) else { return Ok(0) };
         stream.reset_after = stream.reset_after.or(reset_after);

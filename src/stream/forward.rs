@@ -197,7 +197,7 @@ impl<D: Driver> Reactor<D> {
         let Some((driver, socket)) = self.sockets.with(to) else { return Some(0) };
         self.core.stats.writes += 1;
         let result = driver.write_any(socket, &self.input[..count]);
-        self.after_write(to, result)
+        self.after_write(to, result, count)
     }
 
     /// Hands on what the connection keeps from the time before it forwarded.

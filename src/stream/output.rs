@@ -15,20 +15,26 @@ use crate::key::Key;
 pub(crate) enum Data<'a> {
     Bytes(&'a [u8]),
     Shared(&'a Rc<[u8]>),
+    Owned(Vec<u8>),
     File(&'a Arc<File>, Range<u64>),
 }
 
-/// A shared piece smaller than this is copied: keeping it would cost more, with a place in the queue
-/// and a slice of the write of its own, and two touches of its counter.
-const SHARED_BYTES_MIN: usize = 512;
+/// A piece smaller than this is copied: keeping it would cost more, with a place in the queue and a slice of the write of
+/// its own, and two touches of a shared one's counter.
+const KEPT_BYTES_MIN: usize = 512;
 
 impl<'a> Data<'a> {
     pub(crate) fn shared(bytes: &'a Rc<[u8]>) -> Data<'a> {
-        if bytes.len() < SHARED_BYTES_MIN { Data::Bytes(bytes) } else { Data::Shared(bytes) }
+        if bytes.len() < KEPT_BYTES_MIN { Data::Bytes(bytes) } else { Data::Shared(bytes) }
     }
 }
 
 impl Core {
+    pub(crate) fn send_owned(&mut self, key: Key, data: Vec<u8>) -> Sent {
+        let is_kept = data.len() >= KEPT_BYTES_MIN;
+        self.send_general(key, if is_kept { Data::Owned(data) } else { Data::Bytes(&data) })
+    }
+
     // Out of line, so that the line above stays small enough to be compiled into every handler.
     #[inline(never)]
     pub(crate) fn send_general(&mut self, key: Key, data: Data<'_>) -> Sent {
@@ -59,6 +65,7 @@ impl Core {
                 match data {
                     Data::Bytes(bytes) => buffers.output.append(bytes),
                     Data::Shared(bytes) => buffers.output.push_shared(Rc::clone(bytes)),
+                    Data::Owned(bytes) => buffers.output.push_owned(bytes, 0),
                     Data::File(file, range) => buffers.output.push_file(Arc::clone(file), range),
                 }
                 stream.flags |= HAS_OUTPUT;

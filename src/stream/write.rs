@@ -2,6 +2,7 @@
 //! not take is queued, and goes out when it is writable again.
 
 use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use log::{debug, trace};
 
@@ -48,11 +49,16 @@ impl<D: Driver> Reactor<D> {
         let Some((driver, socket)) = self.sockets.with(key) else { return };
         self.core.stats.writes += 1;
         let result = driver.write_any(socket, &self.core.scratch[..length]);
-        self.after_scratch_write(key, result);
+        self.after_scratch_write(key, result, length);
     }
 
-    pub(super) fn after_scratch_write(&mut self, key: Key, result: io::Result<usize>) {
-        match self.after_write(key, result) {
+    pub(super) fn after_scratch_write(
+        &mut self,
+        key: Key,
+        result: io::Result<usize>,
+        length: usize,
+    ) {
+        match self.after_write(key, result, length) {
             Some(written) => self.queue_scratch(key, written),
             None => self.core.scratch.clear(),
         }
@@ -96,8 +102,16 @@ impl<D: Driver> Reactor<D> {
                 break;
             }
             let Some(buffers) = &mut stream.buffers else { return };
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let front = buffers.output.front(&mut slices, core.write_left);
+            let (mut one, mut many);
+            let slices = if buffers.output.is_one_piece() {
+                one = [IoSlice::new(&[])];
+                &mut one[..]
+            } else {
+                many = [IoSlice::new(&[]); SLICES_MAX];
+                &mut many[..]
+            };
+            let front = buffers.output.front(slices, core.write_left);
+            let length = if front.file.is_none() { front.bytes } else { 0 };
             let result = match (&slices[..front.filled], front.file) {
                 (slices, Some((file, range))) => driver.write_file(socket, slices, file, &range),
                 ([], None) => break,
@@ -110,7 +124,7 @@ impl<D: Driver> Reactor<D> {
                 core.cut_output(key);
                 break;
             }
-            let Some(written) = self.after_write(key, result) else { break };
+            let Some(written) = self.after_write(key, result, length) else { break };
             if let Some(Source::Stream(stream)) = self.core.sources.get_mut(key)
                 && let Some(buffers) = &mut stream.buffers
             {
@@ -145,9 +159,14 @@ impl<D: Driver> Reactor<D> {
         }
     }
 
-    /// Draws the conclusions of a write; gives how much the kernel took, or nothing if the connection
-    /// is at its end.
-    pub(super) fn after_write(&mut self, key: Key, result: io::Result<usize>) -> Option<usize> {
+    /// Draws the conclusions of a write of `length` bytes, or of a file, which may end early, if that is 0; gives how
+    /// much the kernel took, or nothing if the connection is at its end.
+    pub(super) fn after_write(
+        &mut self,
+        key: Key,
+        result: io::Result<usize>,
+        length: usize,
+    ) -> Option<usize> {
         let core = &mut self.core;
         let stream = core.sources.live(key);
         match result {
@@ -157,6 +176,11 @@ impl<D: Driver> Reactor<D> {
             }
             Ok(count) => {
                 trace!("{key}: wrote {count} bytes");
+                let fills = self.sockets.driver.short_write_fills();
+                if fills && count < length && !stream.has(GENERAL) {
+                    stream.flags &= !WRITABLE;
+                    core.stats.write_would_blocks += 1;
+                }
                 stream.bytes_out += count as u64;
                 stream.active = core.now;
                 stream.put_linger_off(core.now);
@@ -217,7 +241,11 @@ impl<D: Driver> Reactor<D> {
         // Off the list before its callback, which may panic.
         for _ in 0..self.core.flush.len() {
             let Some(key) = self.core.flush.pop() else { break };
-            self.flush_stream(key);
+            // It may be outside of every phase, and a datagram that fails is told.
+            let result = catch_unwind(AssertUnwindSafe(|| self.flush_stream(key)));
+            if let Err(panic) = result.or_else(|panic| self.contain(panic)) {
+                resume_unwind(panic);
+            }
         }
         if self.core.is_over_memory() {
             self.shed_largest();

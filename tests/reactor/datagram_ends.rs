@@ -249,3 +249,21 @@ fn a_handler_of_datagrams_only_cannot_serve_connections() {
     let sets_timer = || cx.set_handler_timer(Duration::ZERO);
     assert!(catch_unwind(AssertUnwindSafe(sets_timer)).is_err());
 }
+
+/// Between turns, where the memory is held to its new limit at once, no phase is there to catch it.
+#[test]
+fn a_panic_of_a_socket_that_makes_room_for_others_closes_that_socket() {
+    let mut server = Bound::new(Datagrams::new(|_, call| {
+        assert!(!matches!(call, DatagramCall::Failed(..)), "as the test wants");
+    }));
+    server.until("it is bound", |calls| calls.len() == 1);
+    let to = udp().local_addr().unwrap();
+    // Longer than any datagram.
+    assert_eq!(server.send(to, &[0; 66_000]), Queued::Ok);
+    let limits = server.reactor.limits().clone().memory_bytes_max(1000);
+    server.reactor.set_limits(limits).unwrap();
+    server.until("it is closed", |calls| matches!(calls.last(), Some(DatagramCall::Close(..))));
+    let calls = server.calls.borrow();
+    assert_eq!(calls.last(), Some(&DatagramCall::Close(server.key, CloseReason::Panicked)));
+    assert_eq!(server.reactor.stats().panics, 1);
+}

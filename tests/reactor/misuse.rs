@@ -5,10 +5,11 @@ use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::support::datagrams::{Bound, Datagrams};
 use crate::support::*;
 use oneloop::{
-    CloseReason, Context, Drained, HandlerId, Interest, Key, Limits, ListenOptions, ReactorLimits,
-    SourceHandler,
+    CloseReason, Context, DatagramOptions, Drained, HandlerId, Interest, Key, Limits,
+    ListenOptions, ReactorLimits, SourceHandler,
 };
 
 #[test]
@@ -52,8 +53,22 @@ fn a_handler_of_another_reactor_is_refused_at_the_call() {
     let refused = |call: &mut dyn FnMut()| {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err()
     };
-    assert!(refused(&mut || drop(own.listen(foreign, "127.0.0.1:0"))));
-    assert!(refused(&mut || _ = own.context(foreign).now()));
+    // Also if it has one of its own of the same type in that place.
+    for handlers in 0..2 {
+        assert!(refused(&mut || drop(own.listen(foreign, "127.0.0.1:0"))), "{handlers}");
+        assert!(refused(&mut || _ = own.context(foreign).now()), "{handlers}");
+        assert!(refused(&mut || _ = own.handler(foreign)), "{handlers}");
+        assert!(refused(&mut || _ = own.handler_mut(foreign)), "{handlers}");
+        own.add(Recorder::echo());
+    }
+    let to = SocketAddr::from(([127, 0, 0, 1], 1));
+    let handler = own.add(Recorder::echo());
+    assert!(refused(&mut || _ = own.context(handler).connect_for(foreign, to, 0)));
+    assert_eq!(own.connections(), 0);
+    let datagrams = Bound::new(Datagrams::listens()).handler;
+    let options = DatagramOptions::new();
+    assert!(refused(&mut || _ = own.context(handler).bind_for(datagrams, to, &options)));
+    own.turn(Some(Duration::ZERO)).unwrap();
 }
 
 /// Calls what it is told to when its source is readable.

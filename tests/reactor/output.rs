@@ -380,3 +380,79 @@ fn an_answer_for_which_no_write_budget_is_left_waits_for_the_next_turn() {
     server.assert_idle();
     assert_eq!(server.calls.closed(), []);
 }
+
+#[test]
+fn what_a_run_has_sent_is_written_at_once_up_to_the_watermark() {
+    let answer = pattern(90_000);
+    let expected = answer.clone();
+    let limits = Limits::new().output_bytes_high(100_000).write_bytes_per_turn_max(10_000);
+    let mut server = Server::with_limits(
+        Recorder::new().data(move |conn, data| {
+            for part in answer.chunks(3_000) {
+                assert_eq!(conn.send(part), Sent::Ok);
+            }
+            Ok(data.len())
+        }),
+        limits.output_bytes_max(8 << 20),
+    );
+    let (mut client, _) = server.open();
+    client.write_all(b"x").unwrap();
+    server.until("it is answered", |calls| calls.shown().len() == 1);
+    assert_eq!(server.reactor.stats().bytes_out, 90_000);
+    assert!(server.read(&mut client, expected.len()) == expected);
+    server.assert_idle();
+}
+
+/// The kernel took a part, and tells when it takes more: a write in between would find no room.
+#[cfg(target_os = "linux")]
+#[test]
+fn after_a_write_that_was_taken_in_part_comes_none_before_there_is_room() {
+    let answer = pattern(8 << 20);
+    let expected = answer.clone();
+    let mut server = Server::with_limits(
+        Recorder::new().data(move |conn, data| {
+            conn.send(&answer).ignore();
+            Ok(data.len())
+        }),
+        Limits::new().output_bytes_max(16 << 20).write_bytes_per_turn_max(16 << 20),
+    );
+    let mut client = connect_small(server.address);
+    server.until("it opens", |calls| calls.opened().len() == 1);
+    client.write_all(b"x").unwrap();
+    server.until("it is answered", |calls| calls.shown().len() == 1);
+    let stats = server.reactor.stats();
+    assert_eq!((stats.writes, stats.write_would_blocks), (1, 1));
+    assert!(stats.bytes_out > 0, "a part of it was taken");
+    assert!(server.read(&mut client, expected.len()) == expected);
+    let stats = server.reactor.stats();
+    assert_eq!(stats.writes, stats.write_would_blocks + 1, "each of them took something");
+    server.assert_idle();
+}
+
+#[test]
+fn what_is_given_away_is_sent_in_its_place_and_not_copied_unless_it_is_short() {
+    let parts = [10, 511, 512, 70_000, 0, 3].map(pattern);
+    let expected = parts.concat();
+    let given = parts.clone();
+    let mut server = Server::new(Recorder::new().data(move |conn, data| {
+        let (before, key) = (conn.output_len(), conn.key());
+        for (number, part) in given.iter().enumerate() {
+            match number % 2 {
+                0 => conn.send_owned(part.clone()).ignore(),
+                _ => conn.send_owned_to(key, part.clone()).ignore(),
+            }
+        }
+        assert_eq!(conn.output_len() - before, given.concat().len());
+        Ok(data.len())
+    }));
+    let (mut client, key) = server.open();
+    client.write_all(b"x").unwrap();
+    assert!(server.read(&mut client, expected.len()) == expected);
+    assert_eq!(server.reactor.stats().writes, 1, "all of it in one");
+    assert_eq!(server.reactor.stats().memory_bytes, 0);
+    let mut cx = server.reactor.context(server.handler);
+    cx.close_key(key);
+    server.until_closed(1);
+    let gone = server.reactor.context(server.handler).send_owned_to(key, pattern(1000));
+    assert_eq!(gone, Sent::Gone);
+}

@@ -97,6 +97,7 @@ fn a_panic_closes_its_connection_and_the_others_go_on() {
         assert_eq!(server.calls.reasons(), [CloseReason::Panicked; 3], "{place}");
         let stats = server.reactor.stats();
         assert_eq!((stats.panics, stats.connections, stats.memory_bytes), (3, 1, 0), "{place}");
+        assert_eq!(stats.bytes_undelivered, 3 * b"lost with the panic".len() as u64, "{place}");
         server.assert_idle();
     }
 }
@@ -119,6 +120,40 @@ fn a_panic_in_on_open_ends_in_no_call_at_all() {
     let stats = server.reactor.stats();
     assert_eq!((stats.panics, stats.connections, stats.closes_total()), (1, 1, 1));
     assert_eq!(stats.closes(CloseReason::Panicked), 1, "counted, although nobody can be told");
+}
+
+#[test]
+fn a_panic_in_accept_turns_the_peer_away_and_nobody_else() {
+    let is_first = Cell::new(true);
+    let recorder = Recorder::echo().accept(move |_, _| {
+        assert!(!is_first.replace(false), "as the test wants");
+        true
+    });
+    let mut server = Server::new(recorder);
+    let mut client = server.connect();
+    assert_eq!(server.read_to_end(&mut client), (Vec::new(), None));
+    let (mut client, _) = server.open();
+    server.assert_echoes(&mut client);
+    let stats = server.reactor.stats();
+    assert_eq!((stats.panics, stats.refusals, stats.accepts, stats.connections), (1, 1, 1, 1));
+    server.assert_idle();
+}
+
+#[test]
+fn a_panic_in_accept_goes_through_if_panics_do() {
+    let is_first = Cell::new(true);
+    let mut server = Server::new(Recorder::echo().accept(move |_, _| {
+        assert!(!is_first.replace(false), "as the test wants");
+        true
+    }));
+    server.reactor.let_panics_through(true);
+    let mut client = server.connect();
+    let turns = AssertUnwindSafe(|| run_until(&mut server.reactor, "the panic", |_| false));
+    let panic = catch_unwind(turns).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"as the test wants"));
+    assert_eq!(server.read_to_end(&mut client), (Vec::new(), None));
+    let (mut client, _) = server.open();
+    server.assert_echoes(&mut client);
 }
 
 #[test]
@@ -225,15 +260,8 @@ fn a_panic_that_goes_through_loses_no_event_of_its_batch() {
 #[test]
 fn a_panic_in_a_call_that_belongs_to_no_connection_goes_through() {
     type Place = (&'static str, fn(Recorder) -> Recorder);
-    let places: [Place; 5] = [
+    let places: [Place; 4] = [
         ("on_start", |r| r.start(|_| panic!("as the test wants"))),
-        ("accept", |r| {
-            let is_first = Cell::new(true);
-            r.accept(move |_, _| {
-                assert!(!is_first.replace(false), "as the test wants");
-                true
-            })
-        }),
         ("on_handler_timer", |r| {
             r.start(|cx| {
                 cx.set_handler_timer(Duration::ZERO);

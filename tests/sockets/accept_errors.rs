@@ -124,3 +124,18 @@ fn an_unknown_error_of_accept_ends_nothing() {
     assert!(is_served(&mut client));
     assert_eq!(child.report().get("accepts"), 1);
 }
+
+/// A filter denies the call, and takes nobody out of the backlog: the client stays at the door.
+#[test]
+fn an_error_of_one_connection_that_stays_is_no_reason_to_try_all_the_time() {
+    let mut child = Child::start_with_failing("accept4", "error=EPERM");
+    let _waits = connect(child.address);
+    child.until("it has failed", |report| report.get("accept_errors") > 64);
+    let (turns, start) = (child.report().get("turns"), Instant::now());
+    let pause = Duration::from_millis(500);
+    while start.elapsed() < pause {
+        std::thread::sleep(pause.saturating_sub(start.elapsed()));
+    }
+    let turns = child.report().get("turns") - turns;
+    assert!(turns < 50, "{turns} turns in {:?}", start.elapsed());
+}

@@ -227,6 +227,23 @@ fn a_buffer_that_would_cut_what_is_gathered_is_refused() {
 }
 
 #[test]
+fn a_buffer_that_would_cut_what_is_gathered_cannot_be_had_later_either() {
+    let options = DatagramOptions::new().gather(true);
+    let mut server = Bound::with(Datagrams::listens(), "127.0.0.1:0", &options);
+    let smaller = server.reactor.limits().clone().read_buffer_bytes(4096);
+    let error = server.reactor.set_limits(smaller.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("read_buffer_bytes"), "{error}");
+    send_as_one(&udp(), server.address, &pattern(64 * 1000), 1000);
+    server.until("it comes", |calls| calls.len() == 65);
+    assert_eq!(server.shown().concat(), pattern(64 * 1000));
+    let key = server.key;
+    server.reactor.context(server.handler).close_key(key);
+    server.until("it is closed", |calls| matches!(calls.last(), Some(DatagramCall::Close(..))));
+    server.reactor.set_limits(smaller).expect("nobody gathers any more");
+}
+
+#[test]
 fn an_inherited_socket_gathers_too() {
     let limits = DatagramLimits::new().datagrams_per_turn_max(1);
     let options = DatagramOptions::new().gather(true).limits(limits);

@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, Shutdown, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 use oneloop::{CloseReason, Limits, ListenOptions, Origin, SocketOptions};
 use rustix::net::sockopt;
 
+use crate::support::deadline::SHORT;
 use crate::support::*;
 
 fn address_of(listener: &TcpListener) -> std::net::SocketAddr {
@@ -136,11 +139,65 @@ fn a_socket_that_somebody_else_has_open_wakes_nobody_when_it_was_closed_here() {
     let shared = listener.try_clone().unwrap();
     let id = reactor.listen_fd(handler, listener.into(), &ListenOptions::new()).unwrap();
     reactor.close_listener(id);
-    reactor.turn(Some(std::time::Duration::ZERO)).unwrap();
+    reactor.turn(Some(Duration::ZERO)).unwrap();
     let _waits = connect(address_of(&shared));
     let events = reactor.stats().events;
     assert_idle(&mut reactor);
     assert_eq!(reactor.stats().events, events);
+}
+
+/// How many turns the loop makes in a short time, when nothing waits but what it sees itself.
+fn turns_in_a_while(reactor: &mut Reactor) -> u64 {
+    let (before, start) = (reactor.stats().turns, Instant::now());
+    while start.elapsed() < SHORT {
+        reactor.turn(Some(SHORT)).unwrap();
+    }
+    reactor.stats().turns - before
+}
+
+/// The kernel reports such a one for ever, whatever it was asked for (epoll_ctl(2), `EPOLLHUP`).
+#[test]
+fn a_listener_that_somebody_else_shuts_down_does_not_keep_the_loop_busy() {
+    let unix = |name: &str| {
+        let name = format!("oneloop-{name}-{}", std::process::id());
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+        OwnedFd::from(UnixListener::bind_addr(&name).unwrap())
+    };
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (own, how) in [
+        (tcp.into(), Shutdown::Both),
+        (unix("shut-down"), Shutdown::Both),
+        (unix("shut-half"), Shutdown::Read),
+    ] {
+        let other = socket2::Socket::from(own.try_clone().unwrap());
+        let (mut reactor, handler) = raw::reactor();
+        reactor.listen_fd(handler, own, &ListenOptions::new()).unwrap();
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        other.shutdown(how).unwrap();
+        let turns = turns_in_a_while(&mut reactor);
+        assert!(turns < 30, "{turns} turns in {SHORT:?}, after {how:?}");
+        assert!(reactor.stats().accept_errors > 0, "it was seen");
+        reactor.drain(DEADLINE);
+        let start = Instant::now();
+        reactor.run().unwrap();
+        assert!(start.elapsed() < DEADLINE / 2, "a drain waits for nobody there");
+    }
+}
+
+/// As it is paused by some, and resumed (listen(2)).
+#[test]
+fn a_listener_that_listens_again_is_found_to() {
+    let mut server = Server::new(Recorder::echo());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = socket2::Socket::from(listener.try_clone().unwrap());
+    server.reactor.listen_fd(server.handler, listener.into(), &ListenOptions::new()).unwrap();
+    other.shutdown(Shutdown::Both).unwrap();
+    run_until(&mut server.reactor, "it is seen", |r| r.stats().accept_errors > 0);
+    other.listen(5).unwrap();
+    // A port of the kernel's choice is given back meanwhile.
+    let port = other.local_addr().unwrap().as_socket().unwrap().port();
+    let mut client = connect((Ipv4Addr::LOCALHOST, port).into());
+    server.assert_echoes(&mut client);
 }
 
 #[test]
@@ -186,7 +243,7 @@ fn a_connected_socket_that_stays_open_elsewhere_is_heard_of_no_more() {
 #[test]
 fn an_adopted_connection_has_the_limits_of_those_that_are_made_here() {
     let (mut reactor, handler) = raw::reactor();
-    let limit = std::time::Duration::from_millis(30);
+    let limit = Duration::from_millis(30);
     let limits = Limits::new().idle_timeout(limit).linger_timeout(limit);
     reactor.set_connect_limits(limits).unwrap();
     let (_client, socket) = UnixStream::pair().unwrap();

@@ -58,7 +58,7 @@ pub(super) fn receive(
 /// mio registers for edges only. A level can be had from the epoll instance itself.
 pub(super) fn register_listener(registry: &Registry, socket: &OwnedFd, key: Key) -> io::Result<()> {
     let data = epoll::EventData::new_u64(key.to_bits());
-    Ok(epoll::add(registry, socket, data, epoll::EventFlags::IN)?)
+    Ok(epoll::add(registry, socket, data, epoll::EventFlags::IN | epoll::EventFlags::RDHUP)?)
 }
 
 pub(super) fn set_listening(
@@ -67,9 +67,15 @@ pub(super) fn set_listening(
     key: Key,
     on: bool,
 ) -> io::Result<()> {
-    let data = epoll::EventData::new_u64(key.to_bits());
-    let flags = if on { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
-    Ok(epoll::modify(registry, socket, data, flags)?)
+    if on {
+        return register_listener(registry, socket, key);
+    }
+    // Out of the instance, and not registered for nothing: EPOLLHUP is reported all the same (epoll_ctl(2)), and a socket
+    // that somebody else has shut down has it for ever.
+    match epoll::delete(registry, socket) {
+        Err(Errno::NOENT) => Ok(()), // muted already
+        result => Ok(result?),
+    }
 }
 
 pub(super) fn set_reuse_port(socket: &OwnedFd) -> io::Result<()> {

@@ -57,6 +57,7 @@ use crate::address::SocketAddress;
 use crate::clock::{Clock, Time};
 use crate::credentials::Credentials;
 use crate::datagram::Interface;
+use crate::descriptors::descriptors_max;
 use crate::key::Key;
 use crate::readiness::Readiness;
 use crate::signal::Signal;
@@ -109,6 +110,12 @@ impl Driver for Mio {
     #[inline(always)]
     fn short_read_drains(&self) -> bool {
         platform::SHORT_READ_DRAINS
+    }
+
+    /// Of writing, too, epoll(7) says so; elsewhere mio promises no more than an edge after `WouldBlock`.
+    #[inline(always)]
+    fn short_write_fills(&self) -> bool {
+        cfg!(target_os = "linux")
     }
 
     #[inline(always)]
@@ -380,6 +387,10 @@ impl Driver for Mio {
         if let Some(signals) = &mut self.signals {
             signals.take(take);
         }
+    }
+
+    fn descriptors_max(&self) -> usize {
+        descriptors_max()
     }
 
     fn reserve(&self) -> io::Result<OwnedFd> {

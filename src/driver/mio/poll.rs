@@ -1,7 +1,7 @@
 //! The poll: how streams are registered with it, and how it is waited for.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
@@ -15,6 +15,12 @@ use crate::clock::Time;
 use crate::driver::StreamKind;
 
 /// The epoll descriptor: readable when a turn would find events, for a reactor inside another loop.
+impl AsFd for Mio {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+}
+
 impl AsRawFd for Mio {
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()

@@ -10,6 +10,9 @@ use crate::reactor::places::invalid;
 use crate::reactor::reconfigure::drains;
 use crate::reactor::{HandlerId, Reactor};
 
+/// Hardly anybody has a backlog of more (listen(2), `net.core.somaxconn`).
+const INHERITED_BACKLOG_MAX: u32 = 65_535;
+
 impl Reactor {
     /// Listens on a socket that listens already: one that the process inherited (see `Inherited`, with the feature
     /// `systemd`), or that was made elsewhere. It gets the [socket options](ListenOptions::socket) that are given,
@@ -29,13 +32,17 @@ impl Reactor {
     /// [`device`](crate::SocketOptions::device),
     /// [`freebind`](crate::SocketOptions::freebind). Otherwise as
     /// [`listen_with`](Reactor::listen_with).
+    ///
+    /// # Panics
+    ///
+    /// If the handler's name comes from another reactor.
     pub fn listen_fd<H: StreamHandler>(
         &mut self,
         handler: HandlerId<H>,
         socket: OwnedFd,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
-        self.assert_own(handler);
+        self.core.assert_own(handler);
         options.limits.check()?;
         options.socket.check()?;
         for (is_asked, name) in [
@@ -55,7 +62,9 @@ impl Reactor {
             return Err(drains());
         }
         Mio::adopt_listener(&socket, options.backlog, &options.socket)?;
-        let key = self.new_listener(handler.index, options);
+        // Whoever made it has chosen its backlog, which cannot be asked for: a drain takes in the most that may wait.
+        let backlog = options.backlog.unwrap_or(INHERITED_BACKLOG_MAX);
+        let key = self.new_listener(handler.index, options, backlog);
         if let Err(error) = self.install_listener(key, socket) {
             self.core.sources.remove(key);
             return Err(error);
