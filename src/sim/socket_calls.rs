@@ -179,11 +179,10 @@ impl Net {
             count = count.min(size);
             self.orders.note(Cut::Writes, link, count);
         }
-        if count < wanted && !is_local && self.kernel == Kernel::Linux {
-            self.arm(key, Readiness::WRITABLE); // as if the next write had found no room
-        }
         let reset_after = self.orders.take_reset(link, count).map(|rest| before + rest);
+        let tells_of_room = count < wanted && !is_local && self.kernel == Kernel::Linux;
         let Some(stream) = self.stream(key) else { return Ok(0) };
+        stream.is_short_of_room |= tells_of_room;
         stream.reset_after = stream.reset_after.or(reset_after);
         let (mut left, mut head, mut digest) = (count, Head::default(), 0);
         for slice in slices {
@@ -197,6 +196,9 @@ impl Net {
         match is_local {
             true => self.deliver(key),
             false => self.carry(key, count, &faults),
+        }
+        if tells_of_room {
+            self.wake(key); // there may be some left, whatever the kernel took
         }
         Ok(count)
     }

@@ -154,6 +154,8 @@ pub struct Taking {
 #[derive(Debug)]
 pub struct Model {
     pub times: Rc<Times>,
+    /// What a write leaves goes when an event tells of room, also if there is some.
+    pub waits_for_room: bool,
     /// When that call was.
     pub seen: i128,
     pub bytes_in: u64,
@@ -177,9 +179,10 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(now: i128, times: &Rc<Times>) -> Model {
+    pub fn new(now: i128, times: &Rc<Times>, waits_for_room: bool) -> Model {
         Model {
             times: Rc::clone(times),
+            waits_for_room,
             seen: now,
             bytes_in: 0,
             bytes_out: 0,
@@ -286,7 +289,10 @@ impl Model {
             self.moved = Span { first: self.seen, last };
             if !self.was_given_time {
                 self.active = self.moved;
-            } else if bytes_out > TAKEN_AT_ONCE || bytes_out - self.bytes_out > WRITTEN_AT_ONCE {
+            } else if self.waits_for_room
+                || bytes_out > TAKEN_AT_ONCE
+                || bytes_out - self.bytes_out > WRITTEN_AT_ONCE
+            {
                 // The rest of it went later, which is a sign of life.
                 let Span { first, last } = self.active;
                 self.active = Span { first: first.min(self.seen), last: last.max(now) };

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::sim::{ClientId, Faults, Script, Simulation};
+use oneloop::sim::{ClientId, Faults, Kernel, Script, Simulation};
 use oneloop::{
     CloseReason, Connection, Context, Deadline, Error, Key, Limits, ReactorLimits, StreamHandler,
     TimerId,
@@ -20,6 +20,7 @@ struct Deadlines {
     times: Vec<Rc<Times>>,
     /// Nothing makes the reactor stand still.
     is_punctual: bool,
+    waits_for_room: bool,
 }
 
 pub struct Session {
@@ -79,7 +80,7 @@ impl StreamHandler for Deadlines {
 
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Session {
         let life = self.lives.open(conn);
-        let model = Model::new(moment(conn.now()), &self.times[0]);
+        let model = Model::new(moment(conn.now()), &self.times[0], self.waits_for_room);
         let mut session = Session { life, model, resumes: None, extensions: 0, end: None };
         self.act(&mut session, conn);
         session.model.leave(conn);
@@ -215,7 +216,8 @@ fn run(sim: &mut Simulation, is_punctual: bool) {
     let own = own.timers_per_turn_max(within(sim, 1..5));
     let times: Vec<Rc<Times>> = (0..4).map(|_| Rc::new(Times::random(sim))).collect();
     let limits = Limits::clone(&times[0].limits);
-    let handler = Deadlines { lives: Lives::default(), times, is_punctual };
+    let waits_for_room = sim.kernel() == Kernel::Linux;
+    let handler = Deadlines { lives: Lives::default(), times, is_punctual, waits_for_room };
     let served = serve_with(sim, handler, own, limits);
     let clients: Vec<ClientId> = (0..within(sim, 1..9))
         .map(|_| {

@@ -208,6 +208,11 @@ impl Simulation {
         self.seed
     }
 
+    /// Which kernel its hosts have, for a test that counts calls.
+    pub fn kernel(&self) -> Kernel {
+        self.network.net.borrow().kernel
+    }
+
     /// A number that follows from the seed, for what the test itself leaves to chance: how many clients
     /// there are, what they send. When [`Check`](super::Check) makes a failing run smaller, these
     /// numbers stay.
