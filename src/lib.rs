@@ -30,7 +30,8 @@
 //! [`DatagramHandler`]), then
 //! [`Connection`] for what a handler may do, [`Reactor`] for more than one listener, and [`Limits`] for
 //! what bounds it. For protocols of lines or other messages [`codec`] finds where each one ends. How to write a server
-//! step by step, and its tests, is told in `docs/your-first-server.md`; how all this works inside in `ARCHITECTURE.md`.
+//! step by step, and its tests, is told in `docs/your-first-server.md`; what readiness is in `docs/readiness.md`; how all
+//! this works inside in `ARCHITECTURE.md`.
 //!
 //! # Platform notes
 //!

@@ -447,3 +447,25 @@ fn the_guide_shows_the_code_of_this_file() {
         assert!(file.contains(block), "only in the guide:\n{block}");
     }
 }
+
+/// `docs/readiness.md` names deliberate bugs that its reader can put in, and files to read.
+#[test]
+fn what_the_page_about_readiness_names_is_there() {
+    let page = include_str!("../docs/readiness.md");
+    let bugs = include_str!("mutants/mutants.toml");
+    let mut names = 0;
+    // What is in code style: every second piece.
+    for name in page.split('`').skip(1).step_by(2) {
+        let is_bug = name.contains('-') && name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        if is_bug {
+            assert!(bugs.contains(&format!("name = \"{name}\"\n")), "there is no bug {name}");
+            names += 1;
+        }
+        if name.starts_with("src/") || name.starts_with("benches/") {
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            assert!(root.join(name).exists(), "there is no {name}");
+            names += 1;
+        }
+    }
+    assert!(names > 30, "only {names} were found");
+}
