@@ -209,12 +209,13 @@ impl Connection<'_> {
         self.context.core.send_general(self.key, Data::shared(&data))
     }
 
-    /// Appends `data` to the output without copying it, unless it is short; for what was made as a whole, as the answer of
-    /// a [`blocking`](crate::blocking()) job.
+    /// Appends `data` to the output without copying it, if it has at least 512 bytes; for what was made as a whole, such
+    /// as the result of a [`blocking`](crate::blocking()) job.
     ///
     /// # Cost
     ///
-    /// A place in the queue of output. What it has room for counts as the memory of this connection, until it is sent.
+    /// A place in the queue of output, and what this run had sent before is copied there. Its capacity, and not its
+    /// length, counts as memory of this connection until all of it is sent.
     pub fn send_owned(&mut self, data: Vec<u8>) -> Sent {
         self.context.core.send_owned(self.key, data)
     }
@@ -279,10 +280,10 @@ impl Connection<'_> {
         self.context.core.abort(self.key);
     }
 
-    /// Half-closes: after the output the peer gets an end of file. Receiving goes on. The connection ends when
-    /// [`close`](Self::close) is called, and when the peer has closed too: after
-    /// [`on_peer_closed`](crate::StreamHandler::on_peer_closed), as [`PeerClosed`](CloseReason::PeerClosed), because
-    /// nothing is left that either side could say.
+    /// Half-closes: after the output the peer gets an end of file. Receiving goes on. The connection ends by itself when
+    /// the peer has closed too: after [`on_peer_closed`](crate::StreamHandler::on_peer_closed), as
+    /// [`PeerClosed`](CloseReason::PeerClosed), because nothing is left that either side could say. To end it before that
+    /// there is [`close`](Self::close).
     pub fn shutdown_write(&mut self) {
         self.context.core.shutdown_write(self.key);
     }

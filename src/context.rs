@@ -232,14 +232,15 @@ impl Context<'_> {
     ///
     /// # Panics
     ///
-    /// If the handler's name comes from another reactor.
+    /// If the handler's name comes from another reactor, or from
+    /// [`add_datagram_handler`](crate::Reactor::add_datagram_handler).
     pub fn connect_for<H: StreamHandler>(
         &mut self,
         handler: HandlerId<H>,
         to: impl Into<Destination>,
         tag: u64,
     ) -> Key {
-        self.core.assert_own(handler);
+        self.core.assert_serves(handler);
         let options = Rc::clone(&self.core.connect_options);
         self.core.connect(handler.index, to.into(), tag, options)
     }

@@ -67,6 +67,8 @@ pub(crate) const SLACK_SLOTS: usize = 64;
 static REACTORS: AtomicU32 = AtomicU32::new(0);
 
 const FOREIGN: &str = "a handler's name is good in its own reactor only";
+const ONLY_DATAGRAMS: &str =
+    "this handler was added for datagrams only: Reactor::add adds it for connections, too";
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -196,6 +198,13 @@ impl Core {
         assert_eq!(id.reactor, self.reactor, "{FOREIGN}");
     }
 
+    /// ... and of a handler that serves connections, too.
+    #[track_caller]
+    pub(crate) fn assert_serves<H>(&self, id: HandlerId<H>) {
+        self.assert_own(id);
+        assert!(!id.has_datagrams_only, "{ONLY_DATAGRAMS}");
+    }
+
     #[inline]
     pub(crate) fn stream(&self, key: Key) -> Option<&Stream> {
         match self.sources.get(key) {
@@ -248,7 +257,7 @@ impl Core {
             Some(Source::Stream(_)) => {}
             Some(Source::Listener(listener)) => {
                 listener.readable = true;
-                listener.is_shut_down |= readiness.contains(Readiness::READ_CLOSED);
+                listener.is_shut_down = readiness.contains(Readiness::READ_CLOSED);
                 self.queue(key);
             }
             Some(Source::Raw(raw)) => {

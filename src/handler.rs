@@ -38,9 +38,10 @@ use crate::timer::TimerId;
 /// # Panics in a callback
 ///
 /// A callback that panics closes its connection as [`CloseReason::Panicked`]: `on_close` is still
-/// called, unless it was `on_open` that panicked. What it was sent before is delivered, but for what this run of its
-/// callbacks has sent. A panic in [`accept`](Self::accept) turns the peer away. The others go on. A panic in `on_close`,
-/// or in a call that belongs to no connection, goes through to the caller of the reactor.
+/// called, unless it was `on_open` that panicked. Output of earlier runs is delivered; what the callbacks of this run had
+/// sent may be lost, or only a first part of it be delivered. A panic in [`accept`](Self::accept) turns the peer away. All
+/// other connections go on. A panic in `on_close`, or in a call that belongs to no connection, goes through to the caller
+/// of the reactor.
 /// [`Reactor::let_panics_through`](crate::Reactor::let_panics_through) lets all of them through.
 #[diagnostic::on_unimplemented(note = "a `FrameHandler` is made into one by `codec::Framed::new`")]
 pub trait StreamHandler: 'static {

@@ -76,9 +76,9 @@ limits! {
         /// put as many frames into its bytes as these are, and each of them is a call. It is some hundred microseconds,
         /// which is what others wait for.
         frames_per_turn_max: usize = 1024,
-        /// Bytes written to one connection in one run of its callbacks, or one flush. What a run has sent itself is
-        /// written at once up to `output_bytes_high`, also if that is more. Default 256 KiB: a large answer leaves in a
-        /// few turns, between which the others are served.
+        /// Bytes written to one connection in one run of its callbacks, or in one flush; the rest follows in later
+        /// turns. In the usual case what a run has sent itself is written at once, up to `output_bytes_high` if that is
+        /// more. Default 256 KiB: a large answer leaves in a few turns, between which the others are served.
         write_bytes_per_turn_max: usize = 256 * 1024,
         /// Bytes received and not yet consumed by the handler; a connection whose handler consumes
         /// nothing of that many is closed as

@@ -55,7 +55,7 @@ pub(crate) struct Listener {
     pub(crate) is_full: bool,
     /// Out of a resource: a timer lets it go on.
     is_waiting: bool,
-    /// Calls of accept since the last one that gave a connection, all of which failed.
+    /// Calls of accept one after the other that failed as of a single connection.
     failures: usize,
     /// How many connections it accepted when it was last reported, at most, and in which turn.
     burst: usize,
@@ -175,6 +175,7 @@ impl<D: Driver> Reactor<D> {
                 Ok((socket, peer)) => self.admit(key, socket, &peer),
                 Err(AcceptError::WouldBlock) => {
                     listener.readable = false;
+                    listener.failures = 0;
                     if std::mem::take(&mut listener.is_shut_down) {
                         // Of a Unix socket, which a level would report again and again.
                         return self.wait_for_resources(key, &shut_down());
@@ -319,21 +320,24 @@ impl<D: Driver> Reactor<D> {
         core.stats.accept_errors += 1;
         let now = core.now;
         let Some(listener) = core.listener_mut(key) else { return };
+        if std::mem::replace(&mut listener.is_waiting, true) {
+            return; // its timer is set
+        }
         let wait = listener.retry_after;
         warn!("{key}: accepting pauses for {wait:?}: {error}");
         listener.retry_after = (2 * wait).min(RETRY_MAX);
-        let was_waiting = std::mem::replace(&mut listener.is_waiting, true);
         core.timers.set(now + wait, Duration::ZERO, Purpose::Accept(key));
-        if !was_waiting {
-            self.set_listening(key, false);
-        }
+        self.set_listening(key, false);
     }
 
     /// The timer phase's part.
     pub(crate) fn retry_accept(&mut self, key: Key) {
         if let Some(listener) = self.core.listener_mut(key) {
+            if !std::mem::replace(&mut listener.is_waiting, false) {
+                return; // a drain has begun meanwhile, and not waited for it
+            }
             let is_draining = listener.drain_left.is_some();
-            listener.is_waiting = false;
+            listener.failures = 0;
             // Somebody else took the reserved descriptor: before it is of use again, it has to be back.
             if self.reserve.is_none() {
                 self.reserve = self.sockets.driver.reserve().ok();

@@ -389,6 +389,7 @@ pub trait Driver: Sized {
     fn descriptors_max(&self) -> usize {
         usize::MAX
     }
+
     /// Takes a descriptor to give up when an accept fails for want of one.
     fn reserve(&self) -> io::Result<Self::Reserve>;
 

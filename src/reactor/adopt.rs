@@ -39,7 +39,8 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Panics
     ///
-    /// If the handler's name comes from another reactor.
+    /// If the handler's name comes from another reactor, or from
+    /// [`add_datagram_handler`](Reactor::add_datagram_handler).
     ///
     /// # Cost
     ///
@@ -55,7 +56,7 @@ impl<D: Driver> Reactor<D> {
         descriptor: D::Socket,
         tag: u64,
     ) -> io::Result<Key> {
-        self.core.assert_own(handler);
+        self.core.assert_serves(handler);
         let core = &mut self.core;
         if core.stats.connections >= core.limits.connections_max {
             let message = "the reactor is at its limit of connections";

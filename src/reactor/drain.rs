@@ -102,7 +102,7 @@ impl<D: Driver> Reactor<D> {
             let connections = self.core.stats.connections;
             let connections_max = self.core.limits.connections_max;
             let Some(listener) = self.core.listener_mut(key) else { return };
-            if listener.dead {
+            if listener.dead || listener.is_waiting() {
                 return;
             }
             let Some(left) = listener.take_from_drain() else { break };

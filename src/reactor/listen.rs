@@ -42,7 +42,8 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Panics
     ///
-    /// If the handler's name comes from another reactor.
+    /// If the handler's name comes from another reactor, or from
+    /// [`add_datagram_handler`](Reactor::add_datagram_handler).
     pub fn listen<H: StreamHandler>(
         &mut self,
         handler: HandlerId<H>,
@@ -67,7 +68,7 @@ impl<D: Driver> Reactor<D> {
         address: impl IntoAddress,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
-        self.core.assert_own(handler);
+        self.core.assert_serves(handler);
         options.limits.check()?;
         let places = self.places(address)?;
         self.listen_first(handler.index, &places, options)
@@ -89,7 +90,7 @@ impl<D: Driver> Reactor<D> {
         address: impl IntoAddress,
         options: &ListenOptions,
     ) -> io::Result<Vec<ListenerId>> {
-        self.core.assert_own(handler);
+        self.core.assert_serves(handler);
         options.limits.check()?;
         let places = self.places(address)?;
         self.listen_everywhere(handler.index, &places, options)

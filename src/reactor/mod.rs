@@ -116,6 +116,8 @@ pub struct HandlerId<H> {
     /// Of which of the reactors of this process.
     pub(crate) reactor: u32,
     pub(crate) index: u16,
+    /// Of one that was added to serve no connections.
+    pub(crate) has_datagrams_only: bool,
     handler: PhantomData<fn() -> H>,
 }
 
@@ -129,7 +131,7 @@ impl<H> Copy for HandlerId<H> {}
 
 impl<H> fmt::Debug for HandlerId<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HandlerId({})", self.index)
+        write!(f, "HandlerId({} of reactor {})", self.index, self.reactor)
     }
 }
 
@@ -225,7 +227,7 @@ impl<D: Driver> Reactor<D> {
     pub fn add<H: StreamHandler>(&mut self, handler: H) -> HandlerId<H> {
         let index = self.take_in(Box::new(Owner::new(handler)));
         self.core.starting.push_back(index);
-        HandlerId { reactor: self.core.reactor, index, handler: PhantomData }
+        self.name_of(index, false)
     }
 
     /// Takes in a handler that serves datagrams and no connections. One that implements both traits is taken
@@ -236,7 +238,12 @@ impl<D: Driver> Reactor<D> {
     /// As [`add`](Self::add).
     pub fn add_datagram_handler<H: DatagramHandler>(&mut self, handler: H) -> HandlerId<H> {
         let index = self.take_in(Box::new(Owner::new(Only(handler))));
-        HandlerId { reactor: self.core.reactor, index, handler: PhantomData }
+        self.name_of(index, true)
+    }
+
+    fn name_of<H>(&self, index: u16, has_datagrams_only: bool) -> HandlerId<H> {
+        let reactor = self.core.reactor;
+        HandlerId { reactor, index, has_datagrams_only, handler: PhantomData }
     }
 
     fn take_in(&mut self, handler: Box<dyn AnyHandler>) -> u16 {

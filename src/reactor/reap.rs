@@ -1,5 +1,7 @@
 //! The last phase: telling the end, and freeing what it held.
 
+use std::io;
+
 use log::debug;
 
 use crate::context::Context;
@@ -51,6 +53,8 @@ impl<D: Driver> Reactor<D> {
     pub(crate) fn take_out(&self, key: Key) {
         if let Some((driver, socket)) = self.sockets.with(key)
             && let Err(error) = driver.deregister(socket)
+            && error.kind() != io::ErrorKind::NotFound
+        // a listener that pauses is out already
         {
             debug!("{key}: not deregistered: {error}");
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
-use log::{info, warn};
+use log::{Level, info, log};
 
 use crate::address::SocketAddress;
 use crate::command::Command;
@@ -103,7 +103,9 @@ impl<D: Driver> Reactor<D> {
         let (connections_max, descriptors) =
             (self.core.limits.connections_max, driver.descriptors_max());
         if self.listeners.is_empty() && connections_max >= descriptors {
-            warn!(
+            let is_default = connections_max == ReactorLimits::new().connections_max;
+            log!(
+                if is_default { Level::Info } else { Level::Warn },
                 "this process may have {descriptors} descriptors, which end before the limit connections_max \
                  ({connections_max}): clients are turned away then, and do not wait; raise_descriptor_limit raises it"
             );
@@ -182,9 +184,13 @@ impl<D: Driver> Reactor<D> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for limits that make no sense, for more connections than the reactor was made for, because the
-    /// table was reserved for them then, and for a read buffer that is too small for a socket that
-    /// [gathers](crate::DatagramOptions::gather). Nothing is changed.
+    /// `InvalidInput`, and nothing is changed: for limits that make no sense; for more connections than the reactor was
+    /// made for, whose table cannot grow; and for a `read_buffer_bytes` under 65,535 while a socket
+    /// [gathers](crate::DatagramOptions::gather).
+    ///
+    /// # Cost
+    ///
+    /// A walk over all sources.
     pub fn set_limits(&mut self, limits: ReactorLimits) -> io::Result<()> {
         limits.check()?;
         let made_for = self.made_for;

@@ -137,5 +137,5 @@ fn an_error_of_one_connection_that_stays_is_no_reason_to_try_all_the_time() {
         std::thread::sleep(pause.saturating_sub(start.elapsed()));
     }
     let turns = child.report().get("turns") - turns;
-    assert!(turns < 50, "{turns} turns in {:?}", start.elapsed());
+    assert!(turns < 200, "{turns} turns in {:?}", start.elapsed());
 }

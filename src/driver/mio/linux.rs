@@ -68,7 +68,10 @@ pub(super) fn set_listening(
     on: bool,
 ) -> io::Result<()> {
     if on {
-        return register_listener(registry, socket, key);
+        return match register_listener(registry, socket, key) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        };
     }
     // Out of the instance, and not registered for nothing: EPOLLHUP is reported all the same (epoll_ctl(2)), and a socket
     // that somebody else has shut down has it for ever.

@@ -15,15 +15,15 @@ use crate::clock::Time;
 use crate::driver::StreamKind;
 
 /// The epoll descriptor: readable when a turn would find events, for a reactor inside another loop.
-impl AsFd for Mio {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.poll.registry().as_fd()
-    }
-}
-
 impl AsRawFd for Mio {
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()
+    }
+}
+
+impl AsFd for Mio {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
     }
 }
 

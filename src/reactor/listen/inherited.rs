@@ -35,14 +35,15 @@ impl Reactor {
     ///
     /// # Panics
     ///
-    /// If the handler's name comes from another reactor.
+    /// If the handler's name comes from another reactor, or from
+    /// [`add_datagram_handler`](Reactor::add_datagram_handler).
     pub fn listen_fd<H: StreamHandler>(
         &mut self,
         handler: HandlerId<H>,
         socket: OwnedFd,
         options: &ListenOptions,
     ) -> io::Result<ListenerId> {
-        self.core.assert_own(handler);
+        self.core.assert_serves(handler);
         options.limits.check()?;
         options.socket.check()?;
         for (is_asked, name) in [
@@ -62,7 +63,7 @@ impl Reactor {
             return Err(drains());
         }
         Mio::adopt_listener(&socket, options.backlog, &options.socket)?;
-        // Whoever made it has chosen its backlog, which cannot be asked for: a drain takes in the most that may wait.
+        // Whoever made it has chosen its backlog, which is not asked for: a drain takes in the most that may wait.
         let backlog = options.backlog.unwrap_or(INHERITED_BACKLOG_MAX);
         let key = self.new_listener(handler.index, options, backlog);
         if let Err(error) = self.install_listener(key, socket) {
