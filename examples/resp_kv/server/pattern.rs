@@ -19,75 +19,61 @@ pub fn check_name(name: &[u8]) -> Result<&[u8], Failure> {
 
 /// Whether all of `text` matches, in at most so many steps, which are taken off; `None` if they do not suffice. It takes
 /// twice the product of the lengths at most, and for most patterns four for each byte of the text suffice.
-pub fn matches(pattern: &[u8], text: &[u8], steps: &mut usize) -> Option<bool> {
-    let (mut at, mut pos) = (0, 0);
-    // Where to go on if what is tried now does not match: after the last star, with one more byte left to it.
-    let mut retry: Option<(usize, usize)> = None;
+pub fn matches(mut pattern: &[u8], mut text: &[u8], steps: &mut usize) -> Option<bool> {
+    // Where to go on if what is tried now does not match: behind the last star, with one more byte left to it.
+    let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         *steps = steps.checked_sub(1)?;
-        if pattern.get(at) == Some(&b'*') {
-            at += 1;
-            retry = Some((at, pos + 1));
-            continue;
-        }
-        if at == pattern.len() && pos == text.len() {
-            return Some(true);
-        }
-        if let (Some(byte), rest @ [_, ..]) = (text.get(pos), &pattern[at..]) {
-            let (is_match, len) = match_one(rest, *byte);
-            *steps = steps.checked_sub(len)?;
-            if is_match {
-                at += len;
-                pos += 1;
+        match (pattern, text) {
+            ([b'*', rest @ ..], _) => {
+                pattern = rest;
+                retry = Some((rest, text));
                 continue;
             }
-        }
-        match retry {
-            Some((after_star, next)) if next <= text.len() => {
-                (at, pos) = (after_star, next);
-                retry = Some((after_star, next + 1));
+            ([], []) => return Some(true),
+            (_, [byte, after @ ..]) => {
+                let (is_match, rest) = match_one(pattern, *byte);
+                *steps = steps.checked_sub(pattern.len() - rest.len())?;
+                if is_match {
+                    (pattern, text) = (rest, after);
+                    continue;
+                }
             }
-            _ => return Some(false),
+            _ => {}
         }
+        let Some((after_star, [_, next @ ..])) = retry else { return Some(false) };
+        (pattern, text) = (after_star, next);
+        retry = Some((after_star, next));
     }
 }
 
-/// Whether the first element of a pattern that has one, which is no star, matches the byte; and its length.
-fn match_one(pattern: &[u8], byte: u8) -> (bool, usize) {
+/// Whether the first element of a pattern, which is no star, matches the byte; and what is behind it.
+fn match_one(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
     match pattern {
-        [b'?', ..] => (true, 1),
-        [b'[', ..] => match_class(pattern, byte),
-        [b'\\', escaped, ..] => (*escaped == byte, 2),
-        _ => (pattern.first() == Some(&byte), 1),
+        [] => (false, pattern),
+        [b'?', rest @ ..] => (true, rest),
+        [b'[', b'^', class @ ..] => {
+            let (is_in, rest) = match_class(class, byte);
+            (!is_in, rest)
+        }
+        [b'[', class @ ..] => match_class(class, byte),
+        [b'\\', escaped, rest @ ..] => (*escaped == byte, rest),
+        [literal, rest @ ..] => (*literal == byte, rest),
     }
 }
 
-/// A class without an end goes to the end of the pattern.
-fn match_class(pattern: &[u8], byte: u8) -> (bool, usize) {
-    let mut at = 1;
-    let is_negated = pattern.get(at) == Some(&b'^');
-    at += usize::from(is_negated);
+/// Whether a byte is in a class, and what is behind that. One without an end goes to the end of the pattern.
+fn match_class(mut class: &[u8], byte: u8) -> (bool, &[u8]) {
     let mut is_in = false;
     loop {
-        match pattern[at..] {
-            [] => break,
-            [b']', ..] => {
-                at += 1;
-                break;
-            }
-            [b'\\', escaped, ..] => {
-                is_in |= escaped == byte;
-                at += 2;
-            }
-            [first, b'-', last, ..] if last != b']' => {
-                is_in |= (first.min(last)..=first.max(last)).contains(&byte);
-                at += 3;
-            }
-            [literal, ..] => {
-                is_in |= literal == byte;
-                at += 1;
-            }
-        }
+        let (first, last, rest) = match class {
+            [] => return (is_in, class),
+            [b']', rest @ ..] => return (is_in, rest),
+            [b'\\', escaped, rest @ ..] => (escaped, escaped, rest),
+            [first, b'-', last, rest @ ..] if *last != b']' => (first, last, rest),
+            [literal, rest @ ..] => (literal, literal, rest),
+        };
+        is_in |= (first.min(last)..=first.max(last)).contains(&&byte);
+        class = rest;
     }
-    (is_in != is_negated, at)
 }
