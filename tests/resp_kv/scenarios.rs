@@ -206,7 +206,7 @@ fn what_is_published_within_a_transaction_comes_behind_its_replies() {
 }
 
 #[test]
-fn who_has_watched_a_key_that_changed_watches_no_more() {
+fn who_has_watched_a_key_that_changed_watches_it_until_exec() {
     let mut sim = Simulation::new(1);
     let served = serve(&mut sim);
     let is = |words: &'static str| {
@@ -220,10 +220,12 @@ fn who_has_watched_a_key_that_changed_watches_no_more() {
         .send("WATCH a b\r\nCLIENT INFO\r\n")
         .expect("+OK\r\n")
         .expect_with(is(" watch=2 "))
-        .send("SET b 1\r\nCLIENT INFO\r\nWATCH c\r\nMULTI\r\nEXEC\r\nMULTI\r\nEXEC\r\n")
-        .expect("+OK\r\n")
+        .send("SET b 1\r\nWATCH b c\r\nCLIENT INFO\r\nMULTI\r\nEXEC\r\nCLIENT INFO\r\nMULTI\r\nEXEC\r\n")
+        .expect("+OK\r\n+OK\r\n")
+        .expect_with(is(" watch=3 "))
+        .expect("+OK\r\n*-1\r\n")
         .expect_with(is(" watch=0 "))
-        .expect("+OK\r\n+OK\r\n*-1\r\n+OK\r\n*0\r\n")
+        .expect("+OK\r\n*0\r\n")
         .close();
     let client = sim.client(served.address, script);
     sim.run_for(LONG);

@@ -16,7 +16,7 @@
 //! that waits. When the first of them has left, it goes on, and what it adds waits behind the others. So it is with whose
 //! next command came in a CLIENT PAUSE that ends before the disk is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use oneloop::{Connection, Context, Key, Time};
 
@@ -37,9 +37,8 @@ pub struct Client {
     /// The version of the protocol, 2 or 3.
     pub protocol: u8,
     pub transaction: Option<Transaction>,
-    /// Keys that it watches, and whether one of them was changed since.
-    pub watched: BTreeSet<(usize, Bytes)>,
-    pub is_watch_broken: bool,
+    /// Keys that it watches, with the [versions](super::store::Observers) that they had when it began to.
+    pub watched: BTreeMap<(usize, Bytes), u64>,
     /// Its channels, and its patterns.
     pub subscribed: [BTreeSet<Bytes>; 2],
     /// What it waits for, after BLPOP or BRPOP.
@@ -67,8 +66,7 @@ impl Client {
             database: 0,
             protocol: 2,
             transaction: None,
-            watched: BTreeSet::new(),
-            is_watch_broken: false,
+            watched: BTreeMap::new(),
             subscribed: Default::default(),
             kept_bytes: 0,
             blocked: None,

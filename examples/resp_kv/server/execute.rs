@@ -95,12 +95,11 @@ impl Server {
         }
     }
 
-    /// Tells the observers of the keys that were changed. Those that wait take elements, which changes more keys.
+    /// Tells those who wait that lists were changed. They take elements, which changes more keys.
     pub fn handle_touched(&mut self, cx: &mut Context) {
         let mut at = 0;
         while let Some(touched) = self.store.touched.get(at).cloned() {
             at += 1;
-            self.break_watches(&touched);
             self.serve_waiting(cx, &touched);
         }
         self.store.touched.clear();

@@ -144,9 +144,11 @@ impl Keys<'_> {
         }
     }
 
-    /// Has the observers of a key told, when the command has ended, that it was changed.
+    /// Notes for the observers of a key that it was changed. Those that wait are told when the command has ended.
     fn note(&mut self, key: &[u8]) {
-        if self.database().observers.contains_key(key) {
+        let Some(observers) = self.database_mut().observers.get_mut(key) else { return };
+        observers.version += 1;
+        if !observers.waiting.is_empty() {
             self.store.touched.push((self.number, Bytes::from_slice(key)));
         }
     }

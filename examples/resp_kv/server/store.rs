@@ -35,7 +35,7 @@ pub struct Store {
     /// How much commands have done since a connection gave its turn back for that. A unit is one argument, one entry that
     /// was looked at, or what stands above. `call` counts arguments and replies; a command that does more counts that.
     pub work: usize,
-    /// Keys that were changed, and whose observers were not told yet.
+    /// Keys that were changed, and those who wait at them were not told yet.
     pub touched: Vec<(usize, Bytes)>,
     /// The record of all changes.
     pub journal: Journal,
@@ -52,13 +52,15 @@ pub struct Database {
     pub observers: BTreeMap<Bytes, Observers>,
 }
 
-/// The slots of clients that are to be told when a key is changed.
+/// Who has an interest in the changes of a key.
 #[derive(Default)]
 pub struct Observers {
-    /// They wait for an element of a list. The first one has waited longest.
+    /// The slots of clients that wait for an element of a list. The first one has waited longest.
     pub waiting: VecDeque<usize>,
-    /// They watch it.
-    pub watching: BTreeSet<usize>,
+    /// How many clients watch it.
+    pub watchers: usize,
+    /// How often it was changed since somebody has observed it.
+    pub version: u64,
 }
 
 impl Store {
@@ -87,7 +89,7 @@ impl Store {
         let all = &mut self.databases[*database].observers;
         if let Some(observers) = all.get_mut(key) {
             remove(observers);
-            if observers.waiting.is_empty() && observers.watching.is_empty() {
+            if observers.waiting.is_empty() && observers.watchers == 0 {
                 all.remove(key);
             }
         }

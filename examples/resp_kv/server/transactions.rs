@@ -65,25 +65,17 @@ impl Server {
         Some(transaction)
     }
 
-    /// A key was changed: the next transactions of all clients that watch it will not be carried out. So they need not
-    /// watch it any longer, nor any other key.
-    pub fn break_watches(&mut self, (database, key): &(usize, Bytes)) {
-        while let Some(observers) = self.store.databases[*database].observers.get(key)
-            && let Some(slot) = observers.watching.first().copied()
-        {
-            self.unwatch(slot);
-            self.clients[slot].is_watch_broken = true;
-        }
-    }
-
-    /// A client watches no key any more, and what has happened to its keys makes no difference.
-    pub fn unwatch(&mut self, slot: usize) {
-        let this = &mut self.clients[slot];
-        this.is_watch_broken = false;
-        for key in mem::take(&mut this.watched) {
+    /// A client watches no key any more. Whether one of its keys was changed since it began to watch it.
+    pub fn unwatch(&mut self, slot: usize) -> bool {
+        let mut has_changed = false;
+        for (key, version) in mem::take(&mut self.clients[slot].watched) {
             self.keep_less(slot, name_bytes(&key.1));
-            self.store.remove_observer(&key, |observers| _ = observers.watching.remove(&slot));
+            self.store.remove_observer(&key, |observers| {
+                observers.watchers -= 1;
+                has_changed |= observers.version != version;
+            });
         }
+        has_changed
     }
 }
 
@@ -100,13 +92,10 @@ pub fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
     let transaction = server.take_transaction(server.current);
     let transaction = transaction.ok_or(Failure::new("ERR EXEC without MULTI"))?;
     // If a watched key has expired it is removed now, and that is a change.
-    for (database, key) in &server.clients[server.current].watched {
+    for (database, key) in server.clients[server.current].watched.keys() {
         server.store.keys(*database).contains(key);
     }
-    server.handle_touched(conn);
-    let this = &mut server.clients[server.current];
-    let is_stale = this.is_watch_broken;
-    server.unwatch(server.current);
+    let is_stale = server.unwatch(server.current);
     if transaction.is_refused {
         return Err(Failure::new("EXECABORT Transaction discarded because of previous errors."));
     }
@@ -141,27 +130,22 @@ pub fn discard(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
     Ok(server.reply().ok())
 }
 
-pub fn watch(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
+pub fn watch(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     let this = &server.clients[server.current];
     if this.transaction.is_some() {
         return Err(Failure::new("ERR WATCH inside MULTI is not allowed"));
     }
-    // That a key had expired before is no later change: so those that have are removed now, and others that watch them
-    // are told.
-    let mut keys = server.store.keys(this.database);
-    args[1..].iter().for_each(|key| _ = keys.contains(key));
-    server.handle_touched(conn);
-    let this = &mut server.clients[server.current];
-    if this.is_watch_broken {
-        return Ok(server.reply().ok()); // its next transaction is not carried out, whatever it watches
-    }
     let database = this.database;
     for key in &args[1..] {
         let key = (database, Bytes::from_slice(key));
-        if !server.clients[server.current].watched.contains(&key) {
+        if !server.clients[server.current].watched.contains_key(&key) {
             server.keep(name_bytes(&key.1))?;
-            server.store.observers(database, &key.1).watching.insert(server.current);
-            server.clients[server.current].watched.insert(key);
+            // That it had expired before is no later change, so it is removed now if it has.
+            server.store.keys(database).contains(&key.1);
+            let observers = server.store.observers(database, &key.1);
+            observers.watchers += 1;
+            let version = observers.version;
+            server.clients[server.current].watched.insert(key, version);
         }
     }
     Ok(server.reply().ok())

@@ -124,8 +124,8 @@ pub fn flush(keys: &mut Keys, args: Args, reply: &mut Reply, databases: Range<us
         keys.store.work += database.observers.len();
         let removed = mem::take(&mut database.keys);
         database.deadlines.clear();
-        let observed = database.observers.keys().filter(|key| removed.contains_key(*key));
-        keys.store.touched.extend(observed.map(|key| (number, key.clone())));
+        let observed = database.observers.iter_mut().filter(|(key, _)| removed.contains_key(*key));
+        observed.for_each(|(_, observers)| observers.version += 1);
     }
     Ok(reply.ok())
 }
