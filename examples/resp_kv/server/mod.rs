@@ -67,6 +67,7 @@ pub const KEEPALIVE: Duration = Duration::from_secs(300);
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// A key-value store that speaks the protocol of Redis.
+#[derive(Default)]
 pub struct Server {
     commands: HashMap<&'static [u8], &'static Command, ahash::RandomState>,
     store: Store,
@@ -114,23 +115,9 @@ impl Server {
         Server {
             commands: COMMANDS.iter().map(|row| (row.name.as_bytes(), row)).collect(),
             store: Store::new(seed),
-            clients: Slab::new(),
-            current: 0,
-            running: None,
-            out: Vec::new(),
-            pushed: Vec::new(),
-            published_bytes: 0,
-            append_only: None,
-            subscriptions: Subscriptions::default(),
-            pause: None,
-            kept_bytes: 0,
-            expiry_timer: None,
-            started: Time::default(),
-            clients_total: 0,
-            commands_total: 0,
-            dropped_total: 0,
             limits: Rc::new(Server::limits()),
             subscriber_limits: Rc::new(Server::subscriber_limits()),
+            ..Server::default()
         }
     }
 
