@@ -79,7 +79,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let mut reactor =
         Reactor::with_limits(ReactorLimits::new().memory_bytes_max(BUFFER_BYTES_MAX))?;
     reactor.set_wait(Wait::Spin(Duration::from_micros(arguments.spin.into())));
-    let mut server = Server::new(random());
+    let mut server = Server::new();
     let mut inbox = None;
     if let Some(path) = &arguments.appendonly {
         let file =
@@ -108,10 +108,4 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         Some(path) => finished.map_err(|error| file::named(path, error)),
         None => finished,
     }
-}
-
-/// From the operating system, by way of the standard library's own use of it.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(())
 }

@@ -86,7 +86,7 @@ fn a_file_that_is_cut_anywhere_is_read_to_its_last_whole_record() {
     let (bytes, states) = written();
     let mut reached = 0;
     for cut in 0..=bytes.len() {
-        let mut server = Server::new(1);
+        let mut server = Server::new();
         let replayed = server.replay(&bytes[..cut]).unwrap();
         assert_eq!(replayed.whole_bytes + replayed.torn_bytes, cut as u64);
         let found = state_of(server);
@@ -104,7 +104,7 @@ fn a_file_that_is_damaged_is_refused_or_read_and_never_a_panic() {
         for other in [b'!', b'9', b'\r', 0xff] {
             let mut bytes = bytes.clone();
             bytes[at] = other;
-            refused += usize::from(Server::new(1).replay(&bytes[..]).is_err());
+            refused += usize::from(Server::new().replay(&bytes[..]).is_err());
         }
     }
     assert!(refused > 100, "{refused}");
@@ -116,11 +116,11 @@ const MULTI: &str = "*1\r\n$5\r\nMULTI\r\n";
 fn a_record_that_is_no_whole_change_is_refused_with_its_place() {
     for record in ["*1\r\n$3\r\nSET\r\n", "*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "*1\r\n$5\r\nWATCH\r\n"]
     {
-        let error = Server::new(1).replay(record.as_bytes()).unwrap_err();
+        let error = Server::new().replay(record.as_bytes()).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
         assert!(error.to_string().starts_with("damaged at byte 0: "), "{record:?}: {error}");
         // Also within a transaction whose end never comes.
-        let error = Server::new(1).replay([MULTI, record].concat().as_bytes()).unwrap_err();
+        let error = Server::new().replay([MULTI, record].concat().as_bytes()).unwrap_err();
         assert!(error.to_string().starts_with("damaged at byte 15: "), "{record:?}: {error}");
     }
 }
@@ -128,14 +128,14 @@ fn a_record_that_is_no_whole_change_is_refused_with_its_place() {
 /// Only a file that was cut ends within a transaction: one that begins within another would hide all behind it.
 #[test]
 fn a_transaction_within_another_is_refused_with_its_place() {
-    let error = Server::new(1).replay(MULTI.repeat(2).as_bytes()).unwrap_err();
+    let error = Server::new().replay(MULTI.repeat(2).as_bytes()).unwrap_err();
     assert!(error.to_string().starts_with("damaged at byte 15: "), "{error}");
 }
 
 #[test]
 fn what_a_file_brings_back_is_no_change_since_the_start() {
     let (bytes, _) = written();
-    let mut server = Server::new(1);
+    let mut server = Server::new();
     assert!(server.replay(&bytes[..]).unwrap().whole_bytes > 0);
     let mut harness = Harness::new(server);
     harness.feed("INFO persistence\r\n");

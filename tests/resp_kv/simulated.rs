@@ -16,14 +16,14 @@ pub const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// A server without a file.
 pub fn serve(sim: &mut Simulation) -> Served<Server> {
-    let server = Server::new(sim.random());
+    let server = Server::new();
     let options = ListenOptions::new().limits(Server::limits());
     sim.serve_with(server, ReactorLimits::new().connections_max(64), &options)
 }
 
 /// A server that reads a file and goes on in it; what is torn is cut off.
 pub fn serve_file(sim: &mut Simulation, disk: &Disk, policy: Policy) -> Served<Server> {
-    let mut server = Server::new(sim.random());
+    let mut server = Server::new();
     let mut file = disk.lock();
     let replayed = server.replay(&file.bytes[..]).expect("the file is good");
     file.bytes.truncate(replayed.whole_bytes as usize);

@@ -30,7 +30,7 @@ impl Journal {
     }
 
     /// Adds a record in place of the words of the command that runs, which would not do the same another time: for `EX
-    /// 10` it says the moment, and for SPOP the members.
+    /// 10` it says the moment.
     pub fn record_instead(&mut self, database: usize, arguments: &[&[u8]]) {
         self.has_own_record = true;
         self.record(database, arguments);

@@ -109,12 +109,9 @@ pub struct Session {
 }
 
 impl Server {
-    /// The numbers of SPOP begin with `seed`. The secrets of the hashes are others, so nobody can choose keys that
-    /// collide.
-    pub fn new(seed: u64) -> Server {
+    pub fn new() -> Server {
         Server {
             commands: COMMANDS.iter().map(|row| (row.name.as_bytes(), row)).collect(),
-            store: Store::new(seed),
             limits: Rc::new(Server::limits()),
             subscriber_limits: Rc::new(Server::subscriber_limits()),
             ..Server::default()

@@ -25,9 +25,7 @@ pub struct Object {
 /// All that is kept, and what was changed.
 #[derive(Default)]
 pub struct Store {
-    pub databases: Vec<Database>,
-    /// State of the generator of random numbers.
-    pub random: u64,
+    pub databases: [Database; DATABASES],
     /// The calendar's time in milliseconds since 1970, as of this turn of the loop.
     pub now: u64,
     /// How often something was changed since the start.
@@ -64,12 +62,6 @@ pub struct Observers {
 }
 
 impl Store {
-    /// `seed` is where the generator of random numbers begins.
-    pub fn new(seed: u64) -> Store {
-        let databases = (0..DATABASES).map(|_| Database::default()).collect();
-        Store { databases, random: seed | 1, ..Store::default() }
-    }
-
     /// The keys of one database, to read and change.
     pub fn keys(&mut self, number: usize) -> Keys<'_> {
         Keys { store: self, number }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::store::Store;
+use super::super::clients::Client;
 use super::*;
 
 pub fn sadd(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
@@ -37,33 +37,25 @@ pub fn smembers(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
     reply.bulks(set.iter().flat_map(|set| set.iter()))
 }
 
-impl Store {
-    /// A random number (xorshift64*, Vigna 2016), not for secrets.
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
-
 /// Takes random members out. The record of changes says which ones.
-pub fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
+pub fn spop(server: &mut Server, conn: &mut Connection, args: Args) -> Outcome {
     let (key, wanted) = match args[1..] {
         [key] => (key, None),
         [key, wanted] => (key, Some(count(wanted)?)),
         _ => return Err(Failure::SYNTAX),
     };
+    let Client { protocol, database, .. } = server.clients[server.current];
+    let mut keys = server.store.keys(database);
+    let mut reply = Reply::new(&mut server.out, protocol);
     let len = keys.of::<Set>(key)?.map_or(0, |set| set.len());
     let taken = wanted.unwrap_or(1).min(len);
     keys.store.work += taken;
-    let random = |taken| (keys.store.random() % (len - taken) as u64) as usize;
-    let randoms: Vec<usize> = (0..taken).map(random).collect();
     let Some(set) = keys.of::<Set>(key)? else {
         return Ok(if wanted.is_some() { reply.set(0) } else { reply.null() });
     };
-    for (taken, random) in randoms.into_iter().enumerate() {
-        set.swap_indices(random, len - 1 - taken);
+    for last in (len - taken..len).rev() {
+        let random = conn.random() % (last as u64 + 1);
+        set.swap_indices(random as usize, last);
     }
     if wanted.is_some() {
         reply.set(taken);
@@ -74,7 +66,7 @@ pub fn spop(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
         keys.taken_from(key);
         let record: Vec<&[u8]> =
             [b"SREM", key].into_iter().chain(members.iter().map(|member| &**member)).collect();
-        keys.store.journal.record_instead(keys.number, &record);
+        keys.store.journal.record(database, &record);
     }
     Ok(Done)
 }

@@ -79,7 +79,7 @@ pub static COMMANDS: &[Command] = &[
     row("scard", 2, OTHER, OnKeys(generic::len::<Set>)),
     row("sismember", 3, OTHER, OnKeys(sets::sismember)),
     row("smembers", 2, OTHER, OnKeys(sets::smembers)),
-    row("spop", -2, WRITE, OnKeys(sets::spop)),
+    row("spop", -2, WRITE, OnServer(sets::spop)),
     row("sinter", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Intersection))),
     row("sunion", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Union))),
     row("sdiff", -2, OTHER, OnKeys(|k, a, r| sets::combine(k, a, r, Difference))),
