@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use oneloop::{Blocking, Context, Inbox, Key, TimerId, blocking};
 
-use super::journal::Journal;
+use super::Server;
 
 /// At most so many messages that have waited for the disk are sent in a turn.
 const RELEASED_PER_TURN: usize = 1000;
@@ -50,41 +50,39 @@ pub trait RecordFile: Send + 'static {
 /// What became of a batch.
 pub type Written = io::Result<()>;
 
-/// What the helper thread and the loop share.
-struct Shared {
+/// What the helper thread and the loop share. The loop locks it between two batches, so that it never waits for the disk.
+struct Writer {
+    file: Box<dyn RecordFile>,
     /// Records that nobody has begun to write.
-    waiting: Mutex<Vec<u8>>,
-    /// After an error it is that error: half a record may stand at the end, and nothing behind that could be read.
-    file: Mutex<io::Result<Box<dyn RecordFile>>>,
+    records: Vec<u8>,
+    /// The first error: half a record may stand at the end, and nothing behind that could be read.
+    error: Option<(io::ErrorKind, String)>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    /// Writes what waits. The file is locked first, so that batches are written in their order.
-    fn write(&self, sync: bool) -> Written {
-        let mut open = lock(&self.file);
-        let records = mem::take(&mut *lock(&self.waiting));
-        let same = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
-        let result = match &mut *open {
-            Ok(file) => {
-                file.append(&records).and_then(|()| if sync { file.sync() } else { Ok(()) })
-            }
-            Err(error) => Err(same(error)),
-        };
-        if let Err(error) = &result {
-            *open = Err(same(error));
+impl Writer {
+    /// Writes what nobody has begun to write; nothing more after an error.
+    fn write(&mut self, sync: bool) -> Written {
+        let records = mem::take(&mut self.records);
+        if self.error.is_none() {
+            let written = self.file.append(&records);
+            let result = written.and_then(|()| if sync { self.file.sync() } else { Ok(()) });
+            self.error = result.err().map(|error| (error.kind(), error.to_string()));
         }
-        result
+        match &self.error {
+            Some((kind, text)) => Err(io::Error::new(*kind, text.as_str())),
+            None => Ok(()),
+        }
     }
 }
 
 /// The loop's side of the file.
 pub struct AppendOnly {
     pub policy: Policy,
-    shared: Arc<Shared>,
+    writer: Arc<Mutex<Writer>>,
     helper: Blocking<Written>,
     /// The number of the last batch that the helper was given, and of the last that it has written.
     begun: u64,
@@ -122,17 +120,21 @@ pub enum Next {
     Close,
 }
 
-impl AppendOnly {
-    pub fn new(
+impl Server {
+    /// Records all changes in a file from now on. The replies and messages that wait for it take `waiting_bytes_max` of
+    /// memory at most, beside that of the reactor. When the records that wait behind those being written take more than
+    /// that, too, changes are refused. The inbox is to be attached to this handler.
+    pub fn append_to(
+        &mut self,
         file: impl RecordFile,
         policy: Policy,
         waiting_bytes_max: usize,
-    ) -> (AppendOnly, Inbox<Written>) {
+    ) -> Inbox<Written> {
         let (helper, inbox) = blocking(1, 1);
-        let shared = Shared { waiting: Mutex::default(), file: Mutex::new(Ok(Box::new(file))) };
-        let append_only = AppendOnly {
+        let writer = Writer { file: Box::new(file), records: Vec::new(), error: None };
+        self.append_only = Some(AppendOnly {
             policy,
-            shared: Arc::new(shared),
+            writer: Arc::new(Mutex::new(writer)),
             helper,
             begun: 0,
             done: 0,
@@ -142,61 +144,83 @@ impl AppendOnly {
             next_release: None,
             held_bytes: 0,
             waiting_bytes_max,
-        };
-        (append_only, inbox)
+        });
+        self.store.journal.is_on = true;
+        inbox
     }
 
+    /// Whether what is sent now has to wait: for the disk, or for replies that wait already.
+    pub fn is_behind(&self) -> bool {
+        let Some(file) = &self.append_only else { return false };
+        let waiting = self.store.journal.len();
+        let is_behind = match file.policy {
+            Policy::Always => file.begun > file.done || waiting > 0,
+            Policy::EverySecond => waiting > BACKLOG_BYTES_MAX,
+        };
+        is_behind || !file.held.is_empty()
+    }
+
+    /// Whether nothing is to be changed, as too many records wait for those that are being written.
+    pub fn is_full(&self) -> bool {
+        let waiting = self.store.journal.len();
+        self.append_only.as_ref().is_some_and(|file| waiting > file.waiting_bytes_max)
+    }
+
+    /// Keeps a message for a connection until all records up to now are on the disk. The same message for many takes its
+    /// memory once. If there is no room, the client is dropped. A part of the room is for small replies, however large
+    /// those were that others have asked for.
+    pub fn hold(&mut self, cx: &mut Context, key: Key, bytes: &Rc<[u8]>, next: Next) {
+        let Some(file) = &mut self.append_only else { return };
+        let is_first = Rc::strong_count(bytes) == 1; // only the caller has it, no other entry
+        let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
+        let is_small = cost <= SMALL_BYTES && !matches!(next, Next::Nothing);
+        let reserved = if is_small { 0 } else { file.waiting_bytes_max / 4 };
+        if file.held_bytes + cost + reserved > file.waiting_bytes_max {
+            log::debug!("{key}: dropped, too much waits for the disk");
+            self.dropped_total += 1;
+            cx.abort_key(key);
+            return;
+        }
+        file.held_bytes += cost;
+        let batch = if self.store.journal.len() == 0 { file.begun } else { file.begun + 1 };
+        file.held.push_back(Held { batch, key, bytes: Rc::clone(bytes), next, cost });
+    }
+
+    /// Has the journal's records written, if nothing is being written.
+    pub fn write_records(&mut self) {
+        let Some(file) = &mut self.append_only else { return };
+        let must_sync = file.is_sync_due && file.is_unsynced;
+        if file.begun > file.done || (self.store.journal.len() == 0 && !must_sync) {
+            return;
+        }
+        let writer = Arc::clone(&file.writer);
+        lock(&writer).records = self.store.journal.take(); // in place of none: the batch before is done
+        let sync = mem::take(&mut file.is_sync_due) || file.policy == Policy::Always;
+        file.is_unsynced = !sync;
+        file.begun += 1;
+        // When the reactor has ended nobody takes the job; `finish` does it then.
+        let _ = file.helper.run(move || lock(&writer).write(sync));
+    }
+
+    /// After the reactor has stopped: writes and syncs the rest, on this thread; waits for the helper, if it is at work.
+    ///
+    /// # Errors
+    ///
+    /// Why the file could not be written, now or at the first attempt that failed.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let Some(file) = &self.append_only else { return Ok(()) };
+        let mut writer = lock(&file.writer);
+        writer.write(false)?; // what nobody has begun to write
+        writer.records = self.store.journal.take();
+        writer.write(true)
+    }
+}
+
+impl AppendOnly {
     pub fn start(&mut self, cx: &mut Context) {
         if self.policy == Policy::EverySecond {
             cx.set_handler_interval(Duration::from_secs(1));
         }
-    }
-
-    /// Whether replies have to wait: for the disk, or for replies that wait already.
-    pub fn is_behind(&self, journal: &Journal) -> bool {
-        let is_behind = match self.policy {
-            Policy::Always => self.begun > self.done || journal.len() > 0,
-            Policy::EverySecond => journal.len() > BACKLOG_BYTES_MAX,
-        };
-        is_behind || !self.held.is_empty()
-    }
-
-    /// Whether so many records wait for those that are being written that there have to be no more.
-    pub fn is_full(&self, journal: &Journal) -> bool {
-        journal.len() > self.waiting_bytes_max
-    }
-
-    /// Keeps a message for a connection until all records up to now are on the disk. The same message for many takes its
-    /// memory once. False if there is no room: then the connection cannot go on. A part of it is for small replies,
-    /// however large those were that others have asked for.
-    #[must_use]
-    pub fn hold(&mut self, journal: &Journal, key: Key, bytes: &Rc<[u8]>, next: Next) -> bool {
-        let is_first = Rc::strong_count(bytes) == 1; // only the caller has it, no other entry
-        let cost = size_of::<Held>() + if is_first { bytes.len() } else { 0 };
-        let is_small = cost <= SMALL_BYTES && !matches!(next, Next::Nothing);
-        let reserved = if is_small { 0 } else { self.waiting_bytes_max / 4 };
-        if self.held_bytes + cost + reserved > self.waiting_bytes_max {
-            return false;
-        }
-        self.held_bytes += cost;
-        let batch = if journal.len() == 0 { self.begun } else { self.begun + 1 };
-        self.held.push_back(Held { batch, key, bytes: Rc::clone(bytes), next, cost });
-        true
-    }
-
-    /// Has the journal's records written, if nothing is being written.
-    pub fn write(&mut self, journal: &mut Journal) {
-        let must_sync = self.is_sync_due && self.is_unsynced;
-        if self.begun > self.done || (journal.len() == 0 && !must_sync) {
-            return;
-        }
-        *lock(&self.shared.waiting) = journal.take();
-        let sync = mem::take(&mut self.is_sync_due) || self.policy == Policy::Always;
-        self.is_unsynced = !sync;
-        let shared = Arc::clone(&self.shared);
-        self.begun += 1;
-        // When the reactor has ended nobody takes the job; `finish` does it then.
-        let _ = self.helper.run(move || shared.write(sync));
     }
 
     /// A batch was written.
@@ -233,12 +257,5 @@ impl AppendOnly {
         if self.held.front().is_some_and(|held| held.batch <= self.done) {
             self.next_release = Some(cx.set_handler_timer(Duration::ZERO));
         }
-    }
-
-    /// Writes and syncs the rest, on this thread; waits for the helper, if it is at work.
-    pub fn finish(&mut self, journal: &mut Journal) -> io::Result<()> {
-        self.shared.write(false)?; // what nobody has begun to write
-        *lock(&self.shared.waiting) = journal.take();
-        self.shared.write(true)
     }
 }

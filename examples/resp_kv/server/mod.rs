@@ -42,11 +42,10 @@ mod transactions;
 mod values;
 
 use std::collections::HashMap;
-use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use oneloop::{Connection, Context, Inbox, Key, Limits, Time, TimerId};
+use oneloop::{Connection, Context, Key, Limits, Time, TimerId};
 use slab::Slab;
 
 use self::append_only::AppendOnly;
@@ -57,7 +56,7 @@ use self::protocol::{COMMAND_BYTES_MAX, CommandDecoder};
 use self::pubsub::Subscriptions;
 use self::store::Store;
 
-pub use self::append_only::{Policy, RecordFile, Written};
+pub use self::append_only::{Policy, RecordFile};
 
 /// After so long a silence the kernel asks whether a client is still there. If three such questions have no answer, the
 /// connection is over.
@@ -139,33 +138,6 @@ impl Server {
             .output_soft_timeout(Duration::from_secs(60))
     }
 
-    /// Records all changes in a file from now on. The replies and messages that wait for it take `waiting_bytes_max` of
-    /// memory at most, beside that of the reactor. When the records that wait behind those being written take more than
-    /// that, too, changes are refused. The inbox is to be attached to this handler.
-    pub fn append_to(
-        &mut self,
-        file: impl RecordFile,
-        policy: Policy,
-        waiting_bytes_max: usize,
-    ) -> Inbox<Written> {
-        let (append_only, inbox) = AppendOnly::new(file, policy, waiting_bytes_max);
-        self.append_only = Some(append_only);
-        self.store.journal.is_on = true;
-        inbox
-    }
-
-    /// After the reactor has stopped: writes what is left to write to the file.
-    ///
-    /// # Errors
-    ///
-    /// Why the file could not be written, now or at the first attempt that failed.
-    pub fn finish(&mut self) -> io::Result<()> {
-        match &mut self.append_only {
-            Some(append_only) => append_only.finish(&mut self.store.journal),
-            None => Ok(()),
-        }
-    }
-
     /// Every callback of a client that carries out commands, or sends what was collected, begins with this. It clears what
     /// is left of a callback that ended with a panic.
     fn begin(&mut self, conn: &Connection, slot: usize) {
@@ -185,9 +157,7 @@ impl Server {
     /// Every callback that may have changed something ends with this.
     fn end(&mut self, cx: &mut Context) {
         self.running = None;
-        if let Some(append_only) = &mut self.append_only {
-            append_only.write(&mut self.store.journal);
-        }
+        self.write_records();
         if self.expiry_timer.is_none() && self.store.has_deadlines() {
             self.expiry_timer = Some(cx.set_handler_timer(EXPIRY_PERIOD));
         }

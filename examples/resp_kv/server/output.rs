@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use oneloop::{Connection, Context, Key};
+use oneloop::{Connection, Context};
 
 use super::Server;
 use super::append_only::Next;
@@ -52,27 +52,6 @@ impl Server {
             self.hold(cx, key, message, Next::Nothing);
         } else {
             cx.send_shared_to(key, Rc::clone(message)).ignore();
-        }
-    }
-
-    /// Whether what is sent now has to wait for the disk.
-    pub fn is_behind(&self) -> bool {
-        self.append_only.as_ref().is_some_and(|file| file.is_behind(&self.store.journal))
-    }
-
-    /// Whether nothing is to be changed, as too many records wait for the disk.
-    pub fn is_full(&self) -> bool {
-        self.append_only.as_ref().is_some_and(|file| file.is_full(&self.store.journal))
-    }
-
-    /// Keeps a message until all changes up to now are on the disk. If there is no room for it, the client is dropped.
-    pub fn hold(&mut self, cx: &mut Context, key: Key, message: &Rc<[u8]>, next: Next) {
-        let journal = &self.store.journal;
-        let file = self.append_only.as_mut();
-        if !file.is_some_and(|file| file.hold(journal, key, message, next)) {
-            log::debug!("{key}: dropped, too much waits for the disk");
-            self.dropped_total += 1;
-            cx.abort_key(key);
         }
     }
 }
