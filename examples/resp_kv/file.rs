@@ -2,7 +2,7 @@
 //! moved to another file.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -11,10 +11,6 @@ use rustix::io::Errno;
 use super::server::{RecordFile, Server};
 
 impl RecordFile for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
-    }
-
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
     }

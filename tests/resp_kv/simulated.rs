@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, reason = "nobody outside of the tests sees it")]
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use oneloop::sim::{Served, Simulation};
@@ -64,14 +64,24 @@ impl Disk {
     }
 }
 
-impl RecordFile for Disk {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut file = self.lock();
         let room = file.bytes_max.map_or(usize::MAX, |max| max.saturating_sub(file.bytes.len()));
-        file.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if bytes.len() > room { Err(io::Error::other("nobody hears of it")) } else { Ok(()) }
+        if room == 0 {
+            return Err(io::Error::other("nobody hears of it"));
+        }
+        let bytes = &bytes[..bytes.len().min(room)];
+        file.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl RecordFile for Disk {
     fn sync(&mut self) -> io::Result<()> {
         let mut file = self.lock();
         file.synced = file.bytes.len();

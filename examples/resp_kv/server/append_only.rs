@@ -9,7 +9,7 @@
 //! those that read. When 7 is done, the first one gets its reply, and 8 begins.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write};
 use std::mem;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,11 +38,8 @@ pub enum Policy {
     EverySecond,
 }
 
-/// A file that grows. In tests it is none. It does not panic: nobody would hear of that.
-pub trait RecordFile: Send + 'static {
-    /// Writes all bytes at its end.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-
+/// A file that grows: what is written stands at its end. In tests it is none. It does not panic: nobody would hear of that.
+pub trait RecordFile: Write + Send + 'static {
     /// Returns when all that was written will outlive a crash of the machine.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -68,7 +65,7 @@ impl Writer {
     fn write(&mut self, sync: bool) -> Written {
         let records = mem::take(&mut self.records);
         if self.error.is_none() {
-            let written = self.file.append(&records);
+            let written = self.file.write_all(&records);
             let result = written.and_then(|()| if sync { self.file.sync() } else { Ok(()) });
             self.error = result.err().map(|error| (error.kind(), error.to_string()));
         }
