@@ -45,7 +45,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use oneloop::{Connection, Context, Key, Limits, Time, TimerId};
+use oneloop::{Connection, Context, Limits, Time, TimerId};
 use slab::Slab;
 
 use self::append_only::AppendOnly;
@@ -75,8 +75,6 @@ pub struct Server {
     // Of the client whose callback runs:
     /// Its slot.
     current: usize,
-    /// Its connection; none outside of such a callback.
-    running: Option<Key>,
     /// Replies to it that were not sent yet.
     out: Vec<u8>,
     /// Messages that it has published itself, within a transaction: they come behind the reply to EXEC.
@@ -143,7 +141,6 @@ impl Server {
     fn begin(&mut self, conn: &Connection, slot: usize) {
         self.read_clock(conn);
         self.current = slot;
-        self.running = Some(conn.key());
         self.out.clear();
         self.pushed.clear();
         self.published_bytes = 0;
@@ -156,7 +153,6 @@ impl Server {
 
     /// Every callback that may have changed something ends with this.
     fn end(&mut self, cx: &mut Context) {
-        self.running = None;
         self.write_records();
         if self.expiry_timer.is_none() && self.store.has_deadlines() {
             self.expiry_timer = Some(cx.set_handler_timer(EXPIRY_PERIOD));

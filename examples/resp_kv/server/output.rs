@@ -41,10 +41,10 @@ impl Server {
         }
     }
 
-    /// Sends a message that was published.
+    /// Sends a message that the current client has published.
     pub fn deliver(&mut self, cx: &mut Context, slot: usize, message: &Rc<[u8]>) {
         let Client { key, ref transaction, .. } = self.clients[slot];
-        if self.running == Some(key) {
+        if slot == self.current {
             // It comes behind the replies that were collected; while EXEC writes its array, behind the whole of that.
             let out = if transaction.is_some() { &mut self.pushed } else { &mut self.out };
             out.extend_from_slice(message);
