@@ -72,8 +72,7 @@ pub fn pop(keys: &mut Keys, args: Args, reply: &mut Reply, side: Side) -> Outcom
 
 /// The place of an element, if there is one with this index. A negative index counts from the end.
 fn position(index: i64, len: usize) -> Option<usize> {
-    let index = if index < 0 { index.checked_add_unsigned(len as u64)? } else { index };
-    usize::try_from(index).ok().filter(|index| *index < len)
+    range(index, index, len).next()
 }
 
 pub fn lindex(keys: &mut Keys, args: Args, reply: &mut Reply) -> Outcome {
