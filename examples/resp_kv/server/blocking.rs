@@ -40,7 +40,7 @@ pub fn pop(server: &mut Server, conn: &mut Connection, args: Args, side: Side) -
         }
     }
     let slot = server.current;
-    if server.clients[slot].transaction.is_some() {
+    if server.is_in_exec {
         return Ok(server.reply().null_array()); // nothing waits in a transaction
     }
     let keys: BTreeSet<Bytes> = keys.iter().map(|key| Bytes::from_slice(key)).collect();

@@ -77,6 +77,8 @@ pub struct Server {
     current: usize,
     /// Replies to it that were not sent yet.
     out: Vec<u8>,
+    /// EXEC carries out what it has queued.
+    is_in_exec: bool,
     /// Messages that it has published itself, within a transaction: they come behind the reply to EXEC.
     pushed: Vec<u8>,
     /// How much its PUBLISHes have made of messages for patterns.
@@ -142,6 +144,7 @@ impl Server {
         self.read_clock(conn);
         self.current = slot;
         self.out.clear();
+        self.is_in_exec = false;
         self.pushed.clear();
         self.published_bytes = 0;
     }

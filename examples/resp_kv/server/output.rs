@@ -43,10 +43,10 @@ impl Server {
 
     /// Sends a message that the current client has published.
     pub fn deliver(&mut self, cx: &mut Context, slot: usize, message: &Rc<[u8]>) {
-        let Client { key, ref transaction, .. } = self.clients[slot];
+        let Client { key, .. } = self.clients[slot];
         if slot == self.current {
             // It comes behind the replies that were collected; while EXEC writes its array, behind the whole of that.
-            let out = if transaction.is_some() { &mut self.pushed } else { &mut self.out };
+            let out = if self.is_in_exec { &mut self.pushed } else { &mut self.out };
             out.extend_from_slice(message);
         } else if self.is_behind() {
             self.hold(cx, key, message, Next::Nothing);

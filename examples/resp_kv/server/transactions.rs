@@ -102,8 +102,7 @@ pub fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
     if is_stale {
         return Ok(server.reply().null_array());
     }
-    // The commands see by this that they are in a transaction.
-    server.clients[server.current].transaction = Some(Transaction::default());
+    server.is_in_exec = true;
     let start = server.store.journal.len();
     server.reply().array(transaction.len());
     for (command, args) in transaction.queued {
@@ -117,7 +116,7 @@ pub fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
         }
     }
     server.store.journal.make_transaction(start);
-    server.clients[server.current].transaction = None;
+    server.is_in_exec = false;
     let pushed = mem::take(&mut server.pushed);
     Ok(server.reply().write(&pushed))
 }
