@@ -38,13 +38,14 @@ impl Server {
         self.commands_total += 1;
         let is_in_transaction = self.clients[self.current].transaction.is_some();
         match checked {
-            Err(failure) => self.refuse(&failure),
+            Err(failure) => self.refuse(known, &failure),
             Ok(command) if self.is_full() && self.writes(command) => {
-                self.refuse(&Failure::new("ERR too many changes wait for the disk"));
+                let failure = Failure::new("ERR too many changes wait for the disk");
+                self.refuse(known, &failure);
             }
             Ok(command) if is_in_transaction && !command.is_never_queued() => {
                 if let Err(failure) = self.queue(command, args) {
-                    self.refuse(&failure);
+                    self.refuse(known, &failure);
                 }
             }
             Ok(command) => {
@@ -56,12 +57,11 @@ impl Server {
 
     /// Tells the current client why a command is not carried out, nor the transaction that it was to be a part of. With
     /// EXEC that ends.
-    fn refuse(&mut self, failure: &Failure) {
-        let this = &mut self.clients[self.current];
-        if this.last_command == "exec" {
+    fn refuse(&mut self, command: Option<&Command>, failure: &Failure) {
+        if command.is_some_and(|command| command.name == "exec") {
             self.take_transaction(self.current);
             self.unwatch(self.current);
-        } else if let Some(transaction) = &mut this.transaction {
+        } else if let Some(transaction) = &mut self.clients[self.current].transaction {
             transaction.is_refused = true;
         }
         self.reply().error(&failure.0);
