@@ -95,6 +95,11 @@ impl Keys<'_> {
         T::of(&mut self.database_mut().keys[place].value).ok_or(Failure::WRONG_TYPE)
     }
 
+    /// Removes a key whose deadline has passed, which is a change as any other.
+    pub fn drop_if_expired(&mut self, key: &[u8]) {
+        self.find(key);
+    }
+
     pub fn contains(&mut self, key: &[u8]) -> bool {
         self.find(key).is_some()
     }

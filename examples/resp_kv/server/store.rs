@@ -100,7 +100,7 @@ impl Store {
                 let key = key.clone();
                 let entries = self.databases[number].keys.get(&key).map_or(0, |it| it.value.len());
                 count = count.saturating_sub(1 + entries + key.len() / BYTES_PER_WORK);
-                self.keys(number).contains(&key); // which removes it, as it has expired
+                self.keys(number).drop_if_expired(&key);
             }
         }
         false

@@ -91,9 +91,8 @@ pub fn multi(server: &mut Server, _: &mut Connection, _: Args) -> Outcome {
 pub fn exec(server: &mut Server, conn: &mut Connection, _: Args) -> Outcome {
     let transaction = server.take_transaction(server.current);
     let transaction = transaction.ok_or(Failure::new("ERR EXEC without MULTI"))?;
-    // If a watched key has expired it is removed now, and that is a change.
     for (database, key) in server.clients[server.current].watched.keys() {
-        server.store.keys(*database).contains(key);
+        server.store.keys(*database).drop_if_expired(key); // a change, too
     }
     let is_stale = server.unwatch(server.current);
     if transaction.is_refused {
@@ -139,8 +138,7 @@ pub fn watch(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
         let key = (database, Bytes::from_slice(key));
         if !server.clients[server.current].watched.contains_key(&key) {
             server.keep(name_bytes(&key.1))?;
-            // That it had expired before is no later change, so it is removed now if it has.
-            server.store.keys(database).contains(&key.1);
+            server.store.keys(database).drop_if_expired(&key.1); // that is no later change
             let observers = server.store.observers(database, &key.1);
             observers.watchers += 1;
             let version = observers.version;
