@@ -38,7 +38,7 @@ impl Keys<'_> {
         let keys = &self.database().keys;
         let place = keys.get_index_of(key)?;
         if self.has_expired(&keys[place]) {
-            self.remove_expired(place);
+            self.remove_expired_at(place);
             return None;
         }
         Some(place)
@@ -49,7 +49,7 @@ impl Keys<'_> {
         object.expires <= self.store.now && !self.store.journal.is_replaying
     }
 
-    fn remove_expired(&mut self, place: usize) {
+    fn remove_expired_at(&mut self, place: usize) {
         let Some((key, _)) = self.remove_at(place) else { return };
         self.store.expired_total += 1;
         self.note(&key);
