@@ -80,7 +80,7 @@ impl Replay<'_> {
     }
 
     fn run(&mut self, args: Args) -> Result<(), Failure> {
-        let command = self.command(args);
+        let change = self.change(args); // an error also for MULTI, EXEC and SELECT, where it is not looked at
         match (args, &mut self.transaction) {
             ([b"MULTI"], None) => self.transaction = Some(Vec::new()),
             ([b"MULTI"], Some(_)) => return Err(Failure::new("a transaction within another")),
@@ -93,11 +93,11 @@ impl Replay<'_> {
             ([b"SELECT", number], None) => self.database = database(number)?,
             (_, None) => {
                 let (keys, mut out) = (&mut self.server.store.keys(self.database), Vec::new());
-                call_on_keys(command?, keys, args, &mut Reply::new(&mut out, 2))?;
+                call_on_keys(change?, keys, args, &mut Reply::new(&mut out, 2))?;
             }
             (_, Some(queued)) => {
                 if !matches!(args, [b"SELECT", _]) {
-                    command?; // or the error would have the place of EXEC
+                    change?; // or the error would have the place of EXEC
                 }
                 queued.push(args.iter().map(|arg| arg.to_vec()).collect());
             }
@@ -105,7 +105,8 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn command(&self, args: Args) -> Result<OnKeys, Failure> {
+    /// What carries out a record that changes keys.
+    fn change(&self, args: Args) -> Result<OnKeys, Failure> {
         let command = args.first().and_then(|name| self.server.look_up(name));
         let Some(Command { writes: true, run: Run::OnKeys(run), .. }) = command else {
             return Err(Failure::new("no command that changes keys"));
