@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::support::datagrams::{Bound, Datagrams};
 use crate::support::*;
 use oneloop::{
-    CloseReason, Context, DatagramOptions, Drained, HandlerId, Interest, Key, Limits,
-    ListenOptions, ReactorLimits, SourceHandler,
+    CloseReason, Connection, Context, Datagram, DatagramHandler, DatagramOptions, DatagramSocket,
+    Drained, Error, HandlerId, Interest, Key, Limits, ListenOptions, ReactorLimits, SourceHandler,
+    StreamHandler,
 };
 
 #[test]
@@ -69,6 +70,43 @@ fn a_handler_of_another_reactor_is_refused_at_the_call() {
     let options = DatagramOptions::new();
     assert!(refused(&mut || _ = own.context(handler).bind_for(datagrams, to, &options)));
     own.turn(Some(Duration::ZERO)).unwrap();
+}
+
+/// Serves both, if it is let.
+struct Both;
+
+impl StreamHandler for Both {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        (): &mut (),
+        _: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        Ok(data.len())
+    }
+}
+
+impl DatagramHandler for Both {
+    fn on_datagram(&mut self, _: &mut DatagramSocket<'_>, _: Datagram<'_>) {}
+}
+
+#[test]
+fn a_handler_that_was_added_for_datagrams_only_gets_no_connections() {
+    let refused = |call: &mut dyn FnMut()| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err()
+    };
+    let mut reactor = Reactor::with_limits(ReactorLimits::new().connections_max(8)).unwrap();
+    let (serves, only) = (reactor.add(Both), reactor.add_datagram_handler(Both));
+    let to = SocketAddr::from(([127, 0, 0, 1], 1));
+    assert!(refused(&mut || drop(reactor.listen(only, "127.0.0.1:0"))));
+    assert!(refused(&mut || _ = reactor.context(serves).connect_for(only, to, 0)));
+    assert_eq!(reactor.connections(), 0);
+    reactor.bind(serves, "127.0.0.1:0").expect("the other one may have both");
+    reactor.listen(serves, "127.0.0.1:0").unwrap();
 }
 
 /// Calls what it is told to when its source is readable.
