@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use oneloop::{Connection, Error, StreamHandler};
 
+use support::ticks::Ticks;
 use support::*;
 
 const FLOODERS: usize = 4;
@@ -241,7 +242,7 @@ fn measure(kind: u8) {
         }
     });
     let address = told.recv_timeout(DEADLINE).unwrap();
-    let before = ticks();
+    let before = Ticks::now();
     let flooders: Vec<_> = (0..FLOODERS)
         .map(|_| {
             let is_over = Arc::clone(&is_over);
@@ -281,10 +282,7 @@ fn measure(kind: u8) {
     // The turn that was about to begin when it was sent, the next one, which finds it in the kernel,
     // and one for what the kernel itself defers.
     assert!(percentile(&late_turns, 500) <= 3, "{late_turns:?} turns");
-    let now = ticks();
-    let (stolen, all) = (now.stolen - before.stolen, now.all - before.all);
-    if stolen * 10 > all {
-        println!("no time is judged: the host of this machine took {stolen} of {all} ticks away");
+    if before.was_much_stolen_since() {
         return;
     }
     assert!(floods.iter().all(|bytes| *bytes > 16 << 20), "it was no flood: {floods:?} bytes");
@@ -293,20 +291,6 @@ fn measure(kind: u8) {
     let wait_max = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 20 });
     assert!(percentile(&late_busy, 500) < wait_max, "{late_busy:?} on a processor");
     assert!(late[0] < wait_max, "{late:?}");
-}
-
-/// What all processors did since the machine was started, in ticks (proc_stat(5)).
-struct Ticks {
-    all: u64,
-    /// The host of a virtual machine ran something else.
-    stolen: u64,
-}
-
-fn ticks() -> Ticks {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap();
-    let line = stat.lines().next().expect("of all processors");
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).map(|n| n.parse().unwrap()).collect();
-    Ticks { all: ticks[..8].iter().sum(), stolen: ticks[7] }
 }
 
 #[test]

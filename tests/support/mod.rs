@@ -37,6 +37,7 @@ mod random;
 pub mod raw;
 mod recorder;
 mod test_name;
+pub mod ticks;
 pub mod unix_datagrams;
 pub mod world;
 
