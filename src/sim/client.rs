@@ -89,7 +89,11 @@ impl Client {
             step => format!("about to {}", format!("{step:?}").to_lowercase()),
         };
         let unexpected = around(&self.received[self.expected..], 0);
-        let end = self.end.map_or("open".to_string(), |end| format!("over: {end:?}"));
+        let end = match self.end {
+            Some(end) => format!("over: {end:?}"),
+            None if self.is_connected => "open".to_string(),
+            None => "not open yet".to_string(),
+        };
         Some(format!("{step}, at {place}; received since: {unexpected}; its connection is {end}"))
     }
 
@@ -105,7 +109,7 @@ impl Client {
         !(self.is_done() || self.may_end && self.end.is_some())
     }
 
-    /// Goes as far as it can. One that can go no further because the server has ended leaves.
+    /// Goes as far as it can. One that may end, and can go no further because the server has ended, leaves.
     ///
     /// # Errors
     ///
@@ -181,6 +185,17 @@ impl Client {
         }
     }
 
+    /// Takes what came before a reset that a write has met, and that is still there.
+    fn take_rest(&mut self) {
+        let mut buffer = [0; 4096];
+        while !matches!(self.pace, Pace::Not)
+            && let Some(socket) = &mut self.socket
+            && let Ok(count @ 1..) = socket.read(&mut buffer)
+        {
+            self.received.extend(&buffer[..count]);
+        }
+    }
+
     fn note(&mut self, error: &io::Error) {
         match error.kind() {
             io::ErrorKind::WouldBlock => {}
@@ -204,6 +219,9 @@ impl Client {
                             return Ok(true);
                         }
                         Err(error) => {
+                            if error.kind() != io::ErrorKind::WouldBlock {
+                                self.take_rest();
+                            }
                             self.note(&error);
                             return Ok(false);
                         }
@@ -293,10 +311,9 @@ impl Client {
             Step::Read(pace) => self.pace = *pace,
             _ if is_over => return Ok(false),
             Step::Shutdown => {
-                if let Some(socket) = &self.socket
-                    && let Err(error) = socket.shutdown_write()
-                {
-                    self.note(&error);
+                if let Some(socket) = &self.socket {
+                    // If it is not connected any more, the next read tells why.
+                    let _ = socket.shutdown_write();
                 }
             }
             Step::Vanish => {

@@ -64,8 +64,6 @@ matters! {
 
     /// How long a blocking job of a host takes.
     JobTime = "job_time",
-    /// Which of those that are being done is done first.
-    JobOrder = "job_order",
 
     /// Of a host.
     BusyConnect = "busy_connects",

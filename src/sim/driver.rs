@@ -11,7 +11,6 @@ use super::calls::{Call, errno, os_error};
 use super::decisions::Matter;
 use super::faults::Kernel;
 use super::names::SimNames;
-use super::net;
 use super::network::{Network, SimSocket};
 use super::sim_driver::SimDriver;
 use super::socket::Kind;
@@ -29,9 +28,6 @@ use crate::names::Resolver;
 use crate::readiness::Readiness;
 use crate::signal::Signal;
 use crate::socket_options::SocketOptions;
-
-/// By then a reactor has tried a connect again that could not begin, unless its host stands still for longer than usual.
-const BUSY: Duration = Duration::from_millis(200);
 
 /// Whom a UDP socket sends to.
 fn inet(address: &SocketAddress) -> io::Result<SocketAddr> {
@@ -88,9 +84,9 @@ impl Driver for SimDriver {
             }
             return Ok(());
         }
-        net.collect(self.host, self.events_max, &mut self.events);
+        let mut goes_on = net.collect(self.host, self.events_max, &mut self.events);
         let end = timeout.map(|timeout| net.now + timeout);
-        while self.events.is_empty() && end.is_none_or(|end| net.now < end) {
+        while goes_on && end.is_none_or(|end| net.now < end) {
             let next = match (net.next_arrival(), end) {
                 (Some(arrival), Some(end)) => arrival.min(end),
                 (Some(arrival), None) => arrival,
@@ -98,7 +94,7 @@ impl Driver for SimDriver {
                 (None, None) => return Err(io::Error::other("nothing will ever happen here")),
             };
             net.pass(next);
-            net.collect(self.host, self.events_max, &mut self.events);
+            goes_on = net.collect(self.host, self.events_max, &mut self.events);
         }
         Ok(())
     }
@@ -155,8 +151,9 @@ impl Driver for SimDriver {
                 .get(listener.key)
                 .is_some_and(|sock| sock.readiness() != Readiness::EMPTY);
             net.call(self.host, Call::Accept).map_err(sorted)?;
-            if is_waited_for {
+            if is_waited_for || !has_descriptor {
                 let (of, out) = (listener.key.index(), faults.descriptors_out);
+                // Linux takes the descriptor first, also if nobody is at the door.
                 if !has_descriptor
                     || net.decisions.chance(Matter::DescriptorsOut, of, out).is_some()
                 {
@@ -197,8 +194,7 @@ impl Driver for SimDriver {
         let (of, busy) = (self.host as usize, net.faults(self.host).busy_connects);
         if net.decisions.chance(Matter::BusyConnect, of, busy).is_some() {
             net.log_error(self.host, "connect", Key::NONE, "WouldBlock");
-            let at = net.now + BUSY;
-            net.send(at, net::Event::TriedAgain);
+            net.hold_up_rest();
             return Ok(Connecting::Busy);
         }
         let result = match config.to {
@@ -219,7 +215,10 @@ impl Driver for SimDriver {
                     _ => Connecting::Done(socket),
                 })
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Connecting::Busy),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.network.net.borrow_mut().hold_up_rest();
+                Ok(Connecting::Busy)
+            }
             Err(error) => Err(error),
         }
     }
@@ -237,7 +236,9 @@ impl Driver for SimDriver {
     }
 
     fn adopt(&self, socket: &SimSocket) -> io::Result<StreamKind> {
-        self.network.net.borrow_mut().adopt(self.host, socket.key)
+        let kind = self.network.net.borrow_mut().adopt(self.host, socket.key)?;
+        socket.pass_on(self.host);
+        Ok(kind)
     }
 
     fn register_listener(&self, socket: &SimSocket, key: Key) -> io::Result<()> {

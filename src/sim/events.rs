@@ -101,20 +101,21 @@ impl Net {
         }
     }
 
-    /// Takes what a host has to be told, at most so much.
+    /// Takes what a host has to be told, at most so much; whether the poll goes on, as there is nothing, and it is not interrupted.
     pub(crate) fn collect(
         &mut self,
         host: u32,
         events_per_poll_max: usize,
         events: &mut Vec<Event>,
-    ) {
+    ) -> bool {
         events.clear();
         let faults = self.faults(host);
         let waiting = self.host(host).ready.len();
         let of = host as usize;
         let interrupted = if waiting > 0 { faults.interrupted_polls } else { 0.0 };
         if self.decisions.chance(Matter::InterruptedPoll, of, interrupted).is_some() {
-            return self.log_error(host, "poll", Key::NONE, "Interrupted");
+            self.log_error(host, "poll", Key::NONE, "Interrupted");
+            return false;
         }
         if self.host(host).mail.take_wake() {
             events.push(Event { key: Key::WAKER, readiness: Readiness::READABLE });
@@ -164,6 +165,7 @@ impl Net {
             let what = if spurious_at == Some(index) { "spurious" } else { "event" };
             self.log_event(host, what, *event);
         }
+        events.is_empty()
     }
 
     fn report(&mut self, host: u32, socket: Key) -> Option<Event> {

@@ -168,7 +168,7 @@ faults! {
     stalls: f64 = 0.0,
     /// How long a stall lasts at most.
     stall_max: Duration = Duration::from_millis(100),
-    /// A host, for each of its turns: its clock jumps ahead by up to this.
+    /// A host, for each of its turns: its clock jumps ahead by up to [`clock_jump_max`](Faults::clock_jump_max).
     clock_jumps: f64 = 0.0,
     /// How far a clock jumps at most.
     clock_jump_max: Duration = Duration::from_secs(10),

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::network::SimSocket;
+use super::sim_driver::SimDriver;
 use super::trace::Entry;
 use super::world::{Served, Simulation, small};
 use crate::core::Source;
@@ -12,6 +13,7 @@ use crate::handler::StreamHandler;
 use crate::key::Key;
 use crate::limits::Limits;
 use crate::listener::ListenOptions;
+use crate::reactor::Reactor;
 use crate::stats::Stats;
 use crate::stream::flag::{CLOSING, DEAD, OUTBOUND};
 
@@ -214,6 +216,12 @@ impl<H: StreamHandler> Harness<H> {
     /// The handler.
     pub fn handler(&self) -> &H {
         self.sim.handler(self.served)
+    }
+
+    /// Its reactor: to give it messages, jobs, a drain. What was done there takes effect with the next
+    /// [`advance`](Self::advance), also by no time.
+    pub fn reactor_mut(&mut self) -> &mut Reactor<SimDriver> {
+        &mut self.sim[self.served.reactor]
     }
 
     /// What its reactor has counted.

@@ -34,10 +34,10 @@ impl Wake for Woken {
 struct Crew {
     work: Arc<dyn Work>,
     workers: usize,
-    /// Jobs that were seen, each of which has a moment at which one is done.
-    seen: u64,
-    /// Those whose moment is yet to come.
-    waiting: usize,
+    /// How many jobs were taken up.
+    begun: u64,
+    /// The numbers of those that are not done, in the order in which they were taken up.
+    under_way: Vec<u64>,
 }
 
 impl fmt::Debug for Crew {
@@ -60,21 +60,22 @@ impl HostMail {
     }
 
     pub(crate) fn add_workers(&mut self, work: &Arc<dyn Work>, workers: usize) {
-        self.crews.push(Crew { work: Arc::clone(work), workers, seen: 0, waiting: 0 });
+        self.crews.push(Crew { work: Arc::clone(work), workers, begun: 0, under_way: Vec::new() });
     }
 }
 
 impl Net {
-    /// Gives each job that was submitted since the last time a moment at which it will be done.
+    /// Has each worker that is free take up a job, and draws how long that takes.
     pub(crate) fn begin_jobs(&mut self, host: u32) {
         for crew in 0..self.host(host).mail.crews.len() {
             loop {
                 let one = &mut self.host(host).mail.crews[crew];
-                if one.seen == one.work.submitted() {
+                if one.begun == one.work.submitted() || one.under_way.len() == one.workers {
                     break;
                 }
-                one.seen += 1;
-                one.waiting += 1;
+                let number = one.begun;
+                one.begun += 1;
+                one.under_way.push(number);
                 let of = host as usize;
                 let micros = 1 + self.decisions.below(Matter::JobTime, of, JOB_MICROS_MAX);
                 let mut at = self.now + Duration::from_micros(micros);
@@ -84,24 +85,26 @@ impl Net {
                     let nanos = faults.slow_job_max.as_nanos() as u64;
                     at = at + Duration::from_nanos(how.below(nanos));
                 }
-                self.send(at, Event::Job { host, crew });
+                self.send(at, Event::Job { host, crew, number });
             }
         }
     }
 
-    /// A job is done: one of those that the workers would have taken up.
-    pub(crate) fn do_job(&mut self, host: u32, crew: usize) {
+    /// A job is done, and its worker takes up another one.
+    pub(crate) fn do_job(&mut self, host: u32, crew: usize, number: u64) {
         let one = &mut self.host(host).mail.crews[crew];
-        let (work, taken_up) = (Arc::clone(&one.work), one.workers.min(one.waiting));
-        one.waiting -= 1;
-        let number = self.decisions.below(Matter::JobOrder, host as usize, taken_up as u64);
+        // Those that were taken up before it, and are not done, are in front of it.
+        let Some(before) = one.under_way.iter().position(|begun| *begun == number) else { return };
+        one.under_way.remove(before);
+        let work = Arc::clone(&one.work);
         self.log(host, "job", Key::NONE, number);
         let failed_lookups = self.faults(host).failed_lookups;
         let fails = self.decisions.chance(Matter::FailedLookup, host as usize, failed_lookups);
         self.names.begin_job(fails.is_some());
-        work.run_one(number as usize);
+        work.run_one(before);
         if self.names.has_failed() {
             self.log_error(host, "look up", Key::NONE, "Failed");
         }
+        self.begin_jobs(host);
     }
 }

@@ -94,6 +94,9 @@ pub(crate) struct Host {
     pub(super) last_port: u16,
 }
 
+/// By then a reactor has tried a connect again that could not begin, unless its host stands still for longer than usual.
+const BUSY: Duration = Duration::from_millis(200);
+
 /// What is under way; sockets are named by their keys, which find nothing once they are gone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
@@ -118,14 +121,14 @@ pub(crate) enum Event {
     /// A scripted client's wait is over.
     Client { index: usize },
     /// A job of a host is done.
-    Job { host: u32, crew: usize },
+    Job { host: u32, crew: usize, number: u64 },
     /// A datagram arrives.
     Datagram { number: usize },
     /// A datagram socket hears that nobody was there.
     Refused { to: Key },
     /// A datagram socket can send again.
     Room { of: Key },
-    /// Nothing happens: a connect that could not begin by chance was tried again by now, and until then there is no rest.
+    /// Nothing happens: a connect that could not begin was tried again by now, and until then there is no rest.
     TriedAgain,
 }
 
@@ -308,7 +311,7 @@ impl Net {
         under_way.reverse(); // the greatest comes first
         for Pending { at, event, .. } in under_way {
             match event {
-                Event::Client { .. } => self.send(at, event),
+                Event::Client { .. } | Event::TriedAgain => self.send(at, event),
                 Event::Cut { of: from, rest: count } => {
                     self.send(self.now, Event::Bytes { from, count, tries: 0 });
                 }
@@ -422,6 +425,11 @@ impl Net {
         self.sent += 1;
     }
 
+    /// A connect could not begin: there is no rest before the reactor has tried again.
+    pub(super) fn hold_up_rest(&mut self) {
+        self.send(self.now + BUSY, Event::TriedAgain);
+    }
+
     /// When the next of what is under way arrives.
     pub(crate) fn next_arrival(&self) -> Option<Time> {
         self.under_way.peek().map(|pending| pending.at)
@@ -448,10 +456,10 @@ impl Net {
             Event::Fin { from, tries } => self.arrive_fin(from, tries),
             Event::Reset { to } => self.arrive_sent_reset(to),
             Event::Abort { of } => self.arrive_abort(of),
-            Event::Cut { of, .. } => self.arrive_cut(of),
+            Event::Cut { of, rest } => self.arrive_cut(of, rest),
             Event::Window { from } => self.arrive_bytes(from, 0, 0),
             Event::Client { index } => self.clients_due.push_back(index),
-            Event::Job { host, crew } => self.do_job(host, crew),
+            Event::Job { host, crew, number } => self.do_job(host, crew, number),
             Event::Datagram { number } => self.arrive_datagram(number),
             Event::Refused { to } => self.arrive_refusal(to),
             Event::Room { of } => self.arrive_room(of),

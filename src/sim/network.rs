@@ -1,6 +1,6 @@
 //! A network by itself, for whoever turns the reactors and plays the clients by hand.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -201,14 +201,15 @@ impl SimHost {
 #[derive(Debug)]
 pub struct SimSocket {
     network: Network,
-    host: u32,
+    /// In whose process it is.
+    host: Cell<u32>,
     pub(crate) key: Key,
 }
 
 impl SimSocket {
     pub(crate) fn new(network: &Network, host: u32, key: Key) -> SimSocket {
         network.net.borrow_mut().host(host).descriptors += 1;
-        SimSocket { network: network.clone(), host, key }
+        SimSocket { network: network.clone(), host: Cell::new(host), key }
     }
 
     /// Whether it is connected: `Ok`, `WouldBlock` while it is not, or why it failed.
@@ -218,6 +219,13 @@ impl SimSocket {
     /// `ConnectionRefused`, `TimedOut`, `HostUnreachable`.
     pub fn connect_result(&self) -> io::Result<()> {
         self.network.net.borrow_mut().connect_result(self.key)
+    }
+
+    /// Passes it on to another process.
+    pub(super) fn pass_on(&self, host: u32) {
+        let mut net = self.network.net.borrow_mut();
+        net.host(self.host.replace(host)).descriptors -= 1;
+        net.host(host).descriptors += 1;
     }
 
     /// Sends the end of file.
@@ -234,15 +242,20 @@ impl SimSocket {
         self.network.net.borrow_mut().close(self.key, true);
     }
 
-    /// From now on nothing reaches the other side of this connection, in either direction.
+    /// From now on nothing reaches the other side of this connection, in either direction, unless it is a Unix socket or a
+    /// pipe, which no network can cut.
     pub fn vanish(&self) {
         self.network.net.borrow_mut().vanish(self.key);
     }
 
     /// The address of this side.
+    ///
+    /// # Panics
+    ///
+    /// If its machine has [crashed](crate::sim::Simulation::crash).
     pub fn local_address(&self) -> SocketAddress {
         let mut net = self.network.net.borrow_mut();
-        let local = net.stream(self.key).expect("an open socket is in the table").local;
+        let local = net.stream(self.key).expect("its machine has not crashed").local;
         net.unix.shown(local)
     }
 }
@@ -251,7 +264,7 @@ impl Drop for SimSocket {
     fn drop(&mut self) {
         // While a panic goes through the network's own code it is borrowed, and nobody will look.
         if let Ok(mut net) = self.network.net.try_borrow_mut() {
-            net.host(self.host).descriptors -= 1;
+            net.host(self.host.get()).descriptors -= 1;
             if net.sockets.get(self.key).is_some() {
                 net.close(self.key, false);
             }

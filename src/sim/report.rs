@@ -100,7 +100,11 @@ fn who_is_who(sim: &Simulation, entries: &[Entry], shown: &[Entry]) -> String {
     }
     for entry in shown {
         let who = match entry.who {
-            Who::Client(_) => "the clients".to_string(),
+            Who::Client(index) => match hosts.remove(&entry.host) {
+                None => Who::Client(index).to_string(),
+                Some(same) if same == Who::Client(index).to_string() => same,
+                Some(_) => "the clients".to_string(),
+            },
             who @ Who::Reactor(_) => who.to_string(),
             Who::Host(_) => continue,
         };

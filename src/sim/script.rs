@@ -115,8 +115,8 @@ impl Script {
     }
 
     /// Waits for bytes that `look` takes, where it is not known before which these are. It is shown all that
-    /// was received and that no step before took, each time that there is something new, and gives how
-    /// many of them it takes, or `None` as long as they are too few. What must not be is for it to
+    /// was received and that no step before took, whenever there may be something new, perhaps the same again, and gives
+    /// how many of them it takes, or `None` as long as they are too few. What must not be is for it to
     /// assert.
     ///
     /// ```

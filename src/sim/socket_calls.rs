@@ -89,7 +89,7 @@ impl Net {
         if let Some(mut how) = self.decisions.chance(Matter::ShortRead, key.index(), short_reads) {
             count = how.part(there as u64) as usize;
         }
-        if is_short && !is_local {
+        if is_short {
             count = self.cut_read(key, count);
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
@@ -129,6 +129,7 @@ impl Net {
         let size = self.orders.size(Cut::Reads, link);
         if let Some(stream) = self.stream(to)
             && kernel == Kernel::Linux
+            && !stream.is_local
         {
             if !stream.received.is_empty() && (stream.is_piece || size.is_some()) {
                 return 0; // it comes when that was read
@@ -175,11 +176,16 @@ impl Net {
         }
         let Some(stream) = self.stream(key) else { return Ok(0) };
         let (link, before) = ((host, stream.remote_host), stream.unsent.len());
+        let is_condemned = stream.reset_after.is_some();
         if let Some(size) = self.orders.size(Cut::Writes, link) {
             count = count.min(size);
             self.orders.note(Cut::Writes, link, count);
         }
-        let reset_after = self.orders.take_reset(link, count).map(|rest| before + rest);
+        // No network resets a Unix socket, and what is behind the reset of another one does not arrive.
+        let reset_after = match is_local || is_condemned {
+            true => None,
+            false => self.orders.take_reset(link, count).map(|rest| before + rest),
+        };
         let tells_of_room = count < wanted && !is_local && self.kernel == Kernel::Linux;
         let Some(stream) = self.stream(key) else { return Ok(0) };
         stream.is_short_of_room |= tells_of_room;

@@ -248,11 +248,17 @@ impl Net {
         (reader, writer)
     }
 
-    /// Passes a stream that is open on to a host, and tells what it is.
+    /// Passes a stream that is open on to a host of the same machine, and tells what it is.
     pub(crate) fn adopt(&mut self, host: u32, key: Key) -> io::Result<StreamKind> {
+        let is_here = self.machine(self.host_of(key)) == self.machine(host);
         let Some(stream) = self.stream(key).filter(|stream| !stream.is_connecting) else {
             return Err(os_error(io::ErrorKind::InvalidInput));
         };
+        // A descriptor cannot be passed to another machine. (What is local was made for whom it concerns.)
+        if !is_here && !stream.is_local {
+            return Err(os_error(io::ErrorKind::InvalidInput));
+        }
+        let peer = stream.peer;
         let kind = match stream.pipe {
             Some(end) => end,
             None if stream.is_local => StreamKind::Unix,
@@ -260,6 +266,9 @@ impl Net {
         };
         if let Some(sock) = self.sockets.get_mut(key) {
             sock.host = host;
+        }
+        if let Some(peer) = self.stream(peer) {
+            peer.remote_host = host;
         }
         self.log(host, "adopt", key, 0);
         Ok(kind)

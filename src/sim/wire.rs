@@ -84,17 +84,23 @@ impl Net {
         if self.is_lost(from) {
             return self.retry(from, tries, |tries| Event::Bytes { from, count, tries });
         }
-        let host = self.host_of(from);
         let Some(stream) = self.stream(from) else { return };
         stream.arrived = (stream.arrived + count).min(stream.unsent.len());
+        self.have_acknowledged(from);
+        self.transfer(from);
+    }
+
+    /// Something has arrived, of which the sender may not hear.
+    fn have_acknowledged(&mut self, from: Key) {
+        let host = self.host_of(from);
+        let Some(stream) = self.stream(from) else { return };
         let (to, is_told) = (stream.remote_host, stream.is_unacknowledged);
         if self.is_severed(to, host) && !is_told {
             self.arrive_unacknowledged(from, 0);
         }
-        self.transfer(from);
     }
 
-    /// The sender does not hear that its bytes have arrived, and so it sends them again.
+    /// The sender does not hear that what it sent has arrived, and so it sends that again.
     pub(crate) fn arrive_unacknowledged(&mut self, from: Key, tries: u32) {
         let host = self.host_of(from);
         let Some(stream) = self.stream(from) else { return };
@@ -104,8 +110,10 @@ impl Net {
             stream.is_unacknowledged = is_unheard;
         }
         if is_unheard {
-            self.retry(from, tries, |tries| Event::Unacknowledged { from, tries });
+            return self.retry(from, tries, |tries| Event::Unacknowledged { from, tries });
         }
+        // Whose answer was a reset is given it again.
+        self.transfer(from);
     }
 
     /// Moves what has arrived into the receiver's buffer, as far as there is room.
@@ -113,7 +121,8 @@ impl Net {
         let kernel = self.kernel;
         let Some(sender) = self.stream(from) else { return };
         let (peer, arrived) = (sender.peer, sender.arrived);
-        let is_gone = self.stream(peer).is_none_or(|receiver| receiver.is_closed);
+        let is_gone =
+            self.stream(peer).is_none_or(|receiver| receiver.is_closed || receiver.is_reset);
         if is_gone {
             if arrived > 0 {
                 // Nobody there reads any more: the answer is a reset.
@@ -160,8 +169,7 @@ impl Net {
                         sender.unsent = unsent;
                     }
                     sender.check();
-                    sender.is_short_of_room
-                        && 3 * (sender.unsent_max - sender.unsent.len()) >= sender.unsent_max
+                    sender.is_short_of_room && sender.has_room()
                 }
                 None => false,
             };
@@ -175,7 +183,7 @@ impl Net {
             }
         }
         if reset_after == Some(0) {
-            return self.arrive_cut(from);
+            return self.arrive_cut(from, 0);
         }
         self.finish_end(from);
     }
@@ -186,6 +194,7 @@ impl Net {
         }
         let Some(stream) = self.stream(from) else { return };
         stream.has_end_arrived = true;
+        self.have_acknowledged(from);
         self.transfer(from);
     }
 
@@ -277,8 +286,8 @@ impl Net {
     pub(crate) fn arrive_sent_reset(&mut self, to: Key) {
         let host = self.host_of(to);
         let Some(stream) = self.stream(to) else { return };
-        let from = stream.remote_host;
-        if !self.is_severed(from, host) {
+        let (from, is_vanished) = (stream.remote_host, stream.is_vanished);
+        if !is_vanished && !self.is_severed(from, host) {
             self.arrive_reset(to, io::ErrorKind::ConnectionReset);
         }
     }
@@ -315,12 +324,18 @@ impl Net {
         }
     }
 
-    /// The network resets a connection in both directions.
-    pub(crate) fn arrive_cut(&mut self, of: Key) {
+    /// The network resets a connection in both directions, in place of so many bytes of `of`, unless they are lost.
+    pub(crate) fn arrive_cut(&mut self, of: Key, rest: usize) {
+        if self.is_lost(of) {
+            return self.arrive_bytes(of, rest, 0);
+        }
+        let host = self.host_of(of);
         let Some(stream) = self.stream(of) else { return };
-        let peer = stream.peer;
-        self.arrive_reset(of, io::ErrorKind::ConnectionReset);
+        let (peer, to) = (stream.peer, stream.remote_host);
         self.arrive_reset(peer, io::ErrorKind::ConnectionReset);
+        if !self.is_severed(to, host) {
+            self.arrive_reset(of, io::ErrorKind::ConnectionReset);
+        }
     }
 
     /// From now on nothing reaches the other side of this connection, in either direction.
@@ -345,7 +360,7 @@ impl Net {
         stream.busy_until = now;
         let is_open = !stream.is_connecting && !stream.is_ended && !stream.is_reset;
         let peer = stream.peer;
-        if is_open && self.stream(peer).is_none() {
+        if is_open && self.stream(peer).is_none_or(|peer| peer.is_reset) {
             self.send(now, Event::Reset { to: key });
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use oneloop::sim::{ClientId, End, Script, Simulation};
+use oneloop::sim::{ClientId, End, Faults, Kernel, Party, Script, Simulation};
 use oneloop::{CloseReason, Connection, Error, StreamHandler};
 
 use super::{Echo, Flood, SECOND, hello, served_echo};
@@ -337,4 +337,63 @@ fn a_client_that_takes_nothing_is_not_done() {
 #[should_panic(expected = "nothing can be sent after `shutdown`")]
 fn nobody_responds_after_the_end() {
     let _ = Script::new().shutdown().respond(|bytes| Some((bytes.len(), Vec::new())));
+}
+
+/// Sends a word, and resets.
+struct Rejecting;
+
+impl StreamHandler for Rejecting {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(
+        &mut self,
+        _: &mut (),
+        conn: &mut Connection<'_>,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        conn.send(b"enough").ignore();
+        conn.close();
+        Ok(data.len() / 2)
+    }
+}
+
+/// tcp(7): what was received before is still there when a write has met the reset.
+#[test]
+fn who_is_writing_when_a_reset_comes_has_what_came_before_it() {
+    for seed in 0..20 {
+        for kernel in [Kernel::Linux, Kernel::Contract] {
+            let mut sim = Simulation::with(seed, kernel, Faults::none());
+            let rejecting = sim.serve(Rejecting);
+            sim.reset_after(rejecting.reactor, Party::Clients, 6);
+            let client =
+                sim.client(rejecting.address, Script::new().send([0; 1 << 20]).expect("enough"));
+            sim.run_until_idle();
+            assert_eq!(sim.received(client), b"enough", "seed {seed} on {kernel:?}");
+            assert_eq!(sim.end(client), Some(End::Reset), "seed {seed} on {kernel:?}");
+        }
+    }
+}
+
+#[test]
+fn who_shuts_down_after_a_reset_that_it_has_not_noticed_was_reset() {
+    let mut sim = Simulation::new(1);
+    let rejecting = sim.serve(Rejecting);
+    sim.reset_after(rejecting.reactor, Party::Clients, 3);
+    let script = Script::new().stop_reading().send("a").wait(SECOND).shutdown().read_on();
+    let client = sim.client(rejecting.address, script);
+    sim.run_until_idle();
+    assert_eq!((sim.received(client), sim.end(client)), (&b"eno"[..], Some(End::Reset)));
+}
+
+#[test]
+fn whose_connect_is_under_way_is_not_called_open() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let client = sim.client(echo.address, hello());
+    let failure = catch_unwind(AssertUnwindSafe(|| sim.assert_done(client))).unwrap_err();
+    let failure = failure.downcast::<String>().expect("a message");
+    assert!(failure.ends_with("its connection is not open yet"), "{failure}");
+    sim.run_until_idle();
 }

@@ -208,3 +208,27 @@ fn a_connect_that_cannot_begin_does_once_healed() {
     assert_eq!(sim.handler(once).outcome().0, Ok(()));
     sim.assert_empty(once.reactor);
 }
+
+#[test]
+fn healing_does_not_make_a_connect_that_could_not_begin_a_rest() {
+    for seed in 0..20 {
+        let mut sim = Simulation::with(seed, Kernel::Linux, Faults::none().busy_connects(1.0));
+        let echo = served_echo(&mut sim);
+        let once = sim.serve(Once::new(echo.address));
+        sim.run_for(SECOND / 1000);
+        sim.heal();
+        sim.run_until_idle();
+        assert_eq!(sim.handler(once).outcome().0, Ok(()));
+    }
+}
+
+#[test]
+fn a_connect_that_failed_for_want_of_room_is_not_at_rest_either() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let once = sim.serve(Once::new(echo.address));
+    const EAGAIN: i32 = 11;
+    sim.fail_next(once.reactor, Call::Connect, io::Error::from_raw_os_error(EAGAIN));
+    sim.run_until_idle();
+    assert_eq!(sim.handler(once).outcome().0, Ok(()));
+}

@@ -144,7 +144,7 @@ fn a_crash_takes_all_reactors_of_the_machine() {
 }
 
 #[test]
-#[should_panic(expected = "the reactor was not removed")]
+#[should_panic(expected = "reactor 0 was removed")]
 fn a_removed_reactor_is_no_more() {
     let mut sim = Simulation::new(1);
     let echo = served_echo(&mut sim);

@@ -113,6 +113,19 @@ fn who_is_silenced_is_not_heard_and_hears_the_other() {
 }
 
 #[test]
+fn who_hears_nothing_of_its_end_of_file_gives_up() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let script = Script::new().wait(SECOND).shutdown().expect_end();
+    let client = sim.client_with(echo.address, script, ClientOptions::new());
+    sim.run_for(SECOND / 2);
+    sim.silence(echo.reactor, client);
+    sim.run_for(1000 * SECOND);
+    assert_eq!(sim.handler(echo).closed.len(), 1, "it was heard");
+    assert_eq!(sim.end(client), Some(End::Failed(io::ErrorKind::TimedOut)));
+}
+
+#[test]
 fn healing_ends_a_partition_at_once() {
     let (mut sim, echo, heart) = beating();
     sim.partition(echo.reactor, heart.reactor);
@@ -221,5 +234,26 @@ fn the_faults_of_a_link_hold_for_its_connects_buffers_and_reads() {
         let short = none().short_reads(1.0);
         let all: usize = (0..10).map(|seed| pieces(seed, short.clone())).sum();
         assert!(all > 25, "{kernel:?}: {all}");
+    }
+}
+
+/// Nor of one by the network.
+#[test]
+fn who_is_parted_or_has_vanished_hears_of_no_reset() {
+    for vanishes in [false, true] {
+        let mut sim = Simulation::new(1);
+        let echo = served_echo(&mut sim);
+        let options = ClientOptions::new().faults(Faults::none().latency_min(SECOND).resets(1.0));
+        let script = Script::new().send("a");
+        let script = if vanishes { script.vanish() } else { script };
+        let client = sim.client_with(echo.address, script.expect("a"), options);
+        // Its request is under way for a second, and then what it sends.
+        sim.run_for(3 * SECOND / 2);
+        if !vanishes {
+            sim.partition(client, echo.reactor);
+        }
+        sim.run_for(100 * SECOND);
+        assert_eq!(sim.end(client), None, "vanishes: {vanishes}");
+        assert_eq!(sim.handler(echo).closed, [], "vanishes: {vanishes}");
     }
 }

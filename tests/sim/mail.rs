@@ -130,6 +130,27 @@ fn a_job_takes_its_time() {
 }
 
 #[test]
+fn one_worker_does_one_job_at_a_time_and_a_slow_one_holds_up_those_behind_it() {
+    let took = |workers, faults| {
+        let mut sim = Simulation::with(1, Kernel::Linux, faults);
+        let (served, results) = serve(&mut sim, workers);
+        for number in 0..40 {
+            sim[served.reactor].handler(served.handler).blocking.run(move || number).unwrap();
+        }
+        let start = sim.now();
+        sim.run_until_idle();
+        assert_eq!(results.borrow().len(), 40);
+        sim.now() - start
+    };
+    let [one, four] = [1, 4].map(|workers| took(workers, Faults::none()));
+    assert!(one > Duration::from_millis(100), "40 jobs of up to 10 ms each took {one:?}");
+    assert!(four * 2 < one, "{four:?} with four workers, and {one:?} with one");
+    let slow = Faults::none().slow_jobs(1.0).slow_job_max(Duration::from_secs(1));
+    let slow = took(1, slow);
+    assert!(slow > Duration::from_secs(10), "40 jobs of up to a second each took {slow:?}");
+}
+
+#[test]
 fn a_stop_by_a_handle_closes_everything() {
     let mut sim = Simulation::new(1);
     let (served, _) = serve(&mut sim, 1);

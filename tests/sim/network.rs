@@ -8,13 +8,25 @@ use std::panic::catch_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneloop::sim::{Faults, Kernel, Network, Script, SimSource, Simulation};
+use oneloop::sim::{
+    ClientOptions, Faults, Kernel, Network, Script, SimDriver, SimSource, Simulation,
+};
 use oneloop::{
-    Connection, Context, Drained, Error, Interest, Key, ListenOptions, ReactorLimits, Readiness,
-    SourceHandler, StreamHandler, Time,
+    Connection, Context, Drained, Error, Interest, Key, ListenOptions, Reactor, ReactorLimits,
+    Readiness, SourceHandler, StreamHandler, Time,
 };
 
 use super::{Echo, Flood, SECOND, hello, served_echo, whats};
+
+/// A server that echoes, on a port of its machine.
+fn served_at(driver: SimDriver) -> (Reactor<SimDriver>, SocketAddr) {
+    let limits = ReactorLimits::new().connections_max(16);
+    let mut reactor = Reactor::with_driver(driver, limits).unwrap();
+    let echo = reactor.add(Echo::default());
+    let listener = reactor.listen(echo, "127.0.0.1:0").unwrap();
+    let address = reactor.listener_address(listener).unwrap().inet().unwrap();
+    (reactor, address)
+}
 
 #[test]
 fn a_server_without_descriptors_sheds_and_accepts_again_when_it_has_some() {
@@ -34,6 +46,70 @@ fn a_server_without_descriptors_sheds_and_accepts_again_when_it_has_some() {
     sim.run_for(20 * SECOND);
     sim.assert_done(later);
     sim.assert_empty(echo.reactor);
+}
+
+/// accept(2) takes the descriptor first.
+#[test]
+fn without_a_descriptor_an_accept_fails_also_if_nobody_is_at_the_door() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim.set_descriptors_max(echo.reactor, 5);
+    let clients: Vec<_> = (0..3).map(|_| sim.client(echo.address, hello())).collect();
+    sim.run_for(SECOND / 1000);
+    clients.iter().for_each(|client| sim.assert_done(*client));
+    let stats = sim[echo.reactor].stats();
+    assert_eq!((stats.accepts, stats.accept_errors, stats.sheds), (3, 1, 0), "{stats:?}");
+}
+
+#[test]
+fn an_interrupted_poll_returns_at_once_and_tells_nothing() {
+    let network = Network::new(1, Kernel::Linux);
+    let host = network.host(Faults::none());
+    let (mut reactor, address) = served_at(host.driver(Faults::none().interrupted_polls(1.0)));
+    let _client = host.connect(address).unwrap();
+    reactor.turn(Some(SECOND / 1000)).unwrap(); // its request is under way
+    let before = network.now();
+    reactor.turn(Some(SECOND)).unwrap();
+    assert!(network.now() - before < SECOND / 1000, "it waited");
+    assert_eq!(reactor.stats().events, 0);
+}
+
+/// As unix(7) has it: to another process, and only of this machine.
+#[test]
+fn a_connection_can_be_passed_on_within_its_machine() {
+    let network = Network::new(1, Kernel::Linux);
+    let host = network.host(Faults::none());
+    let (_server, address) = served_at(host.driver(Faults::none()));
+    let before = network.descriptors();
+    let socket = host.connect(address).unwrap();
+    network.pass(SECOND / 1000);
+    let limits = ReactorLimits::new().connections_max(16);
+    let elsewhere = network.driver(Faults::none());
+    let mut elsewhere = Reactor::with_driver(elsewhere, limits.clone()).unwrap();
+    let echo = elsewhere.add(Echo::default());
+    let error = elsewhere.adopt(echo, socket, 0).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    let socket = host.connect(address).unwrap();
+    network.pass(SECOND / 1000);
+    let beside = host.driver(Faults::none());
+    beside.set_descriptors_max(2); // one is the reserve
+    let mut beside = Reactor::with_driver(beside, limits).unwrap();
+    let echo = beside.add(Echo::default());
+    beside.adopt(echo, socket, 0).unwrap();
+    let full = beside.listen(echo, "127.0.0.1:0").unwrap_err();
+    assert!(full.to_string().contains("Too many open files"), "{full}");
+    drop(beside);
+    drop(elsewhere);
+    assert_eq!(network.descriptors(), before);
+}
+
+#[test]
+#[should_panic(expected = "nobody connects from fd00::77 to 10.0.0.2:7000, of another family")]
+fn a_client_has_an_address_of_the_servers_family() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    let options = ClientOptions::new().ip("fd00::77".parse().unwrap());
+    sim.client_with(echo.address, hello(), options);
 }
 
 #[test]

@@ -153,6 +153,27 @@ fn a_reset_of_what_the_server_sends_leaves_the_client_so_much() {
 }
 
 #[test]
+fn what_a_connection_sends_behind_its_reset_is_not_for_the_next_order() {
+    for kernel in KERNELS {
+        let mut sim = Simulation::with(1, kernel, Faults::none().latency_min(SECOND / 100));
+        let echo = served_echo(&mut sim);
+        for _ in 0..2 {
+            sim.reset_after(Party::Clients, echo.reactor, 3);
+        }
+        // The second word is under way before the reset has come about.
+        let script = || Script::new().send("hello").wait(SECOND / 1000).send("again").expect_end();
+        let first = sim.client(echo.address, script());
+        sim.run_until_idle();
+        let second = sim.client(echo.address, script());
+        sim.run_until_idle();
+        for client in [first, second] {
+            assert_eq!(sim.end(client), Some(End::Reset), "{kernel:?}");
+        }
+        assert_eq!(sim.handler(echo).pieces, [b"hel", b"hel"], "{kernel:?}");
+    }
+}
+
+#[test]
 fn an_order_is_for_its_link_and_its_direction_only() {
     let mut sim = Simulation::new(1);
     let echo = served_echo(&mut sim);

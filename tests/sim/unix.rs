@@ -138,3 +138,25 @@ fn a_connection_that_the_kernel_will_not_tell_of_room_is_over() {
     assert_eq!(reason, Some(CloseReason::Io(ErrorKind::OutOfMemory)));
     assert_eq!(sim[client].connections(), 0);
 }
+
+#[test]
+fn orders_cut_reads_and_writes_of_unix_sockets_and_no_network_resets_them() {
+    for kernel in [Kernel::Linux, Kernel::Contract] {
+        let mut sim = Simulation::with(1, kernel, Faults::none());
+        let limits = ReactorLimits::new().connections_max(16);
+        let server = sim.add_reactor(limits.clone());
+        let echo = sim[server].add(Echo::default());
+        sim[server].listen_with(echo, path(), &ListenOptions::new()).unwrap();
+        let client = sim.add_reactor_beside(server, limits);
+        let sender = sim[client].add(Sender(None));
+        sim.cut_writes(client, server, [11]);
+        sim.cut_reads(client, server, [3, 5]);
+        sim.reset_after(client, server, 7);
+        sim[client].context(sender).connect(path(), 7);
+        sim.run_for(Duration::from_secs(1));
+        let pieces = &sim[server].handler(echo).pieces;
+        assert_eq!((pieces[0].len(), pieces[1].len()), (3, 5), "{kernel:?}");
+        assert_eq!(sim[client].handler(sender).0, None, "{kernel:?}: it was reset");
+        sim.heal(); // of the reset
+    }
+}

@@ -39,3 +39,12 @@ fn a_turn_that_an_event_has_woken_is_not_a_busy_one() {
     assert_eq!(after.turns, before.turns + 1);
     assert_eq!(after.busy_turns, before.busy_turns, "it waited");
 }
+
+#[test]
+fn a_reactor_that_spins_for_long_is_no_endless_loop() {
+    let mut sim = Simulation::new(1);
+    let echo = served_echo(&mut sim);
+    sim[echo.reactor].set_wait(Wait::Spin(SECOND));
+    let client = sim.client(echo.address, hello().wait(SECOND / 5).send("on").expect("on"));
+    sim.run_until(|sim| sim.is_done(client));
+}

@@ -63,7 +63,7 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// If the address is no host's: loopback, or the unspecified one.
+    /// If the client's address is no host's (loopback, or the unspecified one), or of another family than the server's.
     ///
     /// ```
     /// use oneloop::sim::{ClientOptions, Script, Simulation};
@@ -93,11 +93,13 @@ impl Simulation {
         options: ClientOptions,
     ) -> ClientId {
         let faults = options.faults.unwrap_or_else(|| self.faults.clone());
+        let address = address.into();
         if let Some(ip) = options.ip {
             assert!(!ip.is_loopback() && !ip.is_unspecified(), "{ip} is no host's address");
+            let is_same = ip.is_ipv4() == address.ip().to_canonical().is_ipv4();
+            assert!(is_same, "nobody connects from {ip} to {address}, of another family");
         }
         let host = self.network.host_at(options.ip, faults);
-        let address = address.into();
         let socket = match options.ip {
             // Whoever talks to itself does so from loopback.
             Some(ip) if !address.ip().is_loopback() => host.connect_from(ip, address),

@@ -58,7 +58,8 @@ impl Simulation {
         self.faults = faults;
     }
 
-    /// Other faults of a host, from now on: of what it sends, how it reads, and its kernel.
+    /// Other faults of a host, from now on: of what it sends, how it reads, and its kernel. A socket that is open keeps
+    /// the buffers that it has.
     ///
     /// # Panics
     ///
@@ -73,7 +74,8 @@ impl Simulation {
 
     /// Other faults of whatever two hosts have to do with each other, from now on: both of what each
     /// sends to the other and of how it reads that. For connections between them they stand in place of
-    /// the hosts' own faults; those of a kernel (events, accepts, stalls, clocks) remain the hosts'.
+    /// the hosts' own faults; those of a kernel (events, accepts, stalls, clocks) remain the hosts'. A connection that is
+    /// open keeps the buffers that it has.
     #[track_caller]
     pub fn set_link_faults(
         &mut self,

@@ -474,7 +474,8 @@ impl Index<ReactorId> for Simulation {
 
     #[track_caller]
     fn index(&self, id: ReactorId) -> &Reactor<SimDriver> {
-        self.reactors[self.reactor_index(id)].as_ref().expect("the reactor was not removed")
+        let reactor = self.reactors[self.reactor_index(id)].as_ref();
+        reactor.unwrap_or_else(|| panic!("reactor {} was removed, or has crashed", id.index))
     }
 }
 
@@ -482,6 +483,7 @@ impl IndexMut<ReactorId> for Simulation {
     #[track_caller]
     fn index_mut(&mut self, id: ReactorId) -> &mut Reactor<SimDriver> {
         let index = self.reactor_index(id);
-        self.reactors[index].as_mut().expect("the reactor was not removed")
+        let reactor = self.reactors[index].as_mut();
+        reactor.unwrap_or_else(|| panic!("reactor {index} was removed, or has crashed"))
     }
 }

@@ -53,7 +53,8 @@ impl Simulation {
     /// later ones what there is. A piece that has not arrived as a whole is given in parts; no read goes
     /// beyond its end. With several connections between the two it is the next reads of any.
     ///
-    /// It is for what is sent from now on, and on both kernels. Those that are left over when the test
+    /// It holds on both kernels, for TCP, Unix sockets and pipes. What has arrived already may be given as a whole.
+    /// Those that are left over when the test
     /// ends fail it, as [`assert_all_done`](Self::assert_all_done) does, unless [`heal`](Self::heal) has
     /// withdrawn what was ordered.
     ///
@@ -120,7 +121,8 @@ impl Simulation {
     /// Resets a connection, for both sides, when exactly so many bytes of what one host sends to another
     /// from now on have arrived there; with 0, in place of the next one. With several connections between
     /// the two all their bytes count, and it is the one that sends the last of these that is reset. Told
-    /// twice, the second one counts from the first reset on.
+    /// twice, the second one counts from the first reset on. Unix sockets have no network that could reset them, and
+    /// their bytes do not count.
     ///
     /// If the test ends before so much was sent it fails, as [`assert_all_done`](Self::assert_all_done)
     /// does, unless [`heal`](Self::heal) has withdrawn what was ordered.

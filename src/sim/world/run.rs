@@ -43,7 +43,7 @@ enum Step {
 impl Simulation {
     /// Runs until nothing more happens by itself: nothing is under way, nobody has anything to do.
     /// Timers fire meanwhile, but what only a reactor's timer would bring does not count, unless that is a connect which
-    /// could not begin by chance ([`busy_connects`](super::Faults::busy_connects)). Then nothing that could be delivered
+    /// could not begin ([`busy_connects`](super::Faults::busy_connects), `EAGAIN`). Then nothing that could be delivered
     /// may wait anywhere.
     ///
     /// # Panics
@@ -276,10 +276,10 @@ impl Simulation {
     }
 }
 
-/// What a turn is good for.
-fn achieved(stats: &Stats) -> [u64; 5] {
+/// What a turn is good for, or that it only spins, as it was told to.
+fn achieved(stats: &Stats) -> [u64; 6] {
     let newcomers = stats.accepts + stats.connects + stats.refusals + stats.sheds;
     let ends = stats.closes_total() + stats.connect_failures + stats.accept_errors;
     let datagrams = stats.datagrams_in + stats.datagrams_out;
-    [stats.bytes_in, stats.bytes_out, datagrams, newcomers, ends]
+    [stats.bytes_in, stats.bytes_out, datagrams, newcomers, ends, stats.spins]
 }
