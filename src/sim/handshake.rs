@@ -1,6 +1,5 @@
 //! How connections come about: bind(2), listen(2), connect(2), and the requests that are under way.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -17,6 +16,9 @@ use crate::key::Key;
 /// `tcp_syn_retries`), and given up when the last one was waited for twice as long: after 127 s.
 const SYN_RETRIES: u32 = 6;
 
+/// ... and the answer to it, so often (tcp(7), `tcp_synack_retries`).
+const SYN_ACK_RETRIES: u32 = 5;
+
 /// How long it takes to find out that nobody has an address in one's own network (arp(7): three
 /// requests, a second each).
 const NOBODY: Duration = Duration::from_secs(3);
@@ -27,6 +29,13 @@ pub(crate) enum Fate {
     Arrives,
     Refused,
     Lost,
+}
+
+/// The server's end of a connection that nobody can accept yet, and the listener that it is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door {
+    server: Key,
+    listener: Key,
 }
 
 impl Net {
@@ -46,8 +55,7 @@ impl Net {
             address.set_port(port);
         }
         self.addresses.check(machine, address, reuse_port, only_v6)?;
-        let listener =
-            Listener { address, backlog: backlog as usize, queue: VecDeque::new(), is_on: true };
+        let listener = Listener::new(address, backlog);
         let key = self.sockets.insert(Sock::new(host, Kind::Listener(Box::new(listener))));
         self.addresses.bind(machine, address, key, reuse_port, only_v6);
         self.log(host, "listen", key, u64::from(address.port()));
@@ -183,7 +191,7 @@ impl Net {
             let at = self.now + self.latency(&faults, Matter::AnswerLatency, client);
             return self.send(at, Event::Reset { to: client });
         };
-        if listener.queue.len() > listener.backlog {
+        if listener.is_full() {
             self.log(target, "backlog full", key, 0);
             return self.retry_syn(client, tries, Fate::Arrives);
         }
@@ -198,12 +206,10 @@ impl Net {
             stream.peer = server;
             stream.remote_host = target;
         }
-        if let Some(Kind::Listener(listener)) = self.sockets.get_mut(key).map(|sock| &mut sock.kind)
-        {
-            listener.queue.push_back(server);
+        if let Some(listener) = self.listener_mut(key) {
+            listener.handshakes += 1;
         }
-        self.wake(key);
-        self.send(at, Event::Established { client, tries });
+        self.send(at, Event::Established { client, door: Door { server, listener: key }, tries });
     }
 
     /// A request that meets the very socket that made it opens it (RFC 9293, 3.5, simultaneous initiation).
@@ -222,24 +228,62 @@ impl Net {
         self.send(at, Event::Syn { client, tries: tries + 1, fate });
     }
 
-    /// The answer to a request arrives.
-    pub(crate) fn arrive_established(&mut self, client: Key, tries: u32) {
+    /// The answer to a request arrives, and is answered.
+    pub(crate) fn arrive_established(&mut self, client: Key, door: Door, tries: u32) {
         let host = self.host_of(client);
-        let Some(stream) = self.stream(client) else { return };
-        if !stream.is_connecting {
-            return;
-        }
+        let Some(stream) = self.stream(client).filter(|stream| stream.is_connecting) else {
+            // It has given up meanwhile.
+            return self.send(self.now, Event::Acknowledged { door, tries: 0 });
+        };
         let (peer_host, is_vanished) = (stream.remote_host, stream.is_vanished);
         if is_vanished || self.is_severed(peer_host, host) {
             if tries > SYN_RETRIES {
+                self.end_handshake(door, false);
                 return self.arrive_reset(client, io::ErrorKind::TimedOut);
             }
             let at = self.now + Duration::from_secs(1 << tries);
-            return self.send(at, Event::Established { client, tries: tries + 1 });
+            return self.send(at, Event::Established { client, door, tries: tries + 1 });
         }
+        let faults = self.faults_from(client);
+        let at = self.now + self.latency(&faults, Matter::AnswerLatency, client);
         if let Some(stream) = self.stream(client) {
             stream.is_connecting = false;
-            self.wake(client);
+            stream.not_before = at;
         }
+        self.wake(client);
+        self.send(at, Event::Acknowledged { door, tries: 0 });
+    }
+
+    /// The end of a handshake: the server may accept. If nothing of the client comes, it is asked again, and then forgotten.
+    pub(crate) fn arrive_acknowledged(&mut self, door: Door, tries: u32) {
+        let Some(stream) = self.stream(door.server) else { return };
+        let (client, is_reset) = (stream.peer, stream.is_reset);
+        if is_reset {
+            return self.end_handshake(door, false);
+        }
+        if self.stream(client).is_none() || self.is_lost(client) {
+            if tries > SYN_ACK_RETRIES {
+                return self.end_handshake(door, false);
+            }
+            self.log(self.host_of(door.server), "again", door.server, u64::from(tries) + 1);
+            let at = self.now + Duration::from_secs(1 << tries);
+            return self.send(at, Event::Acknowledged { door, tries: tries + 1 });
+        }
+        if self.listener_mut(door.listener).is_none() {
+            self.send_reset(door.server, client);
+            return self.forget(door.server);
+        }
+        self.end_handshake(door, true);
+    }
+
+    fn end_handshake(&mut self, door: Door, is_open: bool) {
+        if let Some(listener) = self.listener_mut(door.listener) {
+            listener.handshakes -= 1;
+            if is_open {
+                listener.queue.push_back(door.server);
+                return self.wake(door.listener);
+            }
+        }
+        self.forget(door.server);
     }
 }

@@ -17,7 +17,7 @@ use super::calls::{Call, os_error};
 use super::datagram::Datagrams;
 use super::decisions::{Decisions, Matter};
 use super::faults::{Faults, Kernel};
-use super::handshake::Fate;
+use super::handshake::{Door, Fate};
 use super::mail::HostMail;
 use super::names::SimNames;
 use super::orders::Orders;
@@ -103,7 +103,9 @@ pub(crate) enum Event {
     /// A connection request, sent for the so-many-th time after the first.
     Syn { client: Key, tries: u32, fate: Fate },
     /// Its answer.
-    Established { client: Key, tries: u32 },
+    Established { client: Key, door: Door, tries: u32 },
+    /// The answer to that: the server's end of the connection can be accepted.
+    Acknowledged { door: Door, tries: u32 },
     /// So many bytes reach the peer of `from`.
     Bytes { from: Key, count: usize, tries: u32 },
     /// What `from` sent has arrived, and it has not heard of that.
@@ -450,7 +452,10 @@ impl Net {
     fn arrive(&mut self, event: Event) {
         match event {
             Event::Syn { client, tries, fate } => self.arrive_syn(client, tries, fate),
-            Event::Established { client, tries } => self.arrive_established(client, tries),
+            Event::Established { client, door, tries } => {
+                self.arrive_established(client, door, tries);
+            }
+            Event::Acknowledged { door, tries } => self.arrive_acknowledged(door, tries),
             Event::Bytes { from, count, tries } => self.arrive_bytes(from, count, tries),
             Event::Unacknowledged { from, tries } => self.arrive_unacknowledged(from, tries),
             Event::Fin { from, tries } => self.arrive_fin(from, tries),

@@ -55,8 +55,22 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) backlog: usize,
     pub(crate) queue: VecDeque<Key>,
+    /// How many will be in the queue when their handshake is over.
+    pub(super) handshakes: usize,
     /// Whether it is reported.
     pub(crate) is_on: bool,
+}
+
+impl Listener {
+    pub(super) fn new(address: SocketAddr, backlog: u32) -> Listener {
+        let backlog = backlog as usize;
+        Listener { address, backlog, queue: VecDeque::new(), handshakes: 0, is_on: true }
+    }
+
+    /// Linux queues one more than it was told (listen(2)).
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() + self.handshakes > self.backlog
+    }
 }
 
 /// One end of a connection.
@@ -276,6 +290,13 @@ impl Net {
     pub(crate) fn stream(&mut self, key: Key) -> Option<&mut Stream> {
         match self.sockets.get_mut(key).map(|sock| &mut sock.kind) {
             Some(Kind::Stream(stream)) => Some(stream),
+            _ => None,
+        }
+    }
+
+    pub(super) fn listener_mut(&mut self, key: Key) -> Option<&mut Listener> {
+        match self.sockets.get_mut(key).map(|sock| &mut sock.kind) {
+            Some(Kind::Listener(listener)) => Some(listener),
             _ => None,
         }
     }

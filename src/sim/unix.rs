@@ -3,7 +3,7 @@
 //! They have no wire: what one side writes is the other side's to read at once, and no fault of the network happens to
 //! it. Where the network's code wants a `SocketAddr`, a name has a stand-in that nobody else can have.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -140,8 +140,7 @@ impl Net {
         self.call(host, Call::Listen)?;
         self.check_place(host, name, Type::Stream, replace_stale)?;
         let address = self.unix.stand_in(name);
-        let listener =
-            Listener { address, backlog: backlog as usize, queue: VecDeque::new(), is_on: true };
+        let listener = Listener::new(address, backlog);
         let key = self.sockets.insert(Sock::new(host, Kind::Listener(Box::new(listener))));
         self.log(host, "listen", key, 0);
         Ok((key, self.enter_place(host, name, Type::Stream, key)))
@@ -205,7 +204,7 @@ impl Net {
                 false => io::ErrorKind::ConnectionRefused,
             }));
         };
-        if listener.queue.len() > listener.backlog {
+        if listener.is_full() {
             self.log(host, "backlog full", listener_key, 0);
             return Err(os_error(io::ErrorKind::WouldBlock));
         }
@@ -219,9 +218,7 @@ impl Net {
         if let Some(stream) = self.stream(client) {
             stream.peer = server;
         }
-        if let Some(Kind::Listener(listener)) =
-            self.sockets.get_mut(listener_key).map(|sock| &mut sock.kind)
-        {
+        if let Some(listener) = self.listener_mut(listener_key) {
             listener.queue.push_back(server);
         }
         self.log(host, "connect", client, 0);

@@ -59,7 +59,7 @@ impl Net {
     }
 
     /// Whether what `from` sends is lost on its way.
-    fn is_lost(&mut self, from: Key) -> bool {
+    pub(super) fn is_lost(&mut self, from: Key) -> bool {
         let host = self.host_of(from);
         let Some(stream) = self.stream(from) else { return false };
         let (is_vanished, to) = (stream.is_vanished, stream.remote_host);

@@ -257,3 +257,35 @@ fn who_is_parted_or_has_vanished_hears_of_no_reset() {
         assert_eq!(sim.handler(echo).closed, [], "vanishes: {vanishes}");
     }
 }
+
+/// With the third segment of its handshake (RFC 9293, 3.5).
+#[test]
+fn a_server_accepts_when_the_client_has_answered_its_answer() {
+    let beginning = |sim: &mut Simulation| {
+        let echo = served_echo(sim);
+        let client = sim.client_with(echo.address, hello(), ClientOptions::new());
+        (echo, client)
+    };
+    let new = || Simulation::with(1, Kernel::Linux, Faults::none().latency_min(SECOND));
+    let accepts = |sim: &Simulation, id: ReactorId| sim[id].stats().accepts;
+    let mut sim = new();
+    let (echo, client) = beginning(&mut sim);
+    sim.run_for(29 * SECOND / 10);
+    assert_eq!(accepts(&sim, echo.reactor), 0, "two of three trips are over");
+    sim.run_for(SECOND / 5);
+    assert_eq!(accepts(&sim, echo.reactor), 1);
+    sim.run_until_idle();
+    sim.assert_done(client);
+
+    // Who is cut off before that is asked again, for a minute, and is nobody's connection.
+    let mut sim = new();
+    let (echo, client) = beginning(&mut sim);
+    sim.run_for(5 * SECOND / 2);
+    sim.partition(client, echo.reactor);
+    sim.run_for(100 * SECOND);
+    sim.rejoin(client, echo.reactor);
+    sim.run_until_idle();
+    assert_eq!(accepts(&sim, echo.reactor), 0);
+    assert_eq!(sim.end(client), Some(End::Reset));
+    sim.assert_empty(echo.reactor);
+}
