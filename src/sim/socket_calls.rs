@@ -241,7 +241,7 @@ impl Net {
             Kind::Datagram(datagram) => {
                 let waiters = datagram.take_waiters();
                 let unread = std::mem::take(&mut datagram.received);
-                self.sockets.remove(key);
+                self.remove(key);
                 self.datagrams.unbind(key);
                 self.tell_waiters(waiters);
                 unread.iter().for_each(|one| self.give_back(one.sender, one.len()));

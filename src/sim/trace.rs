@@ -213,14 +213,17 @@ impl Trace {
     pub(crate) fn add(&mut self, record: Record) {
         let details = &record.details;
         let mut hash = self.hash;
-        let name = record.what.len() as u64 | u64::from(record.what.as_bytes()[0]) << 8;
         let socket = match record.socket {
             Key::NONE => u64::MAX,
             socket => socket.index() as u64,
         };
-        let place = u64::from(record.host) << 32 | name;
-        for word in [record.at.as_nanos(), place, socket, details.value, details.digest] {
+        let (at, host) = (record.at.as_nanos(), u64::from(record.host));
+        for word in [at, host, socket, details.value, details.digest] {
             hash = mixed(hash, word);
+        }
+        hash = digest(hash, record.what.as_bytes());
+        if let Some(key) = details.key {
+            hash = mixed(hash, key.to_bits());
         }
         if let Some(error) = details.error {
             hash = digest(hash, error.as_bytes());
@@ -260,5 +263,31 @@ impl Trace {
 
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(what: &'static str, details: Details) -> u64 {
+        let mut trace = Trace::new(0);
+        let (at, socket) = (Time::from_nanos(0), Key::NONE);
+        trace.add(Record { at, host: 0, what, socket, details });
+        trace.hash()
+    }
+
+    #[test]
+    fn each_name_has_a_hash_of_its_own() {
+        let pairs = [("close", "crash"), ("spurious", "shutdown"), ("receive", "refused")];
+        for (one, other) in pairs {
+            assert_ne!(hash(one, Details::default()), hash(other, Details::default()), "{one}");
+        }
+    }
+
+    #[test]
+    fn events_of_different_keys_have_different_hashes() {
+        let of = |index| Details { key: Some(Key::new(index, 1)), ..Details::default() };
+        assert_ne!(hash("event", of(0)), hash("event", of(1)));
     }
 }

@@ -165,6 +165,18 @@ fn what_the_simulated_kernel_does_not_have_is_refused() {
     }
 }
 
+/// Who reads the trace of a failure sees whose it was.
+#[test]
+fn the_trace_has_the_key_of_a_socket_that_is_closed() {
+    let mut sim = Simulation::new(1);
+    let pair = pair(&mut sim, 4, false);
+    run(&mut sim, &pair);
+    let sent = sim.trace().into_iter().filter(|entry| entry.what == "send");
+    let keys: Vec<_> = sent.map(|entry| entry.key).collect();
+    assert_eq!(keys.len(), 8);
+    assert!(keys.iter().all(Option::is_some), "{keys:?}");
+}
+
 /// Nobody is there for a while, of which a socket that is connected is told.
 #[test]
 fn who_asks_goes_on_while_nobody_is_there() {
