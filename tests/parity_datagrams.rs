@@ -47,6 +47,14 @@ enum Step {
     Settle,
 }
 
+/// An IP address with its port.
+#[derive(Clone, Copy)]
+enum Place {
+    At(&'static str),
+    /// That of the socket of this number, also when it is gone.
+    Of(usize),
+}
+
 /// What happens between sockets of one reactor, which have numbers.
 #[derive(Clone, Copy)]
 enum Among {
@@ -55,11 +63,18 @@ enum Among {
     /// ... at a path, which is gone with it.
     Path(&'static str),
     /// A UDP socket is bound that sends through this interface, with so many hops, looped or not.
-    Udp {
+    Through {
         interface: u32,
         hops: u8,
         is_looped: bool,
     },
+    /// A UDP socket is bound,
+    Udp(Place),
+    /// ... so that others may share its address,
+    Sharing(Place),
+    /// ... and connected.
+    Connected(Place, Place),
+    SharingConnected(Place, Place),
     /// A socket joins the group through this interface, or leaves it.
     Join(usize, u32),
     Leave(usize, u32),
@@ -67,8 +82,10 @@ enum Among {
     ToPeer(usize, usize),
     ToName(usize, usize, &'static str),
     ToPath(usize, &'static str),
-    /// ... or to the group, at the port of another one.
+    /// ... to the group, at the port of another one,
     ToGroup(usize, usize),
+    /// ... or one of so many bytes to an address.
+    To(usize, usize, Place),
     Close(usize),
     /// A listener for streams has a path, and another one an abstract name.
     Listener(&'static str),
@@ -152,6 +169,7 @@ fn same_among(steps: &[Among]) -> Vec<Saw> {
 }
 
 use Among::*;
+use Place::*;
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
@@ -237,6 +255,20 @@ fn a_peer_that_is_gone_is_told_once_and_then_there_is_none() {
     assert_eq!(same_among(&steps), expected);
 }
 
+const LOOPBACK: Place = At("127.0.0.1:0");
+
+/// The kernel looks for the socket by both addresses (icmp(7)).
+#[test]
+fn who_is_connected_hears_of_no_refusal_but_its_peers() {
+    let gone = [Udp(LOOPBACK), Close(0)];
+    let other = [Udp(LOOPBACK), Connected(LOOPBACK, Of(1)), To(2, 1, Of(0)), ToPeer(2, 1)];
+    assert_eq!(same_among(&[&gone[..], &other].concat()), [Saw::Received(1, 1)]);
+    // Also of one that it did not send, but another socket at its address.
+    let namesake = [Sharing(LOOPBACK), SharingConnected(Of(1), Of(0)), To(1, 1, Of(0))];
+    let told = failed(false, ECONNREFUSED);
+    assert_eq!(same_among(&[&gone[..], &namesake].concat()), [told]);
+}
+
 #[test]
 fn as_many_leave_unread_as_the_senders_buffer_holds() {
     for bytes in [1, 128, 300, 1000, 4000] {
@@ -248,7 +280,7 @@ fn as_many_leave_unread_as_the_senders_buffer_holds() {
 
 #[test]
 fn a_group_is_heard_through_the_interface_that_was_joined() {
-    let through = |interface, hops, is_looped| Udp { interface, hops, is_looped };
+    let through = |interface, hops, is_looped| Through { interface, hops, is_looped };
     let steps = [
         through(1, 1, true),
         Join(0, 1),

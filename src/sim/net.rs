@@ -126,8 +126,8 @@ pub(crate) enum Event {
     Job { host: u32, crew: usize, number: u64 },
     /// A datagram arrives.
     Datagram { number: usize },
-    /// A datagram socket hears that nobody was there.
-    Refused { to: Key },
+    /// The answer to a datagram that nobody was there.
+    Refused { number: usize },
     /// A datagram socket can send again.
     Room { of: Key },
     /// Nothing happens: a connect that could not begin was tried again by now, and until then there is no rest.
@@ -466,7 +466,7 @@ impl Net {
             Event::Client { index } => self.clients_due.push_back(index),
             Event::Job { host, crew, number } => self.do_job(host, crew, number),
             Event::Datagram { number } => self.arrive_datagram(number),
-            Event::Refused { to } => self.arrive_refusal(to),
+            Event::Refused { number } => self.arrive_refusal(number),
             Event::Room { of } => self.arrive_room(of),
             Event::TriedAgain => {}
         }

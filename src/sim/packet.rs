@@ -109,7 +109,7 @@ impl Net {
         if let Some((machine, interface)) = packet.group_at {
             return self.arrive_at_group(machine, interface, &packet);
         }
-        let Packet { sender, host, from, to, data, .. } = packet;
+        let Packet { sender, host, from, to, .. } = packet;
         let Some(target) = self.addresses.machine(self.machine(host), to.ip()) else { return };
         let receiver = self.receiver(target, from, to);
         let to_host = receiver.map_or(target, |key| self.host_of(key));
@@ -117,18 +117,19 @@ impl Net {
             return;
         }
         let Some(receiver) = receiver else {
-            // Nobody is there, which only a sender that is connected is told (icmp(7)).
             if !self.is_severed(to_host, host) {
                 let faults = self.link(to_host, host);
                 let at = self.now + self.latency(&faults, Matter::AnswerLatency, sender);
+                let number = self.datagrams.under_way.insert(packet);
                 if at == self.now && target == self.machine(host) {
-                    self.arrive_refusal(sender);
+                    self.arrive_refusal(number);
                 } else {
-                    self.send(at, Event::Refused { to: sender });
+                    self.send(at, Event::Refused { number });
                 }
             }
             return;
         };
+        let data = packet.data;
         self.take_in(receiver, from, Some(to.ip()), data);
     }
 
@@ -157,14 +158,18 @@ impl Net {
         }
     }
 
-    pub(super) fn arrive_refusal(&mut self, to: Key) {
-        let host = self.host_of(to);
-        if let Some(datagram) = self.datagram(to)
+    /// The answer that nobody was there: it is for the socket that has both addresses, whoever sent, and only one that
+    /// is connected is told (icmp(7)).
+    pub(super) fn arrive_refusal(&mut self, number: usize) {
+        let Packet { host, from, to, .. } = self.datagrams.under_way.remove(number);
+        let Some(told) = self.receiver(self.machine(host), to, from) else { return };
+        let host = self.host_of(told);
+        if let Some(datagram) = self.datagram(told)
             && datagram.peer.is_some()
         {
             datagram.error = Some(io::ErrorKind::ConnectionRefused);
-            self.log_error(host, "refused", to, "ConnectionRefused");
-            self.wake(to);
+            self.log_error(host, "refused", told, "ConnectionRefused");
+            self.wake(told);
         }
     }
 

@@ -16,7 +16,7 @@ use oneloop::{
 };
 
 use super::world::*;
-use crate::{Among, Saw};
+use crate::{Among, Place, Saw};
 
 /// What a socket's next timer does: joins or leaves through an interface.
 type Membership = Rc<RefCell<Option<(bool, u32)>>>;
@@ -82,6 +82,8 @@ impl StreamHandler for Discard {
 struct Player {
     reactor: Reactor,
     sockets: Vec<(HandlerId<Noting>, Key, Membership)>,
+    /// Where they are bound.
+    addresses: Vec<SocketAddress>,
     saw: Rc<RefCell<Vec<Saw>>>,
     /// What makes names its own.
     number: u8,
@@ -92,7 +94,7 @@ impl Player {
         static NEXT: AtomicU8 = AtomicU8::new(0);
         let reactor = Reactor::with_limits(ReactorLimits::new().connections_max(16)).unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Player { reactor, sockets: Vec::new(), saw: Rc::default(), number }
+        Player { reactor, sockets: Vec::new(), addresses: Vec::new(), saw: Rc::default(), number }
     }
 
     fn name(&self, name: &str) -> UnixName {
@@ -123,7 +125,10 @@ impl Player {
             None => self.reactor.bind_unnamed(handler, options),
         };
         match result {
-            Ok(key) => self.sockets.push((handler, key, timer)),
+            Ok(key) => {
+                self.sockets.push((handler, key, timer));
+                self.addresses.push(self.reactor.datagram_address(key).unwrap());
+            }
             // Of binding the text has the error's number.
             Err(error) => {
                 let text = error.to_string();
@@ -131,6 +136,13 @@ impl Player {
                 let number = number.1.trim_end_matches(')').parse().expect("a number");
                 self.saw.borrow_mut().push(Saw::Refused(Some(number)));
             }
+        }
+    }
+
+    fn address(&self, place: Place) -> SocketAddress {
+        match place {
+            Place::At(address) => address.parse::<SocketAddr>().unwrap().into(),
+            Place::Of(socket) => self.addresses[socket].clone(),
         }
     }
 
@@ -159,7 +171,20 @@ impl Player {
                 let options = DatagramOptions::new().replace_stale(false);
                 self.bind(Some(self.path(path).into()), &options);
             }
-            Among::Udp { interface, hops, is_looped } => {
+            Among::Udp(at) => self.bind(Some(self.address(at)), &DatagramOptions::new()),
+            Among::Sharing(at) => {
+                self.bind(Some(self.address(at)), &DatagramOptions::new().reuse_address(true));
+            }
+            Among::Connected(at, peer) => {
+                let options = DatagramOptions::new().connect(self.address(peer));
+                self.bind(Some(self.address(at)), &options);
+            }
+            Among::SharingConnected(at, peer) => {
+                let options = DatagramOptions::new().reuse_address(true);
+                let options = options.connect(self.address(peer));
+                self.bind(Some(self.address(at)), &options);
+            }
+            Among::Through { interface, hops, is_looped } => {
                 let options = DatagramOptions::new()
                     .multicast_interface(Interface::Index(interface))
                     .multicast_ttl(hops)
@@ -189,6 +214,7 @@ impl Player {
                 let to = SocketAddr::from((self.group(), port.unwrap()));
                 self.send(socket, Some(to.into()), 1);
             }
+            Among::To(socket, bytes, to) => self.send(socket, Some(self.address(to)), bytes),
             Among::Close(socket) => {
                 let (handler, key, _) = &self.sockets[socket];
                 self.reactor.context(*handler).close_key(*key);
