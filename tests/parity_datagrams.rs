@@ -70,6 +70,8 @@ enum Among {
     },
     /// A UDP socket is bound,
     Udp(Place),
+    /// ... for IPv6 only,
+    OnlyV6(Place),
     /// ... so that others may share its address,
     Sharing(Place),
     /// ... and connected.
@@ -174,9 +176,13 @@ use Place::*;
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
 const ENODEV: i32 = 19;
+const EINVAL: i32 = 22;
+const EMSGSIZE: i32 = 90;
 const EPROTOTYPE: i32 = 91;
+const EAFNOSUPPORT: i32 = 97;
 const EADDRINUSE: i32 = 98;
 const EADDRNOTAVAIL: i32 = 99;
+const ENETUNREACH: i32 = 101;
 const ENOTCONN: i32 = 107;
 const ECONNREFUSED: i32 = 111;
 
@@ -256,6 +262,75 @@ fn a_peer_that_is_gone_is_told_once_and_then_there_is_none() {
 }
 
 const LOOPBACK: Place = At("127.0.0.1:0");
+
+const ANY_V4: Place = At("0.0.0.0:0");
+const ANY_V6: Place = At("[::]:0");
+const LOOPBACK_V6: Place = At("[::1]:0");
+const MAPPED: Place = At("[::ffff:127.0.0.1]:0");
+
+#[test]
+fn what_cannot_go_there_is_told_in_the_same_way() {
+    let (v4, v6, mapped) = (At("127.0.0.1:9"), At("[::1]:9"), At("[::ffff:127.0.0.1]:9"));
+    for (socket, to, bytes, error) in [
+        (Udp(ANY_V4), v6, 1, EAFNOSUPPORT),
+        (Udp(ANY_V4), mapped, 1, EAFNOSUPPORT),
+        (Udp(ANY_V4), LOOPBACK_V6, 1, EAFNOSUPPORT),
+        (Udp(ANY_V4), v6, 65_508, EAFNOSUPPORT),
+        (Udp(LOOPBACK), v6, 1, EAFNOSUPPORT),
+        (Udp(MAPPED), v6, 1, EAFNOSUPPORT),
+        (OnlyV6(ANY_V6), v4, 1, ENETUNREACH),
+        (OnlyV6(ANY_V6), MAPPED, 1, ENETUNREACH),
+        (Udp(LOOPBACK_V6), mapped, 1, ENETUNREACH),
+        (Udp(LOOPBACK_V6), v4, 1, ENETUNREACH),
+        (Udp(ANY_V4), LOOPBACK, 1, EINVAL),
+        (Udp(LOOPBACK), LOOPBACK, 65_508, EINVAL),
+        (Udp(ANY_V6), LOOPBACK_V6, 1, EINVAL),
+        (Udp(ANY_V6), MAPPED, 1, EINVAL),
+    ] {
+        assert_eq!(same_among(&[socket, To(0, bytes, to)]), [failed(true, error)]);
+    }
+    for (socket, to) in
+        [(Udp(ANY_V6), v4), (Udp(ANY_V6), mapped), (Udp(MAPPED), v4), (Udp(MAPPED), mapped)]
+    {
+        assert_eq!(same_among(&[socket, To(0, 1, to)]), []);
+    }
+}
+
+#[test]
+fn who_cannot_be_reached_from_there_cannot_be_connected_to() {
+    for (at, peer, error) in [
+        (ANY_V4, LOOPBACK_V6, EAFNOSUPPORT),
+        (LOOPBACK, LOOPBACK_V6, EAFNOSUPPORT),
+        (MAPPED, LOOPBACK_V6, EAFNOSUPPORT),
+        (LOOPBACK_V6, MAPPED, ENETUNREACH),
+    ] {
+        assert_eq!(same_among(&[Connected(at, peer)]), [Saw::Refused(Some(error))]);
+    }
+    // A port of 0 can be connected to. What is sent there leaves, and nobody is there.
+    let told = failed(false, ECONNREFUSED);
+    assert_eq!(same_among(&[Connected(LOOPBACK, LOOPBACK), ToPeer(0, 1)]), [told]);
+}
+
+/// What is wrong with a datagram itself is told before what became of an earlier one, which is still to be told then.
+#[test]
+fn a_datagram_that_cannot_leave_is_told_before_the_error_of_an_earlier_one() {
+    let steps = &[PeerCloses, Sends(1), Sends(65_508), Settle];
+    assert_eq!(same(&connected(steps)), [failed(true, EMSGSIZE), failed(false, ECONNREFUSED)]);
+}
+
+#[test]
+fn a_socket_of_both_families_has_addresses_of_ipv6_only() {
+    let steps = [
+        Udp(LOOPBACK),
+        Udp(MAPPED),
+        To(1, 1, Of(0)),
+        Connected(ANY_V6, Of(0)),
+        ToPeer(2, 1),
+        To(0, 1, Of(2)), // what its address is there
+    ];
+    let received = || Saw::Received(0, 1);
+    assert_eq!(same_among(&steps), [received(), received(), failed(true, EAFNOSUPPORT)]);
+}
 
 /// The kernel looks for the socket by both addresses (icmp(7)).
 #[test]

@@ -53,6 +53,14 @@ pub(crate) fn mapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// An address as a socket that has this one shows it: all of IPv6, or of IPv4.
+pub(crate) fn of_family(local: SocketAddr, address: SocketAddr) -> SocketAddr {
+    match local {
+        SocketAddr::V6(_) => mapped(address),
+        SocketAddr::V4(_) => SocketAddr::new(address.ip().to_canonical(), address.port()),
+    }
+}
+
 /// Loopback, if the address is the unspecified one: that is where a connect to it goes.
 pub(crate) fn specified(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {

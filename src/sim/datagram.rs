@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use slab::Slab;
 
-use super::addresses::{covers, is_near, next_port, specified};
+use super::addresses::{covers, is_near, next_port, of_family, specified};
 use super::calls::{Call, os_error};
 use super::decisions::Matter;
 use super::faults::{Faults, Kernel};
@@ -25,6 +25,19 @@ use crate::readiness::Readiness;
 /// What fits into an IP packet (udp(7)): 65,535 bytes less the headers.
 fn length_max(to: SocketAddr) -> usize {
     if to.ip().to_canonical().is_ipv4() { 65_507 } else { 65_527 }
+}
+
+/// Whether a socket's family has a way to an address: an IPv4 address is sent to over IPv4, also as IPv6 shows it
+/// (ipv6(7)).
+fn check_family(local: IpAddr, only_v6: bool, to: IpAddr) -> io::Result<()> {
+    let is_v4 = |ip: IpAddr| ip.to_canonical().is_ipv4();
+    if local.is_ipv4() && to.is_ipv6() || is_v4(local) && !is_v4(to) {
+        return Err(Errno::AFNOSUPPORT.into());
+    }
+    if local.is_ipv6() && only_v6 && is_v4(to) {
+        return Err(os_error(io::ErrorKind::NetworkUnreachable));
+    }
+    Ok(())
 }
 
 /// A datagram that has come.
@@ -198,12 +211,18 @@ impl Net {
         if !self.datagrams.is_free(&bound) {
             return Err(os_error(io::ErrorKind::AddrInUse));
         }
+        // As Linux: bound to one address, it is of that one's family.
+        let only_v6 = options.only_v6 || ip.is_ipv6() && !ip.is_unspecified();
         let peer = peer.map(specified);
+        if let Some(peer) = peer {
+            check_family(address.ip(), only_v6, peer.ip())?;
+            self.check_way(machine, address.ip(), peer.ip())?;
+        }
         // Connected, it has the address that it sends from (connect(2)).
         let local = match peer {
             Some(peer) if ip.is_unspecified() => {
                 let source = self.addresses.source(machine, peer.ip());
-                SocketAddr::new(source, address.port())
+                of_family(address, SocketAddr::new(source, address.port()))
             }
             _ => address,
         };
@@ -211,7 +230,7 @@ impl Net {
         let datagram = Datagram {
             peer,
             to_groups,
-            only_v6: options.only_v6,
+            only_v6,
             ..Datagram::new(local, &self.faults(host), self.kernel)
         };
         let key = self.sockets.insert(Sock::new(host, Kind::Datagram(Box::new(datagram))));
@@ -255,42 +274,75 @@ impl Net {
         from: Option<IpAddr>,
         to: Option<SocketAddr>,
     ) -> io::Result<()> {
-        let (host, machine) = (self.host_of(key), self.machine(self.host_of(key)));
-        let Some(datagram) = self.datagram(key) else {
-            return Err(os_error(io::ErrorKind::NotConnected));
-        };
-        if let Some(error) = datagram.error.take() {
-            self.log_error(host, "send", key, trace::error_name(error));
-            return Err(os_error(error));
-        }
-        let Some(to) = to.or(datagram.peer).map(specified) else {
-            return Err(Errno::DESTADDRREQ.into());
-        };
-        if data.len() > length_max(to) {
-            return Err(Errno::MSGSIZE.into());
-        }
-        let is_routed = is_near(to.ip()) || to.ip().to_canonical().is_multicast();
-        if self.addresses.machine(machine, to.ip()).is_none() && !is_routed {
-            self.log_error(host, "send", key, "NetworkUnreachable");
-            return Err(os_error(io::ErrorKind::NetworkUnreachable));
-        }
+        let host = self.host_of(key);
         let from = from.map(|from| from.to_canonical());
-        if let Some(from) = from
-            && self.addresses.machine(machine, from) != Some(machine)
-        {
-            // As Linux: each family has an error of its own.
-            let error = match from {
-                IpAddr::V4(_) => io::ErrorKind::NetworkUnreachable,
-                IpAddr::V6(_) => io::ErrorKind::InvalidInput,
-            };
-            self.log_error(host, "send", key, trace::error_name(error));
-            return Err(os_error(error));
-        }
+        let to = self.way(key, data.len(), from, to).inspect_err(|error| {
+            self.log_error(host, "send", key, trace::error_name(error.kind()));
+        })?;
         self.take_room(key)?;
         self.log_sent(key, data);
         match to.ip().to_canonical().is_multicast() {
             true => self.carry_to_group(key, data, from, to),
             false => self.carry_datagram(key, data, from, to),
+        }
+        Ok(())
+    }
+
+    /// Where a datagram goes, if it may; the error of an earlier one is told last, as by Linux.
+    fn way(
+        &mut self,
+        key: Key,
+        length: usize,
+        from: Option<IpAddr>,
+        to: Option<SocketAddr>,
+    ) -> io::Result<SocketAddr> {
+        let machine = self.machine(self.host_of(key));
+        let Some(datagram) = self.datagram(key) else {
+            return Err(os_error(io::ErrorKind::NotConnected));
+        };
+        let (local, only_v6, peer) = (datagram.local.ip(), datagram.only_v6, datagram.peer);
+        let to = match to.map(specified) {
+            Some(to) => {
+                check_family(local, only_v6, to.ip())?;
+                if to.port() == 0 {
+                    return Err(os_error(io::ErrorKind::InvalidInput));
+                }
+                to
+            }
+            None => peer.ok_or(Errno::DESTADDRREQ)?,
+        };
+        self.check_way(machine, from.unwrap_or(local), to.ip())?;
+        if let Some(from) = from
+            && self.addresses.machine(machine, from) != Some(machine)
+        {
+            // As Linux: each family has an error of its own.
+            return Err(os_error(match from {
+                IpAddr::V4(_) => io::ErrorKind::NetworkUnreachable,
+                IpAddr::V6(_) => io::ErrorKind::InvalidInput,
+            }));
+        }
+        if length > length_max(to) {
+            return Err(Errno::MSGSIZE.into());
+        }
+        match self.datagram(key).and_then(|datagram| datagram.error.take()) {
+            Some(error) => Err(os_error(error)),
+            None => Ok(to),
+        }
+    }
+
+    /// Whether there is a way from one address to another.
+    fn check_way(&self, machine: u32, from: IpAddr, to: IpAddr) -> io::Result<()> {
+        if to.to_canonical().is_multicast() {
+            return Ok(());
+        }
+        let reached = self.addresses.machine(machine, to);
+        if reached.is_none() && !is_near(to) {
+            return Err(os_error(io::ErrorKind::NetworkUnreachable));
+        }
+        // Of IPv6 it is sent, and lost.
+        let from = from.to_canonical();
+        if from.is_ipv4() && from.is_loopback() && reached != Some(machine) {
+            return Err(os_error(io::ErrorKind::InvalidInput));
         }
         Ok(())
     }

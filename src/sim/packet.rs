@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::addresses::{covers, mapped};
+use super::addresses::{covers, of_family};
 use super::decisions::Matter;
 use super::net::{Event, Net};
 use super::socket::Kind;
@@ -40,6 +40,10 @@ impl Net {
             (None, false) => local,
         };
         let target = self.addresses.machine(machine, to.ip());
+        if from.ip().is_loopback() && target != Some(machine) {
+            // Its receiver drops it (RFC 4291, 2.5.3).
+            return self.log(host, "lost", key, data.len() as u64);
+        }
         let receiver = target.and_then(|target| self.receiver(target, from, to));
         let to_host = receiver.map(|key| self.host_of(key)).or(target).unwrap_or(host);
         let data = data.to_vec();
@@ -139,8 +143,7 @@ impl Net {
         if datagram.received_bytes >= datagram.received_max {
             return self.log(self.host_of(receiver), "dropped", receiver, data.len() as u64);
         }
-        // An IPv6 socket shows IPv4 addresses as its own.
-        let shown = |it| if datagram.local.is_ipv6() { mapped(it) } else { it };
+        let shown = |it| of_family(datagram.local, it);
         let (from, to) = (shown(from), to.map(|to| shown(SocketAddr::new(to, 0)).ip()));
         let to = to.filter(|_| datagram.local.ip().is_unspecified());
         datagram.put(from, to, data, None);

@@ -172,6 +172,9 @@ impl Player {
                 self.bind(Some(self.path(path).into()), &options);
             }
             Among::Udp(at) => self.bind(Some(self.address(at)), &DatagramOptions::new()),
+            Among::OnlyV6(at) => {
+                self.bind(Some(self.address(at)), &DatagramOptions::new().only_v6(true));
+            }
             Among::Sharing(at) => {
                 self.bind(Some(self.address(at)), &DatagramOptions::new().reuse_address(true));
             }

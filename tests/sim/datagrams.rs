@@ -1,6 +1,8 @@
 //! Datagrams in a simulated network that loses, doubles and delays them, and in kernels that take none for a
 //! while or fail. All of it at once is a workload of the swarm.
 
+#[path = "datagrams/addresses.rs"]
+mod addresses;
 #[path = "datagrams/groups.rs"]
 mod groups;
 #[path = "datagrams/unix.rs"]
