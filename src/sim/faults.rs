@@ -197,7 +197,9 @@ faults! {
     vanishing_peers: f64 = 0.0,
     /// Bytes that a socket takes before it says `WouldBlock`.
     send_buffer_bytes: usize = 256 * 1024,
-    /// Bytes that a socket receives before its window closes; a datagram socket, before it drops what comes.
+    /// Bytes that a socket receives before its window closes. A UDP socket has twice as many, as with `SO_RCVBUF`
+    /// (socket(7)), for what comes and the kernel's bookkeeping, which for a small datagram is 832 bytes; it drops what
+    /// finds no room.
     receive_buffer_bytes: usize = 128 * 1024,
     /// The kernel, for each connect of a reactor: it cannot begin now, and no event will tell when it can
     /// (`EAGAIN`), as with a Unix listener whose backlog is full.

@@ -140,7 +140,7 @@ impl Net {
     /// A datagram comes to a socket, which drops it if it has no room.
     fn take_in(&mut self, receiver: Key, from: SocketAddr, to: Option<IpAddr>, data: Vec<u8>) {
         let Some(datagram) = self.datagram(receiver) else { return };
-        if datagram.received_bytes >= datagram.received_max {
+        if !datagram.has_room(data.len()) {
             return self.log(self.host_of(receiver), "dropped", receiver, data.len() as u64);
         }
         let shown = |it| of_family(datagram.local, it);

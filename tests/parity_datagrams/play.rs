@@ -101,21 +101,22 @@ pub(crate) fn play(script: &Script) -> Vec<Saw> {
     std::mem::take(&mut handler.saw)
 }
 
-/// How many large datagrams fit into a receive queue: the first ones.
-pub(crate) fn fitting() -> usize {
+/// What a receive queue keeps of one datagram of so many bytes: its room by how many of them fit, the first ones.
+pub(crate) fn kept_of_each(bytes: usize) -> usize {
     let mut player = Player::new(64 * 1024, &DatagramOptions::new());
     let address = player.reactor.datagram_address(player.key).unwrap().inet().unwrap();
     let peer = udp();
-    for number in 0..1000_u16 {
-        let mut data = vec![0; 8000];
-        data[0] = number.to_be_bytes()[0];
-        data[1] = number.to_be_bytes()[1];
+    let room = datagram_room();
+    for number in 0..room / bytes.max(500) {
+        let data = vec![u8::try_from(number >> 8).unwrap(); bytes];
         peer.send_to(&data, address).unwrap();
     }
-    player.settle();
+    let mut count = usize::MAX;
+    while std::mem::replace(&mut count, player.reactor.handler(player.handler).saw.len()) != count {
+        player.settle();
+    }
     let handler = player.reactor.handler(player.handler);
     assert!(handler.first_bytes.is_sorted());
-    let count = handler.saw.len();
     assert_eq!(usize::from(*handler.first_bytes.last().unwrap()), (count - 1) >> 8);
-    count
+    room / count
 }

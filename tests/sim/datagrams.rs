@@ -12,7 +12,8 @@ use std::io::ErrorKind;
 
 use oneloop::sim::{Call, Faults, Kernel, Simulation};
 use oneloop::{
-    CloseReason, Datagram, DatagramHandler, DatagramOptions, DatagramSocket, ReactorLimits,
+    CloseReason, Datagram, DatagramHandler, DatagramLimits, DatagramOptions, DatagramSocket,
+    ReactorLimits,
 };
 
 use crate::workloads::datagrams::{Pair, TRIES, pair, run};
@@ -133,15 +134,42 @@ fn a_socket_that_gives_nothing_but_errors_is_closed() {
     assert!(sim[pair.echo].datagram_address(pair.key).is_err());
 }
 
-/// A receive queue that is full drops, of which nobody is told.
+/// A receive queue that is full drops, of which nobody is told. So many did Linux 6.18 keep, with its usual 212,992
+/// bytes (`net.core.rmem_default`) and with an `SO_RCVBUF` of 4096.
 #[test]
 fn what_a_receiver_has_no_room_for_is_lost() {
-    let mut sim = Simulation::with(1, Kernel::Linux, Faults::none().receive_buffer_bytes(1));
-    let pair = pair(&mut sim, 4, false);
-    run(&mut sim, &pair);
-    let (sent, received, dropped) = counts(&pair, &sim);
-    assert!(received < sent && dropped == 0, "{received} of {sent}");
-    assert_eq!(pair.asker(&sim).answers, 4, "one at a time");
+    struct Counts(usize);
+
+    impl DatagramHandler for Counts {
+        fn on_datagram(&mut self, _: &mut DatagramSocket<'_>, _: Datagram<'_>) {
+            self.0 += 1;
+        }
+    }
+
+    let lengths = [0, 197, 198, 645, 1000, 4000, 8000, 20_000, 30_000, 40_000, 65_507];
+    let usual = [256, 256, 166, 166, 92, 25, 12, 10, 6, 5, 3];
+    let small = [9, 9, 6, 6, 3, 1, 1, 1, 1, 1, 1];
+    for (buffer, kept) in [(212_992 / 2, usual), (4096, small)] {
+        for (length, kept) in lengths.into_iter().zip(kept) {
+            let faults = Faults::none().receive_buffer_bytes(buffer);
+            let mut sim = Simulation::with(1, Kernel::Linux, faults);
+            let id = sim.add_reactor(ReactorLimits::new().connections_max(16));
+            let handler = sim[id].add_datagram_handler(Counts(0));
+            let limits = DatagramLimits::new().queue_len_max(1000).queue_bytes_max(1 << 30);
+            let limits = limits.datagrams_per_turn_max(1000).bytes_per_turn_max(1 << 30);
+            let options = DatagramOptions::new().limits(limits);
+            let key = sim[id].bind_with(handler, "127.0.0.1:0", &options).unwrap();
+            let to = sim[id].datagram_address(key).unwrap();
+            // They all leave in the turn before the one that reads.
+            for _ in 0..300 {
+                sim[id].context(handler).send_datagram(key, Some(&to), &vec![7; length]).ignore();
+            }
+            sim.run_until_idle();
+            let counts = sim[id].handler(handler).0;
+            assert_eq!(counts, kept, "of {length} bytes in {buffer}");
+            assert_eq!(sim[id].stats().datagrams_out, 300);
+        }
+    }
 }
 
 /// What nobody there could see the effect of is not taken in silence.

@@ -385,6 +385,10 @@ pub fn backlog_max() -> usize {
     usize::MAX
 }
 
+pub fn datagram_room() -> usize {
+    2 << 20
+}
+
 pub fn without_descriptors<T>(act: impl FnOnce() -> T) -> T {
     let set_all_left = |descriptors| {
         for host in HOSTS.with_borrow(Vec::clone) {

@@ -167,6 +167,12 @@ pub fn backlog_max() -> usize {
     somaxconn.trim().parse().unwrap()
 }
 
+/// What a datagram socket has for what it receives, with the kernel's bookkeeping (socket(7)).
+pub fn datagram_room() -> usize {
+    let room = std::fs::read_to_string("/proc/sys/net/core/rmem_default").unwrap();
+    room.trim().parse().unwrap()
+}
+
 /// Descriptors of this process that are open now.
 pub fn descriptors() -> usize {
     // Without the one that reads the directory.
