@@ -4,6 +4,8 @@
 mod addresses;
 #[path = "sim/answerer.rs"]
 mod answerer;
+#[path = "sim/calls.rs"]
+mod calls;
 #[path = "sim/check.rs"]
 mod check;
 #[path = "sim/clients.rs"]

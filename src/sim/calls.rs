@@ -5,7 +5,10 @@ use std::io::{self, ErrorKind};
 use rustix::io::Errno;
 
 /// A system call of a simulated host, to be named where it is to fail:
-/// [`Simulation::fail_next`](super::Simulation::fail_next).
+/// [`Simulation::fail_next`](super::Simulation::fail_next). These are the calls that are counted, too
+/// ([`fail_call`](super::Simulation::fail_call), [`sweep`](super::sweep())). What a reactor does when it is made
+/// (a descriptor in reserve, the end of its mailboxes, threads for jobs), and what nobody could do anything about
+/// (closing, being watched no more), does not fail so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Call {
@@ -21,7 +24,7 @@ pub enum Call {
     ConnectResult,
     /// The error of a connection that was reported to have one (`SO_ERROR`).
     TakeError,
-    /// Having a connection or a listener watched (epoll_ctl(2), `EPOLL_CTL_ADD`).
+    /// Having a connection, a listener, a datagram socket or a raw source watched (epoll_ctl(2), `EPOLL_CTL_ADD`).
     Register,
     /// Having a connection watched under another key, after it has won a race (epoll_ctl(2), `EPOLL_CTL_MOD`).
     Rename,
@@ -45,6 +48,17 @@ pub enum Call {
     Receive,
     /// Sending a datagram (sendto(2)).
     SendDatagram,
+    /// Joining a group, or leaving it (setsockopt(2), `IP_ADD_MEMBERSHIP`, `IP_DROP_MEMBERSHIP`).
+    Membership,
+    /// Taking in a connection or one end of a pipe that was made elsewhere (getsockopt(2), fstat(2)).
+    Adopt,
+    /// To which address a socket is bound (getsockname(2)), which the reactor asks of each that listens or is for
+    /// datagrams.
+    LocalAddress,
+    /// Who is at the other end of a connection (getpeername(2)).
+    PeerAddress,
+    /// Which process and user that is (`SO_PEERCRED`).
+    PeerCredentials,
 }
 
 impl Call {
@@ -56,11 +70,18 @@ impl Call {
             Call::Accept => ErrorKind::ConnectionAborted,
             Call::Connect => ErrorKind::NetworkUnreachable,
             Call::ConnectResult | Call::Read => ErrorKind::ConnectionReset,
-            Call::TakeError | Call::Shutdown | Call::Readable => ErrorKind::NotConnected,
-            Call::Register => ErrorKind::StorageFull,
-            Call::Rename | Call::SetListening | Call::AskWritable | Call::WatchSignals => {
-                ErrorKind::OutOfMemory
+            Call::TakeError | Call::Shutdown | Call::Readable | Call::PeerAddress => {
+                ErrorKind::NotConnected
             }
+            Call::Register => ErrorKind::StorageFull,
+            Call::Rename
+            | Call::SetListening
+            | Call::AskWritable
+            | Call::WatchSignals
+            | Call::Membership
+            | Call::LocalAddress
+            | Call::PeerCredentials => ErrorKind::OutOfMemory,
+            Call::Adopt => ErrorKind::InvalidInput,
             Call::Bind => ErrorKind::AddrInUse,
             Call::Receive => ErrorKind::ConnectionRefused,
             Call::SendDatagram => ErrorKind::NetworkUnreachable,
@@ -89,6 +110,11 @@ impl Call {
             Call::Bind => "bind",
             Call::Receive => "receive",
             Call::SendDatagram => "send",
+            Call::Membership => "membership",
+            Call::Adopt => "adopt",
+            Call::LocalAddress => "address?",
+            Call::PeerAddress => "peer?",
+            Call::PeerCredentials => "credentials?",
         }
     }
 }
@@ -163,6 +189,11 @@ mod tests {
             Call::Read,
             Call::Write,
             Call::Shutdown,
+            Call::Membership,
+            Call::Adopt,
+            Call::LocalAddress,
+            Call::PeerAddress,
+            Call::PeerCredentials,
         ];
         let others = [
             ErrorKind::AddrInUse,

@@ -236,7 +236,10 @@ impl Driver for SimDriver {
     }
 
     fn adopt(&self, socket: &SimSocket) -> io::Result<StreamKind> {
-        let kind = self.network.net.borrow_mut().adopt(self.host, socket.key)?;
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::Adopt)?;
+        let kind = net.adopt(self.host, socket.key)?;
+        drop(net);
         socket.pass_on(self.host);
         Ok(kind)
     }
@@ -408,11 +411,13 @@ impl Driver for SimDriver {
         is_member: bool,
     ) -> io::Result<()> {
         let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::Membership)?;
         net.set_membership(socket.key, group, interface, is_member)
     }
 
     fn local_address(&self, socket: &SimSocket) -> io::Result<SocketAddress> {
         let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::LocalAddress)?;
         let local = match net.sockets.get_mut(socket.key).map(|sock| &sock.kind) {
             Some(Kind::Listener(listener)) => listener.address,
             Some(Kind::Stream(stream)) => stream.local,
@@ -424,12 +429,15 @@ impl Driver for SimDriver {
 
     fn peer_address(&self, socket: &SimSocket) -> io::Result<SocketAddress> {
         let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::PeerAddress)?;
         let peer = net.peer_address(socket.key)?;
         Ok(net.unix.shown(peer))
     }
 
     fn peer_credentials(&self, socket: &SimSocket) -> io::Result<Credentials> {
-        self.network.net.borrow_mut().credentials(socket.key)
+        let mut net = self.network.net.borrow_mut();
+        net.call(self.host, Call::PeerCredentials)?;
+        net.credentials(socket.key)
     }
 
     fn reserve(&self) -> io::Result<SimReserve> {

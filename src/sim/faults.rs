@@ -162,7 +162,7 @@ faults! {
     descriptors_out: f64 = 0.0,
     /// The kernel, for each accept: memory has run out (`ENOBUFS`).
     memory_out: f64 = 0.0,
-    /// The kernel, for each registration: it fails (`ENOSPC`).
+    /// The kernel, for each connection and each datagram socket that is to be watched: that fails (`ENOSPC`).
     failed_registrations: f64 = 0.0,
     /// A host, for each of its turns: it stands still for up to [`stall_max`](Faults::stall_max).
     stalls: f64 = 0.0,

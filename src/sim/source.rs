@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use super::calls::Call;
 use super::network::Network;
 use super::sim_driver::SimDriver;
 use super::socket::{Kind, Sock};
@@ -58,6 +59,7 @@ fn asked_for(readiness: Readiness, interest: Interest) -> Readiness {
 impl RawSource<SimDriver> for SimSource {
     fn register(&mut self, driver: &mut SimDriver, key: Key, interest: Interest) -> io::Result<()> {
         let mut net = driver.network().net.borrow_mut();
+        net.call(driver.host(), Call::Register)?;
         let readiness = asked_for(self.readiness(), interest);
         let socket = net.sockets.insert(Sock::new(driver.host(), Kind::Raw(readiness)));
         net.register(socket, key, StreamKind::Tcp); // told of everything

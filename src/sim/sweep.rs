@@ -9,9 +9,9 @@ use super::faults::{Faults, Kernel};
 use super::report;
 use super::world::Simulation;
 
-/// Makes each system call of each reactor fail, one a run: the first, the second, and so on. `test`
-/// makes its reactors in the same order every time; nothing may break but the connections that the
-/// call was for. Gives how many runs there were.
+/// Makes each system call of each reactor fail, one a run: the first, the second, and so on, of those that
+/// [`Call`](super::Call) names. `test` makes its reactors in the same order every time; nothing may break but the
+/// connections that the call was for. Gives how many runs there were.
 ///
 /// `ONELOOP_SIM_FAIL=1:8` runs only the one in which call 8 of host 1 fails; a run that failed prints
 /// it.
