@@ -72,7 +72,7 @@ matters! {
     DuplicatedDatagram = "duplicated_datagrams",
     LateDatagram = "late_datagrams",
     FullSend = "full_sends",
-    /// Of a host, for each of its jobs: of those that are look-ups.
+    /// Of a host, for each of its jobs that are look-ups.
     FailedLookup = "failed_lookups",
     /// Of a host, for each of its jobs.
     SlowJob = "slow_jobs",
@@ -242,12 +242,21 @@ impl Decisions {
         let decision = Decision { matter, of: of as u32, number: *count };
         *count += 1;
         self.taken += 1;
-        (decision, Numbers(self.seed ^ decision.bits()).next())
+        (decision, self.value(decision))
+    }
+
+    #[inline]
+    fn value(&self, decision: Decision) -> u64 {
+        Numbers(self.seed ^ decision.bits()).next()
+    }
+
+    fn is_left_in(&self, decision: Decision) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(&decision))
     }
 
     /// Whether a decision that is not harmless holds.
     fn holds(&mut self, decision: Decision) -> bool {
-        let holds = self.only.as_ref().is_none_or(|only| only.contains(&decision));
+        let holds = self.is_left_in(decision);
         if holds && let Some(felt) = &mut self.felt {
             felt.insert(decision);
         }
@@ -270,8 +279,15 @@ impl Decisions {
     fn happens(&mut self, matter: Matter, of: usize, probability: f64) -> Option<Numbers> {
         // Certain things are decided too, so that they can be taken out.
         let (decision, value) = self.next(matter, of);
-        let happens = value as f64 >= (1.0 - probability) * u64::MAX as f64;
-        (happens && self.holds(decision)).then_some(Numbers(value))
+        (is_hit(value, probability) && self.holds(decision)).then_some(Numbers(value))
+    }
+
+    /// Whether the next [`chance`](Self::chance) of this kind will come, for who does not know yet whether it is one: this
+    /// takes no decision.
+    pub(crate) fn would_happen(&self, matter: Matter, of: usize, probability: f64) -> bool {
+        let number = self.counts.get(of).map_or(0, |counts| counts[matter as usize]);
+        let decision = Decision { matter, of: of as u32, number };
+        probability > 0.0 && is_hit(self.value(decision), probability) && self.is_left_in(decision)
     }
 
     /// One of `0..count`. Where there is no choice, no decision is taken.
@@ -284,6 +300,10 @@ impl Decisions {
         let answer = value % count;
         if answer != 0 && self.holds(decision) { answer } else { 0 }
     }
+}
+
+fn is_hit(value: u64, probability: f64) -> bool {
+    value as f64 >= (1.0 - probability) * u64::MAX as f64
 }
 
 #[cfg(test)]
@@ -342,6 +362,17 @@ mod tests {
         assert!((24_000..26_000).contains(&hits(0, 0.25)));
         assert_eq!((hits(1, 1.0), hits(2, 0.0)), (100_000, 0));
         assert_eq!((decisions.below(Matter::Stall, 2, 1), decisions.taken()), (0, 200_000));
+    }
+
+    #[test]
+    fn what_would_happen_does() {
+        let mut decisions = Decisions::new(7);
+        for _ in 0..100 {
+            let taken = decisions.taken();
+            let foreseen = decisions.would_happen(Matter::Stall, 3, 0.5);
+            assert_eq!(decisions.taken(), taken);
+            assert_eq!(decisions.chance(Matter::Stall, 3, 0.5).is_some(), foreseen);
+        }
     }
 
     #[test]

@@ -98,11 +98,14 @@ impl Net {
         one.under_way.remove(before);
         let work = Arc::clone(&one.work);
         self.log(host, "job", Key::NONE, number);
-        let failed_lookups = self.faults(host).failed_lookups;
-        let fails = self.decisions.chance(Matter::FailedLookup, host as usize, failed_lookups);
-        self.names.begin_job(fails.is_some());
+        let (of, failed) = (host as usize, self.faults(host).failed_lookups);
+        // Only the job itself knows whether it is a look-up.
+        let fails = self.decisions.would_happen(Matter::FailedLookup, of, failed);
+        self.names.begin_job(fails);
         work.run_one(before);
-        if self.names.has_failed() {
+        if self.names.was_asked()
+            && self.decisions.chance(Matter::FailedLookup, of, failed).is_some()
+        {
             self.log_error(host, "look up", Key::NONE, "Failed");
         }
         self.begin_jobs(host);

@@ -12,16 +12,16 @@ use crate::address::{Endpoint, Host, Port};
 use crate::key::Key;
 use crate::names::{NameError, Resolver};
 
-/// The resolver of all hosts. Look-ups are jobs, which have no access to the network: what a fault decided about
-/// the job that is being done stands here.
+/// The resolver of all hosts. Look-ups are jobs, which have no access to the network: what a fault would do to the job
+/// that is being done stands here, and whether it is a look-up.
 #[derive(Default)]
 pub(crate) struct SimNames {
     /// In small letters.
     addresses: Mutex<BTreeMap<String, Vec<IpAddr>>>,
     /// The next look-up fails,
     is_to_fail: AtomicBool,
-    /// ... and it did.
-    has_failed: AtomicBool,
+    /// ... and there was one.
+    was_asked: AtomicBool,
 }
 
 impl fmt::Debug for SimNames {
@@ -39,17 +39,17 @@ impl SimNames {
     /// A job is about to be done: whether it fails, if it is a look-up.
     pub(crate) fn begin_job(&self, is_to_fail: bool) {
         self.is_to_fail.store(is_to_fail, Ordering::Relaxed);
-        self.has_failed.store(false, Ordering::Relaxed);
+        self.was_asked.store(false, Ordering::Relaxed);
     }
 
-    /// It is done: whether it was a look-up that failed.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.has_failed.load(Ordering::Relaxed)
+    /// It is done: whether it was a look-up.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.was_asked.load(Ordering::Relaxed)
     }
 
     fn fail(&self) -> Result<(), NameError> {
+        self.was_asked.store(true, Ordering::Relaxed);
         if self.is_to_fail.swap(false, Ordering::Relaxed) {
-            self.has_failed.store(true, Ordering::Relaxed);
             return Err(NameError::Failed("the simulated look-up fails".into()));
         }
         Ok(())

@@ -70,6 +70,24 @@ fn serve(
     (served, results)
 }
 
+/// Or a report names it among the faults that acted.
+#[test]
+fn what_happens_to_look_ups_is_not_decided_about_other_jobs() {
+    let decisions = [0.0, 0.5].map(|failed_lookups| {
+        let faults = Faults::none().failed_lookups(failed_lookups);
+        let mut sim = Simulation::with(1, Kernel::Linux, faults);
+        let (served, results) = serve(&mut sim, 1);
+        for number in 0..8 {
+            let job = move || number;
+            assert!(sim[served.reactor].handler(served.handler).blocking.run(job).is_ok());
+        }
+        sim.run_until_idle();
+        assert_eq!(results.borrow().len(), 8);
+        sim.decisions()
+    });
+    assert_eq!(decisions[0], decisions[1]);
+}
+
 #[test]
 fn mail_and_jobs_are_the_same_in_every_run_of_a_seed() {
     for kernel in [Kernel::Linux, Kernel::Contract] {
