@@ -107,7 +107,7 @@ pub(crate) fn kept_of_each(bytes: usize) -> usize {
     let address = player.reactor.datagram_address(player.key).unwrap().inet().unwrap();
     let peer = udp();
     let room = datagram_room();
-    for number in 0..room / bytes.max(500) {
+    for number in 0..2 * room / bytes.max(500) {
         let data = vec![u8::try_from(number >> 8).unwrap(); bytes];
         peer.send_to(&data, address).unwrap();
     }
