@@ -123,7 +123,8 @@ fn send(
         }
         sent += burst;
         let start = Instant::now();
-        let under_way = || sent - lost - received.load(Ordering::Relaxed);
+        // What was given up may have come after all.
+        let under_way = || (sent - lost).saturating_sub(received.load(Ordering::Relaxed));
         while under_way() > (BURSTS_MAX - 1) * burst && start.elapsed() < PATIENCE {
             thread::yield_now();
         }

@@ -27,9 +27,9 @@ struct Cost {
 }
 
 pub(crate) fn main() -> io::Result<()> {
-    let mut arguments = std::env::args().skip(1).map(|a| a.parse().expect("a number"));
-    let count = arguments.next().unwrap_or(100) * 1000;
-    let rounds = arguments.next().unwrap_or(7);
+    let mut arguments = std::env::args().skip(1);
+    let count = number(arguments.next(), 100) * 1000;
+    let rounds = number(arguments.next(), 7);
     for (clients, window, bytes) in LOADS {
         let mut costs: Vec<Vec<Cost>> = WAYS.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
@@ -60,6 +60,18 @@ pub(crate) fn main() -> io::Result<()> {
     flow::main(count, rounds)
 }
 
+/// Of the command line: at least one, or what is usual.
+fn number(argument: Option<String>, usual: usize) -> usize {
+    let Some(text) = argument else { return usual };
+    match text.parse() {
+        Ok(number @ 1..=1_000_000) => number,
+        _ => {
+            eprintln!("\"{text}\" is no whole number from 1 to 1000000");
+            std::process::exit(2);
+        }
+    }
+}
+
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -78,26 +90,29 @@ fn measure(
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let served = scope.spawn(|| {
-            let (before, start) = (clock_gettime(ClockId::ThreadCPUTime), Instant::now());
+            let before = clock_gettime(ClockId::ThreadCPUTime);
             let (echoed, calls) = echo(&socket, &is_over)?;
             let after = clock_gettime(ClockId::ThreadCPUTime);
             let server = Duration::try_from(after - before).expect("time passes");
-            io::Result::Ok(Cost { server, elapsed: start.elapsed(), calls, echoed, lost: 0 })
+            io::Result::Ok((server, calls, echoed))
         });
-        let lost = load(server, clients, window, bytes, count)?;
+        let loaded = load(server, clients, window, bytes, count);
         is_over.store(true, Ordering::Relaxed);
-        Ok(Cost { lost, ..served.join().expect("it does not panic")? })
+        let (lost, elapsed) = loaded?;
+        let (server, calls, echoed) = served.join().expect("it does not panic")?;
+        Ok(Cost { server, elapsed, calls, echoed, lost })
     })
 }
 
-/// Sends so many datagrams and waits for their answers: how many got none.
+/// Sends so many datagrams and waits for their answers: how many got none in time, and how long it took until the last
+/// answer was there.
 fn load(
     server: std::net::SocketAddr,
     clients: usize,
     window: usize,
     bytes: usize,
     count: usize,
-) -> io::Result<usize> {
+) -> io::Result<(usize, Duration)> {
     let sockets: Vec<UdpSocket> = (0..clients)
         .map(|_| {
             let socket = UdpSocket::bind("127.0.0.1:0")?;
@@ -106,15 +121,20 @@ fn load(
             Ok(socket)
         })
         .collect::<io::Result<_>>()?;
-    let (message, mut buffer) = (vec![0x55; bytes], vec![0; 2048]);
+    let (mut message, mut buffer) = (vec![0x55; bytes], vec![0; 2048]);
     let (mut sent, mut answered, mut lost) = (0, 0, 0);
+    // A datagram begins with how often others were given up before it: so an answer that comes too late is told from
+    // those that are waited for, and nothing is sent in its place again.
+    let mut losses = 0_u64;
+    message[..8].copy_from_slice(&losses.to_be_bytes());
+    let start = Instant::now();
     for socket in &sockets {
         for _ in 0..window {
             socket.send(&message)?;
             sent += 1;
         }
     }
-    let mut last = Instant::now();
+    let (mut answered_at, mut patient_since) = (start, start);
     while answered + lost < count {
         let mut is_idle = true;
         for socket in &sockets {
@@ -126,7 +146,7 @@ fn load(
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error),
                 }
-                room += 1;
+                room += usize::from(buffer[..8] == message[..8]);
             }
             answered += room;
             for _ in 0..room.min(count.saturating_sub(sent)) {
@@ -136,20 +156,23 @@ fn load(
             is_idle &= room == 0;
         }
         if !is_idle {
-            last = Instant::now();
-        } else if last.elapsed() > PATIENCE {
+            answered_at = Instant::now();
+            patient_since = answered_at;
+        } else if patient_since.elapsed() > PATIENCE {
             let missing = sent - answered - lost;
             lost += missing;
+            losses += 1;
+            message[..8].copy_from_slice(&losses.to_be_bytes());
             for number in 0..missing.min(count.saturating_sub(sent)) {
                 sockets[number % clients].send(&message)?;
                 sent += 1;
             }
-            last = Instant::now();
+            patient_since = Instant::now();
         } else {
             let mut all: Vec<PollFd<'_>> =
                 sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
             poll(&mut all, Some(&Duration::from_millis(5).try_into().expect("it is short")))?;
         }
     }
-    Ok(lost)
+    Ok((lost, answered_at - start))
 }

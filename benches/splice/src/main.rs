@@ -53,9 +53,9 @@ struct Cost {
 }
 
 fn main() -> io::Result<()> {
-    let mut arguments = std::env::args().skip(1).map(|a| a.parse().expect("a number"));
-    let mib = arguments.next().unwrap_or(1024);
-    let rounds = arguments.next().unwrap_or(5);
+    let mut arguments = std::env::args().skip(1);
+    let mib = number(arguments.next(), 1024);
+    let rounds = number(arguments.next(), 5);
     let mut costs: Vec<Vec<Cost>> = WAYS.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
         for (way, costs) in WAYS.iter().zip(&mut costs) {
@@ -85,6 +85,18 @@ fn main() -> io::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Of the command line: at least one, or what is usual.
+fn number(argument: Option<String>, usual: usize) -> usize {
+    let Some(text) = argument else { return usual };
+    match text.parse() {
+        Ok(number @ 1..=1_000_000) => number,
+        _ => {
+            eprintln!("\"{text}\" is no whole number from 1 to 1000000");
+            std::process::exit(2);
+        }
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -10,11 +10,13 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
 use oneloop::sim::Check;
 
 /// Runs the simulation's workloads under one seed after another, and says how fast.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// For how long: a number with s, m or h.
     #[arg(long = "for", value_name = "TIME", default_value = "1m", value_parser = duration)]
@@ -33,7 +35,7 @@ enum Command {
     /// A million connections to one reactor: opened, echoed and closed.
     Million {
         /// How many, if not a million.
-        #[arg(long, default_value_t = 1_000_000)]
+        #[arg(long, default_value_t = 1_000_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
         connections: usize,
     },
 }
