@@ -50,8 +50,8 @@ pub(crate) fn print(rows: impl Iterator<Item = Vec<String>>, out: &mut dyn Write
     columns::print(&table, out)?;
     writeln!(
         out,
-        "Lost is what was not back after 250 ms; late, what of that came after all; out of order, what a later\n\
-         one overtook. CPU is that of the messages that came back.\n"
+        "Lost is what was not back after 250 ms, or what 256 later ones overtook; late, what of that came after\n\
+         all; out of order, what a later one overtook. Times and CPU are those of what came back in time.\n"
     )
 }
 

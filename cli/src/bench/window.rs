@@ -7,6 +7,9 @@ use serde::Serialize;
 /// A datagram that so many later ones of its client have overtaken is lost.
 const OVERTAKEN_MAX: u64 = 256;
 
+/// So many of the lost ones are remembered after that, the last ones.
+const LOST_MAX: usize = 256;
+
 /// Datagrams, and what became of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub(crate) struct Datagrams {
@@ -17,7 +20,7 @@ pub(crate) struct Datagrams {
     pub(crate) lost: u64,
     /// Those of the lost that came after all.
     pub(crate) late: u64,
-    /// Those that came back more than once.
+    /// Those that came back more than once, or so late that it was forgotten that they were lost.
     pub(crate) duplicated: u64,
     /// Those that were overtaken by one that was sent later.
     pub(crate) out_of_order: u64,
@@ -54,7 +57,7 @@ pub(super) enum Arrival {
     InTime { sent_at: u64, is_overtaken: bool },
     /// One that had been given up.
     Late,
-    /// One that had come before, or so old that nobody remembers.
+    /// One that had come before, or was lost so long ago that nobody remembers.
     Again,
 }
 
@@ -63,6 +66,8 @@ pub(super) enum Arrival {
 pub(super) struct Window {
     /// When the last ones were sent, oldest first, and their states.
     last: VecDeque<(u64, State)>,
+    /// The numbers of older ones that were lost and have not come, in ascending order.
+    lost: VecDeque<u64>,
     /// The number of the next one.
     next: u64,
     /// The lowest number that may be waited for.
@@ -87,10 +92,15 @@ impl Window {
     pub(super) fn send(&mut self, now: u64, in_flight_max: u64) -> (u64, u64) {
         let mut lost = 0;
         while self.last.len() as u64 >= in_flight_max + OVERTAKEN_MAX {
-            if let Some((_, State::Waiting)) = self.last.pop_front() {
-                lost += 1;
+            let number = self.first();
+            let Some((_, state)) = self.last.pop_front() else { break };
+            lost += u64::from(state == State::Waiting);
+            if state != State::Back {
+                self.lost.push_back(number);
             }
         }
+        let forgotten = self.lost.len().saturating_sub(LOST_MAX);
+        self.lost.drain(..forgotten);
         self.in_flight += 1;
         self.in_flight -= lost;
         self.last.push_back((now, State::Waiting));
@@ -104,7 +114,13 @@ impl Window {
         let first = self.first();
         let Some((sent_at, state)) = number.checked_sub(first).map(|i| &mut self.last[i as usize])
         else {
-            return Arrival::Again;
+            return match self.lost.binary_search(&number) {
+                Ok(index) => {
+                    self.lost.remove(index);
+                    Arrival::Late
+                }
+                Err(_) => Arrival::Again,
+            };
         };
         match std::mem::replace(state, State::Back) {
             State::Waiting => {
@@ -168,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_all_overtake_is_lost_and_forgotten() {
+    fn one_that_all_overtake_is_lost_and_late_when_it_comes() {
         let mut window = Window::default();
         assert_eq!(window.send(0, 2), (0, 0));
         let mut lost = 0;
@@ -180,8 +196,24 @@ mod tests {
         }
         assert_eq!((lost, window.in_flight()), (1, 0));
         assert!(window.last.len() as u64 <= 2 + OVERTAKEN_MAX);
+        assert_eq!(window.take(0), Arrival::Late);
         assert_eq!(window.take(0), Arrival::Again);
+        assert_eq!(window.take(1), Arrival::Again);
         assert_eq!(window.give_up(u64::MAX), 0);
+    }
+
+    #[test]
+    fn of_many_that_are_lost_the_last_ones_are_remembered() {
+        let mut window = Window::default();
+        for now in 0..2_000 {
+            window.send(now, 1);
+            window.give_up(u64::MAX);
+        }
+        // The last 257 are in the window, and before them are those that are remembered.
+        let oldest = 2_000 - 257 - LOST_MAX as u64;
+        assert_eq!(window.lost.len(), LOST_MAX);
+        assert_eq!(window.take(oldest), Arrival::Late);
+        assert_eq!(window.take(oldest - 1), Arrival::Again);
     }
 
     /// Random sends, returns and losses: every datagram is in exactly one state.
