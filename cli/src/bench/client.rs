@@ -64,7 +64,7 @@ pub(super) struct Tally {
     /// Those of them that came back before `until`.
     pub(super) messages_in_time: u64,
     pub(super) datagrams: Datagrams,
-    /// Connections that failed.
+    /// Connections that failed; with datagrams sockets, and also datagrams that could not be sent or came back wrong.
     pub(super) errors: u64,
     pub(super) first_error: Option<String>,
 }
@@ -80,6 +80,8 @@ pub(super) struct Session {
     partial: usize,
     /// Messages in flight, oldest first; those sent together are one batch.
     batches: VecDeque<Batch>,
+    /// Whether it has failed, and that is told.
+    is_failed: bool,
 }
 
 #[derive(Debug)]
@@ -242,7 +244,14 @@ impl StreamHandler for Client {
         self.open += 1;
         self.connect_next(conn);
         let start = Pattern::start(connection);
-        Session { connection, sent: start, received: start, partial: 0, batches: VecDeque::new() }
+        Session {
+            connection,
+            sent: start,
+            received: start,
+            partial: 0,
+            batches: VecDeque::new(),
+            is_failed: false,
+        }
     }
 
     fn on_connect_failed(&mut self, _: Key, tag: u64, error: ConnectError, _: &mut Context<'_>) {
@@ -272,6 +281,7 @@ impl StreamHandler for Client {
             }
             Err(error) => {
                 self.fail(error);
+                session.is_failed = true;
                 conn.abort();
             }
         }
@@ -290,8 +300,8 @@ impl StreamHandler for Client {
         let number = session.connection;
         match reason {
             CloseReason::Stopped => {}
-            // Either we refused what it sent, which has been told, or the peer closed.
-            CloseReason::Aborted if self.tally.errors > 0 => {}
+            CloseReason::Aborted if session.is_failed => {}
+            // By us, when the peer closed.
             CloseReason::Aborted => {
                 self.fail(format!("connection {number}: the server closed it"));
             }

@@ -32,7 +32,7 @@ use crate::units::grouped;
 pub(crate) struct LoadOptions {
     /// The most that a connection may have in flight: pipeline times size of a message.
     pub(crate) in_flight_bytes_max: usize,
-    /// How long nothing at all may come back before the server is given up.
+    /// How long a connection may take to open, and nothing at all come back, before the server is given up.
     pub(crate) stall_timeout: Duration,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Outcome {
     pub(crate) elapsed_total: Duration,
     /// What became of datagrams, if that is what was sent.
     pub(crate) datagrams: Option<Datagrams>,
-    /// Connections that were lost, or on which something wrong came back.
+    /// Connections that failed, as in [`client::Tally`].
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
 }
@@ -121,7 +121,10 @@ impl Load {
         // The load must read whatever it has still to send: if it waited for the server to read
         // first, and the server for the load, both would wait for ever.
         let high = options.in_flight_bytes_max.max(64 * 1024) + 1;
-        let limits = Limits::new().output_bytes_high(high).output_bytes_max(2 * high);
+        let limits = Limits::new()
+            .output_bytes_high(high)
+            .output_bytes_max(2 * high)
+            .connect_timeout(options.stall_timeout);
         reactor.set_connect_limits(limits)?;
         let client = reactor.add(Client::new(server.clone(), connections));
         let mut load = Load { reactor, client, server: server.clone(), options };
@@ -238,7 +241,10 @@ impl Load {
         if client.open == 0 || tally.messages == 0 {
             let error = tally.first_error.unwrap_or_else(|| match client.open {
                 0 => "every connection was lost".into(),
-                _ => format!("none of {} datagrams came back", grouped(tally.datagrams.sent)),
+                _ if tally.datagrams.sent > 0 => {
+                    format!("none of {} datagrams came back", grouped(tally.datagrams.sent))
+                }
+                _ => "the time was over before anything was sent: a longer --duration".into(),
             });
             bail!("{}: {error}", self.server);
         }
@@ -279,5 +285,42 @@ impl Drop for Load {
         }
         // Nothing is left to be told of a poll that fails now.
         let _ = self.reactor.turn(Some(Duration::ZERO));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn every_connection_that_the_server_closes_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Place::Stream(listener.local_addr().unwrap().into());
+        // Of four connections three are closed when a second message comes.
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                thread::spawn(move || {
+                    let mut message = [0; 8];
+                    for count in 0.. {
+                        if stream.read_exact(&mut message).is_err() || count > 0 && number < 3 {
+                            break;
+                        }
+                        stream.write_all(&message).unwrap();
+                    }
+                });
+            }
+        });
+        let stall_timeout = Duration::from_secs(60);
+        let options = LoadOptions { in_flight_bytes_max: 8, stall_timeout };
+        let mut load = Load::connect(&server, 4, options).unwrap();
+        let slice = Slice { pipeline: 1, message_bytes: 8, amount: Amount::Messages(4) };
+        assert_eq!(load.run(&slice).unwrap().errors, 0);
+        let outcome = load.run(&slice).unwrap();
+        assert_eq!((outcome.errors, outcome.messages), (3, 1));
     }
 }
