@@ -18,11 +18,8 @@ pub(crate) struct Pattern {
 impl Pattern {
     pub(crate) fn new() -> Pattern {
         let mut state = 0x6f6e_656c_6f6f_7021;
-        let mut bytes: Vec<u8> = (0..PERIOD).map(|_| next_random(&mut state) as u8).collect();
-        bytes.extend_from_within(..PIECE.min(PERIOD as usize));
-        bytes.extend_from_within(PERIOD as usize..PIECE);
-        bytes.truncate(PERIOD as usize + PIECE);
-        Pattern { bytes: bytes.into_boxed_slice() }
+        let period: Vec<u8> = (0..PERIOD).map(|_| next_random(&mut state) as u8).collect();
+        Pattern { bytes: period.iter().copied().cycle().take(period.len() + PIECE).collect() }
     }
 
     /// The position at which a connection begins; no two of the first 65,521 share one.

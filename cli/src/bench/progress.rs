@@ -12,15 +12,11 @@ impl Progress {
         Progress { is_shown: io::stderr().is_terminal() }
     }
 
-    pub(super) fn say(&self, text: &str) {
-        self.write(text);
-    }
-
     pub(super) fn clear(&self) {
-        self.write("");
+        self.say("");
     }
 
-    fn write(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         if self.is_shown {
             let mut stderr = io::stderr().lock();
             // To the first column, and erase the line.
