@@ -43,7 +43,7 @@ pub(crate) struct EchoArguments {
     /// The real address is printed.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
     pub(crate) listen: Vec<Address>,
-    /// Print rates every so many seconds.
+    /// Print rates every so many seconds; nothing is printed or logged that a client would get (fd:0 of inetd).
     #[arg(long, value_name = "SECONDS", value_parser = parse_duration)]
     pub(crate) stats: Option<Duration>,
     /// How long who is connected may take to finish after SIGINT or SIGTERM.
@@ -79,9 +79,21 @@ pub(crate) struct EchoArguments {
 }
 
 impl EchoArguments {
-    /// Which options were given that mean nothing for datagrams.
-    pub(crate) fn only_for_streams(&self) -> Vec<&'static str> {
-        let given = [self.listener.only_for_streams(), self.connection.given()].concat();
+    /// Which options were given that mean nothing where nobody can connect, but for sockets for datagrams, or for
+    /// connections that were passed on.
+    pub(crate) fn only_for_listeners(
+        &self,
+        has_datagrams: bool,
+        has_guests: bool,
+    ) -> Vec<&'static str> {
+        let mut given = self.listener.only_for_streams();
+        if !has_datagrams {
+            given.push(("--reuse-port", self.listener.reuse_port));
+            given.push(("--only-v6", self.listener.only_v6));
+        }
+        if !has_guests {
+            given.extend(self.connection.given());
+        }
         given.into_iter().filter_map(|(name, is_given)| is_given.then_some(name)).collect()
     }
 }

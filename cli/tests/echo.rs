@@ -38,13 +38,26 @@ fn it_listens_on_several_addresses() {
 
 #[test]
 fn it_serves_with_every_option_set() {
-    let options = "--backlog 8 --reuse-port --no-nodelay --accepts-per-turn 2 --max-per-listener 5 \
-        --max-per-address 4 --read-bytes-per-turn 4K --reads-per-turn 2 --output-low 1K --output-high 8K \
-        --output-max 1M --linger 1s --drain-linger 1s --max-connections 10 --events-per-poll 16 --memory-max 1M \
-        --read-buffer 4K";
-    let mut arguments = vec!["echo", "--listen", "127.0.0.1:0"];
-    arguments.extend(options.split_whitespace());
-    assert_echoes(Program::start(&arguments).address());
+    let listen = "echo --listen udp://127.0.0.1:0 --listen [::1]:0";
+    let options = "--stats 1m --drain 1s --spin 1ms --watchdog 1s --notify --answer-any-port --until-stdin-closes \
+        --backlog 8 --reuse-port --only-v6 --no-nodelay --accepts-per-turn 2 --max-per-listener 5 \
+        --max-per-address 4 --read-bytes-per-turn 4K --reads-per-turn 2 --write-bytes-per-turn 4K \
+        --output-low 1K --output-high 8K --output-max 1M --output-soft 64K --output-soft-time 1m \
+        --write-stall 1m --first-byte 1m --idle 1m --no-deadlines --linger 1s --drain-linger 1s \
+        --max-connections 10 --events-per-poll 16 --memory-max 1M --read-buffer 4K";
+    let help = run(&["echo", "--help"]).stdout;
+    let names = help.split_whitespace().filter(|word| word.starts_with("--"));
+    for name in names.map(|word| word.trim_end_matches([',', '.', ';', ':', ')'])) {
+        // Of the first two one can be given.
+        let is_given = ["--no-watchdog", "--help", "--listen"].contains(&name)
+            || options.split_whitespace().any(|option| option == name);
+        assert!(is_given, "{name}");
+    }
+    let arguments = listen.split_whitespace().chain(options.split_whitespace());
+    let program = Program::start(&arguments.collect::<Vec<_>>());
+    let line = program.line();
+    assert!(line.starts_with("listening on udp://"), "{line}");
+    assert_echoes(program.address());
 }
 
 #[test]
@@ -304,6 +317,13 @@ fn options_that_mean_nothing_for_datagrams_are_refused_where_there_is_nothing_el
     let program = Program::start(&both);
     assert!(program.line().contains("udp://"));
     assert_echoes(program.address());
+}
+
+#[test]
+fn an_option_for_datagrams_is_refused_where_none_come() {
+    let run = run(&["echo", "--listen", "127.0.0.1:0", "--answer-any-port"]);
+    let expected = "oneloop: --answer-any-port is for datagrams, and nothing here takes any";
+    assert_eq!(run.failure(), expected);
 }
 
 /// Where two servers that echo would answer each other for ever, because somebody forged a sender.

@@ -191,6 +191,45 @@ fn inetd_starts_it_for_each_client() {
     }
 }
 
+/// The program as inetd(8) starts it for a client, which has the other end of its standard input, output and error.
+fn start_for_a_client(options: &[&str]) -> (Process, UnixStream) {
+    let (client, guest) = UnixStream::pair().unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let guest = || Stdio::from(OwnedFd::from(guest.try_clone().unwrap()));
+    let mut command = Command::new(ONELOOP);
+    command.args(["echo", "--listen", "fd:0"]).args(options).env_remove("RUST_LOG");
+    command.stdin(guest()).stdout(guest()).stderr(guest());
+    (Process(command.spawn().unwrap()), client)
+}
+
+#[test]
+fn nothing_but_the_echo_reaches_a_client_of_inetd() {
+    // Every turn is a slow one, of which the log has a word, and rates are told in many of them.
+    let (_process, client) = start_for_a_client(&["--stats", "1ms", "--watchdog", "1us"]);
+    for _ in 0..1000 {
+        assert_echoes(&client);
+    }
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut rest = Vec::new();
+    (&client).read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"");
+}
+
+#[test]
+fn what_makes_no_sense_for_a_client_of_inetd_is_refused() {
+    for (option, expected) in [
+        (&["--until-stdin-closes"][..], "standard input is a socket that is served, fd:0"),
+        (&["--backlog", "8"], "a connection that was passed on has no --backlog"),
+        (&["--only-v6", "--idle", "1m"], "a connection that was passed on has no --only-v6\n"),
+    ] {
+        let (mut process, mut client) = start_for_a_client(option);
+        let mut said = String::new();
+        client.read_to_string(&mut said).unwrap();
+        assert!(said.contains(expected), "{said}");
+        assert!(!process.0.wait().unwrap().success());
+    }
+}
+
 /// It starts the program when the first client comes; the port is not known before, a path is.
 #[test]
 fn systemd_socket_activate_passes_two_sockets_on() {

@@ -1,5 +1,6 @@
 //! `oneloop echo`: the server.
 
+mod hushed;
 mod options;
 mod stdin;
 
@@ -17,6 +18,7 @@ use rustix::net::{SocketType, sockopt};
 
 use crate::address::Place;
 use crate::args::EchoArguments;
+use hushed::Hushed;
 use options::{datagram_options, limits, listen_options, reactor_limits};
 use stdin::{Stdin, UntilClosed};
 
@@ -28,6 +30,9 @@ use stdin::{Stdin, UntilClosed};
 pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     // Before anything else opens descriptors.
     let mut inherited = Inherited::from_env();
+    if arguments.until_stdin_closes && arguments.listen.contains(&Address::Fd(0)) {
+        bail!("--until-stdin-closes: standard input is a socket that is served, fd:0");
+    }
     oneloop::raise_descriptor_limit();
     let mut reactor = Reactor::with_limits(reactor_limits(&arguments.reactor))?;
     if let Some(spin) = arguments.spin {
@@ -38,6 +43,7 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     let echo = reactor.add(Echo {
         rates,
         guests: 0,
+        hushed: Hushed::default(),
         is_host: false,
         answers_any_port: false,
         own_ports: Vec::new(),
@@ -58,13 +64,8 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
     let echoes = reactor.handler_mut(echo);
     echoes.is_host = !places.is_empty();
     echoes.answers_any_port = arguments.answer_any_port;
-    let has_streams = echoes.guests > 0 || !places.iter().all(Place::is_datagram);
-    let unused = arguments.only_for_streams();
-    if !has_streams && !unused.is_empty() {
-        bail!("a socket for datagrams has no {}", unused.join(", no "));
-    }
-    // Our standard output may be a guest's.
-    let is_silent = echoes.guests > 0;
+    check_use(arguments, &places, echoes.guests > 0)?;
+    let hushed = std::mem::take(&mut echoes.hushed);
     if arguments.until_stdin_closes {
         reactor
             .add_source(UntilClosed, Stdin::new()?, Interest::Readable)
@@ -74,12 +75,26 @@ pub(crate) fn run(arguments: &EchoArguments) -> Result<()> {
         reactor.notify_systemd().context("--notify")?;
     }
     reactor.drain_on_signals(arguments.drain).context("SIGINT and SIGTERM cannot be watched")?;
-    for place in places.iter().filter(|_| !is_silent) {
+    hushed.hush().context("/dev/null")?;
+    for place in &places {
         say(&format!("listening on {place}"));
     }
-    let report = reactor.run()?;
-    if !is_silent {
-        say(&report.to_string());
+    say(&reactor.run()?.to_string());
+    Ok(())
+}
+
+/// Refuses options that would be ignored.
+fn check_use(arguments: &EchoArguments, places: &[Place], has_guests: bool) -> Result<()> {
+    let has_listeners = !places.iter().all(Place::is_datagram);
+    let has_datagrams = places.iter().any(Place::is_datagram);
+    let unused = arguments.only_for_listeners(has_datagrams, has_guests);
+    if !has_listeners && !unused.is_empty() {
+        let what =
+            if has_guests { "connection that was passed on" } else { "socket for datagrams" };
+        bail!("a {what} has no {}", unused.join(", no "));
+    }
+    if arguments.answer_any_port && !has_datagrams {
+        bail!("--answer-any-port is for datagrams, and nothing here takes any");
     }
     Ok(())
 }
@@ -126,6 +141,7 @@ impl Doors<'_> {
                 let listener = reactor.listen_fd(echo, socket, &self.options)?;
                 places.push(Place::Stream(reactor.listener_address(listener)?));
             } else {
+                reactor.handler_mut(echo).hushed.add(&socket)?;
                 reactor.adopt(echo, socket, 0)?;
                 reactor.handler_mut(echo).guests += 1;
             }
@@ -144,6 +160,7 @@ struct Echo {
     rates: Option<Rates>,
     /// Connections that the process was started with, as inetd(8) does for each client.
     guests: usize,
+    hushed: Hushed,
     /// Whether others may come.
     is_host: bool,
     answers_any_port: bool,
