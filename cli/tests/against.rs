@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read, Write};
 
+use rustix::thread::{CpuSet, sched_getaffinity};
 use support::process::{Process, kill};
-use support::{ONELOOP, Program, Run, eventually, serve};
+use support::{ONELOOP, Program, Run, eventually, file, serve};
 
 const FEW: [&str; 6] = ["--connections", "2", "--pipeline", "3", "--size", "100"];
 
@@ -58,6 +60,93 @@ fn of_too_few_cycles_nothing_is_judged() {
     for wrong in [" reached", "NOT REACHED", "inf", "NaN"] {
         assert!(!run.stdout.contains(wrong), "{wrong}: {run:?}");
     }
+}
+
+#[test]
+fn what_a_child_of_the_command_needs_is_counted() {
+    let server = format!("{ONELOOP} echo --listen 127.0.0.1:0 --until-stdin-closes");
+    let run = start(&format!("child=sh -c '{server}; true'"), &["--cycles", "1"]).wait();
+    assert!(run.is_clean(), "{run:?}");
+    let rows = run.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.into_iter().find(|row| row.starts_with(&["2", "3", "100", "child"])).unwrap();
+    let nanos: f64 = row[4].parse().unwrap();
+    assert!(nanos > 0.0, "{run:?}");
+}
+
+#[test]
+fn a_command_that_does_not_do_the_work_is_reported() {
+    let address = serve(|mut stream| {
+        let mut buffer = [0; 4096];
+        while let Ok(count) = stream.read(&mut buffer) {
+            if count == 0 || stream.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+    });
+    let run = compare(&format!("lazy=sh -c 'echo listening on {address}; exec cat'"));
+    assert!(run.failure().contains("lazy answered without CPU time"), "{run:?}");
+    // What is busy all the time is in the way of the others.
+    let busy = "echo listening on 127.0.0.1:1; while :; do :; done";
+    let busy = busy.replace("127.0.0.1:1", &address.to_string());
+    let run = compare(&format!("busy=sh -c '{busy}'"));
+    assert!(run.failure().contains("busy does not sleep within 1 s"), "{run:?}");
+}
+
+#[test]
+fn a_server_is_told_how_many_connections_there_will_be() {
+    let server = format!("test {{connections}} -lt 20 && exec {ONELOOP} echo --listen 127.0.0.1:0");
+    let run = start(&format!("limited=sh -c '{server}'"), &["--cycles", "1"]).wait();
+    assert!(run.is_clean(), "{run:?}");
+}
+
+#[test]
+fn a_server_that_dies_in_mid_run_is_one_clear_line() {
+    let inject = "inject=sendto:signal=KILL:when=50";
+    let strace = format!("strace -f -qq -o/dev/null -e trace=sendto -e {inject}");
+    let run = compare(&format!("mortal={strace} {ONELOOP} echo --listen 127.0.0.1:0"));
+    let expected = "the server mortal died in mid-run: signal: 9";
+    assert!(run.failure().contains(expected), "{run:?}");
+}
+
+#[test]
+fn names_are_given_once() {
+    let run = Program::start(&["bench", "--against", "oneloop=true"]).wait();
+    assert!(run.stderr.contains("oneloop is our own server"), "{run:?}");
+    let run = start("x=true", &["--against", "x=false"]).wait();
+    assert!(run.failure().contains("two servers are called x"), "{run:?}");
+}
+
+#[test]
+fn a_server_that_is_tried_before_counting_may_tidy_up() {
+    let marker = file("not-tidied-up");
+    let _ = fs::remove_file(&marker);
+    let script = format!(
+        "trap \"rm {0}; exit\" TERM; touch {0}; echo listening on 127.0.0.1:1; while :; do sleep 0.05; done",
+        marker.display()
+    );
+    let tidy = format!("tidy=sh -c '{script}'");
+    let run = Program::start(&["bench", "--against", &tidy, "--against", "false=false"]).wait();
+    assert!(run.failure().contains("false ended before it listened"), "{run:?}");
+    assert!(!marker.exists());
+}
+
+#[test]
+fn what_cannot_be_counted_is_told_before_anything_is() {
+    let name = format!("unixgram:@oneloop-against-{}", std::process::id());
+    let server = format!("datagrams={ONELOOP} echo --listen {name}");
+    let run = Program::start(&["bench", "--against", &server]).wait();
+    let expected = format!("what a server on {name} does is not counted: --no-counts");
+    assert!(run.failure().contains(&expected), "{run:?}");
+}
+
+#[test]
+fn that_there_is_only_one_core_is_said() {
+    let cores = sched_getaffinity(None).unwrap();
+    let core = (0..CpuSet::MAX_CPU).find(|&core| cores.is_set(core)).unwrap().to_string();
+    let taskset = ["taskset", "--cpu-list", &core];
+    let arguments = ["bench", "--kinds", "tcp", "--no-counts", "--cycles", "1"];
+    let run = Program::start_by(&taskset, &[&arguments, &FEW[..]].concat()).wait();
+    assert!(run.stdout.contains("only one core"), "{run:?}");
 }
 
 #[test]

@@ -6,21 +6,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::thread;
 
 use serde_json::Value;
 use support::process::terminate;
-use support::{Program, Run, eventually, run};
-
-/// A file in the directory that cargo keeps for tests.
-fn file(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
-
-fn target(address: &str, more: &[&str]) -> Run {
-    run(&[&["bench", "--target", address, "--connections", "2"], more].concat())
-}
+use support::{Program, eventually, file, run, target};
 
 /// A server that is given every datagram, its place among those of its client, and what to answer with.
 fn serve(
@@ -125,7 +115,7 @@ fn a_datagram_with_wrong_bytes_is_one_clear_line() {
             }
             send(&data);
         });
-        let run = target(&format!("udp://{server}"), &["--pipeline", "2", "--duration", "1s"]);
+        let run = target(format!("udp://{server}"), &["--pipeline", "2", "--duration", "1s"]);
         assert!(run.failure().contains("wrong bytes: a datagram of "), "{run:?}");
     }
 }
@@ -133,7 +123,7 @@ fn a_datagram_with_wrong_bytes_is_one_clear_line() {
 #[test]
 fn a_server_of_datagrams_that_is_not_there_is_one_clear_line() {
     let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let run = target(&format!("udp://{gone}"), &["--duration", "100ms"]);
+    let run = target(format!("udp://{gone}"), &["--duration", "100ms"]);
     assert!(run.failure().contains("onnection refused"), "{run:?}");
 }
 
@@ -216,6 +206,12 @@ fn the_calls_of_one_kind_are_counted() {
     // With the feature `udp-batch`, which other packages of the workspace may turn on, sixteen leave as one.
     assert!((1.0..3.0).contains(&calls), "a datagram in and one out: {run:?}");
     assert!(!run.stdout.contains("instructions"), "{run:?}");
+}
+
+#[test]
+fn a_kind_that_is_named_twice_is_told() {
+    let run = run(&["bench", "--kinds", "unix,unix", "--no-counts"]);
+    assert!(run.failure().contains("two servers are called unix"), "{run:?}");
 }
 
 #[test]

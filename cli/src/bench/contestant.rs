@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::server::{Launch, Server, Stop};
+use super::server::{Launch, Server};
 use crate::guard;
 
 /// In a command of a server whose number of connections can be limited, what stands for the number.
 const CONNECTIONS: &str = "{connections}";
 
-/// The most connections that any measurement opens.
-pub(crate) const CONNECTIONS_MAX: usize = 10_000;
+/// Connections that a server may have more than the load opens: so it does not stop accepting, which not every server
+/// would do.
+pub(super) const CONNECTIONS_SPARE: usize = 16;
+
+/// What our own server is called.
+const OWN_NAME: &str = "oneloop";
 
 /// A server that takes part.
 #[derive(Clone, Debug)]
@@ -50,7 +54,7 @@ impl Contestant {
             ]
             .map(String::from),
         );
-        Ok(Contestant { name: "oneloop".into(), argv })
+        Ok(Contestant { name: OWN_NAME.into(), argv })
     }
 
     /// The same under another name, with more arguments.
@@ -65,12 +69,13 @@ impl Contestant {
     ///
     /// # Errors
     ///
-    /// It is not of this form.
+    /// It is not of this form, or the name is that of our own server.
     pub(crate) fn parse(text: &str) -> Result<Contestant> {
         let (name, command) = text
             .split_once('=')
             .with_context(|| format!("\"{text}\" is not of the form NAME=COMMAND"))?;
         ensure!(!name.is_empty(), "\"{text}\" has no name before its =");
+        ensure!(name != OWN_NAME, "{OWN_NAME} is our own server, which takes part anyway");
         match shlex::split(command) {
             Some(argv) if !argv.is_empty() => Ok(Contestant { name: name.into(), argv }),
             Some(_) => bail!("\"{text}\" has no command after its ="),
@@ -99,15 +104,6 @@ impl Contestant {
     }
 }
 
-/// Ends a server, waiting for what a tool around it has to write.
-///
-/// # Errors
-///
-/// It had to be killed.
-pub(crate) fn end(server: Server) -> Result<()> {
-    server.stop(Stop::Terminate, Duration::from_secs(30)).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +113,7 @@ mod tests {
         let contestant = Contestant::parse("x=a 'b c' --d=e").unwrap();
         assert_eq!(contestant.name, "x");
         assert_eq!(contestant.argv, ["a", "b c", "--d=e"]);
-        for wrong in ["floor", "=a", "x=", "x='a"] {
+        for wrong in ["floor", "=a", "x=", "x='a", "oneloop=a"] {
             assert!(Contestant::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -24,6 +24,12 @@ pub(crate) enum Kind {
     Udp,
 }
 
+impl Kind {
+    pub(super) fn takes_ports(self) -> bool {
+        matches!(self, Kind::Tcp | Kind::Udp)
+    }
+}
+
 /// Where the servers on Unix sockets listen: a name, and a directory, which is removed at the end, with all
 /// that servers left in it.
 pub(super) struct Names {

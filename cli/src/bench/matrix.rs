@@ -1,20 +1,23 @@
 //! Every combination of connections, pipeline and size, one after the other.
 
-use std::fs::File;
+use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Error, Result, bail};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::contestant::Contestant;
+use super::contestant::{CONNECTIONS_SPARE, Contestant};
+use super::cores::{divide_cores, pin};
 use super::load::{Amount, Load, Outcome};
+use super::output::{Figures, JsonFile, Output};
 use super::process::{CpuTime, Process};
 use super::progress::Progress;
+use super::resources::Needs;
 use super::scenario::{self, Scenario, or_usual};
-use super::server::{Server, Stop, divide_cores, pin};
+use super::server::Server;
 use super::window::Datagrams;
-use super::{print_with, resources, table, write_json};
+use super::{resources, table};
 use crate::address::Place;
 use crate::args::BenchArguments;
 use crate::units::grouped;
@@ -26,7 +29,7 @@ const SIZES: [usize; 1] = [64];
 /// Under so many connections the pages that a server needs anyway would count for more than theirs.
 const CONNECTIONS_FOR_MEMORY: usize = 256;
 
-/// Connections of the server that shows how much memory is not the connections'.
+/// Of the server of ours that shows how much memory is not the connections'.
 const CONNECTIONS_FEW: usize = 16;
 
 /// What was measured, and how.
@@ -54,7 +57,7 @@ pub(super) struct Row {
     pub(super) server: Option<ServerFigures>,
     /// What became of datagrams, if that is what was sent.
     pub(super) datagrams: Option<Datagrams>,
-    /// Connections that failed.
+    /// Connections that failed; with datagrams sockets, and also datagrams that could not be sent or came back wrong.
     pub(super) errors: u64,
 }
 
@@ -69,12 +72,15 @@ pub(super) struct Latency {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct ServerFigures {
     pub(super) cpu_nanos_per_message: f64,
+    /// Whether it is known in ticks of 10 ms only.
+    pub(super) cpu_is_by_ticks: bool,
     /// The user part of its CPU time, between 0 and 1; `None` if it used next to nothing.
     pub(super) user_share: Option<f64>,
     /// Its CPU time to the time that passed: 1 is one core. Under it, the load sets the pace.
     pub(super) busy_share: f64,
-    /// What came on top of the resident memory of a server with hardly any connections, pages of files
-    /// (program text) aside; `None` with too few to tell.
+    /// What came on top of the resident memory of a server with hardly any connections, pages of files (program text)
+    /// aside; of one that is not ours, on top of what it had before the first row. `None` with too few to tell, and
+    /// where more were there in a row before, of which it may have kept something.
     pub(super) resident_bytes_per_connection: Option<f64>,
     pub(super) threads: usize,
 }
@@ -84,26 +90,42 @@ pub(super) struct ServerFigures {
 /// # Errors
 ///
 /// The first one.
-pub(super) fn run(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
+pub(super) fn run(arguments: &BenchArguments, json: Option<JsonFile>) -> Result<()> {
     let look_up =
         |address| Place::to_connect_to(address).with_context(|| format!("--target {address}"));
     let target = arguments.target.as_ref().map(look_up).transpose()?;
     let scenarios = scenarios(arguments);
-    if let Some(needs) = scenario::needs(&scenarios, target.as_ref()) {
-        resources::check(needs)?;
+    if let Some(needs) = scenario::needs(&scenarios) {
+        resources::check(Needs {
+            takes_ports: target.as_ref().is_none_or(|place| place.address().inet().is_some()),
+            starts_servers: target.is_none(),
+            ..needs
+        })?;
     }
-    let mut bench = Bench::new(arguments, target)?;
-    let result = bench.measure_all(&scenarios);
+    let (load_core, server_core) = divide_cores();
+    let report = Report {
+        target: target.as_ref().map(Place::to_string),
+        seconds: arguments.duration.as_secs_f64(),
+        // A server that is not ours stays where it is.
+        server_core: server_core.filter(|_| target.is_none()),
+        load_core,
+        rows: Vec::new(),
+    };
+    let mut bench = Bench::new(arguments, target, report.server_core, report.load_core)?;
+    let output = Output::new(report, json)?;
+    let result = bench.measure_all(&scenarios, &output);
     bench.progress.clear();
-    // What was measured before an error stands, and that error is the one to tell.
-    let written = write_all(&bench.report, json);
-    result.and(written)
+    output.finish(result)
 }
 
-fn write_all(report: &Report, json: Option<File>) -> Result<()> {
-    let printed =
-        if report.rows.is_empty() { Ok(()) } else { print_with(|out| table::print(report, out)) };
-    write_json(json, report).and(printed)
+impl Figures for Report {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        table::print(self, out)
+    }
 }
 
 fn scenarios(arguments: &BenchArguments) -> Vec<Scenario> {
@@ -121,8 +143,15 @@ fn scenarios(arguments: &BenchArguments) -> Vec<Scenario> {
 struct Bench<'a> {
     arguments: &'a BenchArguments,
     target: Option<Place>,
+    /// Of that.
+    process: Option<Process>,
+    server_core: Option<usize>,
+    load_core: Option<usize>,
     progress: Progress,
-    report: Report,
+    /// Of a server that is not ours, before it has served us.
+    resident_before: Option<u64>,
+    /// The most that there were in a row.
+    connections_most: usize,
 }
 
 /// Who answers.
@@ -149,7 +178,7 @@ impl Subject {
     /// If the server has died, that is the error, and what the load saw of it follows from it.
     fn explain(&mut self, error: Error) -> Error {
         let death = match self {
-            Subject::Own(server) => server.check_dying().err(),
+            Subject::Own(server) => server.check_alive().err(),
             Subject::Other(_, Some(process)) => process.cpu_time().err(),
             Subject::Other(_, None) => None,
         };
@@ -158,21 +187,26 @@ impl Subject {
 }
 
 impl Bench<'_> {
-    fn new(arguments: &BenchArguments, target: Option<Place>) -> Result<Bench<'_>> {
-        let (load_core, server_core) = divide_cores();
-        // A server that is not ours stays where it is.
-        let server_core = server_core.filter(|_| target.is_none());
-        let report = Report {
-            target: target.as_ref().map(Place::to_string),
-            seconds: arguments.duration.as_secs_f64(),
+    fn new(
+        arguments: &BenchArguments,
+        target: Option<Place>,
+        server_core: Option<usize>,
+        load_core: Option<usize>,
+    ) -> Result<Bench<'_>> {
+        let process = arguments.pid.map(Process::new).transpose()?;
+        Ok(Bench {
+            arguments,
+            target,
+            process,
             server_core,
             load_core,
-            rows: Vec::new(),
-        };
-        Ok(Bench { arguments, target, progress: Progress::new(), report })
+            progress: Progress::new(),
+            resident_before: process.map(Process::anonymous_bytes).transpose()?,
+            connections_most: 0,
+        })
     }
 
-    fn measure_all(&mut self, scenarios: &[Scenario]) -> Result<()> {
+    fn measure_all(&mut self, scenarios: &[Scenario], output: &Output<Report>) -> Result<()> {
         for (index, scenario) in scenarios.iter().enumerate() {
             let (connections, pipeline) = (grouped(scenario.connections as u64), scenario.pipeline);
             let what = format!(
@@ -180,30 +214,30 @@ impl Bench<'_> {
                 index + 1,
                 scenarios.len()
             );
-            self.measure(scenario, &what)?;
+            self.measure(scenario, &what, output)?;
         }
         Ok(())
     }
 
-    /// One row, from a server of its own: nothing is left over from the row before.
-    fn measure(&mut self, scenario: &Scenario, what: &str) -> Result<()> {
+    /// One row. Our own server is a new one: nothing is left over from the row before.
+    fn measure(&mut self, scenario: &Scenario, what: &str, output: &Output<Report>) -> Result<()> {
         self.progress.say(&format!("{what}: starting"));
         let mut subject = self.subject(scenario.connections)?;
         // Here and not before, because a child inherits the core.
-        if let Some(core) = self.report.load_core {
+        if let Some(core) = self.load_core {
             pin(core)?;
         }
         let result = self.measure_subject(scenario, &subject, what);
-        let row = result.map_err(|error| subject.explain(error))?;
-        let first_error = row.1;
-        self.report.rows.push(row.0);
+        let (row, first_error) = result.map_err(|error| subject.explain(error))?;
+        self.connections_most = self.connections_most.max(row.connections);
+        output.add(|report| report.rows.push(row));
         if let Some(error) = first_error {
             return Err(subject.explain(Error::msg(error)));
         }
-        if let Subject::Own(server) = subject {
-            server.stop(Stop::CloseStdin, Duration::from_secs(5))?;
+        match subject {
+            Subject::Own(server) => server.end(),
+            Subject::Other(..) => Ok(()),
         }
-        Ok(())
     }
 
     fn measure_subject(
@@ -214,10 +248,11 @@ impl Bench<'_> {
     ) -> Result<(Row, Option<String>)> {
         let process = subject.process();
         let resident_before = match subject {
-            Subject::Own(_) if scenario.connections >= CONNECTIONS_FOR_MEMORY => {
-                Some(self.resident_with_few(scenario)?)
+            _ if scenario.connections < CONNECTIONS_FOR_MEMORY => None,
+            Subject::Own(_) => Some(self.resident_with_few(scenario)?),
+            Subject::Other(..) => {
+                self.resident_before.filter(|_| scenario.connections >= self.connections_most)
             }
-            _ => process.map(Process::anonymous_bytes).transpose()?,
         };
         self.progress.say(&format!("{what}: connecting"));
         let mut load = self.load(scenario, subject.place(), scenario.connections)?;
@@ -230,12 +265,15 @@ impl Bench<'_> {
         let cpu_before = process.map(Process::cpu_time).transpose()?;
         let outcome = load.run(&scenario.slice(Amount::For(duration)))?;
         let mut row = Row::new(scenario, &outcome, load.latency());
-        if let (Some(process), Some(cpu_before), Some(before)) =
-            (process, cpu_before, resident_before)
-        {
-            let figures = ServerFigures::new(process, cpu_before, before, scenario, &outcome);
+        if let (Some(process), Some(cpu_before)) = (process, cpu_before) {
+            let connections = scenario.connections;
+            let figures =
+                ServerFigures::new(process, &cpu_before, resident_before, connections, &outcome);
             // A server that has just died is told by its connections.
             row.server = figures.ok();
+            if row.server.is_some_and(|server| server.cpu_nanos_per_message == 0.0) {
+                bail!("the server answered without CPU time of process {}", process.pid());
+            }
         }
         Ok((row, outcome.first_error))
     }
@@ -246,16 +284,14 @@ impl Bench<'_> {
 
     fn subject(&self, connections: usize) -> Result<Subject> {
         if let Some(place) = &self.target {
-            let process = self.arguments.pid.map(Process::new).transpose()?;
-            return Ok(Subject::Other(place.clone(), process));
+            return Ok(Subject::Other(place.clone(), self.process));
         }
-        // Some more than there will be: those of the row before may still be on their way out.
-        self.start_own(connections + CONNECTIONS_FEW).map(|server| Subject::Own(Box::new(server)))
+        self.start_own(connections + CONNECTIONS_SPARE).map(|server| Subject::Own(Box::new(server)))
     }
 
     fn start_own(&self, connections_max: usize) -> Result<Server> {
-        let (core, start_timeout) = (self.report.server_core, self.arguments.stall_timeout);
-        Contestant::own()?.start(connections_max, core, Vec::new(), start_timeout)
+        let start_timeout = self.arguments.stall_timeout;
+        Contestant::own()?.start(connections_max, self.server_core, Vec::new(), start_timeout)
     }
 
     /// The resident memory of our server when it is set up for a few connections only and has served
@@ -297,21 +333,21 @@ impl Row {
 impl ServerFigures {
     fn new(
         process: Process,
-        cpu_before: CpuTime,
-        resident_before: u64,
-        scenario: &Scenario,
+        cpu_before: &CpuTime,
+        resident_before: Option<u64>,
+        connections: usize,
         outcome: &Outcome,
     ) -> Result<ServerFigures> {
         let cpu = process.cpu_time()?.since(cpu_before);
-        let resident = process.anonymous_bytes()?.saturating_sub(resident_before);
-        let connections = scenario.connections;
+        let resident = process.anonymous_bytes()?;
+        let a_connection = |before| resident.saturating_sub(before) as f64 / connections as f64;
         Ok(ServerFigures {
             cpu_nanos_per_message: cpu.total.as_nanos() as f64 / outcome.messages.max(1) as f64,
-            user_share: cpu.user_share(),
+            cpu_is_by_ticks: cpu.is_by_ticks,
+            user_share: cpu.user_share,
             busy_share: cpu.total.as_secs_f64() / outcome.elapsed_total.as_secs_f64(),
-            resident_bytes_per_connection: (connections >= CONNECTIONS_FOR_MEMORY)
-                .then(|| resident as f64 / connections as f64),
-            threads: process.threads()?,
+            resident_bytes_per_connection: resident_before.map(a_connection),
+            threads: process.thread_count()?,
         })
     }
 }

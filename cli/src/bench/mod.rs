@@ -4,12 +4,14 @@ pub(crate) mod against;
 mod client;
 mod columns;
 pub(crate) mod contestant;
+mod cores;
 mod counts;
 mod flows;
 pub(crate) mod kinds;
 mod load;
 mod losses;
 mod matrix;
+mod output;
 mod pattern;
 pub(crate) mod process;
 mod progress;
@@ -17,22 +19,22 @@ mod resources;
 mod scenario;
 mod scratch;
 pub(crate) mod server;
+mod signals;
 mod statistics;
 mod table;
 mod window;
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 
 use crate::args::BenchArguments;
-use against::{Counted, Plan};
+use against::Plan;
 use contestant::Contestant;
+use counts::Counted;
 use kinds::Names;
+use output::JsonFile;
+use resources::Needs;
 use scenario::or_usual;
 
 /// Measures, compares or counts, as asked.
@@ -40,10 +42,10 @@ use scenario::or_usual;
 /// # Errors
 ///
 /// Everything that makes the figures incomplete or wrong: the server cannot be started or reached, it
-/// died, stalled, or sent wrong bytes back.
+/// died, stalled, or sent wrong bytes back. What was measured before is put out all the same.
 pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     // Before the measurement, so that no minutes are lost to a wrong path.
-    let json = arguments.json.as_deref().map(create).transpose()?;
+    let json = arguments.json.as_deref().map(JsonFile::create).transpose()?;
     if let Some(spin) = arguments.spin {
         compare_spinning(arguments, spin, json)
     } else if !arguments.kinds.is_empty() {
@@ -55,7 +57,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     }
 }
 
-fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
+fn compare(arguments: &BenchArguments, json: Option<JsonFile>) -> Result<()> {
     let BenchArguments { connections, pipeline, size, .. } = arguments;
     let scenarios = match arguments.counts {
         true => Vec::new(),
@@ -79,10 +81,14 @@ fn compare(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
         has_goals: true,
         is_of_kinds: false,
     };
-    carry_out(&plan, json)
+    check_and_run(&plan, true, json)
 }
 
-fn compare_spinning(arguments: &BenchArguments, spin: Duration, json: Option<File>) -> Result<()> {
+fn compare_spinning(
+    arguments: &BenchArguments,
+    spin: Duration,
+    json: Option<JsonFile>,
+) -> Result<()> {
     let BenchArguments { connections, pipeline, size, .. } = arguments;
     let (connections, pipeline) = (or_usual(connections, &[1, 64]), or_usual(pipeline, &[1]));
     let own = Contestant::own()?;
@@ -98,10 +104,10 @@ fn compare_spinning(arguments: &BenchArguments, spin: Duration, json: Option<Fil
         has_goals: false,
         is_of_kinds: false,
     };
-    carry_out(&plan, json)
+    check_and_run(&plan, true, json)
 }
 
-fn compare_kinds(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
+fn compare_kinds(arguments: &BenchArguments, json: Option<JsonFile>) -> Result<()> {
     let BenchArguments { connections, pipeline, size, .. } = arguments;
     let (connections, pipeline) = (or_usual(connections, &[1, 64]), or_usual(pipeline, &[1, 16]));
     let names = Names::new()?;
@@ -116,29 +122,12 @@ fn compare_kinds(arguments: &BenchArguments, json: Option<File>) -> Result<()> {
         has_goals: false,
         is_of_kinds: true,
     };
-    carry_out(&plan, json)
+    check_and_run(&plan, arguments.kinds.iter().any(|kind| kind.takes_ports()), json)
 }
 
-fn carry_out(plan: &Plan, json: Option<File>) -> Result<()> {
-    if let Some(needs) = scenario::needs(&plan.scenarios, None) {
-        resources::check(needs)?;
+fn check_and_run(plan: &Plan, takes_ports: bool, json: Option<JsonFile>) -> Result<()> {
+    if let Some(needs) = scenario::needs(&plan.scenarios) {
+        resources::check(Needs { servers: plan.contestants.len(), takes_ports, ..needs })?;
     }
-    let comparison = against::run(plan)?;
-    let printed = print_with(|out| against::print(&comparison, out));
-    write_json(json, &comparison).and(printed)
-}
-
-fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn print_with(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let mut out = io::stdout().lock();
-    print(&mut out).and_then(|()| out.flush()).context("printing the figures")
-}
-
-fn write_json(file: Option<File>, value: &impl Serialize) -> Result<()> {
-    let Some(mut file) = file else { return Ok(()) };
-    serde_json::to_writer_pretty(&mut file, value).context("writing the JSON file")?;
-    writeln!(file).context("writing the JSON file")
+    against::run(plan, json)
 }

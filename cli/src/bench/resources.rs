@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::units::grouped;
 
-/// Descriptors of a process besides its connections.
+/// Descriptors besides the connections of a server, of that server and of the load on it.
 const DESCRIPTORS_OTHER: u64 = 64;
 
 /// Bytes in flight over all connections: some of them wait in this process.
@@ -15,7 +15,10 @@ const IN_FLIGHT_BYTES_MAX: usize = 1 << 30;
 /// What a measurement needs at its largest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Needs {
+    /// Of one server.
     pub(super) connections: usize,
+    /// How many servers have so many at the same time.
+    pub(super) servers: usize,
     /// Over all connections.
     pub(super) in_flight_bytes: usize,
     /// Whether --connections says how many there are.
@@ -46,9 +49,14 @@ pub(super) fn check(needs: Needs) -> Result<()> {
 }
 
 fn check_descriptors(needs: Needs, limit: u64) -> Result<()> {
-    let needed = needs.connections as u64 + DESCRIPTORS_OTHER;
-    let who = if needs.starts_servers { "the load and the server each" } else { "the load" };
-    let connections_max = limit.saturating_sub(DESCRIPTORS_OTHER);
+    let servers = needs.servers as u64;
+    let needed = (needs.connections as u64 + DESCRIPTORS_OTHER).saturating_mul(servers);
+    let who = match needs.servers {
+        1 if needs.starts_servers => "the load and the server each".into(),
+        1 => "the load".into(),
+        _ => format!("the load on all {servers} servers together"),
+    };
+    let connections_max = (limit / servers).saturating_sub(DESCRIPTORS_OTHER);
     // The soft limit is as high as it may be.
     let raise = "raise the hard limit, as root (ulimit -n)";
     let advice = match connections_max {
@@ -96,6 +104,7 @@ mod tests {
     fn needs(connections: usize) -> Needs {
         Needs {
             connections,
+            servers: 1,
             in_flight_bytes: 0,
             follows_flags: true,
             takes_ports: true,
@@ -114,6 +123,10 @@ mod tests {
     fn what_is_missing_is_named_together_with_the_flag() {
         let parts = ["1,064 descriptors", "at most --connections 960"];
         assert_tells(check_descriptors(needs(1000), 1024), &parts);
+        let three = Needs { servers: 3, ..needs(1000) };
+        let parts = ["all 3 servers together", "3,192 descriptors", "at most --connections 277"];
+        assert_tells(check_descriptors(three, 1024), &parts);
+        check_descriptors(Needs { connections: 277, ..three }, 1024).unwrap();
         assert_tells(check_ports(needs(30_000), 28_232), &["28,232", "--connections 28232"]);
         let much = Needs { in_flight_bytes: IN_FLIGHT_BYTES_MAX + 1, ..needs(1) };
         assert_tells(check(much), &["--pipeline"]);
@@ -121,8 +134,9 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_to_a_flag_that_does_not_help() {
-        for limit in [0, DESCRIPTORS_OTHER] {
-            let error = check_descriptors(needs(1), limit).unwrap_err().to_string();
+        for (servers, limit) in [(1, 0), (1, DESCRIPTORS_OTHER), (2, 2 * DESCRIPTORS_OTHER + 1)] {
+            let needs = Needs { servers, ..needs(1) };
+            let error = check_descriptors(needs, limit).unwrap_err().to_string();
             assert!(error.contains("ulimit -n") && !error.contains("--connections"), "{error}");
         }
         let counts = Needs { follows_flags: false, ..needs(10_000) };

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::load::{Amount, LoadOptions, Slice};
 use super::resources::Needs;
-use crate::address::Place;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Scenario {
@@ -22,18 +21,18 @@ pub(super) fn or_usual<'a>(asked: &'a [usize], usual: &'a [usize]) -> &'a [usize
     if asked.is_empty() { usual } else { asked }
 }
 
-/// What the largest of the scenarios needs, on servers that we start or on one that runs; `None` if there are
-/// none.
-pub(super) fn needs(scenarios: &[Scenario], target: Option<&Place>) -> Option<Needs> {
+/// What the largest of the scenarios needs, on one server that we start, on TCP; `None` if there are none.
+pub(super) fn needs(scenarios: &[Scenario]) -> Option<Needs> {
     let in_flight = |scenario: &Scenario| {
         scenario.connections.saturating_mul(scenario.pipeline).saturating_mul(scenario.size)
     };
     Some(Needs {
         connections: scenarios.iter().map(|scenario| scenario.connections).max()?,
+        servers: 1,
         in_flight_bytes: scenarios.iter().map(in_flight).max()?,
         follows_flags: true,
-        takes_ports: target.is_none_or(|place| place.address().inet().is_some()),
-        starts_servers: target.is_none(),
+        takes_ports: true,
+        starts_servers: true,
     })
 }
 

@@ -2,38 +2,51 @@
 //! it before that.
 
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::mem;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, Once, PoisonError};
-use std::thread;
 
-use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use signal_hook::low_level::emulate_default_handler;
+use anyhow::Result;
+
+use super::signals;
 
 /// All that are there.
 static PATHS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A path in the directory for temporary files that nobody else has; what is there is removed when this is dropped, and
-/// when SIGINT, SIGTERM or SIGHUP ends the process. Nothing removes it after SIGKILL.
+/// A path that nobody else has; what is there is removed when this is dropped, and when SIGINT, SIGTERM or SIGHUP ends the
+/// process. Nothing removes it after SIGKILL.
 pub(super) struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    /// Nothing is made there yet. The name begins with [`prefix`].
+    /// In the directory for temporary files. Nothing is made there yet. The name begins with [`prefix`].
     ///
     /// # Errors
     ///
-    /// Signals cannot be watched, or there can be no thread that does.
+    /// See [`signals::before_end`].
     pub(super) fn new(suffix: &str) -> Result<Scratch> {
+        Scratch::at(std::env::temp_dir().join(prefix() + suffix))
+    }
+
+    /// In the directory of a file, with its name and [`prefix`] behind it. Nothing is made there yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`signals::before_end`].
+    pub(super) fn beside(file: &Path) -> Result<Scratch> {
+        let mut path = file.as_os_str().to_owned();
+        path.push(".");
+        path.push(prefix());
+        Scratch::at(path.into())
+    }
+
+    fn at(path: PathBuf) -> Result<Scratch> {
         static WATCH: Once = Once::new();
         let mut watched = Ok(());
-        WATCH.call_once(|| watched = remove_on_signals());
-        watched.context("signals cannot be watched")?;
-        let path = std::env::temp_dir().join(prefix() + suffix);
+        WATCH.call_once(|| watched = signals::before_end(remove_all));
+        watched?;
         paths().push(path.clone());
         Ok(Scratch { path })
     }
@@ -65,17 +78,9 @@ fn remove(path: &PathBuf) {
     let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
 }
 
-/// Has a thread wait for a signal, remove everything, and then end the process by that signal.
-fn remove_on_signals() -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            // Kept to the end, so that nothing is made any more.
-            let paths = paths();
-            paths.iter().for_each(remove);
-            // It does not return for these.
-            let _ = emulate_default_handler(signal);
-        }
-    })?;
-    Ok(())
+fn remove_all() {
+    let paths = paths();
+    paths.iter().for_each(remove);
+    // Locked to the end, so that nothing is made any more.
+    mem::forget(paths);
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use oneloop::SocketAddress;
 use rustix::process::{Signal, kill_process};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use super::cores::pinned;
 use super::process::Process;
 use crate::address::Place;
 use crate::guard;
@@ -30,14 +30,8 @@ pub(crate) struct Launch {
     pub(crate) start_timeout: Duration,
 }
 
-/// How to ask a server to end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stop {
-    /// By the end of its standard input.
-    CloseStdin,
-    /// By SIGTERM.
-    Terminate,
-}
+/// How long a server may take to end, with what a tool around it has to write.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running server. Dropping it kills it.
 ///
@@ -95,41 +89,29 @@ impl Server {
         self.process
     }
 
+    /// To be asked when something went wrong with its connections. It waits a while: the kernel closes those of a dying
+    /// process some time before it reports the death.
+    ///
     /// # Errors
     ///
     /// It has ended; the message says how.
     pub(crate) fn check_alive(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            self.is_over = true;
-            bail!("the server {} died in mid-run: {status}", self.name);
+        match self.wait(Duration::from_millis(500))? {
+            Some(status) => bail!("the server {} died in mid-run: {status}", self.name),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// [`check_alive`](Self::check_alive) after its connections were lost: the kernel closes those of a
-    /// dying process some time before it reports the death.
-    ///
-    /// # Errors
-    ///
-    /// It has ended; the message says how.
-    pub(crate) fn check_dying(&mut self) -> Result<()> {
-        self.wait(Duration::from_millis(500))?;
-        self.check_alive()
-    }
-
-    /// Asks it to end, and kills it if it has not after `timeout`.
+    /// Asks it to end, and waits for what a tool around it has to write.
     ///
     /// # Errors
     ///
     /// It cannot be waited for, or had to be killed.
-    pub(crate) fn stop(mut self, how: Stop, timeout: Duration) -> Result<ExitStatus> {
-        match how {
-            Stop::CloseStdin => drop(self.child.stdin.take()),
-            Stop::Terminate => self.signal(Signal::TERM),
-        }
-        match self.wait(timeout)? {
-            Some(status) => Ok(status),
-            None => bail!("{} did not end within {} s", self.name, timeout.as_secs_f64()),
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.signal(Signal::TERM);
+        match self.wait(END_TIMEOUT)? {
+            Some(_) => Ok(()),
+            None => bail!("{} did not end within {} s", self.name, END_TIMEOUT.as_secs()),
         }
     }
 
@@ -181,49 +163,16 @@ impl Drop for Server {
     }
 }
 
-/// To be called by the main thread: see [`guard`]. The child inherits the mask of the thread that starts it, so no instruction of it runs elsewhere.
+/// To be called by the main thread: see [`guard`]. The child inherits the mask of the thread that starts it, so no
+/// instruction of it runs elsewhere.
 fn spawn(launch: &Launch) -> Result<Child> {
     let words = launch.command.split_first();
     let (program, arguments) =
         words.with_context(|| format!("the command of {} is empty", launch.name))?;
-    let ours = sched_getaffinity(None)?;
-    if let Some(core) = launch.core {
-        pin(core)?;
-    }
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{} does not start: {program}", launch.name));
-    if launch.core.is_some() {
-        sched_setaffinity(None, &ours)?;
-    }
-    child
-}
-
-/// Lets this thread run on one core only.
-///
-/// # Errors
-///
-/// There is no such core for us.
-pub(crate) fn pin(core: usize) -> Result<()> {
-    if core >= CpuSet::MAX_CPU {
-        bail!("there is no core {core}");
-    }
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).with_context(|| format!("core {core} is not ours to use"))
-}
-
-/// The core for the load and the one for all servers. With one core they have to share it.
-pub(crate) fn divide_cores() -> (Option<usize>, Option<usize>) {
-    let Ok(ours) = sched_getaffinity(None) else { return (None, None) };
-    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| ours.is_set(core));
-    match (cores.next(), cores.next_back()) {
-        (Some(first), Some(last)) => (Some(first), Some(last)),
-        _ => (None, None),
-    }
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    pinned(launch.core, || command.spawn())?
+        .with_context(|| format!("{} does not start: {program}", launch.name))
 }
 
 /// What of a child's output is of interest.
@@ -327,17 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn closing_standard_input_stops_a_server() {
-        let server = Server::start(&shell("echo listening on 127.0.0.1:1; cat")).unwrap();
-        assert!(server.stop(Stop::CloseStdin, Duration::from_secs(10)).unwrap().success());
-    }
-
-    #[test]
-    fn a_dead_server_is_noticed() {
+    fn a_server_that_is_dying_is_noticed() {
         let mut server = Server::start(&shell("echo listening on 127.0.0.1:1; cat")).unwrap();
         server.check_alive().unwrap();
         server.signal(Signal::KILL);
-        server.wait(Duration::from_secs(10)).unwrap().unwrap();
         assert!(server.check_alive().unwrap_err().to_string().contains("died in mid-run"));
     }
 }

@@ -37,6 +37,9 @@ pub(super) fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .iter()
         .filter_map(|row| row.datagrams.map(|counts| losses::row(&row.scenario(), &counts)));
     losses::print(rows, out)?;
+    if report.rows.iter().any(|row| row.server.is_some_and(|server| server.cpu_is_by_ticks)) {
+        writeln!(out, "CPU is by ticks of 10 ms: the scheduler's count does not have it all.\n")?;
+    }
     writeln!(
         out,
         "Closed loop: each connection keeps its pipeline full, so latencies are those under full load.\n\
@@ -52,6 +55,7 @@ fn title(report: &Report) -> String {
     let place = match (report.server_core, report.load_core) {
         (Some(server), Some(load)) => format!("server on core {server}, load on core {load}"),
         (None, Some(load)) => format!("load on core {load}"),
+        _ if report.target.is_some() => "load on the only core".into(),
         _ => "server and load on the same core".into(),
     };
     format!("{server}: {place}, {} s each, every byte verified", report.seconds)

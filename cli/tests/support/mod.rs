@@ -7,6 +7,7 @@ pub(crate) mod process;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -116,6 +117,17 @@ impl Program {
         }
         Run { status: self.child.wait().unwrap(), stdout, stderr }
     }
+}
+
+/// A file in the directory that cargo keeps for tests.
+pub(crate) fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// Runs a benchmark of another server to its end, with two connections.
+pub(crate) fn target(address: impl ToString, more: &[&str]) -> Run {
+    let address = address.to_string();
+    run(&[&["bench", "--target", &address, "--connections", "2"], more].concat())
 }
 
 /// Runs the program to its end.

@@ -31,6 +31,8 @@ pub(crate) struct Goal {
 pub(crate) enum Verdict {
     Reached,
     NotReached,
+    /// The goal is within the interval.
+    NotDecided,
     /// Of so few cycles no interval can be told.
     TooFewCycles,
     /// Something was divided by nothing.
@@ -42,6 +44,7 @@ impl Display for Verdict {
         formatter.write_str(match self {
             Verdict::Reached => "reached",
             Verdict::NotReached => "NOT REACHED",
+            Verdict::NotDecided => "not decided",
             Verdict::TooFewCycles => "not judged: too few cycles",
             Verdict::NoNumber => "not judged: no number",
         })
@@ -185,10 +188,14 @@ fn judge_timing(timing: &Timing, reference: &str) -> Goal {
     let (value, verdict) = match ratio.bounds {
         _ if !ratio.median.is_finite() => ("-".into(), Verdict::NoNumber),
         None => (format!("{:.3}", ratio.median), Verdict::TooFewCycles),
-        Some([lower, upper]) => (
-            format!("{:.3} [{lower:.3}, {upper:.3}]", ratio.median),
-            Verdict::at_most(lower, CPU_RATIO_MAX),
-        ),
+        Some([lower, upper]) => {
+            let verdict = match CPU_RATIO_MAX {
+                goal if upper <= goal => Verdict::Reached,
+                goal if lower > goal => Verdict::NotReached,
+                _ => Verdict::NotDecided,
+            };
+            (format!("{:.3} [{lower:.3}, {upper:.3}]", ratio.median), verdict)
+        }
     };
     goal(
         &format!(
@@ -243,6 +250,7 @@ mod tests {
             scenario: Scenario { connections: 1, pipeline: 1, size: 1 },
             name: "oneloop".into(),
             cpu_nanos_per_message: 1.0,
+            cpu_is_by_ticks: false,
             messages_per_second: 1.0,
             p50_nanos: 1.0,
             p99_nanos: 1.0,
@@ -252,6 +260,17 @@ mod tests {
             rate_ratio: 1.0,
         };
         judge_timing(&timing, "floor").verdict
+    }
+
+    #[test]
+    fn an_interval_around_the_goal_decides_nothing() {
+        for (ends, verdict) in [
+            ([1.0, 1.03], Verdict::Reached),
+            ([1.02, 1.5], Verdict::NotDecided),
+            ([1.031, 1.5], Verdict::NotReached),
+        ] {
+            assert_eq!(verdict_on(&[ends, ends, ends].concat()), verdict, "{ends:?}");
+        }
     }
 
     #[test]

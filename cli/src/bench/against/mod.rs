@@ -9,28 +9,23 @@ mod goals;
 mod lane;
 mod report;
 
+use std::collections::HashSet;
+use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::contestant::Contestant;
-use super::counts::{self, Counts, Tools};
+use super::cores::{divide_cores, pin};
+use super::counts::{self, Counted, Counts, Tools};
+use super::output::{Figures, JsonFile, Output};
 use super::progress::Progress;
 use super::scenario::{Scenario, or_usual};
-use super::server::{divide_cores, pin};
 use super::statistics::{Interval, median, median_interval, ratios};
 use super::window::Datagrams;
 use goals::Goal;
 use lane::{Lane, Sample};
-pub(crate) use report::print;
-
-/// After so many cycles the servers are started anew: where the system happens to put a process in
-/// memory makes it faster or slower by a percent for all its life, and would pass for a difference.
-const CYCLES_A_PROCESS: usize = 10;
-
-/// How long a server may take to say where it listens.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The usual scenarios, restricted to what was asked for; an empty list restricts nothing. What is asked
 /// for and not usual is measured too.
@@ -53,15 +48,6 @@ pub(crate) fn scenarios(
     scenarios
 }
 
-/// What to count of every server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Counted {
-    Nothing,
-    /// System calls a message.
-    Calls,
-    Everything,
-}
-
 /// What to compare.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -71,7 +57,7 @@ pub(crate) struct Plan {
     /// What to time; nothing if empty.
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) cycles: usize,
-    /// How long a server may take to start, or answer nothing.
+    /// How long a server may take to start, to take a connection, or answer nothing.
     pub(crate) stall_timeout: Duration,
     pub(crate) counted: Counted,
     /// Whether our own server, the first, is held to what it promises.
@@ -86,6 +72,8 @@ pub(crate) struct Timing {
     pub(crate) scenario: Scenario,
     pub(crate) name: String,
     pub(crate) cpu_nanos_per_message: f64,
+    /// Whether some of it is known in ticks of 10 ms only.
+    pub(crate) cpu_is_by_ticks: bool,
     pub(crate) messages_per_second: f64,
     /// Round trips: the median of the slices' medians, and of their 99th and 99.9th percentiles.
     pub(crate) p50_nanos: f64,
@@ -105,6 +93,9 @@ pub(crate) struct Comparison {
     /// The name of the server that the ratios are to.
     pub(crate) reference: String,
     pub(crate) cycles: usize,
+    /// The cores that servers and load were bound to; none where there is only one.
+    pub(crate) server_core: Option<usize>,
+    pub(crate) load_core: Option<usize>,
     /// Whether the servers differ in nothing but the kind of their socket.
     pub(crate) is_of_kinds: bool,
     pub(crate) counts: Vec<Counts>,
@@ -115,24 +106,53 @@ pub(crate) struct Comparison {
     pub(crate) goals: Vec<Goal>,
 }
 
-/// Carries a plan out.
+impl Figures for Comparison {
+    fn is_empty(&self) -> bool {
+        self.counts.is_empty() && self.timings.is_empty()
+    }
+
+    fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        report::print(self, out)
+    }
+}
+
+/// Carries a plan out, and puts out what was found, also when an error or a signal ends it early.
 ///
 /// # Errors
 ///
-/// A server does not start, dies, answers wrongly, or a tool fails.
-pub(crate) fn run(plan: &Plan) -> Result<Comparison> {
-    let progress = Progress::new();
+/// Two servers have one name; one does not start, dies, answers wrongly, or a tool fails.
+pub(super) fn run(plan: &Plan, json: Option<JsonFile>) -> Result<()> {
+    let mut names = HashSet::new();
+    for Contestant { name, .. } in &plan.contestants {
+        ensure!(names.insert(name), "two servers are called {name}");
+    }
     let (load_core, server_core) = divide_cores();
-    let mut comparison = Comparison {
+    let comparison = Comparison {
         reference: plan.contestants[plan.reference].name.clone(),
         cycles: plan.cycles,
+        server_core,
+        load_core,
         is_of_kinds: plan.is_of_kinds,
         counts: Vec::new(),
         missing: Vec::new(),
         timings: Vec::new(),
         goals: Vec::new(),
     };
-    count(plan, server_core, &progress, &mut comparison)?;
+    let output = Output::new(comparison, json)?;
+    let result = carry_out(plan, load_core, server_core, &output);
+    output.finish(result)
+}
+
+fn carry_out(
+    plan: &Plan,
+    load_core: Option<usize>,
+    server_core: Option<usize>,
+    output: &Output<Comparison>,
+) -> Result<()> {
+    let progress = Progress::new();
+    if plan.counted != Counted::Nothing {
+        count(plan, server_core, &progress, output)?;
+    }
     if let Some(core) = load_core {
         pin(core)?;
     }
@@ -141,44 +161,40 @@ pub(crate) fn run(plan: &Plan) -> Result<Comparison> {
         let samples = time(plan, scenario, server_core, &mut |cycle| {
             progress.say(&format!("{what}: cycle {cycle} of {}", plan.cycles));
         })?;
-        comparison.timings.extend(summarize(plan, *scenario, &samples));
+        output.add(|found| found.timings.extend(summarize(plan, *scenario, &samples)));
     }
-    progress.clear();
     if plan.has_goals {
-        comparison.goals = goals::judge(&comparison);
+        output.add(|found| found.goals = goals::judge(found));
     }
-    Ok(comparison)
+    Ok(())
 }
 
 fn count(
     plan: &Plan,
     core: Option<usize>,
     progress: &Progress,
-    comparison: &mut Comparison,
+    output: &Output<Comparison>,
 ) -> Result<()> {
-    if plan.counted == Counted::Nothing {
-        return Ok(());
-    }
     // If one does not start, now is the time to say so: a tool says less, and later.
     for contestant in &plan.contestants {
-        contestant.start(1, core, Vec::new(), START_TIMEOUT)?;
+        let server = contestant.start(1, core, Vec::new(), plan.stall_timeout)?;
+        counts::check(server.place()).with_context(|| format!("counting {}", contestant.name))?;
+        server.end()?;
     }
     let mut tools = Tools::installed();
     // For calls alone valgrind is not missed.
     tools.valgrind |= plan.counted == Counted::Calls;
-    comparison.missing = tools.missing();
+    output.add(|found| found.missing = tools.missing());
+    if plan.counted == Counted::Calls && !tools.strace {
+        return Ok(());
+    }
     for contestant in &plan.contestants {
         let name = &contestant.name;
         let mut say = |what: &str| progress.say(&format!("counting {name}: {what}"));
-        let counts = match plan.counted {
-            Counted::Everything => counts::count(contestant, core, tools, &mut say),
-            _ if !tools.strace => break,
-            _ => {
-                say("system calls a message");
-                counts::count_calls(contestant, core)
-            }
-        };
-        comparison.counts.push(counts.with_context(|| format!("counting {name}"))?);
+        let counts =
+            counts::count(contestant, plan.counted, core, tools, plan.stall_timeout, &mut say)
+                .with_context(|| format!("counting {name}"))?;
+        output.add(|found| found.counts.push(counts));
     }
     Ok(())
 }
@@ -192,29 +208,28 @@ fn time(
 ) -> Result<Vec<Vec<Sample>>> {
     let count = plan.contestants.len();
     let mut samples = vec![Vec::new(); count];
-    let mut lanes = Vec::new();
-    let mut messages = 0;
+    let mut messages = None;
     for cycle in 0..plan.cycles {
         progress(cycle + 1);
-        if cycle % CYCLES_A_PROCESS == 0 {
-            lanes.drain(..).try_for_each(Lane::close)?;
-            for contestant in &plan.contestants {
-                lanes.push(Lane::open(contestant, scenario, core, plan.stall_timeout)?);
-            }
-            // Not measured: caches, buffers and the kernel's idea of the connections warm up.
-            if messages == 0 {
-                messages = lanes[plan.reference].calibrate()?;
-            }
-            for lane in &mut lanes {
-                lane.run(messages)?;
-            }
+        // Where the system happens to put a process in memory makes it faster or slower by a percent for all its life, and
+        // would pass for a difference: so each process has one slice, and no two cycles share one.
+        let mut lanes = Vec::new();
+        for contestant in &plan.contestants {
+            lanes.push(Lane::open(contestant, scenario, core, plan.stall_timeout)?);
+        }
+        let messages = match messages {
+            Some(messages) => messages,
+            None => *messages.insert(lanes[plan.reference].calibrate()?),
+        };
+        for lane in &mut lanes {
+            lane.warm_up(messages)?;
         }
         for place in 0..count {
             let turn = (place + cycle) % count;
             samples[turn].push(lanes[turn].sample(messages)?);
         }
+        lanes.into_iter().try_for_each(Lane::close)?;
     }
-    lanes.into_iter().try_for_each(Lane::close)?;
     Ok(samples)
 }
 
@@ -230,6 +245,7 @@ fn summarize(plan: &Plan, scenario: Scenario, samples: &[Vec<Sample>]) -> Vec<Ti
         scenario,
         name: contestant.name.clone(),
         cpu_nanos_per_message: median(&costs(samples)),
+        cpu_is_by_ticks: samples.iter().any(|sample| sample.cpu_is_by_ticks),
         messages_per_second: median(&rates(samples)),
         p50_nanos: middle(samples, |sample| sample.p50_nanos),
         p99_nanos: middle(samples, |sample| sample.p99_nanos),

@@ -1,13 +1,14 @@
 //! The tables of a comparison.
 
+use std::collections::BTreeSet;
 use std::io::{Result, Write};
 
-use super::{Comparison, Timing};
+use super::{Comparison, Scenario, Timing};
 use crate::bench::counts::{Counts, PIPELINES, Share, grouped};
 use crate::bench::{columns, losses};
 use crate::units;
 
-/// Prints everything that was found.
+/// Prints what was found.
 ///
 /// # Errors
 ///
@@ -29,9 +30,21 @@ pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> 
             comparison.cycles, comparison.reference
         )?;
         let timings = &comparison.timings;
-        let rows = if comparison.is_of_kinds { by_kind(timings) } else { timed(timings) };
-        columns::print(&rows, out)?;
+        columns::print(&timed(timings, comparison.is_of_kinds), out)?;
         writeln!(out)?;
+        if comparison.load_core.is_none() {
+            writeln!(out, "There is only one core, which servers and load share.\n")?;
+        }
+        let names =
+            timings.iter().filter(|timing| timing.cpu_is_by_ticks).map(|timing| &timing.name);
+        let names: BTreeSet<&str> = names.map(String::as_str).collect();
+        if !names.is_empty() {
+            let names = Vec::from_iter(names).join(", ");
+            writeln!(
+                out,
+                "CPU of {names} is by ticks of 10 ms: the scheduler's count does not have it all.\n"
+            )?;
+        }
         let rows = timings.iter().filter_map(|timing| {
             timing.datagrams.map(|counts| losses::row(&timing.scenario, &counts))
         });
@@ -52,7 +65,8 @@ pub(crate) fn print(comparison: &Comparison, out: &mut dyn Write) -> Result<()> 
         writeln!(
             out,
             "\nSystem calls a message are recv + send + others. The six of a connection are accept4,\n\
-             epoll_ctl, 2 recv, send, close; then the others. Of a CPU interval the lower end counts."
+             epoll_ctl, 2 recv, send, close; then the others. A CPU ratio is decided on when its whole interval is on\n\
+             one side."
         )?;
     }
     Ok(())
@@ -125,47 +139,46 @@ fn three(share: &Share) -> String {
     format!("{receive:.4} + {send:.4} + {other:.4}")
 }
 
-fn timed(timings: &[Timing]) -> Vec<Vec<String>> {
-    let head = ["connections", "pipeline", "bytes", "server", "CPU ns", "ratio", "95 %"];
-    let more = ["msg/s ratio", "p50 us", "p99 us"];
-    let mut rows = vec![head.into_iter().chain(more).map(String::from).collect()];
+/// Of servers of several kinds there are more figures of their own, and no ratio of rates.
+fn timed(timings: &[Timing], is_of_kinds: bool) -> Vec<Vec<String>> {
+    let first = ["connections", "pipeline", "bytes"];
+    let more = match is_of_kinds {
+        false => &["server", "CPU ns", "ratio", "95 %", "msg/s ratio", "p50 us", "p99 us"][..],
+        true => &[
+            "kind",
+            "messages/s",
+            "p50 us",
+            "p99 us",
+            "p99.9 us",
+            "CPU ns",
+            "ratio",
+            "95 %",
+            "lost",
+        ],
+    };
+    let mut rows = vec![first.iter().chain(more).map(|head| (*head).to_owned()).collect()];
     rows.extend(timings.iter().map(|timing| {
-        vec![
-            timing.scenario.connections.to_string(),
-            timing.scenario.pipeline.to_string(),
-            timing.scenario.size.to_string(),
-            timing.name.clone(),
+        let Scenario { connections, pipeline, size } = timing.scenario;
+        let micros = |nanos: f64| format!("{:.1}", nanos / 1e3);
+        let mut cells = [connections, pipeline, size].map(|number| number.to_string()).to_vec();
+        let cpu = [
             format!("{:.0}", timing.cpu_nanos_per_message),
             format!("{:.3}", timing.cpu_ratio.median),
             maybe(&timing.cpu_ratio.bounds, |[lower, upper]| format!("{lower:.3} .. {upper:.3}")),
-            format!("{:.3}", timing.rate_ratio),
-            format!("{:.1}", timing.p50_nanos / 1e3),
-            format!("{:.1}", timing.p99_nanos / 1e3),
-        ]
-    }));
-    rows
-}
-
-/// The same servers on several kinds of sockets.
-fn by_kind(timings: &[Timing]) -> Vec<Vec<String>> {
-    let head = ["connections", "pipeline", "bytes", "kind", "messages/s", "p50 us", "p99 us"];
-    let more = ["p99.9 us", "CPU ns", "ratio", "95 %", "lost"];
-    let mut rows = vec![head.into_iter().chain(more).map(String::from).collect()];
-    rows.extend(timings.iter().map(|timing| {
-        vec![
-            timing.scenario.connections.to_string(),
-            timing.scenario.pipeline.to_string(),
-            timing.scenario.size.to_string(),
-            timing.name.clone(),
-            units::grouped(timing.messages_per_second.round() as u64),
-            format!("{:.1}", timing.p50_nanos / 1e3),
-            format!("{:.1}", timing.p99_nanos / 1e3),
-            format!("{:.1}", timing.p999_nanos / 1e3),
-            format!("{:.0}", timing.cpu_nanos_per_message),
-            format!("{:.3}", timing.cpu_ratio.median),
-            maybe(&timing.cpu_ratio.bounds, |[lower, upper]| format!("{lower:.3} .. {upper:.3}")),
-            maybe(&timing.datagrams, losses::share),
-        ]
+        ];
+        let times = [timing.p50_nanos, timing.p99_nanos, timing.p999_nanos].map(micros);
+        cells.push(timing.name.clone());
+        if is_of_kinds {
+            cells.push(units::grouped(timing.messages_per_second.round() as u64));
+            cells.extend(times);
+            cells.extend(cpu);
+            cells.push(maybe(&timing.datagrams, losses::share));
+        } else {
+            cells.extend(cpu);
+            cells.push(format!("{:.3}", timing.rate_ratio));
+            cells.extend_from_slice(&times[..2]);
+        }
+        cells
     }));
     rows
 }

@@ -14,9 +14,6 @@ use oneloop::SocketAddress;
 
 use crate::address::Place;
 
-/// A server under valgrind is slow, one that hangs is endless.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-
 /// So many datagrams, and so many bytes in them, fit into the usual receive buffer (`net.core.rmem_default`), and
 /// none may be lost.
 const DATAGRAMS_IN_FLIGHT_MAX: usize = 128;
@@ -29,8 +26,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn connect(place: &Place) -> Result<Client> {
-        let socket = open(place).with_context(|| format!("connecting to {place}"))?;
+    pub(super) fn connect(place: &Place, patience: Duration) -> Result<Client> {
+        let socket = open(place, patience).with_context(|| format!("connecting to {place}"))?;
         Ok(Client { socket: socket.into(), is_datagram: place.is_datagram() })
     }
 
@@ -54,13 +51,18 @@ impl Client {
     }
 }
 
-fn open(place: &Place) -> Result<OwnedFd> {
+/// Whether there is a client for such a server.
+pub(super) fn is_counted(place: &Place) -> bool {
+    !matches!(place, Place::Datagram(SocketAddress::Unix(_)))
+}
+
+fn open(place: &Place, patience: Duration) -> Result<OwnedFd> {
     Ok(match place {
         Place::Stream(SocketAddress::Inet(address)) => {
             let stream = TcpStream::connect(address)?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
             stream.into()
         }
         Place::Stream(SocketAddress::Unix(name)) => {
@@ -69,8 +71,8 @@ fn open(place: &Place) -> Result<OwnedFd> {
                 (_, name) => UnixAddress::from_abstract_name(name.unwrap_or_default())?,
             };
             let stream = UnixStream::connect_addr(&address)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
             stream.into()
         }
         Place::Datagram(SocketAddress::Inet(address)) => {
@@ -80,7 +82,7 @@ fn open(place: &Place) -> Result<OwnedFd> {
             };
             let socket = UdpSocket::bind(any)?;
             socket.connect(address)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(patience))?;
             socket.into()
         }
         _ => bail!("what such a server does is not counted"),
@@ -96,9 +98,15 @@ fn batch(size: usize, pipeline: usize) -> Vec<u8> {
 /// # Errors
 ///
 /// The server or this process is out of descriptors, or the machine out of ports.
-pub(super) fn connect_many(place: &Place, connections: usize) -> Result<Vec<Client>> {
-    let connect =
-        |n| Client::connect(place).with_context(|| format!("connection {n} of {connections}"));
+pub(super) fn connect_many(
+    place: &Place,
+    connections: usize,
+    patience: Duration,
+) -> Result<Vec<Client>> {
+    let connect = |n| {
+        let client = Client::connect(place, patience);
+        client.with_context(|| format!("connection {n} of {connections}"))
+    };
     (1..=connections).map(connect).collect()
 }
 
@@ -133,9 +141,14 @@ pub(super) fn echo(
 }
 
 /// `count` clients, one after the other, each of which connects, exchanges one message and closes.
-pub(super) fn connect_echo_close(place: &Place, count: usize, size: usize) -> Result<()> {
+pub(super) fn connect_echo_close(
+    place: &Place,
+    count: usize,
+    size: usize,
+    patience: Duration,
+) -> Result<()> {
     for _ in 0..count {
-        echo(&mut [Client::connect(place)?], size, 1, 1)?;
+        echo(&mut [Client::connect(place, patience)?], size, 1, 1)?;
     }
     Ok(())
 }

@@ -16,18 +16,22 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::contestant::{CONNECTIONS_MAX, Contestant, end};
+use super::contestant::Contestant;
+use super::cores::pin;
 use super::resources::Needs;
-use super::server::{Server, pin};
+use super::server::Server;
+use crate::address::Place;
 use tools::{Calls, Report};
 
 const SIZE: usize = 64;
 /// For counting copies: so large that no compiler copies it without calling memcpy.
 const LARGE_SIZE: usize = 4096;
 const CONNECTIONS: usize = 64;
+/// Of the runs that count the memory of idle ones; in others servers are limited to as many.
+const CONNECTIONS_MAX: usize = 10_000;
 /// Messages in one write, of the runs that count system calls a message.
 pub(crate) const PIPELINES: [usize; 2] = [1, 16];
 /// N of the runs under valgrind: 200 rounds over all connections.
@@ -39,9 +43,12 @@ const CLIENTS_STRACE: usize = 500;
 const CONNECTIONS_FEW: usize = 16;
 const TRAFFIC_BYTES: usize = 16 * 1024;
 const IDLE: Duration = Duration::from_secs(5);
+/// A server under valgrind is slow, one that hangs is endless: it is given so long, or longer if that is asked for.
+const PATIENCE_MIN: Duration = Duration::from_secs(60);
 
 pub(crate) const NEEDS: Needs = Needs {
     connections: CONNECTIONS_MAX,
+    servers: 1,
     in_flight_bytes: CONNECTIONS * TRAFFIC_BYTES,
     follows_flags: false,
     takes_ports: true,
@@ -96,23 +103,43 @@ impl Tools {
     }
 }
 
-/// Counts everything of one server, telling `progress` what comes next.
+/// # Errors
+///
+/// There is no client that could count what such a server does.
+pub(crate) fn check(place: &Place) -> Result<()> {
+    ensure!(client::is_counted(place), "what a server on {place} does is not counted: --no-counts");
+    Ok(())
+}
+
+/// What to count of every server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Counted {
+    Nothing,
+    /// System calls a message.
+    Calls,
+    Everything,
+}
+
+/// Counts what is asked for of one server, as far as there are the tools, telling `progress` what comes next.
 ///
 /// # Errors
 ///
 /// The server does not start, answers wrongly, or a tool fails.
 pub(crate) fn count(
     contestant: &Contestant,
+    counted: Counted,
     core: Option<usize>,
     tools: Tools,
+    stall_timeout: Duration,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Counts> {
-    let bench = Bench { contestant, core };
+    let bench = Bench { contestant, core, patience: stall_timeout.max(PATIENCE_MIN) };
     if let Some(core) = core {
         pin(core)?;
     }
+    let has_all = counted == Counted::Everything;
     let mut counts = Counts { name: contestant.name.clone(), ..Counts::default() };
-    if tools.valgrind {
+    if has_all && tools.valgrind {
         progress("instructions");
         counts.instructions = Some([bench.instructions()?, bench.instructions()?]);
         progress("copies");
@@ -123,6 +150,11 @@ pub(crate) fn count(
         for pipeline in PIPELINES {
             counts.calls_message.insert(pipeline, bench.calls_a_message(pipeline)?);
         }
+    }
+    if !has_all {
+        return Ok(counts);
+    }
+    if tools.strace {
         progress("system calls a connection");
         counts.calls_connection = Some(bench.calls_a_connection()?);
     }
@@ -136,26 +168,11 @@ pub(crate) fn count(
     Ok(counts)
 }
 
-/// Counts the system calls a message only, which needs strace.
-///
-/// # Errors
-///
-/// As [`count`].
-pub(crate) fn count_calls(contestant: &Contestant, core: Option<usize>) -> Result<Counts> {
-    let bench = Bench { contestant, core };
-    if let Some(core) = core {
-        pin(core)?;
-    }
-    let mut counts = Counts { name: contestant.name.clone(), ..Counts::default() };
-    for pipeline in PIPELINES {
-        counts.calls_message.insert(pipeline, bench.calls_a_message(pipeline)?);
-    }
-    Ok(counts)
-}
-
 struct Bench<'a> {
     contestant: &'a Contestant,
     core: Option<usize>,
+    /// How long the server may take to start, and to answer.
+    patience: Duration,
 }
 
 impl Bench<'_> {
@@ -166,18 +183,19 @@ impl Bench<'_> {
         report: &Report,
         load: &dyn Fn(&Server) -> Result<()>,
     ) -> Result<String> {
-        let server = self.contestant.start(CONNECTIONS_MAX, self.core, tool, client::PATIENCE)?;
+        let server = self.contestant.start(CONNECTIONS_MAX, self.core, tool, self.patience)?;
         load(&server)?;
         settle();
-        end(server)?;
+        server.end()?;
         report.read()
     }
 
     fn instructions(&self) -> Result<f64> {
         let total = |messages| {
             let report = Report::new("callgrind")?;
-            let profile =
-                self.under(report.callgrind(), &report, &|server| echo(server, SIZE, 1, messages))?;
+            let profile = self.under(report.callgrind(), &report, &|server| {
+                self.echo(server, SIZE, 1, messages)
+            })?;
             tools::parse_callgrind(&profile)
         };
         let (few, many) = (total(MESSAGES_VALGRIND)?, total(3 * MESSAGES_VALGRIND)?);
@@ -187,8 +205,9 @@ impl Bench<'_> {
     fn copies(&self) -> Result<f64> {
         let total = |messages| {
             let report = Report::new("dhat")?;
-            let log = self
-                .under(report.copies(), &report, &|server| echo(server, LARGE_SIZE, 1, messages))?;
+            let log = self.under(report.copies(), &report, &|server| {
+                self.echo(server, LARGE_SIZE, 1, messages)
+            })?;
             tools::parse_copies(&log)
         };
         let messages = MESSAGES_VALGRIND / 4;
@@ -197,12 +216,12 @@ impl Bench<'_> {
     }
 
     fn calls_a_message(&self, pipeline: usize) -> Result<Share> {
-        self.calls(MESSAGES_STRACE, &|server, messages| echo(server, SIZE, pipeline, messages))
+        self.calls(MESSAGES_STRACE, &|server, messages| self.echo(server, SIZE, pipeline, messages))
     }
 
     fn calls_a_connection(&self) -> Result<Share> {
         self.calls(CLIENTS_STRACE, &|server, clients| {
-            client::connect_echo_close(server.place(), clients, SIZE)
+            client::connect_echo_close(server.place(), clients, SIZE, self.patience)
         })
     }
 
@@ -226,9 +245,9 @@ impl Bench<'_> {
     /// Resident bytes with so many idle connections, fresh and after traffic, and the CPU time that
     /// they cost while idle.
     fn resident(&self, connections: usize, idle: bool) -> Result<(u64, u64, Duration)> {
-        let server = self.contestant.start(connections, self.core, Vec::new(), client::PATIENCE)?;
+        let server = self.contestant.start(connections, self.core, Vec::new(), self.patience)?;
         let process = server.process();
-        let mut clients = client::connect_many(server.place(), connections)?;
+        let mut clients = client::connect_many(server.place(), connections, self.patience)?;
         // The last one is served, so all are accepted.
         client::echo(&mut clients[connections - 1..], 1, 1, 1)?;
         settle();
@@ -237,20 +256,20 @@ impl Bench<'_> {
         if idle {
             thread::sleep(IDLE);
         }
-        let spent = process.cpu_time()?.since(before).total;
+        let spent = process.cpu_time()?.since(&before).total;
         for clients in clients.chunks_mut(CONNECTIONS) {
             client::echo(clients, TRAFFIC_BYTES, 1, clients.len())?;
         }
         settle();
         let used = process.anonymous_bytes()?;
-        end(server)?;
+        server.end()?;
         Ok((fresh, used, spent))
     }
-}
 
-fn echo(server: &Server, size: usize, pipeline: usize, messages: usize) -> Result<()> {
-    let mut clients = client::connect_many(server.place(), CONNECTIONS)?;
-    client::echo(&mut clients, size, pipeline, messages)
+    fn echo(&self, server: &Server, size: usize, pipeline: usize, messages: usize) -> Result<()> {
+        let mut clients = client::connect_many(server.place(), CONNECTIONS, self.patience)?;
+        client::echo(&mut clients, size, pipeline, messages)
+    }
 }
 
 /// Lets the server finish what nobody waits for: the answer arrives before it sleeps again.
