@@ -126,7 +126,7 @@ impl JsonFile {
     /// It cannot be made.
     pub(super) fn create(path: &Path) -> Result<JsonFile> {
         let cannot = || format!("cannot write {}", path.display());
-        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        if path.starts_with("/dev") || fs::metadata(path).is_ok_and(|there| !there.is_file()) {
             let file = File::create(path).with_context(cannot)?;
             return Ok(JsonFile { file, rename: None });
         }

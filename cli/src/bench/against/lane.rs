@@ -16,8 +16,8 @@ use crate::bench::window::Datagrams;
 /// machine disturbs a whole cycle.
 const SLICE: Duration = Duration::from_millis(150);
 
-/// How long a server may go on after its last answer: more than it may spin (`--spin`).
-const SLEEP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a server may go on after its last answer: more than it may spin (`--spin`), and than a machine may stop.
+const SLEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What one slice cost.
 #[derive(Clone, Copy)]
