@@ -14,7 +14,7 @@ use oneloop::{DatagramOptions, HandlerId, Interface, Key, SocketAddress};
 use rustix::net::sockopt;
 
 use crate::support::datagrams::*;
-use crate::support::{Reactor, TcpListener, apart, assert_idle, full_name_of, run_until, udp};
+use crate::support::{Reactor, TcpListener, assert_idle, run_until, udp};
 
 struct Server {
     reactor: Reactor,
@@ -331,6 +331,8 @@ fn its_path_stays() {
 #[cfg(feature = "systemd")]
 #[test]
 fn a_socket_unit_of_datagrams_is_taken_by_its_name() {
+    use crate::support::{apart, full_name_of};
+
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
