@@ -331,10 +331,10 @@ fn its_path_stays() {
 #[cfg(feature = "systemd")]
 #[test]
 fn a_socket_unit_of_datagrams_is_taken_by_its_name() {
-    use crate::support::{apart, full_name_of};
-
     use std::process::{Command, Stdio};
     use std::time::Duration;
+
+    use crate::support::{apart, full_name_of};
 
     const SERVICE: &str = "ONELOOP_TEST_SERVICE";
     if std::env::var_os(SERVICE).is_some() {
