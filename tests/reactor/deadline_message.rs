@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::io::Write;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::support::deadline::*;
 use crate::support::*;
