@@ -54,9 +54,8 @@ impl Simulation {
     /// beyond its end. With several connections between the two it is the next reads of any.
     ///
     /// It holds on both kernels, for TCP, Unix sockets and pipes. What has arrived already may be given as a whole.
-    /// Those that are left over when the test
-    /// ends fail it, as [`assert_all_done`](Self::assert_all_done) does, unless [`heal`](Self::heal) has
-    /// withdrawn what was ordered.
+    /// Pieces that are left over when the test ends fail it, as [`assert_all_done`](Self::assert_all_done) does, unless
+    /// [`heal`](Self::heal) has withdrawn what was ordered.
     ///
     /// # Panics
     ///
