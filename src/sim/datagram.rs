@@ -329,7 +329,10 @@ impl Net {
             }
             None => peer.ok_or(Errno::DESTADDRREQ)?,
         };
-        self.check_way(machine, from.unwrap_or(local), to.ip())?;
+        match to.ip().to_canonical().is_multicast() {
+            true => self.check_way_to_groups(key, from.unwrap_or(local))?,
+            false => self.check_way(machine, from.unwrap_or(local), to.ip())?,
+        }
         if let Some(from) = from
             && self.addresses.machine(machine, from) != Some(machine)
         {

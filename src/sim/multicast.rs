@@ -27,13 +27,25 @@ pub(crate) struct ToGroups {
     hops: u8,
     /// Whether members on its own machine hear it.
     is_looped: bool,
-    interface: u32,
+    interface: Option<u32>,
 }
 
 impl Default for ToGroups {
     fn default() -> ToGroups {
-        ToGroups { hops: 1, is_looped: true, interface: NETWORK }
+        ToGroups { hops: 1, is_looped: true, interface: None }
     }
+}
+
+impl ToGroups {
+    /// Through which interface it sends from an address: if nothing is said about it, the one that has the address.
+    fn interface(&self, from: Option<IpAddr>) -> u32 {
+        let own = if from.is_some_and(is_loopback_v4) { LOOPBACK } else { NETWORK };
+        self.interface.unwrap_or(own)
+    }
+}
+
+fn is_loopback_v4(ip: IpAddr) -> bool {
+    ip.to_canonical().is_ipv4() && ip.to_canonical().is_loopback()
 }
 
 impl Net {
@@ -44,10 +56,14 @@ impl Net {
         options: &DatagramOptions,
     ) -> io::Result<ToGroups> {
         let default = ToGroups::default();
+        let interface = match &options.multicast_interface {
+            Interface::Any => None,
+            named => Some(self.interface(machine, named, address.is_ipv6())?),
+        };
         Ok(ToGroups {
             hops: options.multicast_ttl.unwrap_or(default.hops),
             is_looped: options.multicast_loop.unwrap_or(default.is_looped),
-            interface: self.interface(machine, &options.multicast_interface, address.is_ipv6())?,
+            interface,
         })
     }
 
@@ -104,6 +120,17 @@ impl Net {
         Ok(())
     }
 
+    /// Whether a socket may send to groups from an address.
+    pub(super) fn check_way_to_groups(&mut self, key: Key, from: IpAddr) -> io::Result<()> {
+        let is_loopback = is_loopback_v4(from);
+        match self.datagram(key) {
+            Some(sender) if is_loopback && sender.to_groups.interface(Some(from)) != LOOPBACK => {
+                Err(os_error(io::ErrorKind::InvalidInput))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sends a datagram on its way to each machine that has members.
     pub(super) fn carry_to_group(
         &mut self,
@@ -115,22 +142,26 @@ impl Net {
         let host = self.host_of(key);
         let machine = self.machine(host);
         let Some(sender) = self.datagram(key) else { return };
-        let (local, ToGroups { hops, is_looped, interface }) = (sender.local, sender.to_groups);
-        let own = || match (interface, to.ip().to_canonical()) {
-            _ if !local.ip().is_unspecified() && !local.ip().is_multicast() => local.ip(),
+        let (local, to_groups) = (sender.local, sender.to_groups);
+        let is_own_address = !local.ip().is_unspecified() && !local.ip().is_multicast();
+        let from = from.or(is_own_address.then_some(local.ip()));
+        let interface = to_groups.interface(from);
+        let from = from.unwrap_or_else(|| match (interface, to.ip().to_canonical()) {
             (LOOPBACK, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
             (LOOPBACK, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
             (_, ip) => self.addresses.source(machine, ip),
-        };
-        let from = SocketAddr::new(from.unwrap_or_else(own), local.port());
+        });
+        let from = SocketAddr::new(from, local.port());
         let machines = (0..self.hosts.len() as u32).filter(|host| self.machine(*host) == *host);
         for target in machines.collect::<Vec<_>>() {
             let is_own = target == machine;
             // Loopback brings it back in any case.
             let comes = match interface {
                 LOOPBACK => is_own,
-                _ if is_own => is_looped,
-                _ => hops > 0,
+                // Nobody takes from the network what says that it is from loopback.
+                _ if from.ip().is_loopback() => false,
+                _ if is_own => to_groups.is_looped,
+                _ => to_groups.hops > 0,
             };
             let Some(hearer) = self.hearers(target, interface, to).first().copied() else {
                 continue;

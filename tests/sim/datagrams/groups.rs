@@ -1,11 +1,12 @@
 //! Multicast between simulated machines, which are neighbours.
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use oneloop::sim::{Faults, Kernel, ReactorId, Simulation};
 use oneloop::{
     Datagram, DatagramHandler, DatagramOptions, DatagramSocket, HandlerId, Interface, Key,
-    ReactorLimits,
+    ReactorLimits, SocketAddress,
 };
 
 use super::KERNELS;
@@ -15,10 +16,12 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 1, 2, 3));
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb));
 const LOOPBACK: Interface = Interface::Index(1);
 
-/// Joins a group when it is bound, and leaves it when it is told to; notes what came, and from where.
+/// Joins a group when it is bound, and leaves it when it is told to; notes what came, and from where, and what could not
+/// be sent.
 struct Member {
     group: Option<(IpAddr, Interface)>,
     came: Vec<(u8, IpAddr)>,
+    refused: Vec<ErrorKind>,
 }
 
 impl DatagramHandler for Member {
@@ -34,6 +37,15 @@ impl DatagramHandler for Member {
             return socket.leave(group, &interface).unwrap();
         }
         self.came.push((datagram.data[0], datagram.from.ip().unwrap().to_canonical()));
+    }
+
+    fn on_send_failed(
+        &mut self,
+        _: &mut DatagramSocket<'_>,
+        _: Option<&SocketAddress>,
+        error: &io::Error,
+    ) {
+        self.refused.push(error.kind());
     }
 }
 
@@ -57,7 +69,8 @@ impl Socket {
             Some(other) => sim.add_reactor_beside(other.id, limits),
             None => sim.add_reactor(limits),
         };
-        let handler = sim[id].add_datagram_handler(Member { group, came: Vec::new() });
+        let handler =
+            sim[id].add_datagram_handler(Member { group, came: Vec::new(), refused: Vec::new() });
         let key = sim[id].bind_with(handler, address, options).unwrap();
         Socket { id, handler, key }
     }
@@ -129,6 +142,47 @@ fn it_leaves_the_machine_with_hops_only_and_stays_there_with_a_loop_only() {
             let came = members.each_ref().map(|member| member.came(&sim).len());
             assert_eq!(came, expected, "{options:?}");
         }
+    }
+}
+
+/// As Linux with a loopback interface and another one: the interface is that of the sender's address, and a packet that
+/// says that it is from loopback may not come, or go, another way.
+#[test]
+fn what_is_sent_from_loopback_is_heard_on_loopback_only() {
+    let network = Interface::Index(2);
+    for (from, interface, expected) in [
+        ("127.0.0.1:0", Interface::Any, [1, 0, 0]),
+        ("127.0.0.1:0", LOOPBACK, [1, 0, 0]),
+        ("127.0.0.1:0", network.clone(), [0, 0, 0]),
+        ("[::1]:0", Interface::Any, [0, 0, 0]),
+        ("[::1]:0", network, [0, 0, 0]),
+    ] {
+        let mut sim = Simulation::new(1);
+        let group = if from.starts_with('[') { V6 } else { V4 };
+        let options = DatagramOptions::new().multicast_interface(interface.clone());
+        let sender = Socket::new(&mut sim, None, None, from, &options);
+        let any = if group.is_ipv4() { "0.0.0.0:5353" } else { "[::]:5353" };
+        let reused = DatagramOptions::new().reuse_address(true);
+        let on_loopback = Some((group, LOOPBACK));
+        let members = [
+            Socket::new(&mut sim, Some(&sender), on_loopback, any, &reused),
+            Socket::member(&mut sim, None, group),
+            Socket::member(&mut sim, None, group),
+        ];
+        sim.run_until_idle();
+        let to = SocketAddr::new(group, PORT).into();
+        let mut cx = sim[sender.id].context(sender.handler);
+        cx.send_datagram(sender.key, Some(&to), b"1").ignore();
+        sim.run_until_idle();
+        let is_refused = group.is_ipv4() && interface == Interface::Index(2);
+        let refused = &sim[sender.id].handler(sender.handler).refused;
+        assert_eq!(
+            *refused,
+            vec![ErrorKind::InvalidInput; usize::from(is_refused)],
+            "{from} {interface:?}"
+        );
+        let came = members.each_ref().map(|member| member.came(&sim).len());
+        assert_eq!(came, expected, "{from} {interface:?}");
     }
 }
 
