@@ -1,5 +1,8 @@
 //! The server of `docs/your-first-server.md`: each step of it is compiled and run, and the guide shows nothing else. What
 //! comes of the last step is the example `tally`, which has tests of its own.
+
+// Once is enough, see CONTRIBUTING.md.
+#![cfg(debug_assertions)]
 #![allow(unused_qualifications, reason = "a step is a file of its own")]
 
 #[path = "example/mod.rs"]

@@ -1,5 +1,8 @@
 //! What peers send does not write the log: an error or a panic that quotes it is one short line.
 
+// Once is enough, see CONTRIBUTING.md.
+#![cfg(debug_assertions)]
+
 use std::sync::Mutex;
 
 use oneloop::codec::{FrameHandler, Framed, Lines};
