@@ -420,6 +420,10 @@ impl Connection<'_> {
         stream.limits = Rc::clone(limits);
         stream.read_max = u32::try_from(limits.read_max()).unwrap_or(u32::MAX);
         stream.flags |= REARM;
+        let core = &mut *self.context.core;
+        if core.direct_max > 0 {
+            core.direct_max = limits.output_bytes_high;
+        }
         // With a lower watermark, say.
         if self.is_over_high() && !self.stream().has(CLOSING | DEAD) {
             self.stream_mut().flags |= OVER_HIGH;

@@ -203,7 +203,8 @@ pub enum ConnectError {
     Cancelled,
     /// The reactor stopped.
     Stopped,
-    /// Another error of the system.
+    /// Another error of the system; or the reactor was over its [memory](crate::ReactorLimits::memory_bytes_max), with what
+    /// waited for the connection as the largest part of it (`OutOfMemory`).
     Io(io::ErrorKind),
 }
 

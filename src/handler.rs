@@ -56,7 +56,7 @@ pub trait StreamHandler: 'static {
         true
     }
 
-    /// Phase 4. The connection is open: accepted, or connected by us;
+    /// Phase 4 (5 if it is connected only when its time is up). The connection is open: accepted, or connected by us;
     /// [`conn.origin()`](Connection::origin) says which. A greeting can be sent here.
     fn on_open(&mut self, conn: &mut Connection<'_>) -> Self::Session;
 

@@ -140,6 +140,7 @@ impl<D: Driver> Reactor<D> {
             raw.readiness = raw.readiness | left;
             self.core.queue(key);
         }
+        self.hold_to_memory();
     }
 
     /// The reap phase's part.

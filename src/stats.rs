@@ -55,7 +55,7 @@ pub struct Stats {
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes received and thrown away: what came after `close`, and what no handler had consumed when
-    /// its connection ended, however it did.
+    /// its connection ended, however it did. A callback that panics or fails has consumed what it was shown.
     pub bytes_discarded: u64,
     /// Calls of write on connections.
     pub writes: u64,

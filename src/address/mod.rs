@@ -21,8 +21,8 @@
 //! in both, because networks and services(5) files have such names. What ends like an IPv4 address must be one:
 //! `127.1` and `0x7f.0.0.1` are refused, although getaddrinfo(3) takes them.
 //!
-//! In paths and abstract names `%` and two hexadecimal digits are a byte, so that every name can be written that
-//! the kernel takes: `%25` is the percent sign, `%00` a NUL in an abstract name, `%ff` a byte that is no UTF-8.
+//! In paths and abstract names `%` and two hexadecimal digits are a byte, so that every name of up to 107 bytes can be
+//! written that the kernel takes: `%25` is the percent sign, `%00` a NUL in an abstract name, `%ff` a byte that is no UTF-8.
 //! [`Display`](std::fmt::Display) writes blanks, control characters and what is no UTF-8 in that way.
 //!
 //! There are no lists: several addresses are several values. A comma is refused with that advice, except in paths

@@ -11,7 +11,8 @@ use crate::error::{CloseReason, Error};
 ///
 /// `take` is shown at least one byte. It answers how many the message takes up, or `None`, which means "not yet": then it
 /// is called with the same bytes, and more behind them, when more have come. If it knows how many it waits for it says so
-/// ([`need`](Connection::need)), and is not called before, but at the peer's end; if not, it should remember how far it has
+/// ([`need`](Connection::need)), and is not called before, but at the peer's end, or when no more would be taken
+/// ([`input_bytes_max`](crate::Limits::input_bytes_max)); if not, it should remember how far it has
 /// looked, or a long message in small pieces costs a search from its beginning for each of them.
 ///
 /// `data` is what [`on_data`](crate::StreamHandler::on_data) was shown, and the result, how many bytes were taken, is what

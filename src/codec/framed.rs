@@ -248,6 +248,8 @@ impl<H: FrameHandler> Framed<H> {
 pub struct FramedSession<D, S> {
     decoder: D,
     session: S,
+    /// Behind so many bytes from the peer stands what is shown next, unless that is forwarded.
+    consumed: u64,
 }
 
 impl<H: FrameHandler> StreamHandler for Framed<H> {
@@ -264,7 +266,7 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
         if whole > input {
             self.warn(whole, input);
         }
-        FramedSession { decoder, session }
+        FramedSession { decoder, session, consumed: 0 }
     }
 
     fn on_data(
@@ -273,15 +275,23 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
         conn: &mut Connection<'_>,
         data: &[u8],
     ) -> Result<usize, Error> {
-        let FramedSession { decoder, session } = framed;
+        let FramedSession { decoder, session, consumed } = framed;
         let handler = &mut self.handler;
+        let start = conn.bytes_in() - data.len() as u64;
+        if start != *consumed {
+            // The beginning of a frame that it has looked at went elsewhere.
+            *decoder = handler.decoder();
+        }
         let result = for_each_frame(decoder, conn, data, |conn, frame| {
             handler.on_frame(session, conn, frame)
         });
-        if let Err(error) = &result
-            && let Some(BadFrame(error)) = error.downcast_ref()
-        {
-            handler.on_bad_frame(session, conn, *error);
+        match &result {
+            Ok(count) => *consumed = start + *count as u64,
+            Err(error) => {
+                if let Some(BadFrame(error)) = error.downcast_ref() {
+                    handler.on_bad_frame(session, conn, *error);
+                }
+            }
         }
         result
     }

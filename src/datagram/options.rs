@@ -93,6 +93,7 @@ impl DatagramOptions {
     /// That each option can have its effect on a socket of such an address.
     pub(crate) fn check(&self, address: &SocketAddress) -> io::Result<()> {
         let is_unix = address.inet().is_none();
+        let is_path = address.unix().is_some_and(|name| name.as_path().is_some());
         for (is_asked, name, fits) in [
             (self.broadcast, "broadcast", !is_unix),
             (self.multicast_ttl.is_some(), "multicast_ttl", !is_unix),
@@ -104,7 +105,7 @@ impl DatagramOptions {
             (self.only_v6, "only_v6", !is_unix),
             (self.reuse_address, "reuse_address", !is_unix),
             (self.reuse_port, "reuse_port", !is_unix),
-            (self.unix_mode.is_some(), "unix_mode", is_unix),
+            (self.unix_mode.is_some(), "unix_mode", is_path),
         ] {
             if is_asked && !fits {
                 let message = format!("{name} means nothing for {address}");

@@ -113,8 +113,8 @@ impl Outbox {
 
     /// Whether the front has to stand aside, because others to the same receiver do.
     pub(super) fn is_front_behind_aside(&self) -> bool {
-        let to = self.queue.front().and_then(|(_, to, _)| to.as_ref());
-        to.is_some_and(|to| self.aside.is_for(to))
+        // One that is to leave from an address cannot, which the kernel is left to say.
+        matches!(self.queue.front(), Some((None, Some(to), _)) if self.aside.is_for(to))
     }
 
     /// The front stands aside, `until` then at most; it has an address, and as one of a Unix socket no other to leave

@@ -118,10 +118,11 @@ impl ListenOptions {
     /// That each option can have its effect on a socket of such an address.
     pub(crate) fn check(&self, address: &SocketAddress) -> io::Result<()> {
         let is_unix = address.inet().is_none();
+        let is_path = address.unix().is_some_and(|name| name.as_path().is_some());
         for (is_asked, name, fits) in [
             (self.reuse_port, "reuse_port", !is_unix),
             (self.only_v6, "only_v6", !is_unix),
-            (self.unix_mode.is_some(), "unix_mode", is_unix),
+            (self.unix_mode.is_some(), "unix_mode", is_path),
         ] {
             if is_asked && !fits {
                 let message = format!("{name} means nothing for {address}");

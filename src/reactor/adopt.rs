@@ -19,7 +19,7 @@ impl<D: Driver> Reactor<D> {
     /// (by whoever started the process, or one of a socket pair), one end of a pipe, or a terminal that was opened for
     /// one direction, as [`stdin`](crate::stdin) and [`stdout`](crate::stdout) give it. Its
     /// [`on_open`](StreamHandler::on_open) comes in the next turn, with
-    /// [`Origin::Adopted`](crate::Origin::Adopted) and `tag`; one that is stopped before that is told of to nobody. It
+    /// [`Origin::Adopted`](crate::Origin::Adopted) and `tag`; one that has ended before that is told of to nobody. It
     /// has the limits of [`set_connect_limits`](Self::set_connect_limits), and counts as a connection. The
     /// [idle time-out](Limits::idle_timeout) is among them: by default it ends a quiet one after ten minutes.
     /// Of [socket options](crate::SocketOptions) a TCP socket has those that it came with, but `TCP_NODELAY`, which is set.

@@ -99,6 +99,7 @@ impl<D: Driver> Reactor<D> {
             let error = match (stream.failure, reason) {
                 (Some(error), _) => error,
                 (None, CloseReason::Stopped) => ConnectError::Stopped,
+                (None, CloseReason::MemoryLimit) => ConnectError::Io(io::ErrorKind::OutOfMemory),
                 (None, _) => ConnectError::Cancelled,
             };
             cx.core.stats.connect_failures += 1;

@@ -150,11 +150,18 @@ impl<D: Driver> Reactor<D> {
         let core = &mut self.core;
         core.stats.panics += 1;
         // Half an answer is none.
-        core.stats.lose(core.scratch.len());
+        let unwritten = core.scratch.len();
+        core.stats.lose(unwritten);
         core.scratch.clear();
-        match core.stream(key) {
+        match core.stream_mut(key) {
             // `on_open` did not return: there is no session to close.
             Some(stream) if !stream.has(OPEN) => core.end(key, CloseReason::Panicked),
+            // It was closing, and has lost what it said last.
+            Some(stream)
+                if unwritten > 0 && stream.reason.is_some_and(CloseReason::has_delivered_all) =>
+            {
+                stream.reason = Some(CloseReason::Panicked);
+            }
             _ => core.close(key, CloseReason::Panicked),
         }
         // The end of its run, which would have written and gone on closing, did not come.

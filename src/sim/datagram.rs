@@ -333,6 +333,9 @@ impl Net {
             true => self.check_way_to_groups(key, from.unwrap_or(local))?,
             false => self.check_way(machine, from.unwrap_or(local), to.ip())?,
         }
+        if from.is_some_and(|from| from.is_ipv4() != to.ip().to_canonical().is_ipv4()) {
+            return Err(os_error(io::ErrorKind::InvalidInput));
+        }
         if let Some(from) = from
             && self.addresses.machine(machine, from) != Some(machine)
         {

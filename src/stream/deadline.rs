@@ -240,7 +240,7 @@ impl Stream {
             buffers.output_since = Some(now);
             buffers.output_from = self.bytes_out;
         }
-        if buffers.output.len_in_memory() <= soft {
+        if is_connecting || buffers.output.len_in_memory() <= soft {
             buffers.over_soft_since = None;
         } else if buffers.over_soft_since.is_none() {
             buffers.over_soft_since = Some(now);

@@ -50,8 +50,9 @@ impl Core {
                     return;
                 }
                 stream.flags |= DEAD;
+                let unwritten = if key == self.running { self.scratch.len() } else { 0 };
                 // A graceful end that lost output was none.
-                let is_cut = stream.has(HAS_OUTPUT)
+                let is_cut = (stream.has(HAS_OUTPUT) || unwritten > 0)
                     && stream.reason.is_some_and(CloseReason::has_delivered_all);
                 if is_cut || stream.reason.is_none() {
                     stream.reason = Some(reason);
@@ -73,7 +74,7 @@ impl Core {
                 }
                 self.account(key);
                 if key == self.running {
-                    self.stats.lose(self.scratch.len());
+                    self.stats.lose(unwritten);
                     self.scratch.clear();
                     self.direct_max = 0;
                 }

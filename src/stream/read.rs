@@ -93,7 +93,9 @@ impl<D: Driver> Reactor<D> {
     #[inline(never)]
     fn finish_unusual_write(&mut self, key: Key, result: io::Result<usize>) {
         self.core.write_left = self.core.sources.live(key).limits.write_bytes_per_turn_max;
+        self.core.running = key;
         self.after_scratch_write(key, result, self.core.scratch.len());
+        self.core.running = Key::NONE;
         self.settle(key);
         self.hold_to_memory();
     }

@@ -266,10 +266,10 @@ impl<D: Driver> Reactor<D> {
     /// again if it has work left.
     #[inline(never)]
     pub(crate) fn end_run(&mut self, key: Key) {
-        self.core.running = Key::NONE;
         if !self.core.scratch.is_empty() {
             self.write_scratch(key);
         }
+        self.core.running = Key::NONE;
         self.settle(key);
         self.hold_to_memory();
     }

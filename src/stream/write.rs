@@ -58,9 +58,9 @@ impl<D: Driver> Reactor<D> {
         result: io::Result<usize>,
         length: usize,
     ) {
-        match self.after_write(key, result, length) {
-            Some(written) => self.queue_scratch(key, written),
-            None => self.core.scratch.clear(),
+        // If it failed the connection is at its end, and what was to be written with it.
+        if let Some(written) = self.after_write(key, result, length) {
+            self.queue_scratch(key, written);
         }
     }
 

@@ -92,7 +92,8 @@ impl Files for Memory {
             let said = self.lengths.lock().unwrap().get(path).copied();
             let len = said.unwrap_or(bytes.len() as u64);
             let is_settled = !self.is_unsettled.load(Ordering::Relaxed);
-            let stamp = Stamp { len, modified, inode: 0, changed_nanos: 0, is_settled };
+            let (inode, device, changed_nanos) = (0, 0, 0);
+            let stamp = Stamp { len, modified, inode, device, changed_nanos, is_settled };
             return Ok(Opened::File(file(&bytes), stamp));
         }
         match self.names_in(path).is_empty() {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::support::*;
-use oneloop::{CloseReason, Limits};
+use oneloop::{CloseReason, Limits, Sent};
 
 // Changed
 
@@ -189,4 +189,19 @@ fn a_raised_limit_lets_in_what_the_old_one_had_no_room_for() {
     server.until("all of it is shown", |calls| calls.shown().contains(&pattern(100)));
     server.assert_idle();
     assert!(server.calls.closed().is_empty());
+}
+
+#[test]
+fn a_high_watermark_that_is_lowered_holds_for_what_is_sent_next() {
+    let limits = Rc::new(Limits::new().output_bytes_low(10).output_bytes_high(100));
+    let mut server = Server::new(Recorder::new().open(move |conn| {
+        conn.set_limits(&limits);
+        assert_eq!(conn.send(&[0; 100]), Sent::Ok);
+        assert!(!conn.is_over_high());
+        assert_eq!(conn.send(&[0]), Sent::OverHigh);
+        assert!(conn.is_over_high());
+    }));
+    let (mut client, key) = server.open();
+    assert_eq!(server.read(&mut client, 101), [0; 101]);
+    server.until("it is told", |calls| calls.has(&Call::Drained(key)));
 }

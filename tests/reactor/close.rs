@@ -398,6 +398,62 @@ fn data_that_came_before_a_reset_is_shown() {
 }
 
 #[test]
+fn an_orderly_end_that_loses_its_last_words_to_a_reset_is_a_reset() {
+    if !needs_tcp("a Unix socket has no reset") {
+        return;
+    }
+    let mut lost = 0;
+    // Often, because where the network takes its time the reply is gone before the reset is there.
+    for _ in 0..50 {
+        let mut server = Server::new(replies_and_closes(b"bye".to_vec()));
+        let (mut client, _) = server.open();
+        client.write_all(b"x").unwrap();
+        reset(client);
+        server.until_closed(1);
+        let stats = server.reactor.stats();
+        assert_eq!(stats.bytes_out + stats.bytes_undelivered, 3);
+        let is_lost = stats.bytes_undelivered > 0;
+        let reason = if is_lost { CloseReason::Reset } else { CloseReason::Closed };
+        assert_eq!(server.calls.reasons(), [reason]);
+        lost += u32::from(is_lost);
+    }
+    assert!(lost > 0);
+}
+
+#[test]
+fn what_an_echo_could_not_write_is_counted_as_undelivered() {
+    if !needs_tcp("a Unix socket has no reset") {
+        return;
+    }
+    for _ in 0..50 {
+        let mut server = Server::new(Recorder::echo());
+        let (mut client, _) = server.open();
+        client.write_all(b"echo").unwrap();
+        reset(client);
+        server.until_closed(1);
+        let stats = server.reactor.stats();
+        assert_eq!((stats.bytes_in, stats.bytes_out + stats.bytes_undelivered), (4, 4));
+    }
+}
+
+#[test]
+fn an_abort_after_close_is_an_abort_if_it_cost_output() {
+    let mut server = Server::new(Recorder::new().data(|conn, data| {
+        if data != b"silent" {
+            conn.send(b"dropped").ignore();
+        }
+        conn.close();
+        conn.abort();
+        Ok(data.len())
+    }));
+    for (data, reason) in [(&b"x"[..], CloseReason::Aborted), (b"silent", CloseReason::Closed)] {
+        let (mut client, key) = server.open();
+        client.write_all(data).unwrap();
+        server.until("it has ended", |calls| calls.has(&Call::Close(key, reason)));
+    }
+}
+
+#[test]
 fn a_client_that_resets_before_it_is_accepted_harms_nobody() {
     if !needs_tcp("a Unix socket has no reset") {
         return;

@@ -167,6 +167,12 @@ fn to_leave_from_an_address_that_the_machine_does_not_have_is_told() {
         ("0.0.0.0:0", "127.0.0.1:9", "192.0.2.1", ErrorKind::NetworkUnreachable),
         ("[::]:0", "127.0.0.1:9", "192.0.2.1", ErrorKind::NetworkUnreachable),
         ("[::]:0", "[::1]:9", "2001:db8::1", ErrorKind::InvalidInput),
+        // As one family shows it to the other one,
+        ("0.0.0.0:0", "127.0.0.1:9", "::ffff:192.0.2.1", ErrorKind::NetworkUnreachable),
+        // ... and of another family than the receiver's, of which the kernel takes no notice, or complains.
+        ("0.0.0.0:0", "127.0.0.1:9", "::1", ErrorKind::InvalidInput),
+        ("[::]:0", "127.0.0.1:9", "::1", ErrorKind::InvalidInput),
+        ("[::]:0", "[::1]:9", "127.0.0.1", ErrorKind::InvalidInput),
     ] {
         let mut server = Server::at(bound);
         let to = to.parse::<SocketAddr>().unwrap().into();

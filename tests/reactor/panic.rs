@@ -103,6 +103,25 @@ fn a_panic_closes_its_connection_and_the_others_go_on() {
 }
 
 #[test]
+fn a_panic_after_close_is_the_reason_if_it_cost_output() {
+    let mut server = Server::new(Recorder::new().data(|conn, data| {
+        if data != b"silent" {
+            conn.send(b"lost with the panic").ignore();
+        }
+        conn.close();
+        panic!("as the test wants");
+    }));
+    for (data, reason) in [(&b"x"[..], CloseReason::Panicked), (b"silent", CloseReason::Closed)] {
+        let (mut client, key) = server.open();
+        client.write_all(data).unwrap();
+        assert_eq!(server.read_to_end(&mut client), (Vec::new(), None));
+        drop(client);
+        server.until("it has ended", |calls| calls.has(&Call::Close(key, reason)));
+    }
+    assert_eq!(server.reactor.stats().bytes_undelivered, b"lost with the panic".len() as u64);
+}
+
+#[test]
 fn a_panic_in_on_open_ends_in_no_call_at_all() {
     let is_first = Cell::new(true);
     let mut server = Server::new(Recorder::echo().open(move |conn| {

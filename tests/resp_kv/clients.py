@@ -89,6 +89,9 @@ class Clients(TestCase):
     def test_commands_are_described(self):
         self.assertGreater(self.redis.command_count(), 50)
         commands = self.redis.command()
+        for name, keys in {"get": (1, 1, 1), "mset": (1, -1, 2), "blpop": (1, -2, 1), "ping": (0, 0, 0)}.items():
+            places = [commands[name][place] for place in ("first_key_pos", "last_key_pos", "step_count")]
+            self.assertEqual(places, list(keys), name)
         self.assertEqual(commands["get"]["arity"], 2)
         self.assertEqual(commands["set"]["arity"], -3)
 

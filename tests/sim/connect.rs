@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use oneloop::sim::{Call, Entry, Faults, Kernel, Served, Simulation};
 use oneloop::{
-    Backoff, ConnectError, ConnectOptions, Connection, Context, Error, Key, Limits, StreamHandler,
-    Time,
+    Backoff, CloseReason, ConnectError, ConnectOptions, Connection, Context, Error, Key, Limits,
+    ListenOptions, ReactorLimits, StreamHandler, Time,
 };
 
 use super::{Echo, SECOND, served_echo};
@@ -231,4 +231,83 @@ fn a_connect_that_failed_for_want_of_room_is_not_at_rest_either() {
     sim.fail_next(once.reactor, Call::Connect, io::Error::from_raw_os_error(EAGAIN));
     sim.run_until_idle();
     assert_eq!(sim.handler(once).outcome().0, Ok(()));
+}
+
+/// Connects, and sends a lot before it is through.
+struct Early {
+    to: SocketAddr,
+    options: Rc<ConnectOptions>,
+    end: Option<Result<CloseReason, ConnectError>>,
+}
+
+const EARLY: usize = 1 << 20;
+
+impl Early {
+    /// Calls somebody who is not there yet, once a second.
+    fn new(to: SocketAddr, limits: Limits) -> Early {
+        let options = ConnectOptions::new().limits(limits).retry(99, Backoff::new(SECOND, SECOND));
+        Early { to, options: Rc::new(options), end: None }
+    }
+}
+
+impl StreamHandler for Early {
+    type Session = ();
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        let key = cx.connect_with(self.to, 0, &self.options);
+        cx.send_to(key, &[7; EARLY]).ignore();
+    }
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+        Ok(data.len())
+    }
+
+    fn on_close(&mut self, (): (), _: Key, reason: CloseReason, _: &mut Context<'_>) {
+        self.end = Some(Ok(reason));
+    }
+
+    fn on_connect_failed(&mut self, _: Key, _: u64, error: ConnectError, _: &mut Context<'_>) {
+        self.end = Some(Err(error));
+    }
+}
+
+/// Takes what comes.
+struct Sink;
+
+impl StreamHandler for Sink {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) {}
+
+    fn on_data(&mut self, _: &mut (), _: &mut Connection<'_>, data: &[u8]) -> Result<usize, Error> {
+        Ok(data.len())
+    }
+}
+
+#[test]
+fn a_peer_has_not_been_slow_before_it_was_there() {
+    let mut sim = Simulation::new(1);
+    let callee = sim.add_reactor(ReactorLimits::new());
+    let to = SocketAddr::new(sim.ip(callee), 7);
+    let caller = sim.serve(Early::new(to, Limits::new().output_soft_timeout(2 * SECOND)));
+    sim.run_for(10 * SECOND);
+    let sink = sim[callee].add(Sink);
+    sim[callee].listen(sink, to).unwrap();
+    sim.run_for(5 * SECOND);
+    assert_eq!(sim.handler(caller).end, None);
+    assert_eq!(sim[callee].stats().bytes_in, EARLY as u64);
+}
+
+#[test]
+fn what_waits_for_a_connect_and_is_too_much_ends_it_for_want_of_memory() {
+    let mut sim = Simulation::new(1);
+    let callee = sim.add_reactor(ReactorLimits::new());
+    let to = SocketAddr::new(sim.ip(callee), 7);
+    let limits = ReactorLimits::new().memory_bytes_max(EARLY / 2);
+    let caller = sim.serve_with(Early::new(to, Limits::new()), limits, &ListenOptions::new());
+    sim.run_for(10 * SECOND);
+    let expected = ConnectError::Io(io::ErrorKind::OutOfMemory);
+    assert_eq!(sim.handler(caller).end, Some(Err(expected)));
 }

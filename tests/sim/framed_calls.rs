@@ -204,3 +204,58 @@ fn a_handler_of_frames_gets_every_call() {
     }
     assert_eq!(sim.handler(server).handler().seen, expected);
 }
+
+/// Notes the lines that it is shown, and why its connections ended.
+#[derive(Default)]
+struct Collects {
+    keys: Vec<Key>,
+    lines: Vec<Vec<u8>>,
+    reasons: Vec<CloseReason>,
+}
+
+impl FrameHandler for Collects {
+    type Decoder = Lines;
+    type Session = ();
+
+    fn decoder(&self) -> Lines {
+        Lines::new(100)
+    }
+
+    fn on_open(&mut self, conn: &mut Connection<'_>) {
+        self.keys.push(conn.key());
+    }
+
+    fn on_frame(&mut self, (): &mut (), _: &mut Connection<'_>, line: &[u8]) -> Result<(), Error> {
+        self.lines.push(line.to_vec());
+        Ok(())
+    }
+
+    fn on_close(&mut self, (): (), _: Key, reason: CloseReason, _: &mut Context<'_>) {
+        self.reasons.push(reason);
+    }
+}
+
+/// The decoder has looked at it, and waits for what is behind it.
+#[test]
+fn the_beginning_of_a_frame_that_was_forwarded_is_none_of_the_next_one() {
+    for rest in ["x\n", "x\ny\nlonger\n"] {
+        let mut sim = Simulation::new(1);
+        let server = sim.serve(Framed::new(Collects::default()));
+        let second = Duration::from_secs(1);
+        sim.client(server.address, Script::new().send("abc").wait(second).send(rest).may_end());
+        sim.run_for(10 * MS);
+        let other = sim.client(server.address, Script::new().expect("abc").may_end());
+        sim.run_for(10 * MS);
+        let keys = sim.handler(server).handler().keys.clone();
+        let mut cx = sim[server.reactor].context(server.handler);
+        assert!(cx.forward(keys[0], keys[1]));
+        sim.run_for(10 * MS);
+        sim.assert_done(other);
+        assert!(sim[server.reactor].context(server.handler).end_forward(keys[0]));
+        sim.run_for(2 * second);
+        let collects = sim.handler(server).handler();
+        let expected: Vec<&[u8]> = rest.lines().map(str::as_bytes).collect();
+        assert_eq!(collects.lines, expected);
+        assert_eq!(collects.reasons, []);
+    }
+}

@@ -413,6 +413,7 @@ fn a_unix_socket_has_no_options_of_ip() {
         (DatagramOptions::new().multicast_interface(LO), "multicast_interface"),
         (DatagramOptions::new().reuse_port(true), "reuse_port"),
         (DatagramOptions::new().gather(true), "gather"),
+        (DatagramOptions::new().unix_mode(0o600), "unix_mode"),
     ] {
         let mut reactor = Reactor::new().unwrap();
         let handler = reactor.add_datagram_handler(Datagrams::listens());

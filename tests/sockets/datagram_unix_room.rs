@@ -1,6 +1,7 @@
 //! Unix datagram sockets whose receivers have no room.
 
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -350,4 +351,17 @@ fn receivers_that_read_lose_nothing() {
     let stats = server.reactor.stats();
     assert_eq!((stats.datagrams_dropped, stats.datagram_errors), (0, 0));
     assert_eq!(stats.datagrams_out, u64::from(4 * EACH));
+}
+
+#[test]
+fn one_that_cannot_leave_from_an_address_is_not_put_behind_those_that_wait_for_room() {
+    let (_receiver, name) = client();
+    let mut server = UnixServer::new(Datagrams::listens(), None, &DatagramOptions::new());
+    server.fill(Some(&name));
+    let (calls, to) = (server.calls.borrow().len(), SocketAddress::Unix(name));
+    let mut cx = server.reactor.context(server.handler);
+    cx.send_datagram_from(server.key, Ipv4Addr::LOCALHOST.into(), &to, b"x").ignore();
+    server.reactor.turn(Some(Duration::ZERO)).unwrap();
+    let error = DatagramCall::Failed(Some(to), ErrorKind::InvalidInput);
+    assert_eq!(server.calls.borrow()[calls..], [error]);
 }

@@ -60,6 +60,7 @@ fn an_option_of_another_kind_of_socket_is_an_error() {
         ("unix:@oneloop-options", ListenOptions::new().reuse_port(true), "reuse_port"),
         ("unix:@oneloop-options", ListenOptions::new().only_v6(true), "only_v6"),
         ("127.0.0.1:0", ListenOptions::new().unix_mode(0o600), "unix_mode"),
+        ("unix:@oneloop-options", ListenOptions::new().unix_mode(0o600), "unix_mode"),
     ] {
         let error = reactor.listen_with(echo, address, &options).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);

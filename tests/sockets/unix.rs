@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
@@ -12,15 +12,20 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::rc::Rc;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use oneloop::address::UnixName;
 use oneloop::{
-    Connection, Context, Credentials, Ended, Error, HandlerId, Limits, ListenOptions, ListenerId,
-    Peer, ReactorLimits, SocketAddress, StreamHandler,
+    Connection, Context, Credentials, DatagramOptions, Ended, Error, HandlerId, Limits,
+    ListenOptions, ListenerId, Peer, ReactorLimits, SocketAddress, StreamHandler,
 };
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+
+use crate::support::datagrams::*;
+use crate::support::unix_datagrams::*;
 use crate::support::*;
 
 /// A directory of a test's own.
@@ -477,4 +482,50 @@ fn pass(client: &UnixStream, data: &[u8]) {
     assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
     let sent = sendmsg(client, &[io::IoSlice::new(data)], &mut control, SendFlags::empty());
     assert_eq!(sent.unwrap(), data.len());
+}
+
+/// A socket that is bound to the longest path that Linux takes, which leaves no room for its NUL.
+fn bound_to_the_longest_path(kind: SocketType) -> (OwnedFd, PathBuf) {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    let own = format!("{}/oneloop-{}-{number}-", std::env::temp_dir().display(), process::id());
+    let path = PathBuf::from(format!("{own:q<108}"));
+    let socket = rustix::net::socket(AddressFamily::UNIX, kind, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    (socket, path)
+}
+
+fn abstract_address(name: &UnixName) -> SocketAddrUnix {
+    SocketAddrUnix::new_abstract_name(name.as_abstract().unwrap()).unwrap()
+}
+
+#[test]
+fn a_peer_with_the_longest_path_that_linux_takes_harms_nobody() {
+    let name = UnixName::from_abstract(format!("oneloop-longest-{}", process::id())).unwrap();
+    let peers = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&peers);
+    let recorder =
+        Recorder::echo().open(move |conn| seen.borrow_mut().push(conn.peer_address().unwrap()));
+    let mut reactor = Reactor::new().unwrap();
+    let handler = reactor.add(recorder);
+    reactor.listen(handler, name.clone()).unwrap();
+    let (socket, path) = bound_to_the_longest_path(SocketType::STREAM);
+    rustix::net::connect(&socket, &abstract_address(&name)).unwrap();
+    rustix::io::write(&socket, b"x").unwrap();
+    run_until(&mut reactor, "it is served", |reactor| reactor.stats().bytes_out == 1);
+    assert_eq!(*peers.borrow(), [SocketAddress::Unnamed]);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_datagram_from_the_longest_path_that_linux_takes_has_no_sender() {
+    let name = UnixName::from_abstract(format!("oneloop-longest-d-{}", process::id())).unwrap();
+    let mut server = UnixServer::new(Datagrams::listens(), Some(&name), &DatagramOptions::new());
+    let (socket, path) = bound_to_the_longest_path(SocketType::DGRAM);
+    rustix::net::connect(&socket, &abstract_address(&name)).unwrap();
+    rustix::io::write(&socket, b"x").unwrap();
+    run_until(&mut server.reactor, "it comes", |reactor| reactor.stats().datagrams_in == 1);
+    let expected = DatagramCall::Datagram(b"x".to_vec(), SocketAddress::Unnamed, 1);
+    assert_eq!(server.calls.borrow()[1..], [expected]);
+    fs::remove_file(path).unwrap();
 }

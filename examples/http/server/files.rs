@@ -49,8 +49,10 @@ pub(crate) struct Stamp {
     pub(crate) len: u64,
     /// When it was last written, or is said to have been: a copy may have the time of another file.
     pub(crate) modified: SystemTime,
-    /// The number of its inode.
+    /// The number of its inode,
     pub(crate) inode: u64,
+    /// ... which is one of this file system only.
+    pub(crate) device: u64,
     /// When that last changed, which nobody can set (inode(7)); since 1970.
     pub(crate) changed_nanos: i128,
     /// That is long enough ago for the next change to have another time. A change before that has the same tag if the
@@ -84,11 +86,12 @@ impl Directory {
 }
 
 /// Gives an error a kind that is stable where its own is not. Links that lead in a circle, or on and on
-/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, a client may try again.
+/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, or while another program holds a lease on the file
+/// (fcntl(2)), a client may try again.
 fn with_stable_kind(error: io::Error) -> io::Error {
     let kind = match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => ErrorKind::NotFound,
-        Some(Errno::MFILE | Errno::NFILE) => ErrorKind::ResourceBusy,
+        Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN) => ErrorKind::ResourceBusy,
         _ => return error,
     };
     io::Error::new(kind, error)
@@ -139,6 +142,12 @@ fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
         i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let is_settled = changed_nanos + CLOCK_TICK_NANOS < now as i128;
-    let (len, modified, inode) = (metadata.len(), metadata.modified()?, metadata.ino());
-    Ok(Stamp { len, modified, inode, changed_nanos, is_settled })
+    Ok(Stamp {
+        len: metadata.len(),
+        modified: metadata.modified()?,
+        inode: metadata.ino(),
+        device: metadata.dev(),
+        changed_nanos,
+        is_settled,
+    })
 }

@@ -53,7 +53,7 @@ pub(super) fn look_up(
 ) -> LookedUp {
     let found =
         try_look_up(files, memory, &path, known).or_else(|error| match (error.kind(), known) {
-            // Without a descriptor nothing can be told, and an old file is better than none.
+            // Without a descriptor, say, nothing can be told, and an old file is better than none.
             (ErrorKind::ResourceBusy, Some(_)) => Ok(Found::Unchanged),
             // It has become shorter since its length was asked for, as a file does that is written anew.
             (ErrorKind::UnexpectedEof, _) => try_look_up(files, memory, &path, None),

@@ -33,7 +33,9 @@ impl Meta {
             _ => guess.to_string(),
         };
         let nanos = stamp.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let etag = format!("\"{nanos:x}-{:x}-{:x}\"", stamp.changed_nanos, stamp.len);
+        // Files that were written at once, and in whose place the other one comes, have the same times.
+        let (inode, changed) = (stamp.inode ^ stamp.device.rotate_left(32), stamp.changed_nanos);
+        let etag = format!("\"{nanos:x}-{changed:x}-{inode:x}-{:x}\"", stamp.len);
         // Not in the future (RFC 9110, 8.8.2.1).
         let last_modified = http_date(stamp.modified.min(SystemTime::now()));
         let mut meta = Meta { stamp, content_type, etag, last_modified, whole: String::new() };

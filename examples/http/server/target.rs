@@ -30,7 +30,8 @@ fn strip_host(target: &str) -> Result<&str, Refused> {
     if is_host(host.as_bytes()) { Ok(path) } else { Err(Refused::new(400, "that is no host")) }
 }
 
-/// Whether `text` is a host (RFC 3986, 3.2.2), with a port or without.
+/// Whether `text` is a host (RFC 3986, 3.2.2, but no address of a later version), with a port or
+/// without.
 pub(super) fn is_host(text: &[u8]) -> bool {
     let position = |wanted| text.iter().position(|byte| *byte == wanted);
     let (is_host, port) = match (text, position(b']')) {

@@ -64,6 +64,8 @@ pub const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How often keys are removed whose deadline has passed. A command that asks for such a key before that does not find
 /// it.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
+/// With so much waiting for a client, none of its commands is carried out.
+const REPLY_BYTES_HIGH: usize = 64 << 20;
 
 /// A key-value store that speaks the protocol of Redis.
 #[derive(Default)]
@@ -119,10 +121,12 @@ impl Server {
 
     /// Limits for the server's listener, which are those of Redis: a client may be idle for ever, as connections of a
     /// pool are, and may take its replies when it likes to; commands and replies may be large. The memory of the
-    /// reactor bounds them for all clients together.
+    /// reactor bounds them for all clients together. But of one who has not taken 64 MiB of replies, no more is read:
+    /// libraries send a pipeline as a whole before they read the first reply.
     pub fn limits() -> Limits {
         Limits::new()
             .input_bytes_max(COMMAND_BYTES_MAX + 64 * 1024)
+            .output_bytes_high(REPLY_BYTES_HIGH)
             .output_bytes_max(usize::MAX)
             .output_bytes_soft(usize::MAX)
             .idle_timeout(Duration::MAX)
@@ -133,6 +137,7 @@ impl Server {
     /// As in Redis, less output may wait for a subscriber: 32 MB at once, or 8 MB for a minute.
     fn subscriber_limits() -> Limits {
         Server::limits()
+            .output_bytes_high(64 << 10)
             .output_bytes_max(32 << 20)
             .output_bytes_soft(8 << 20)
             .output_soft_timeout(Duration::from_secs(60))

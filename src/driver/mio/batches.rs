@@ -29,7 +29,10 @@ pub(super) fn send(socket: &OwnedFd, batch: Batch<'_>) -> Option<io::Result<()>>
         None => None,
     };
     let data = [IoSlice::new(batch.data)];
-    let source = batch.from.zip(to).map(|(from, to)| Source::new(from, to));
+    let source = match batch.from.zip(to) {
+        Some((from, to)) => Some(Source::new(from, to)?),
+        None => None,
+    };
     let segments = ControlMessage::UdpGsoSegments(&length);
     let both;
     let controls = match &source {

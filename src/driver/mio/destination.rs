@@ -107,8 +107,13 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn new(from: IpAddr, to: SocketAddr) -> Source {
-        match of_family(to, from) {
+    /// None if they are of different families, of which the kernel would say nothing.
+    pub(super) fn new(from: IpAddr, to: SocketAddr) -> Option<Source> {
+        let from = from.to_canonical();
+        if from.is_ipv4() != to.ip().to_canonical().is_ipv4() {
+            return None;
+        }
+        Some(match of_family(to, from) {
             IpAddr::V4(ip) => {
                 let (source, none) = (u32::from_ne_bytes(ip.octets()), in_addr { s_addr: 0 });
                 let source = in_addr { s_addr: source };
@@ -118,7 +123,7 @@ impl Source {
                 let source = in6_addr { s6_addr: ip.octets() };
                 Source::V6(in6_pktinfo { ipi6_addr: source, ipi6_ifindex: 0 })
             }
-        }
+        })
     }
 
     pub(super) fn control(&self) -> ControlMessage<'_> {
@@ -137,7 +142,7 @@ pub(super) fn send(
     to: &SocketAddress,
 ) -> io::Result<()> {
     let SocketAddress::Inet(to) = to else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let source = Source::new(from, *to);
+    let source = Source::new(from, *to).ok_or(io::ErrorKind::InvalidInput)?;
     let (slices, to) = ([IoSlice::new(data)], SockaddrStorage::from(*to));
     let (control, flags) = ([source.control()], MsgFlags::MSG_NOSIGNAL);
     retrying(|| sendmsg(socket.as_raw_fd(), &slices, &control, flags, Some(&to)))?;

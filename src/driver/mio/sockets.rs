@@ -16,6 +16,9 @@ use crate::driver::{AcceptError, ConnectConfig, Connecting, ListenConfig};
 
 use super::unix::{self, BoundPath};
 
+/// `sizeof (struct sockaddr_un)` on Linux, of which other systems' are no longer.
+const UNIX_ADDRESS_BYTES_MAX: u32 = 2 + 108;
+
 pub(super) fn stream_socket(address: &SocketAddress) -> io::Result<OwnedFd> {
     socket(address, SocketType::STREAM)
 }
@@ -156,6 +159,10 @@ pub(super) fn peer_address(socket: &OwnedFd) -> io::Result<SocketAddress> {
 pub(super) fn from_kernel(address: SocketAddrAny) -> io::Result<SocketAddress> {
     if address.address_family() != AddressFamily::UNIX {
         return Ok(SocketAddress::Inet(SocketAddr::try_from(address)?));
+    }
+    // Of a path that fills all the room Linux counts a NUL that has none (unix(7), BUGS), and reading it panics.
+    if address.addr_len() > UNIX_ADDRESS_BYTES_MAX {
+        return Ok(SocketAddress::Unnamed);
     }
     let address = SocketAddrUnix::try_from(address)?;
     let name = match (address.path_bytes(), platform::abstract_name(&address)) {

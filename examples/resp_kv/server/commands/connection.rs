@@ -142,14 +142,30 @@ pub fn command(server: &mut Server, _: &mut Connection, args: Args) -> Outcome {
     }
     reply.array(COMMANDS.len());
     for row in COMMANDS {
-        // Behind name and arity come eight places more, such as where the keys stand. Clients look at them for clusters
-        // only.
+        // Behind name and arity come eight places more, of which clients look at where the keys stand.
         reply.array(10);
         reply.bulk(row.name.as_bytes());
         reply.integer(row.arity.into());
         reply.array(0);
-        (0..3).for_each(|_| _ = reply.integer(0));
+        keys_of(row.name).into_iter().for_each(|place| _ = reply.integer(place));
         (0..4).for_each(|_| _ = reply.array(0));
     }
     Ok(Done)
+}
+
+/// Where a command has its first key and its last one, from its end if that is negative, and how far they are apart.
+fn keys_of(command: &str) -> [i64; 3] {
+    match command {
+        "keys" | "scan" | "dbsize" | "flushdb" | "flushall" | "publish" | "subscribe"
+        | "psubscribe" | "unsubscribe" | "punsubscribe" | "multi" | "exec" | "discard"
+        | "unwatch" | "ping" | "echo" | "select" | "quit" | "hello" | "client" | "info"
+        | "config" | "command" | "shutdown" => [0, 0, 0],
+        "mget" | "del" | "unlink" | "exists" | "sinter" | "sunion" | "sdiff" | "watch" => {
+            [1, -1, 1]
+        }
+        "mset" => [1, -1, 2],
+        "blpop" | "brpop" => [1, -2, 1],
+        "rename" => [1, 2, 1],
+        _ => [1, 1, 1],
+    }
 }
