@@ -174,7 +174,7 @@ fn a_file_that_is_replaced_by_one_of_the_same_length_and_time_is_served_anew() {
 fn files_of_one_time_and_one_length_have_tags_of_their_own() {
     let site = Site::start();
     let paths = ["one", "other"].map(|name| site.files().join(name).join("flag.txt"));
-    paths.each_ref().map(|path| fs::create_dir(path.parent().unwrap()).unwrap());
+    paths.iter().for_each(|path| fs::create_dir(path.parent().unwrap()).unwrap());
     until("both are written within one tick of the clock", || {
         for (path, text) in paths.iter().zip(["on \n", "off\n"]) {
             // Not written over: a file whose time was asked for has finer ones from then on.
