@@ -65,7 +65,7 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Bytes given to send that the kernel had not taken when their connection ended.
     pub bytes_undelivered: u64,
-    /// Times that a connection or a datagram socket used up its budget of a turn with more to read.
+    /// Times that a connection or a datagram socket used up its budget of a turn, with more to read as a rule.
     pub budgets_exhausted: u64,
     /// Closing connections that ended at their linger deadline.
     pub lingers_cut: u64,

@@ -138,7 +138,11 @@ impl DatagramOptions {
     }
 
     /// Connects the socket: it receives from this address only, [`send`](crate::DatagramSocket::send) goes
-    /// there, and it is told when nobody is there (udp(7), unix(7)). No datagram is sent for that.
+    /// there, and it is told when nobody is there (udp(7), unix(7)). No datagram is sent for that. What came before it was
+    /// connected, in a moment after it was bound, is shown, from whomever.
+    ///
+    /// A Unix socket is connected to a socket, not to a name: when that is gone Linux throws away what has come from it and
+    /// was not read yet, at the next send, which fails as `ConnectionRefused`; from then on the socket is not connected.
     #[must_use]
     pub fn connect(mut self, peer: impl Into<SocketAddress>) -> DatagramOptions {
         self.connect = Some(peer.into());
@@ -246,7 +250,8 @@ impl DatagramOptions {
     }
 
     /// The permissions of a Unix socket's path, at most 0o777: who may write to it may send to it (unix(7)). By
-    /// default those that the umask leaves. The path has them as soon as anybody can send.
+    /// default those that the umask leaves. The path has them as soon as anybody can send. For a socket without a path it
+    /// is an error.
     #[must_use]
     pub fn unix_mode(mut self, mode: u32) -> DatagramOptions {
         self.unix_mode = Some(mode);

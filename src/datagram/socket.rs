@@ -83,8 +83,8 @@ impl DatagramSocket<'_> {
     }
 
     /// Sends one datagram to whom the socket is [connected](DatagramOptions::connect); otherwise as
-    /// [`send_to`](Self::send_to). Of a socket that is not connected it fails (`EDESTADDRREQ`), of which
-    /// `on_send_failed` tells.
+    /// [`send_to`](Self::send_to). Of a socket that is not connected it fails (`EDESTADDRREQ`, a Unix socket's
+    /// `ENOTCONN`), of which `on_send_failed` tells.
     pub fn send(&mut self, data: &[u8]) -> Queued {
         self.context.core.send_datagram(self.key, None, None, data)
     }

@@ -84,8 +84,8 @@ impl ListenOptions {
     }
 
     /// The permissions of a Unix socket's path, at most 0o777: who may write to it may connect (unix(7)). By
-    /// default those that the umask leaves. The path has them as soon as anybody can connect. An abstract name
-    /// has none: everybody in the network namespace may connect, and
+    /// default those that the umask leaves. The path has them as soon as anybody can connect. For an
+    /// abstract name, which has none, it is an error: everybody in the network namespace may connect there, and
     /// [`Peer::credentials`](crate::Peer::credentials) tells who does.
     #[must_use]
     pub fn unix_mode(mut self, mode: u32) -> ListenOptions {
