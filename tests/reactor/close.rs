@@ -421,22 +421,6 @@ fn an_orderly_end_that_loses_its_last_words_to_a_reset_is_a_reset() {
 }
 
 #[test]
-fn what_an_echo_could_not_write_is_counted_as_undelivered() {
-    if !needs_tcp("a Unix socket has no reset") {
-        return;
-    }
-    for _ in 0..50 {
-        let mut server = Server::new(Recorder::echo());
-        let (mut client, _) = server.open();
-        client.write_all(b"echo").unwrap();
-        reset(client);
-        server.until_closed(1);
-        let stats = server.reactor.stats();
-        assert_eq!((stats.bytes_in, stats.bytes_out + stats.bytes_undelivered), (4, 4));
-    }
-}
-
-#[test]
 fn an_abort_after_close_is_an_abort_if_it_cost_output() {
     let mut server = Server::new(Recorder::new().data(|conn, data| {
         if data != b"silent" {

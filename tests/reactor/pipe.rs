@@ -257,6 +257,21 @@ fn output_that_nobody_will_read_is_counted_as_undelivered() {
     assert_eq!(stats.bytes_out + stats.bytes_undelivered, 5_000_000);
 }
 
+/// The first write fails, before anything was queued.
+#[test]
+fn last_words_that_nobody_will_read_are_counted_as_undelivered() {
+    let mut pipes = Loop::new(Recorder::new().open(|conn| {
+        conn.send(b"last words").ignore();
+        conn.close();
+    }));
+    let (reader, writer) = pipe_ends();
+    drop(reader);
+    pipes.adopt(writer, 1);
+    pipes.until("it has ended", |calls| !calls.closed().is_empty());
+    assert_eq!(pipes.calls.reasons(), [CloseReason::Reset]);
+    assert_eq!(pipes.reactor.stats().bytes_undelivered, 10);
+}
+
 /// As a program does that stands between two others.
 #[test]
 fn a_pipe_is_forwarded_to_a_pipe_with_its_end() {
