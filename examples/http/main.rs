@@ -5,14 +5,14 @@
 //! ones from memory; and clients that are slow, broken or hostile, who are told so where there is an answer for it, and hold
 //! up nobody.
 //!
-//! All files are served that it may read and whose names are UTF-8, also those that begin with a dot; of a directory `index.html`, or a
-//! page of what is in it. Only a directory `api` at the top cannot be seen, as services have its names. Files are to be
-//! replaced by others (rename(2)): of one that is written over while it is sent, a client gets what is there by then, and
-//! zeros for what was cut off. It has no TLS, no HTTP/2, no compression, and takes no files. It may use 1.2 GB of memory, and
-//! up to 2.7 GB more if 10,000 clients take nothing of files that the cache has given up meanwhile; one address may have
-//! all connections: `--per-address` is for servers that no proxy stands before. Lists of directories have one thread and
-//! 64 places, which a few clients can take: others are told to try again (503). The loop waits for the disk while it closes
-//! a file of gigabytes that was removed or replaced: about a second.
+//! All files are served that it may read and whose names are UTF-8, also those that begin with a dot; of a directory
+//! `index.html`, or a page of what is in it. Only a directory `api` at the top cannot be seen, as services have its
+//! names. Files are to be replaced by others (rename(2)): of one that is written over while it is sent, a client gets
+//! what is there by then, and zeros for what was cut off. It has no TLS, no HTTP/2, no compression, and takes no files.
+//! It may use 1.2 GB of memory, and up to 2.7 GB more if 10,000 clients take nothing of files that the cache has given
+//! up meanwhile; one address may have all connections: `--per-address` is for servers that no proxy stands before.
+//! Lists of directories have one thread and 64 places, which a few clients can take: others are told to try again
+//! (503). The loop waits for the disk while it closes a file of gigabytes that was removed or replaced: about a second.
 //!
 //! Try it: `cargo run --release --features signals --example http -- .`, and in another terminal
 //! `curl -i http://127.0.0.1:8080/README.md`, `curl http://127.0.0.1:8080/api/stats` or

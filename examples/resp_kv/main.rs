@@ -8,11 +8,11 @@
 //! `COMMAND LIST` names all commands. What is to outlive it stands in the append-only file, which grows with every
 //! change and is never rewritten. It has no other types (sorted sets, streams, bits), no scripts, no replication and no
 //! snapshots. It has no password, so it is for addresses that only friends reach. And it has no bound for the keys:
-//! what clients send and are sent is bounded, what they keep is not. All clients wait while one command works on much at
-//! once: `KEYS *` or FLUSHALL, SUNION, LREM or DEL of millions, or one by which the keys, a list, a hash or a set of
+//! what clients send and are sent is bounded, what they keep is not. All clients wait while one command works on much
+//! at once: `KEYS *` or FLUSHALL, SUNION, LREM or DEL of millions, or one by which the keys, a list, a hash or a set of
 //! millions take twice the room. A client whose pipeline has more than 64 MiB of replies must read while it sends: its
-//! next commands wait until it does. Fractions (INCRBYFLOAT) have 15 digits. A transaction is cut short after 64 MiB of replies, or some seconds: each of the other
-//! commands is answered with an error.
+//! next commands wait until it does. Fractions (INCRBYFLOAT) have 15 digits. A transaction is cut short after 64 MiB of
+//! replies, or some seconds: each of the other commands is answered with an error.
 //!
 //! Try it: `cargo run --release --features signals --example resp_kv`, and in another terminal `redis-cli` or
 //! `redis-benchmark -t set,get -P 16`; with `--appendonly FILE` the keys are there again after the next start. A

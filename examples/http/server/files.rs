@@ -86,8 +86,8 @@ impl Directory {
 }
 
 /// Gives an error a kind that is stable where its own is not. Links that lead in a circle, or on and on
-/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, or while another program holds a lease on the file
-/// (fcntl(2)), a client may try again.
+/// (path_resolution(7)), lead to nothing; without a descriptor, of this process or of all, or while another program
+/// holds a lease on the file (fcntl(2)), a client may try again.
 fn with_stable_kind(error: io::Error) -> io::Error {
     let kind = match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => ErrorKind::NotFound,
